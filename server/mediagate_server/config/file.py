@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from mediagate_server.errors import MediagateError
 
+_TOML_ERROR: Final = re.compile(r"(?P<words>.*) \(at line (?P<line>\d+), column (?P<column>\d+)\)")
+
 
 class ConfigError(MediagateError):
     """A setting is wrong. The text is for people and names the file, the line and the key."""
@@ -32,9 +34,6 @@ class ConfigProblem:
 def config_error(problems: Sequence[ConfigProblem]) -> ConfigError:
     """All of them in one error, a line each."""
     return ConfigError("\n".join(str(problem) for problem in problems))
-
-
-_TOML_ERROR: Final = re.compile(r"(?P<words>.*) \(at line (?P<line>\d+), column (?P<column>\d+)\)")
 
 
 @dataclass(frozen=True, slots=True)

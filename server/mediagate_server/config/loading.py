@@ -43,50 +43,6 @@ _WITHOUT_PREFIX: Final = frozenset(name.upper() for name in UNIMPLEMENTED)
 """What others read by these names, so that it is no error here; nor is it silent."""
 _TEST_PREFIX: Final = "MEDIAGATE_TEST_"
 _MIN_SIMILARITY: Final = 0.75
-
-
-def find_unknown_variables(
-    environ: Mapping[str, str], document: Mapping[str, Any] | None = None
-) -> list[str]:
-    """A line for each variable that nobody reads, with the name that it may stand for.
-
-    `document` is the configuration file: what it refers to as `env:NAME` is read. Values are
-    never shown.
-    """
-    settings = {
-        environment_variable(setting) for setting in Settings.model_fields.keys() - FILE_ONLY
-    }
-    settings_and_others = settings | _OTHER_VARIABLES
-    read = settings_and_others | set(_referenced_variables(document or {}))
-    return [
-        _warning(name, settings_and_others)
-        for name in sorted(environ)
-        if (name.upper().startswith(_PREFIX) or name in _WITHOUT_PREFIX)
-        and name not in read
-        and not name.startswith(_TEST_PREFIX)
-    ]
-
-
-def _warning(name: str, names: set[str]) -> str:
-    if name in _WITHOUT_PREFIX:
-        return f"the variable {name} has no effect: what it asks for is not built yet"
-    near = difflib.get_close_matches(name.upper(), names, n=1, cutoff=_MIN_SIMILARITY)
-    meant = f"; is {near[0]} meant?" if near else ""
-    return f"the variable {name} is not a setting and has no effect{meant}"
-
-
-def _referenced_variables(value: Any) -> Iterator[str]:
-    """Names of all variables that the file points to."""
-    if isinstance(value, str) and value.startswith("env:"):
-        yield value.removeprefix("env:")
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _referenced_variables(each)
-    elif isinstance(value, list):
-        for each in value:
-            yield from _referenced_variables(each)
-
-
 _REFERENCES: Final = ("env:", "file:")
 
 
@@ -242,3 +198,45 @@ def _read_secret_file(path: Path) -> tuple[str | None, str]:
         why = error.strerror if isinstance(error, OSError) else "it is not text"
         return None, f"refers to the file {path}, which cannot be read: {why}"
     return text or None, f"refers to the file {path}, which is empty"
+
+
+def find_unknown_variables(
+    environ: Mapping[str, str], document: Mapping[str, Any] | None = None
+) -> list[str]:
+    """A line for each variable that nobody reads, with the name that it may stand for.
+
+    `document` is the configuration file: what it refers to as `env:NAME` is read. Values are
+    never shown.
+    """
+    settings = {
+        environment_variable(setting) for setting in Settings.model_fields.keys() - FILE_ONLY
+    }
+    settings_and_others = settings | _OTHER_VARIABLES
+    read = settings_and_others | set(_referenced_variables(document or {}))
+    return [
+        _warning(name, settings_and_others)
+        for name in sorted(environ)
+        if (name.upper().startswith(_PREFIX) or name in _WITHOUT_PREFIX)
+        and name not in read
+        and not name.startswith(_TEST_PREFIX)
+    ]
+
+
+def _warning(name: str, names: set[str]) -> str:
+    if name in _WITHOUT_PREFIX:
+        return f"the variable {name} has no effect: what it asks for is not built yet"
+    near = difflib.get_close_matches(name.upper(), names, n=1, cutoff=_MIN_SIMILARITY)
+    meant = f"; is {near[0]} meant?" if near else ""
+    return f"the variable {name} is not a setting and has no effect{meant}"
+
+
+def _referenced_variables(value: Any) -> Iterator[str]:
+    """Names of all variables that the file points to."""
+    if isinstance(value, str) and value.startswith("env:"):
+        yield value.removeprefix("env:")
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _referenced_variables(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _referenced_variables(each)

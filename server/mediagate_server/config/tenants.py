@@ -34,17 +34,6 @@ LABEL_KEY_PATTERN: Final = r"[a-z0-9_.-]{1,63}"
 LABEL_KEY_RULE: Final = "1 to 63 of [a-z0-9_.-]"
 MAX_LABEL_VALUE: Final = 128
 """Characters."""
-
-
-def label_violation(key: str, value: str) -> str | None:
-    """What is wrong with a label, as a phrase after its field's name; None: nothing."""
-    if not re.fullmatch(LABEL_KEY_PATTERN, key):
-        return f"must have a key of {LABEL_KEY_RULE}"
-    if len(value) > MAX_LABEL_VALUE:
-        return f"must have a value of at most {MAX_LABEL_VALUE} characters"
-    return None
-
-
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII | re.IGNORECASE)
 _MIN_KEY_CHARACTERS, _MAX_KEY_CHARACTERS = 16, 512
 _NANOS: Final = 10**9
@@ -57,6 +46,15 @@ TenantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62
 """Of a tenant or a budget: it stands in records, logs and metrics."""
 Period = Literal["day", "month", "total"]
 StoreInputs = Literal["none", "redacted", "full"]
+
+
+def label_violation(key: str, value: str) -> str | None:
+    """What is wrong with a label, as a phrase after its field's name; None: nothing."""
+    if not re.fullmatch(LABEL_KEY_PATTERN, key):
+        return f"must have a key of {LABEL_KEY_RULE}"
+    if len(value) > MAX_LABEL_VALUE:
+        return f"must have a value of at most {MAX_LABEL_VALUE} characters"
+    return None
 
 
 def key_digest(key: str) -> bytes:

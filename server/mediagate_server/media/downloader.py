@@ -29,41 +29,6 @@ from mediagate_server.network.egress_policy import is_public_address
 from mediagate_server.network.request_url import parse_request_url, resolve_redirect
 from mediagate_server.upstream.documents.media_references import is_delivery_host
 
-
-class DownloadNotAllowed(Exception):
-    """The link leads to a place from which the gate fetches nothing."""
-
-
-def check_download_url(link: str, upstream: URL, *, seen_from: URL | None = None) -> URL:
-    """The link, parsed once; what redirects from `seen_from` may be relative. Raises
-    DownloadNotAllowed.
-
-    Path and query are asked for letter for letter: links may be signed.
-
-    Allowed: https on replicate.delivery and its subdomains, in the bucket of Google's where
-    Replicate keeps files, and where the configured upstream itself is: that host, that port, that
-    scheme. What a model answers must not be able to point the gate at other machines, nor at what
-    else listens on upstream's.
-    """
-    try:
-        url = resolve_redirect(seen_from, link) if seen_from else parse_request_url(link)
-        host, port = url.raw_host or "", url.port
-    except ValueError as unreadable:
-        raise DownloadNotAllowed from unreadable
-    if not port:
-        raise DownloadNotAllowed
-    is_delivery = url.scheme == "https" and is_delivery_host(host, port, url.raw_path)
-    is_upstream = url.scheme == upstream.scheme and is_upstream_host(host, port, upstream)
-    if not is_delivery and not is_upstream:
-        raise DownloadNotAllowed
-    return url
-
-
-def is_upstream_host(host: str, port: int, upstream: URL) -> bool:
-    """Whether that is where the configured upstream is; `host` in ASCII, as it is looked up."""
-    return (host.lower(), port) == ((upstream.raw_host or "").lower(), upstream.port)
-
-
 _USER_AGENT: Final = f"mediagate/{version('mediagate')}"
 _MAX_REDIRECTS: Final = 3
 _MAX_CONNECTIONS: Final = 64
@@ -71,6 +36,10 @@ _REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 _TRANSIENT_STATUSES: Final = frozenset({404, 408, 425, 429})
 """Statuses that may pass; like every 5xx."""
 _HEAD_UNSUPPORTED_STATUSES: Final = frozenset({405, 501})
+
+
+class DownloadNotAllowed(Exception):
+    """The link leads to a place from which the gate fetches nothing."""
 
 
 class DownloadFailed(Exception):
@@ -187,6 +156,36 @@ class MediaDownloader:
                 )
             url = check_download_url(target, self._upstream, seen_from=url)
         raise DownloadFailed("too many redirects", is_transient=False)
+
+
+def check_download_url(link: str, upstream: URL, *, seen_from: URL | None = None) -> URL:
+    """The link, parsed once; what redirects from `seen_from` may be relative. Raises
+    DownloadNotAllowed.
+
+    Path and query are asked for letter for letter: links may be signed.
+
+    Allowed: https on replicate.delivery and its subdomains, in the bucket of Google's where
+    Replicate keeps files, and where the configured upstream itself is: that host, that port, that
+    scheme. What a model answers must not be able to point the gate at other machines, nor at what
+    else listens on upstream's.
+    """
+    try:
+        url = resolve_redirect(seen_from, link) if seen_from else parse_request_url(link)
+        host, port = url.raw_host or "", url.port
+    except ValueError as unreadable:
+        raise DownloadNotAllowed from unreadable
+    if not port:
+        raise DownloadNotAllowed
+    is_delivery = url.scheme == "https" and is_delivery_host(host, port, url.raw_path)
+    is_upstream = url.scheme == upstream.scheme and is_upstream_host(host, port, upstream)
+    if not is_delivery and not is_upstream:
+        raise DownloadNotAllowed
+    return url
+
+
+def is_upstream_host(host: str, port: int, upstream: URL) -> bool:
+    """Whether that is where the configured upstream is; `host` in ASCII, as it is looked up."""
+    return (host.lower(), port) == ((upstream.raw_host or "").lower(), upstream.port)
 
 
 @contextmanager

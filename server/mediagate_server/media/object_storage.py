@@ -27,8 +27,23 @@ from mediagate_server.media.port import CHUNK_BYTES, StoredFile, storage_failed,
 
 if TYPE_CHECKING:
     from obstore import Attributes
-if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
+
+_PART_BYTES: Final = 5 * 1024 * 1024
+"""The least that S3 takes for a part; it takes 10,000 of a file, enough for 48 GiB. What is smaller
+goes up at once. One at a time: each takes its own size of memory, twice."""
+_MAX_CONCURRENT_PARTS: Final = 1
+_ABORT_TIMEOUT: Final = 5.0
+"""Seconds that whoever is cancelled waits at most for parts to be taken back."""
+_CONTENT_TYPE: Final = "Content-Type"
+_CLIENT: Final[ClientConfig] = {
+    # The whole of a download, so nothing that a slow reader could exceed; silence ends it sooner.
+    "timeout": timedelta(hours=6),
+    "read_timeout": timedelta(seconds=30),
+    "connect_timeout": timedelta(seconds=10),
+}
+# What lasts longer is told to the caller, who has pauses of its own.
+_RETRIES: Final[RetryConfig] = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,23 +74,6 @@ class BucketSettings:
             key_id.get_secret_value() if key_id else "",
             secret.get_secret_value() if secret else "",
         )
-
-
-_PART_BYTES: Final = 5 * 1024 * 1024
-"""The least that S3 takes for a part; it takes 10,000 of a file, enough for 48 GiB. What is smaller
-goes up at once. One at a time: each takes its own size of memory, twice."""
-_MAX_CONCURRENT_PARTS: Final = 1
-_ABORT_TIMEOUT: Final = 5.0
-"""Seconds that whoever is cancelled waits at most for parts to be taken back."""
-_CONTENT_TYPE: Final = "Content-Type"
-_CLIENT: Final[ClientConfig] = {
-    # The whole of a download, so nothing that a slow reader could exceed; silence ends it sooner.
-    "timeout": timedelta(hours=6),
-    "read_timeout": timedelta(seconds=30),
-    "connect_timeout": timedelta(seconds=10),
-}
-# What lasts longer is told to the caller, who has pauses of its own.
-_RETRIES: Final[RetryConfig] = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
 
 
 class ObjectStorageMediaStore:

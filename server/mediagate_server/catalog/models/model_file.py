@@ -21,41 +21,6 @@ from mediagate_server.catalog.models.model import Model
 from mediagate_server.catalog.pricing import price_file
 from mediagate_server.catalog.pricing.derived_prices import UNKNOWN_PRICE
 
-_HEADER: Final = re.compile(r"\s*\[\[\s*model\s*\]\]")
-
-
-@dataclass(frozen=True, slots=True)
-class SourceLocation:
-    """One `[[model]]` of a file: the one at this position, from 0."""
-
-    file: str
-    text: str
-    position: int
-    slug: str
-
-    def error_message(self, where: str, what: str) -> str:
-        """What is wrong, with file, line, model and field."""
-        segments = (self.file, self.slug, where, f"{what} (line {self.line(where)})")
-        return ": ".join(segment for segment in segments if segment)
-
-    def line(self, where: str) -> int:
-        """The line, from 1, of a field of the model: that of the longest part of its path that the
-        entry writes itself, else that of the entry.
-        """
-        lines = self.text.split("\n")
-        headers = [number for number, line in enumerate(lines, 1) if _HEADER.match(line)]
-        if self.position >= len(headers):
-            return 1
-        first = headers[self.position]
-        end = headers[self.position + 1] if self.position + 1 < len(headers) else len(lines) + 1
-        line_number = first
-        for name in where.split(".") if where else ():
-            key = re.compile(rf"\s*(?:\[model\.)?[\"']?{re.escape(name)}[\"']?\s*(?:=|\]|\.)")
-            after = range(line_number, end)
-            line_number = next((n for n in after if key.match(lines[n - 1])), line_number)
-        return line_number
-
-
 NOT_INHERITED = (
     "slug",
     "aliases",
@@ -70,6 +35,7 @@ NOT_INHERITED = (
 """What `like` does not take over."""
 _ADAPTER = TypeAdapter(Model)
 _NO_PRICE: Final = {"as_of": "", "source": ""}
+_HEADER: Final = re.compile(r"\s*\[\[\s*model\s*\]\]")
 
 
 class ModelFileError(ValueError):
@@ -156,6 +122,38 @@ def read_models(file: str, text: str) -> list[Model]:
     model_files = ModelFiles()
     model_files.add(file, text)
     return model_files.models()
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLocation:
+    """One `[[model]]` of a file: the one at this position, from 0."""
+
+    file: str
+    text: str
+    position: int
+    slug: str
+
+    def error_message(self, where: str, what: str) -> str:
+        """What is wrong, with file, line, model and field."""
+        segments = (self.file, self.slug, where, f"{what} (line {self.line(where)})")
+        return ": ".join(segment for segment in segments if segment)
+
+    def line(self, where: str) -> int:
+        """The line, from 1, of a field of the model: that of the longest part of its path that the
+        entry writes itself, else that of the entry.
+        """
+        lines = self.text.split("\n")
+        headers = [number for number, line in enumerate(lines, 1) if _HEADER.match(line)]
+        if self.position >= len(headers):
+            return 1
+        first = headers[self.position]
+        end = headers[self.position + 1] if self.position + 1 < len(headers) else len(lines) + 1
+        line_number = first
+        for name in where.split(".") if where else ():
+            key = re.compile(rf"\s*(?:\[model\.)?[\"']?{re.escape(name)}[\"']?\s*(?:=|\]|\.)")
+            after = range(line_number, end)
+            line_number = next((n for n in after if key.match(lines[n - 1])), line_number)
+        return line_number
 
 
 def _inherit(

@@ -89,6 +89,7 @@ _CAPABILITY_BY_FIELD: Final[Mapping[Modality, Mapping[str, Capability]]] = Mappi
         Modality.SAFETY: {},
     }
 )
+_RESOLUTION = re.compile(r"\d{3,4}p|4k", re.IGNORECASE)
 
 
 def list_capabilities(model: Model) -> tuple[Capability, ...]:
@@ -128,9 +129,6 @@ def _audio_capabilities(model: Model) -> Iterator[Capability]:
     if rule is not None and (not isinstance(rule, FixedValue) or rule.value is True):
         yield Capability.NATIVE_AUDIO
     yield from (Capability(kind.replace("_", "-")) for kind in model.makes)
-
-
-_RESOLUTION = re.compile(r"\d{3,4}p|4k", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

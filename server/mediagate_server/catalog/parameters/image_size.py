@@ -31,35 +31,8 @@ from mediagate_server.catalog.request import Size, Value
 from mediagate_server.catalog.schemas.input_spec import STRICT, InputSpec
 
 ASPECT_RATIO_ONLY_REASON = "the model takes a shape, not a size in pixels"
-
-
-def parse_ratio(text: object) -> Fraction | None:
-    """A ratio such as "16:9" as a number; None for anything else ("custom", "match_input")."""
-    word = str(text)
-    # Each model has a dozen; what callers write may be of any length, and is not to be kept.
-    return _parse_ratio_cached(word) if len(word) <= _MAX_CACHED_CHARACTERS else _parse_ratio(word)
-
-
-def _parse_ratio(word: str) -> Fraction | None:
-    width, colon, height = word.partition(":")
-    if not (colon and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        return None
-    return Fraction(int(width), int(height))
-
-
+_DEFAULT_MAX_SIDE = 1 << 20
 _MAX_CACHED_CHARACTERS = 16
-_parse_ratio_cached = lru_cache(maxsize=1_024)(_parse_ratio)
-
-
-def nearest_ratio(target: Fraction, allowed: Iterable[tuple[str, Fraction]]) -> str | None:
-    """The word whose ratio differs by the smallest factor; the first of several."""
-    pairs = list(allowed)
-    if not pairs:
-        return None
-    for word, ratio in pairs:
-        if ratio == target:
-            return word
-    return min(pairs, key=lambda pair: abs(log(pair[1] / target)))[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -193,29 +166,6 @@ class VideoSize(ParameterRule):
         )
 
 
-def format_size(size: Size) -> str:
-    """A size as it is printed in reports."""
-    return f"{size.width}x{size.height}"
-
-
-def _size_of_ratio(value: Value, area: int) -> Size:
-    """A size of that shape and about that area."""
-    ratio = parse_ratio(value)
-    if ratio is None:
-        raise TypeError("an aspect ratio is two whole numbers with a colon between")
-    scale = max(1, round((area / (ratio.numerator * ratio.denominator)) ** 0.5))
-    return Size(ratio.numerator * scale, ratio.denominator * scale)
-
-
-def _distance(size: Size, target: Size) -> tuple[float, float]:
-    shape = abs(log((size.width * target.height) / (size.height * target.width)))
-    area = abs(log((size.width * size.height) / (target.width * target.height)))
-    return round(shape, 6), area
-
-
-_DEFAULT_MAX_SIDE = 1 << 20
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Dimensions(ParameterRule):
     """Width and height in pixels, each a multiple of `multiple_of`.
@@ -315,6 +265,54 @@ class Dimensions(ParameterRule):
         least = -(-_min_side(spec) // step) * step
         most = _max_side(spec) // step * step
         return int(min(max(round(length / step) * step, least), most))
+
+
+def parse_ratio(text: object) -> Fraction | None:
+    """A ratio such as "16:9" as a number; None for anything else ("custom", "match_input")."""
+    word = str(text)
+    # Each model has a dozen; what callers write may be of any length, and is not to be kept.
+    return _parse_ratio_cached(word) if len(word) <= _MAX_CACHED_CHARACTERS else _parse_ratio(word)
+
+
+def _parse_ratio(word: str) -> Fraction | None:
+    width, colon, height = word.partition(":")
+    if not (colon and width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        return None
+    return Fraction(int(width), int(height))
+
+
+_parse_ratio_cached = lru_cache(maxsize=1_024)(_parse_ratio)
+
+
+def nearest_ratio(target: Fraction, allowed: Iterable[tuple[str, Fraction]]) -> str | None:
+    """The word whose ratio differs by the smallest factor; the first of several."""
+    pairs = list(allowed)
+    if not pairs:
+        return None
+    for word, ratio in pairs:
+        if ratio == target:
+            return word
+    return min(pairs, key=lambda pair: abs(log(pair[1] / target)))[0]
+
+
+def format_size(size: Size) -> str:
+    """A size as it is printed in reports."""
+    return f"{size.width}x{size.height}"
+
+
+def _size_of_ratio(value: Value, area: int) -> Size:
+    """A size of that shape and about that area."""
+    ratio = parse_ratio(value)
+    if ratio is None:
+        raise TypeError("an aspect ratio is two whole numbers with a colon between")
+    scale = max(1, round((area / (ratio.numerator * ratio.denominator)) ** 0.5))
+    return Size(ratio.numerator * scale, ratio.denominator * scale)
+
+
+def _distance(size: Size, target: Size) -> tuple[float, float]:
+    shape = abs(log((size.width * target.height) / (size.height * target.width)))
+    area = abs(log((size.width * size.height) / (target.width * target.height)))
+    return round(shape, 6), area
 
 
 def _min_side(spec: InputSpec) -> Fraction:

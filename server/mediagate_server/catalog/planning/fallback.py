@@ -20,13 +20,16 @@ from mediagate_server.catalog.planning.model_parameters import (
     MODEL_PARAMETERS_PATH,
     dropped_model_parameters,
 )
-from mediagate_server.catalog.planning.plan import Plan
+from mediagate_server.catalog.planning.plan import Plan, PlanModel
 from mediagate_server.catalog.pricing.prices import Estimate
 from mediagate_server.catalog.request import ModelRequest
 from mediagate_server.errors import MediagateError
 from mediagate_server.structs import replace
 
-PlanFor = Callable[[Model, ModelRequest], Plan]
+UsualDuration = Callable[[Plan], float]
+"""How many seconds a run of a plan takes as a rule."""
+_HANDOVER_SECONDS: Final = 2.0
+"""Seconds in which a run that is given up is cancelled and settled, before the next is sent."""
 
 
 class SkippedModel(Struct, frozen=True):
@@ -59,10 +62,6 @@ class FallbackChain(Struct, frozen=True):
             first.expected,
             sum(known_amounts) if len(known_amounts) == len(most) else None,
         )
-
-
-UsualDuration = Callable[[Plan], float]
-"""How many seconds a run of a plan takes as a rule."""
 
 
 def usual_duration(plan: Plan) -> float:
@@ -103,7 +102,7 @@ def build_fallback_chain(
     head: Model,
     links: Iterable[tuple[str, Model]],
     request: ModelRequest,
-    plan_for: PlanFor,
+    plan_model: PlanModel,
 ) -> FallbackChain:
     """The chain behind `first`, a plan of the model `head`, along `links` (name and model)."""
     plans, skipped = [first], list[SkippedModel]()
@@ -111,7 +110,7 @@ def build_fallback_chain(
         plan, reason = None, _permanent_skip_reason(model, head, plans)
         if not reason:
             try:
-                plan = plan_for(model, _fallback_request(request, name))
+                plan = plan_model(model, _fallback_request(request, name))
             except MediagateError as error:
                 reason = error.failure.message
             else:
@@ -156,10 +155,6 @@ def _skip_reason(plan: Plan, previous: list[Plan], request: ModelRequest) -> str
     if sum(amount for amount in most if amount is not None) > request.max_cost_nanos:
         return "it could bring the cost of the call over max_cost_usd_nanos"
     return ""
-
-
-_HANDOVER_SECONDS: Final = 2.0
-"""Seconds in which a run that is given up is cancelled and settled, before the next is sent."""
 
 
 def model_time_share(

@@ -5,14 +5,14 @@ not a price of a unit; a model whose price is not known is never the cheapest.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 from mediagate_server.catalog.models.model import Model, ModelStatus, Quality
 from mediagate_server.catalog.parameters.parameter_report import ParameterHandling
-from mediagate_server.catalog.planning.plan import Alternative, ModelChoice, Plan
+from mediagate_server.catalog.planning.plan import Alternative, ModelChoice, Plan, PlanModel
 from mediagate_server.catalog.pricing.prices import Estimate
 from mediagate_server.catalog.request import Modality, ModelRequest
 from mediagate_server.errors import (
@@ -23,9 +23,6 @@ from mediagate_server.errors import (
     Violation,
 )
 from mediagate_server.structs import replace
-
-PlanFor = Callable[[Model, ModelRequest], Plan]
-"""Plans a request for one model. Raises MediagateError where that model cannot take it."""
 
 _UNKNOWN_ESTIMATE = Estimate(None, None, None)
 _AUDIO_KIND_BY_PARAMETER: Final[Mapping[str, str]] = MappingProxyType(
@@ -65,16 +62,16 @@ class _Candidate:
         )
 
 
-def choose_model(models: Iterable[Model], request: ModelRequest, plan_for: PlanFor) -> Plan:
+def choose_model(models: Iterable[Model], request: ModelRequest, plan_model: PlanModel) -> Plan:
     """The plan of the model chosen among those of the request's modality and quality.
 
     Honoured and emulated is as asked for. Where no model does all of it as asked, a lenient request
     gets the one that does the most; a strict one is refused. Raises NoMatchingModel.
     """
     models = tuple(models)
-    candidates, refusals = _find_candidates(models, request, plan_for)
+    candidates, refusals = _find_candidates(models, request, plan_model)
     if not candidates or (request.strict and candidates[0].unmet_parameters):
-        suggestions = models_of_other_quality(models, request, plan_for)
+        suggestions = models_of_other_quality(models, request, plan_model)
         raise _no_matching_model(request, candidates, refusals, suggestions)
     best = candidates[0]
     costlier = [_alternative(candidate, best) for candidate in candidates[1:]]
@@ -87,7 +84,7 @@ def choose_model(models: Iterable[Model], request: ModelRequest, plan_for: PlanF
 
 
 def choose_substitute(
-    models: Iterable[Model], request: ModelRequest, plan_for: PlanFor, refusal: MediagateError
+    models: Iterable[Model], request: ModelRequest, plan_model: PlanModel, refusal: MediagateError
 ) -> Plan:
     """The plan of whoever does what the default model was asked for and refused.
 
@@ -96,11 +93,11 @@ def choose_substitute(
     """
     models = tuple(models)
     try:
-        plan = choose_model(models, request, plan_for)
+        plan = choose_model(models, request, plan_model)
     except NoMatchingModel as nobody:
         named = {violation.field for violation in refusal.failure.violations}
         more = (each for each in nobody.failure.violations if named and each.field not in named)
-        suggestions = models_of_other_quality(models, request, plan_for)
+        suggestions = models_of_other_quality(models, request, plan_model)
         failure = replace(refusal.failure, violations=(*refusal.failure.violations, *more))
         refusal.failure = _suggest_models(failure, request, suggestions)
         raise refusal from None
@@ -124,7 +121,7 @@ def check_audio_kind(model: Model, request: ModelRequest) -> None:
 
 
 def models_of_other_quality(
-    models: Iterable[Model], request: ModelRequest, plan_for: PlanFor
+    models: Iterable[Model], request: ModelRequest, plan_model: PlanModel
 ) -> tuple[Model, ...]:
     """A few models of other qualities that can do what was asked, the cheapest first."""
     models = tuple(models)
@@ -132,7 +129,7 @@ def models_of_other_quality(
     for quality in Quality:
         if quality.value != request.quality:
             candidates, _ = _find_candidates(
-                models, replace(request, quality=quality.value), plan_for
+                models, replace(request, quality=quality.value), plan_model
             )
             capable += (
                 candidate
@@ -145,7 +142,7 @@ def models_of_other_quality(
 
 
 def _find_candidates(
-    models: tuple[Model, ...], request: ModelRequest, plan_for: PlanFor
+    models: tuple[Model, ...], request: ModelRequest, plan_model: PlanModel
 ) -> tuple[list[_Candidate], dict[str, Failure]]:
     """Who can take the request, the best first; and why the others cannot, by slug."""
     candidates: list[_Candidate] = []
@@ -155,7 +152,7 @@ def _find_candidates(
         if not _is_eligible(model, request):
             continue
         try:
-            plan = plan_for(model, lenient)
+            plan = plan_model(model, lenient)
         except MediagateError as error:
             refusals[model.slug] = error.failure
         else:

@@ -3,15 +3,16 @@
 Admission, estimates and the run itself all use the same Plan, so they cannot disagree.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from msgspec import Struct
 
+from mediagate_server.catalog.models.model import Model
 from mediagate_server.catalog.models.output_shape import OutputShape
 from mediagate_server.catalog.parameters.parameter_report import ParameterReport
 from mediagate_server.catalog.pricing.prices import Estimate, PriceSchedule
-from mediagate_server.catalog.request import Modality
+from mediagate_server.catalog.request import Modality, ModelRequest
 from mediagate_server.structs import replace
 
 
@@ -91,3 +92,7 @@ class Plan(Struct, frozen=True):
         if self.largest_seed is not None:
             seed %= self.largest_seed + 1
         return replace(self, seed=seed, input={**self.input, self.seed_input: seed})
+
+
+PlanModel = Callable[[Model, ModelRequest], Plan]
+"""Plans a request for one model. Raises MediagateError where the model cannot take it."""

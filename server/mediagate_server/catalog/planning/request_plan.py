@@ -36,6 +36,7 @@ from mediagate_server.catalog.schemas.openapi import ANY_STEP, OutputPath
 from mediagate_server.errors import InvalidRequest, MaxCostExceeded, PriceUnknown
 from mediagate_server.structs import replace
 
+PlannedRequest = TypeVar("PlannedRequest", ModelRequest, RunRequest)
 MAX_SCREENED_CHARACTERS: Final = 100_000
 """What a safety model is shown at once. More is refused: what it is not shown it does not judge."""
 NO_TEXT_TO_SCREEN: Final = "the request has no text that a safety model could read"
@@ -49,6 +50,76 @@ _LINK: Final = re.compile(r"(?:https?://|data:)[!-~]+")
 _DATA: Final = "data:"
 _LONG_NAME: Final = 32
 """Characters of an input's name from which on it is more than a name."""
+
+
+class RequestPlan(Struct, frozen=True):
+    """`screening` is the check that comes first; None where there is none. `not_screened` says why
+    there is none although one was asked for.
+    """
+
+    fallback_chain: FallbackChain
+    screening_plan: Plan | None = None
+    not_screened: str = ""
+
+    @property
+    def plan(self) -> Plan:
+        """What is tried first."""
+        return self.fallback_chain.plans[0]
+
+    @property
+    def is_assumed(self) -> bool:
+        """Whether a price is among those of the estimate that is only assumed."""
+        screening = () if self.screening_plan is None else (self.screening_plan,)
+        return any(plan.price.assumed for plan in (*screening, *self.fallback_chain.plans))
+
+    @property
+    def estimate(self) -> Estimate:
+        """The sum over screening, every output and every fallback."""
+        chain = self.fallback_chain.estimate
+        if self.screening_plan is None:
+            return chain
+        screening = self.screening_plan.estimate
+        return Estimate(
+            _add_amounts(chain.low, screening.low),
+            _add_amounts(chain.expected, screening.expected),
+            _add_amounts(chain.maximum, screening.maximum),
+        )
+
+
+def add_screening(
+    request: PlannedRequest,
+    screening: ModelRequest | None,
+    plan_screening: Callable[[ModelRequest], Plan],
+    plan_chain: Callable[[PlannedRequest], FallbackChain],
+) -> RequestPlan:
+    """The route of a request whose words are to be checked first, by `check`: see `screening`.
+
+    What the check may cost is taken off the bound that the rest is planned under. Raises what the
+    two plans raise, and PriceUnknown or MaxCostExceeded where the check alone breaks the bound.
+    """
+    if screening is None:
+        return RequestPlan(plan_chain(request), not_screened=NO_TEXT_TO_SCREEN)
+    screening_plan = plan_screening(screening)
+    if request.max_cost_nanos is None:
+        return RequestPlan(plan_chain(request), screening_plan)
+    most = screening_plan.estimate.maximum
+    if most is None:
+        raise PriceUnknown(
+            f"what {screening_plan.slug} may cost is not known",
+            metadata={"model": screening_plan.slug},
+        )
+    remaining = request.max_cost_nanos - most
+    if remaining < 0:
+        raise _cost_limit_exceeded(screening_plan, most, request.max_cost_nanos)
+    try:
+        chain = plan_chain(replace(request, max_cost_nanos=remaining))
+    except MaxCostExceeded as error:
+        # Told by the bound that the caller set, not by what was left of it.
+        maximum = error.failure.metadata.get("maximum_usd_nanos", "0")
+        raise _cost_limit_exceeded(
+            screening_plan, most + int(maximum), request.max_cost_nanos
+        ) from error
+    return RequestPlan(chain, screening_plan)
 
 
 def screening_request(
@@ -161,79 +232,6 @@ def _decode_text(data: bytes, media_type: str) -> Iterator[str]:
             return
         text = data.decode(errors="replace")
     yield text.replace("\0", "")
-
-
-PlannedRequest = TypeVar("PlannedRequest", ModelRequest, RunRequest)
-
-
-class RequestPlan(Struct, frozen=True):
-    """`screening` is the check that comes first; None where there is none. `not_screened` says why
-    there is none although one was asked for.
-    """
-
-    fallback_chain: FallbackChain
-    screening_plan: Plan | None = None
-    not_screened: str = ""
-
-    @property
-    def plan(self) -> Plan:
-        """What is tried first."""
-        return self.fallback_chain.plans[0]
-
-    @property
-    def is_assumed(self) -> bool:
-        """Whether a price is among those of the estimate that is only assumed."""
-        screening = () if self.screening_plan is None else (self.screening_plan,)
-        return any(plan.price.assumed for plan in (*screening, *self.fallback_chain.plans))
-
-    @property
-    def estimate(self) -> Estimate:
-        """The sum over screening, every output and every fallback."""
-        chain = self.fallback_chain.estimate
-        if self.screening_plan is None:
-            return chain
-        screening = self.screening_plan.estimate
-        return Estimate(
-            _add_amounts(chain.low, screening.low),
-            _add_amounts(chain.expected, screening.expected),
-            _add_amounts(chain.maximum, screening.maximum),
-        )
-
-
-def add_screening(
-    request: PlannedRequest,
-    screening: ModelRequest | None,
-    plan_screening: Callable[[ModelRequest], Plan],
-    plan_chain: Callable[[PlannedRequest], FallbackChain],
-) -> RequestPlan:
-    """The route of a request whose words are to be checked first, by `check`: see `screening`.
-
-    What the check may cost is taken off the bound that the rest is planned under. Raises what the
-    two plans raise, and PriceUnknown or MaxCostExceeded where the check alone breaks the bound.
-    """
-    if screening is None:
-        return RequestPlan(plan_chain(request), not_screened=NO_TEXT_TO_SCREEN)
-    screening_plan = plan_screening(screening)
-    if request.max_cost_nanos is None:
-        return RequestPlan(plan_chain(request), screening_plan)
-    most = screening_plan.estimate.maximum
-    if most is None:
-        raise PriceUnknown(
-            f"what {screening_plan.slug} may cost is not known",
-            metadata={"model": screening_plan.slug},
-        )
-    remaining = request.max_cost_nanos - most
-    if remaining < 0:
-        raise _cost_limit_exceeded(screening_plan, most, request.max_cost_nanos)
-    try:
-        chain = plan_chain(replace(request, max_cost_nanos=remaining))
-    except MaxCostExceeded as error:
-        # Told by the bound that the caller set, not by what was left of it.
-        maximum = error.failure.metadata.get("maximum_usd_nanos", "0")
-        raise _cost_limit_exceeded(
-            screening_plan, most + int(maximum), request.max_cost_nanos
-        ) from error
-    return RequestPlan(chain, screening_plan)
 
 
 def _cost_limit_exceeded(screening: Plan, maximum: int, limit: int) -> MaxCostExceeded:

@@ -41,6 +41,7 @@ MAX_UNITS = 10**15
 """The largest number that is priced: tokens, seconds, pixels. Nothing that is billed comes near."""
 MAX_WORD_CHARACTERS = 200
 """Characters of a word that a tier may be chosen by."""
+_UNKNOWN_ESTIMATE = Estimate(None, None, None)
 
 
 class UnpricedInput(ValueError):
@@ -318,9 +319,6 @@ def _with_sent_metrics(price: PriceSchedule, expected: Metrics) -> PriceSchedule
         if criterion.metric in expected
     }
     return replace(price, sent=sent) if sent or price.sent else price
-
-
-_UNKNOWN_ESTIMATE = Estimate(None, None, None)
 
 
 def check_cost_limit(slug: str, estimate: Estimate, most: int | None) -> None:

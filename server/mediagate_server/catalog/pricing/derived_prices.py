@@ -18,6 +18,10 @@ from mediagate_server.catalog.pricing.prices import (
 )
 from mediagate_server.structs import replace
 
+UNKNOWN_PRICE = PriceSchedule((), "", "")
+"""No price: what is run at it costs an unknown amount, never nothing."""
+_RUN_TIME_METRIC = "predict_time"
+
 
 def assumed_price(
     price: PriceSchedule, estimate: Estimate, usd: Decimal | None
@@ -34,9 +38,6 @@ def assumed_price(
         flat = Tier((PriceRate((RUN_COUNT,), usd, 1),))
         price = PriceSchedule((flat,), price.as_of, "assumed by the operator", assumed=True)
     return price, Estimate(nanos, nanos, nanos)
-
-
-_RUN_TIME_METRIC = "predict_time"
 
 
 @cache
@@ -69,7 +70,3 @@ def dedicated_price(price: PriceSchedule) -> PriceSchedule:
         return price
     source = f"{price.source}; without set-up and idle time, which are billed besides"
     return replace(price, source=source, assumed=True)
-
-
-UNKNOWN_PRICE = PriceSchedule((), "", "")
-"""No price: what is run at it costs an unknown amount, never nothing."""

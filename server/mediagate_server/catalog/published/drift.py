@@ -20,41 +20,6 @@ from mediagate_server.catalog.schemas.openapi import PublishedInput
 
 MAX_PRICE_AGE_DAYS: Final = 60
 """Days after which a price is said to be old."""
-
-
-def price_date(as_of: str) -> date:
-    """The first day that a price's date can mean. Raises ValueError for what is no date."""
-    match = AS_OF.fullmatch(as_of)
-    if match is None:
-        raise ValueError("must be a year, a month or a day: 2026, 2026-11, 2026-11-24")
-    year, month, day = match.groups()
-    return date(int(year), int(month or 1), int(day or 1))
-
-
-def age_in_days(as_of: str, today: date) -> int:
-    """Days since then; 0 for what lies ahead."""
-    return max(0, (today - price_date(as_of)).days)
-
-
-def is_priced(model: Model) -> bool:
-    """Whether any price of it is known."""
-    return bool(model.price.tiers)
-
-
-def has_outdated_price(model: Model, today: date) -> bool:
-    """Whether it has a price, and that is old."""
-    return is_priced(model) and age_in_days(model.price.as_of, today) > MAX_PRICE_AGE_DAYS
-
-
-def count_price_ages(models: tuple[Model, ...], today: date) -> tuple[int, int]:
-    """Of the models that can be called: how many have an old price, how many have none."""
-    live = [model for model in models if model.status is ModelStatus.LIVE]
-    return (
-        sum(has_outdated_price(model, today) for model in live),
-        sum(not is_priced(model) for model in live),
-    )
-
-
 _MAX_LISTED_VALUES: Final = 8
 _JSON_TYPES: Final = {
     InputType.STRING: "string",
@@ -146,6 +111,39 @@ def check_price(model: Model, today: date) -> Iterator[CatalogFinding]:
         coarse = "" if as_of.count("-") == 2 else "up to "
         what = f"its price is of {as_of}, {coarse}{age_in_days(as_of, today)} days old"
         yield CatalogFinding(model.slug, FindingKind.PRICE, what)
+
+
+def price_date(as_of: str) -> date:
+    """The first day that a price's date can mean. Raises ValueError for what is no date."""
+    match = AS_OF.fullmatch(as_of)
+    if match is None:
+        raise ValueError("must be a year, a month or a day: 2026, 2026-11, 2026-11-24")
+    year, month, day = match.groups()
+    return date(int(year), int(month or 1), int(day or 1))
+
+
+def age_in_days(as_of: str, today: date) -> int:
+    """Days since then; 0 for what lies ahead."""
+    return max(0, (today - price_date(as_of)).days)
+
+
+def is_priced(model: Model) -> bool:
+    """Whether any price of it is known."""
+    return bool(model.price.tiers)
+
+
+def has_outdated_price(model: Model, today: date) -> bool:
+    """Whether it has a price, and that is old."""
+    return is_priced(model) and age_in_days(model.price.as_of, today) > MAX_PRICE_AGE_DAYS
+
+
+def count_price_ages(models: tuple[Model, ...], today: date) -> tuple[int, int]:
+    """Of the models that can be called: how many have an old price, how many have none."""
+    live = [model for model in models if model.status is ModelStatus.LIVE]
+    return (
+        sum(has_outdated_price(model, today) for model in live),
+        sum(not is_priced(model) for model in live),
+    )
 
 
 def _input_changes(spec: InputSpec, published: PublishedInput) -> Iterator[tuple[str, bool]]:

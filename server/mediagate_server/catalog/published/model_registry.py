@@ -33,6 +33,13 @@ from mediagate_server.upstream.port import (
     Upstream,
 )
 
+CACHE_SECONDS: Final = 600.0
+"""Seconds that a model is taken to be as it was read. Official schemas change rarely, the newest
+version of a community model whenever its owner pushes one."""
+_NOT_FOUND_CACHE_SECONDS: Final = 30.0
+_FAILURE_CACHE_SECONDS: Final = 2.0
+_MAX_ENTRIES: Final = 256
+"""Models kept; those not asked for longest go first. A document is about 50 kB."""
 _NAME: Final = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
 _VERSION_ALONE: Final = re.compile(r"[0-9a-fA-F]{64}")
 _REFERENCE: Final = re.compile(
@@ -71,15 +78,6 @@ class ModelReference:
         if self.is_deployment:
             return f"deployments/{self.slug}"
         return f"{self.slug}:{self.version}" if self.version else self.slug
-
-
-CACHE_SECONDS: Final = 600.0
-"""Seconds that a model is taken to be as it was read. Official schemas change rarely, the newest
-version of a community model whenever its owner pushes one."""
-_NOT_FOUND_CACHE_SECONDS: Final = 30.0
-_FAILURE_CACHE_SECONDS: Final = 2.0
-_MAX_ENTRIES: Final = 256
-"""Models kept; those not asked for longest go first. A document is about 50 kB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,36 @@ import jsonschema_rs
 MAX_SCHEMA_DEPTH: Final = 128
 """Levels of an unfolded schema. Validators recurse."""
 _MAX_CHEAP_STEPS: Final = 2_000
+MAX_PROBLEMS = 16
+"""Nobody reads more at once."""
+MAX_STEPS: Final = 20_000
+"""Keywords and listed values of an unfolded schema."""
+_MAX_STEPS_LISTED: Final = 2_000
+"""Steps up to which a value is looked at for all that is wrong: listing costs 30 us for each."""
+_MESSAGES = {
+    "type": "is not of type {types}",
+    "enum": "is not one of {options}",
+    "const": "is not the one value that is allowed",
+    "minimum": "is under {limit}",
+    "exclusiveMinimum": "is not over {limit}",
+    "maximum": "is over {limit}",
+    "exclusiveMaximum": "is not under {limit}",
+    "minLength": "is shorter than {limit} characters",
+    "maxLength": "is longer than {limit} characters",
+    "minItems": "has fewer than {limit} items",
+    "maxItems": "has more than {limit} items",
+    "uniqueItems": "has the same item twice",
+    "multipleOf": "is not a multiple of {multiple_of}",
+    "pattern": "does not match the pattern",
+    "format": "is no {format}",
+}
+_OTHER_MESSAGE = "is not as the schema has it"
+_MAX_FACT_CHARACTERS = 120
+_MAX_STEP_CHARACTERS: Final = 120
+_MAX_PATH_STEPS: Final = 32
+_MAX_CACHED_SCHEMAS: Final = 64
+_MAX_CACHED_CHARACTERS: Final = 4 * 1024
+"""Characters of a schema that is kept."""
 _SCHEMA_KEYWORDS: Final = (
     "additionalItems",
     "additionalProperties",
@@ -78,6 +108,134 @@ class SchemaError(ValueError):
 
 class SchemaTooComplex(SchemaError):
     """It is a schema, and too large once its references are followed."""
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaProblem:
+    """What is wrong with one place of a value: keys and positions from its root, and words."""
+
+    path: tuple[str | int, ...]
+    words: str
+
+
+class CompiledSchema:
+    """One compiled schema, of draft 2020-12 or the one that it names."""
+
+    def __init__(self, document: Mapping[str, Any], *, formats: bool = False) -> None:
+        """`formats` also checks `format`, which else is only a note. Raises SchemaError."""
+        self._steps = measure_schema(document, MAX_STEPS).steps
+        try:
+            self._validator = jsonschema_rs.validator_for(
+                dict(document),
+                validate_formats=formats,
+                offline=True,
+                pattern_options=jsonschema_rs.RegexOptions(),
+                mask="a value",
+            )
+        except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
+            raise SchemaError(_compile_error_text(error)) from None
+        except (ValueError, RecursionError) as error:
+            raise SchemaError("cannot be read") from error
+
+    def problems(self, value: Any) -> tuple[SchemaProblem, ...]:
+        """What is wrong with a JSON value; empty: nothing.
+
+        The first few complaints about a small value, the first one about a large: the validator
+        would make them all, path and all, before it told any.
+        """
+        if self._validator.is_valid(value):
+            return ()
+        if self._steps * count_values(value, _MAX_STEPS_LISTED) <= _MAX_STEPS_LISTED:
+            errors = iter(self._validator.iter_errors(value))
+        else:
+            errors = iter([self._first_error(value)])
+        return tuple(islice(self._problems(errors), MAX_PROBLEMS))
+
+    def _first_error(self, value: Any) -> jsonschema_rs.ValidationError:
+        try:
+            self._validator.validate(value)
+        except jsonschema_rs.ValidationError as error:
+            return error
+        raise RuntimeError("a value that is not valid is valid")
+
+    def _problems(self, errors: Iterator[jsonschema_rs.ValidationError]) -> Iterator[SchemaProblem]:
+        for error in errors:
+            path = tuple(map(_shorten_step, islice(error.instance_path, _MAX_PATH_STEPS)))
+            facts = error.kind.as_dict()
+            match error.kind.name:
+                case "required":
+                    yield SchemaProblem((*path, _shorten_step(facts["property"])), "is required")
+                case "additionalProperties" | "unevaluatedProperties":
+                    for name in facts["unexpected"]:
+                        yield SchemaProblem((*path, _shorten_step(name)), "is not known")
+                case name:
+                    yield SchemaProblem(path, _problem_text(name, facts))
+
+
+def _shorten_step(step: str | int) -> str | int:
+    """A key or a position; long keys are cut."""
+    if isinstance(step, str) and len(step) > _MAX_STEP_CHARACTERS:
+        return step[:_MAX_STEP_CHARACTERS] + "..."
+    return step
+
+
+def _problem_text(name: str, facts: Mapping[str, Any]) -> str:
+    printable = {key: _format_fact(value, ordered=key != "types") for key, value in facts.items()}
+    try:
+        return _MESSAGES.get(name, _OTHER_MESSAGE).format(**printable)
+    except KeyError:
+        return _OTHER_MESSAGE
+
+
+def _format_fact(fact: Any, *, ordered: bool) -> str:
+    """A fact of the schema, for people. Long lists are cut."""
+    if isinstance(fact, list):
+        words = [str(item) for item in fact]
+        fact = ", ".join(words if ordered else sorted(words))
+    text = str(fact)
+    return text if len(text) <= _MAX_FACT_CHARACTERS else text[:_MAX_FACT_CHARACTERS] + "..."
+
+
+def _compile_error_text(error: Exception) -> str:
+    if isinstance(error, jsonschema_rs.ValidationError):
+        pointer = "".join(f"/{step}" for step in error.instance_path)
+        if pointer:
+            return f"is no JSON Schema at {pointer[:_MAX_FACT_CHARACTERS]}"
+    return "is no JSON Schema, or refers to another document"
+
+
+def cheap_schema(text: str) -> tuple[int, CompiledSchema] | None:
+    """Steps and compiled form of a small plain schema; None where it is none. SchemaError."""
+    return (
+        _compile_cheap_cached(text) if len(text) <= _MAX_CACHED_CHARACTERS else _compile_cheap(text)
+    )
+
+
+def _compile_cheap(text: str) -> tuple[int, CompiledSchema] | None:
+    document = json.loads(text)
+    steps = cheap_steps(document)
+    return None if steps is None else (steps, CompiledSchema(document))
+
+
+_compile_cheap_cached = lru_cache(_MAX_CACHED_SCHEMAS)(_compile_cheap)
+
+
+def count_values(value: Any, most: int) -> int:
+    """The values within a JSON value, itself too, and one for each KiB of text; counted up to
+    `most`, and then a little more.
+    """
+    pending, count = [value], 0
+    while pending and count <= most:
+        item = pending.pop()
+        count += 1
+        if isinstance(item, str):
+            count += len(item) >> 10
+        elif isinstance(item, Mapping):
+            count += sum(map(len, item)) >> 10
+            pending += item.values()
+        elif isinstance(item, list | tuple):
+            pending += item
+    return count
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,165 +386,3 @@ def _resolve_pointer(node: Any, pointer: str) -> Any:
         else:
             return None
     return node
-
-
-MAX_PROBLEMS = 16
-"""Nobody reads more at once."""
-MAX_STEPS: Final = 20_000
-"""Keywords and listed values of an unfolded schema."""
-_MAX_STEPS_LISTED: Final = 2_000
-"""Steps up to which a value is looked at for all that is wrong: listing costs 30 us for each."""
-_MESSAGES = {
-    "type": "is not of type {types}",
-    "enum": "is not one of {options}",
-    "const": "is not the one value that is allowed",
-    "minimum": "is under {limit}",
-    "exclusiveMinimum": "is not over {limit}",
-    "maximum": "is over {limit}",
-    "exclusiveMaximum": "is not under {limit}",
-    "minLength": "is shorter than {limit} characters",
-    "maxLength": "is longer than {limit} characters",
-    "minItems": "has fewer than {limit} items",
-    "maxItems": "has more than {limit} items",
-    "uniqueItems": "has the same item twice",
-    "multipleOf": "is not a multiple of {multiple_of}",
-    "pattern": "does not match the pattern",
-    "format": "is no {format}",
-}
-_OTHER_MESSAGE = "is not as the schema has it"
-_MAX_FACT_CHARACTERS = 120
-_MAX_STEP_CHARACTERS: Final = 120
-_MAX_PATH_STEPS: Final = 32
-
-
-@dataclass(frozen=True, slots=True)
-class SchemaProblem:
-    """What is wrong with one place of a value: keys and positions from its root, and words."""
-
-    path: tuple[str | int, ...]
-    words: str
-
-
-class CompiledSchema:
-    """One compiled schema, of draft 2020-12 or the one that it names."""
-
-    def __init__(self, document: Mapping[str, Any], *, formats: bool = False) -> None:
-        """`formats` also checks `format`, which else is only a note. Raises SchemaError."""
-        self._steps = measure_schema(document, MAX_STEPS).steps
-        try:
-            self._validator = jsonschema_rs.validator_for(
-                dict(document),
-                validate_formats=formats,
-                offline=True,
-                pattern_options=jsonschema_rs.RegexOptions(),
-                mask="a value",
-            )
-        except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
-            raise SchemaError(_compile_error_text(error)) from None
-        except (ValueError, RecursionError) as error:
-            raise SchemaError("cannot be read") from error
-
-    def problems(self, value: Any) -> tuple[SchemaProblem, ...]:
-        """What is wrong with a JSON value; empty: nothing.
-
-        The first few complaints about a small value, the first one about a large: the validator
-        would make them all, path and all, before it told any.
-        """
-        if self._validator.is_valid(value):
-            return ()
-        if self._steps * count_values(value, _MAX_STEPS_LISTED) <= _MAX_STEPS_LISTED:
-            errors = iter(self._validator.iter_errors(value))
-        else:
-            errors = iter([self._first_error(value)])
-        return tuple(islice(self._problems(errors), MAX_PROBLEMS))
-
-    def _first_error(self, value: Any) -> jsonschema_rs.ValidationError:
-        try:
-            self._validator.validate(value)
-        except jsonschema_rs.ValidationError as error:
-            return error
-        raise RuntimeError("a value that is not valid is valid")
-
-    def _problems(self, errors: Iterator[jsonschema_rs.ValidationError]) -> Iterator[SchemaProblem]:
-        for error in errors:
-            path = tuple(map(_shorten_step, islice(error.instance_path, _MAX_PATH_STEPS)))
-            facts = error.kind.as_dict()
-            match error.kind.name:
-                case "required":
-                    yield SchemaProblem((*path, _shorten_step(facts["property"])), "is required")
-                case "additionalProperties" | "unevaluatedProperties":
-                    for name in facts["unexpected"]:
-                        yield SchemaProblem((*path, _shorten_step(name)), "is not known")
-                case name:
-                    yield SchemaProblem(path, _problem_text(name, facts))
-
-
-def _shorten_step(step: str | int) -> str | int:
-    """A key or a position; long keys are cut."""
-    if isinstance(step, str) and len(step) > _MAX_STEP_CHARACTERS:
-        return step[:_MAX_STEP_CHARACTERS] + "..."
-    return step
-
-
-def count_values(value: Any, most: int) -> int:
-    """The values within a JSON value, itself too, and one for each KiB of text; counted up to
-    `most`, and then a little more.
-    """
-    pending, count = [value], 0
-    while pending and count <= most:
-        item = pending.pop()
-        count += 1
-        if isinstance(item, str):
-            count += len(item) >> 10
-        elif isinstance(item, Mapping):
-            count += sum(map(len, item)) >> 10
-            pending += item.values()
-        elif isinstance(item, list | tuple):
-            pending += item
-    return count
-
-
-def _problem_text(name: str, facts: Mapping[str, Any]) -> str:
-    printable = {key: _format_fact(value, ordered=key != "types") for key, value in facts.items()}
-    try:
-        return _MESSAGES.get(name, _OTHER_MESSAGE).format(**printable)
-    except KeyError:
-        return _OTHER_MESSAGE
-
-
-def _format_fact(fact: Any, *, ordered: bool) -> str:
-    """A fact of the schema, for people. Long lists are cut."""
-    if isinstance(fact, list):
-        words = [str(item) for item in fact]
-        fact = ", ".join(words if ordered else sorted(words))
-    text = str(fact)
-    return text if len(text) <= _MAX_FACT_CHARACTERS else text[:_MAX_FACT_CHARACTERS] + "..."
-
-
-def _compile_error_text(error: Exception) -> str:
-    if isinstance(error, jsonschema_rs.ValidationError):
-        pointer = "".join(f"/{step}" for step in error.instance_path)
-        if pointer:
-            return f"is no JSON Schema at {pointer[:_MAX_FACT_CHARACTERS]}"
-    return "is no JSON Schema, or refers to another document"
-
-
-_MAX_CACHED_SCHEMAS: Final = 64
-_MAX_CACHED_CHARACTERS: Final = 4 * 1024
-"""Characters of a schema that is kept."""
-
-
-def cheap_schema(text: str) -> tuple[int, CompiledSchema] | None:
-    """Steps and compiled form of a small plain schema; None where it is none. SchemaError."""
-    return (
-        _compile_cheap_cached(text) if len(text) <= _MAX_CACHED_CHARACTERS else _compile_cheap(text)
-    )
-
-
-def _compile_cheap(text: str) -> tuple[int, CompiledSchema] | None:
-    document = json.loads(text)
-    steps = cheap_steps(document)
-    return None if steps is None else (steps, CompiledSchema(document))
-
-
-_compile_cheap_cached = lru_cache(_MAX_CACHED_SCHEMAS)(_compile_cheap)

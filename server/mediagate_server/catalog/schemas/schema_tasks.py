@@ -14,6 +14,7 @@ from mediagate_server.catalog.schemas.json_schema import (
 )
 
 _SAMPLE_VALUES: tuple[Any, ...] = (None, True, 0, "", [], {})
+_TOO_DEEP = "cannot be checked: the value is nested too deep"
 
 
 def compile_schema(payload: bytes) -> bytes:
@@ -55,6 +56,3 @@ def parse_problems(result: bytes) -> tuple[SchemaProblem, ...]:
     if isinstance(problems, str):
         raise SchemaError(problems)
     return tuple(SchemaProblem(tuple(path), words) for path, words in problems)
-
-
-_TOO_DEEP = "cannot be checked: the value is nested too deep"
