@@ -75,7 +75,7 @@ def named_paths(page: str) -> set[str]:
     """What a page names in backticks that is a path of ours, by its first folder or its suffix."""
     folders = (*FOLDERS, (ROOT / page).parent)
     ours = {entry.name for folder in folders for entry in folder.iterdir()}
-    named = re.findall(r"`([\w.*<>-][\w.*<>/-]*)`", (ROOT / page).read_text())
+    named = re.findall(r"`([\w*<>-][\w.*<>/-]*)`", (ROOT / page).read_text())
     return {
         path
         for path in named
