@@ -1,4 +1,4 @@
-"""What every room's tests may ask for: tools that must be there, a gate that runs, the seed."""
+"""What every room's tests may ask for: tools that must be there, a server that runs, the seed."""
 
 import logging
 import os
@@ -83,7 +83,7 @@ def require(missing: Missing) -> Require:
 
 @pytest.fixture(scope="session")
 def server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """One gate for all tests that want a real process, `mediagate serve` on the sandbox."""
+    """One server for all tests that want a real process, `mediagate serve` on the sandbox."""
     with running_server(tmp_path_factory.mktemp("gate")) as running:
         yield running
 

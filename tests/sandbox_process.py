@@ -1,4 +1,4 @@
-"""A sandbox as its own process, as Replicate is: it survives whatever happens to a gate."""
+"""A sandbox as its own process, as Replicate is: it survives whatever happens to a server."""
 
 import re
 import subprocess
@@ -37,14 +37,14 @@ def running_sandbox(folder: Path, *arguments: str) -> Iterator[SandboxControl]:
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
-        found = re.search(r"http://[^ ]+", line)
-        assert found, line + process.stderr.read()
+        match = re.search(r"http://[^ ]+", line)
+        assert match, line + process.stderr.read()
         print(line, end="")
         # A pipe that nobody reads fills up, and stops whoever writes into it.
         reading = Thread(target=_copy, args=(process.stderr, log))
         reading.start()
         try:
-            yield SandboxControl(found.group())
+            yield SandboxControl(match.group())
         finally:
             process.terminate()
             reading.join()

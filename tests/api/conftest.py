@@ -54,7 +54,7 @@ Start = Callable[..., Awaitable[InterceptorServer]]
 
 @pytest.fixture
 async def start() -> AsyncIterator[Start]:
-    """Starts a gate with some servicers; stops them all after the test."""
+    """Starts a server with some servicers; stops them all after the test."""
     async with AsyncExitStack() as stack:
 
         async def start_one(

@@ -7,47 +7,6 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from hypothesis import strategies as st
 
-from mediagate.v1 import audio_pb2, image_pb2, medium_pb2, text_pb2, video_pb2
-from mediagate.v1.text_pb2 import ChatMessage, ChatPart
-
-
-def turn(role: int = ChatMessage.ROLE_USER, **part: Any) -> ChatMessage:
-    """One turn of a conversation, of one part."""
-    return ChatMessage(role=role, parts=[ChatPart(**(part or {"text": "hello"}))])  # type: ignore[arg-type]
-
-
-def text(**fields: Any) -> text_pb2.GenerateTextRequest:
-    """A good request for a text, unless `fields` spoil it."""
-    if "messages" not in fields:
-        fields.setdefault("prompt", "hello")
-    return text_pb2.GenerateTextRequest(**fields)
-
-
-def stream(**fields: Any) -> text_pb2.StreamTextRequest:
-    """A good request for a streamed text, unless `fields` spoil it."""
-    return text_pb2.StreamTextRequest(**{"prompt": "hello", **fields})
-
-
-def image(**fields: Any) -> image_pb2.GenerateImageRequest:
-    """A good request for pictures, unless `fields` spoil it."""
-    return image_pb2.GenerateImageRequest(**{"prompt": "a cat", **fields})
-
-
-def video(**fields: Any) -> video_pb2.GenerateVideoRequest:
-    """A good request for a video, unless `fields` spoil it."""
-    return video_pb2.GenerateVideoRequest(**{"prompt": "a cat", **fields})
-
-
-def audio(**fields: Any) -> audio_pb2.GenerateAudioRequest:
-    """A good request for a sound, unless `fields` spoil it."""
-    return audio_pb2.GenerateAudioRequest(**{"prompt": "a cat", **fields})
-
-
-def picture(uri: str = "https://example.com/cat.png") -> medium_pb2.MediaInput:
-    """A medium at an address."""
-    return medium_pb2.MediaInput(uri=uri)
-
-
 _SCALARS: dict[int, st.SearchStrategy[Any]] = {
     FieldDescriptor.TYPE_STRING: st.text(max_size=70)
     | st.sampled_from(["https://a/b", "http://127.0.0.1/x", "16:9", "0" * 32, "\0", " "]),

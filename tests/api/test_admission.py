@@ -15,10 +15,11 @@ from mediagate_server.api.interceptors.rpc_call import RpcCall
 from mediagate_server.context.caller import Caller
 from mediagate_server.errors import CircuitOpen
 from mediagate_server.observability import metrics
+from tests.builders import stream_text_request
+from tests.grpc_errors import detail_of, reason_of, rpc_error
 
 from .conftest import InterceptorServer, Start
 from .fake_servicers import Texts, delta
-from .grpc_errors import detail, failing, reason
 
 
 class HeldStream(Texts):
@@ -45,9 +46,7 @@ async def by_metadata(call: RpcCall) -> Caller:
 def stream(gate: InterceptorServer, tenant: str, prompt: str = "x") -> Any:
     """A stream that stays open."""
     stub: Any = text_pb2_grpc.TextServiceStub(gate.channel)
-    return stub.StreamText(
-        text_pb2.StreamTextRequest(prompt=prompt), metadata=(("tenant", tenant),)
-    )
+    return stub.StreamText(stream_text_request(prompt=prompt), metadata=(("tenant", tenant),))
 
 
 async def opened(gate: InterceptorServer, tenant: str, prompt: str = "x") -> Any:
@@ -62,11 +61,11 @@ async def test_who_holds_as_much_as_is_free_is_refused(start: Start) -> None:
     gate = await start(HeldStream(), authenticate=by_metadata, max_open_rpcs=8)
     before = metrics.rpcs_refused._value.get()
     held = [await opened(gate, "flood") for _ in range(4)]
-    error = await failing(stream(gate, "flood").read())
-    assert (error.code(), reason(error)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
-    retry: Any = detail(error, details.RetryInfo)
+    error = await rpc_error(stream(gate, "flood").read())
+    assert (error.code(), reason_of(error)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
+    retry: Any = detail_of(error, details.RetryInfo)
     assert retry.retry_delay.seconds == 1
-    quota: Any = detail(error, details.QuotaFailure)
+    quota: Any = detail_of(error, details.QuotaFailure)
     assert quota.violations[0].subject == "tenant:flood"
     assert metrics.rpcs_refused._value.get() == before + 1
     held += [await opened(gate, "other") for _ in range(2)]
@@ -98,7 +97,7 @@ async def test_a_place_is_given_back(start: Start, end: str) -> None:
     servicer = HeldStream()
     gate = await start(servicer, authenticate=by_metadata, max_open_rpcs=2)
     call = await opened(gate, "a", "fail" if end == "failure" else "x")
-    await failing(stream(gate, "a").read())
+    await rpc_error(stream(gate, "a").read())
     if end == "cancel":
         call.cancel()
     else:
@@ -120,8 +119,8 @@ async def test_a_health_check_is_never_refused(start: Start) -> None:
     watches = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(2)]
     for watch in watches:
         await watch.read()
-    error = await failing(stub.Watch(health_pb2.HealthCheckRequest()).read())
-    assert reason(error) == "QUEUE_FULL"
+    error = await rpc_error(stub.Watch(health_pb2.HealthCheckRequest()).read())
+    assert reason_of(error) == "QUEUE_FULL"
     await stub.Check(health_pb2.HealthCheckRequest())
     (await opened(gate, "a")).cancel()
     for watch in watches:

@@ -16,6 +16,7 @@ from mediagate_server.api.validation.entry_limit import (
     find_oversized_field,
     request_type,
 )
+from tests.builders import run_model_request, text_request
 
 
 def crowded(message: Message) -> str | None:
@@ -53,7 +54,7 @@ def drawn_json(rng: random.Random, levels: int) -> Any:
 
 def drawn_run(rng: random.Random) -> models_pb2.RunModelRequest:
     """A run with inputs of any form."""
-    request = models_pb2.RunModelRequest(model="acme/any")
+    request = run_model_request("acme/any")
     request.options.labels.update({f"k{n}": "v" for n in range(rng.randrange(16))})
     size = rng.randrange(1, 12)
     request.input.update({f"input{n}": drawn_json(rng, 3) for n in range(size)})
@@ -135,7 +136,7 @@ def test_packed_numbers() -> None:
 
 def test_a_long_text_is_one_field() -> None:
     """However long it is."""
-    assert crowded(text_pb2.GenerateTextRequest(prompt="x" * 1_000_000)) is None
+    assert crowded(text_request(prompt="x" * 1_000_000)) is None
 
 
 def test_request_types() -> None:

@@ -9,12 +9,13 @@ import pytest
 from google.rpc import error_details_pb2 as details
 from structlog.testing import capture_logs
 
-from mediagate.v1 import text_pb2, text_pb2_grpc
+from mediagate.v1 import text_pb2_grpc
 from mediagate_server.errors import ContentBlocked, MediagateError, RateLimited
+from tests.builders import stream_text_request, text_request
+from tests.grpc_errors import detail_of, reason_of, rpc_error
 
 from .conftest import InterceptorServer, Start
 from .fake_servicers import Texts
-from .grpc_errors import detail, failing, reason
 
 PROMPT = "a prompt that nobody else may read"
 
@@ -22,8 +23,8 @@ PROMPT = "a prompt that nobody else may read"
 def calls(gate: InterceptorServer) -> Iterator[Any]:
     """A unary call; then, once that is over, a stream which fails after its deltas."""
     stub: Any = text_pb2_grpc.TextServiceStub(gate.channel)
-    yield stub.GenerateText(text_pb2.GenerateTextRequest(prompt=PROMPT))
-    yield stub.StreamText(text_pb2.StreamTextRequest(prompt=PROMPT))
+    yield stub.GenerateText(text_request(prompt=PROMPT))
+    yield stub.StreamText(stream_text_request(prompt=PROMPT))
 
 
 def raising(error: BaseException) -> Texts:
@@ -39,9 +40,9 @@ async def test_a_known_failure(start: Start) -> None:
     """Code, message, reason and metadata are those of the failure."""
     gate = await start(raising(ContentBlocked("refused", metadata={"model": "a/b"})))
     for call in calls(gate):
-        error = await failing(call)
+        error = await rpc_error(call)
         assert (error.code(), error.details()) == (grpc.StatusCode.FAILED_PRECONDITION, "refused")
-        info: Any = detail(error, details.ErrorInfo)
+        info: Any = detail_of(error, details.ErrorInfo)
         assert (info.reason, dict(info.metadata)) == ("CONTENT_BLOCKED", {"model": "a/b"})
 
 
@@ -49,8 +50,8 @@ async def test_waiting_is_told_to_retry_policies_too(start: Start) -> None:
     """RetryInfo for programs, the pushback trailer for gRPC's own retries."""
     gate = await start(raising(RateLimited("slow down", retry_after=2.5)))
     for call in calls(gate):
-        error = await failing(call)
-        retry: Any = detail(error, details.RetryInfo)
+        error = await rpc_error(call)
+        retry: Any = detail_of(error, details.RetryInfo)
         assert retry.retry_delay.ToMilliseconds() == 2_500
         assert ("grpc-retry-pushback-ms", "2500") in tuple(error.trailing_metadata())
 
@@ -59,7 +60,7 @@ async def test_what_the_handler_wanted_to_send_is_sent(start: Start) -> None:
     """Details do not push out other trailers: here the cost of what failed."""
     gate = await start(raising(ContentBlocked("refused")))
     for call in calls(gate):
-        error = await failing(call)
+        error = await rpc_error(call)
         assert ("mediagate-cost-usd-nanos", "1250") in tuple(error.trailing_metadata())
 
 
@@ -77,10 +78,10 @@ async def test_a_bug_of_ours(start: Start, error: Exception) -> None:
     gate = await start(raising(error))
     for call in calls(gate):
         with capture_logs() as lines:
-            failed = await failing(call)
+            failed = await rpc_error(call)
             await gate.observe.wait_until_idle()
         assert (failed.code(), failed.details()) == (grpc.StatusCode.INTERNAL, "internal error")
-        assert reason(failed) == "INTERNAL"
+        assert reason_of(failed) == "INTERNAL"
         assert PROMPT not in str(failed)
         (uncaught,) = [line for line in lines if line["event"] == "uncaught_exception"]
         assert PROMPT not in str(lines)
@@ -93,15 +94,15 @@ async def test_a_failure_out_of_a_task_group(start: Start) -> None:
     group = ExceptionGroup("tasks", [ExceptionGroup("more", [ContentBlocked("refused")])])
     gate = await start(raising(group))
     for call in calls(gate):
-        assert reason(await failing(call)) == "CONTENT_BLOCKED"
+        assert reason_of(await rpc_error(call)) == "CONTENT_BLOCKED"
 
 
 async def test_another_tasks_cancellation_is_no_cancelled_call(start: Start) -> None:
     """A CancelledError that is not the call's own ends it with a status, not with silence."""
     gate = await start(raising(asyncio.CancelledError()))
     for call in calls(gate):
-        error = await failing(call)
-        assert (error.code(), reason(error)) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+        error = await rpc_error(call)
+        assert (error.code(), reason_of(error)) == (grpc.StatusCode.INTERNAL, "INTERNAL")
 
 
 async def test_a_failure_whose_text_is_long(start: Start) -> None:
@@ -109,5 +110,5 @@ async def test_a_failure_whose_text_is_long(start: Start) -> None:
     failure = MediagateError("ü" * 20_000, metadata={f"k{n}": "x" * 5_000 for n in range(50)})
     gate = await start(raising(failure))
     for call in calls(gate):
-        error = await failing(call)
-        assert (error.code(), reason(error)) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+        error = await rpc_error(call)
+        assert (error.code(), reason_of(error)) == (grpc.StatusCode.INTERNAL, "INTERNAL")

@@ -9,6 +9,7 @@ import grpc
 import pytest
 
 from mediagate_server.api.grpc_server import close_connections, has_connections, refuse_connections
+from tests.grpc_errors import rpc_error
 
 
 @pytest.fixture
@@ -58,9 +59,8 @@ async def test_nobody_connects_any_more(address: str) -> None:
             assert not is_connected(after)
         assert has_connections(address)
         close_connections(address)
-        with pytest.raises(grpc.aio.AioRpcError) as error:
-            await echo(b"x", timeout=0.2)
-        assert error.value.code() in (
+        error = await rpc_error(echo(b"x", timeout=0.2))
+        assert error.code() in (
             grpc.StatusCode.UNAVAILABLE,
             grpc.StatusCode.DEADLINE_EXCEEDED,
         )

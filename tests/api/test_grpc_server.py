@@ -15,6 +15,7 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]
 from mediagate.v1 import generation_pb2, text_pb2, text_pb2_grpc
 from mediagate_server.api.grpc_server import _connected_at, server_options
 from mediagate_server.config import Settings
+from tests.builders import text_request
 
 from .fake_servicers import Texts
 from .http2_peer import (
@@ -32,7 +33,7 @@ Serve = Callable[[Options], Awaitable[str]]
 
 
 def options() -> Options:
-    """Those of a gate that has nothing configured."""
+    """Those of a server that has nothing configured."""
     return dict(server_options(Settings()))
 
 
@@ -176,7 +177,7 @@ async def _code(address: str, size: int) -> str:
     ) as channel:
         stub: Any = text_pb2_grpc.TextServiceStub(channel)
         try:
-            await stub.GenerateText(text_pb2.GenerateTextRequest(prompt="x" * size))
+            await stub.GenerateText(text_request(prompt="x" * size))
         except grpc.aio.AioRpcError as error:
             return error.code().name
     return "OK"
@@ -228,9 +229,7 @@ async def _burst(address: str, connections: int, calls: int) -> Counter[str]:
 
         async def ask(number: int) -> str:
             try:
-                await stubs[number % connections].GenerateText(
-                    text_pb2.GenerateTextRequest(prompt="hello")
-                )
+                await stubs[number % connections].GenerateText(text_request(prompt="hello"))
             except grpc.aio.AioRpcError as error:
                 return error.code().name
             return "OK"

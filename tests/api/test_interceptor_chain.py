@@ -11,10 +11,11 @@ from structlog.testing import capture_logs
 
 from mediagate.v1 import media_pb2, media_pb2_grpc, models_pb2_grpc, text_pb2, text_pb2_grpc
 from mediagate.v1.models_pb2 import EstimateCostRequest, GetModelRequest
+from tests.builders import stream_text_request, text_request
+from tests.grpc_errors import detail_of, reason_of, rpc_error, violations_of
 
 from .conftest import InterceptorServer, Start
 from .fake_servicers import EndlessTexts, Texts, Uploads, WrittenTexts, both_ways
-from .grpc_errors import detail, failing, fields, reason
 
 PROMPT = "a prompt that nobody else may read"
 
@@ -26,12 +27,12 @@ def texts(gate: InterceptorServer) -> Any:
 
 def ask(**more: Any) -> text_pb2.StreamTextRequest:
     """A good request."""
-    return text_pb2.StreamTextRequest(prompt=PROMPT, **more)
+    return stream_text_request(prompt=PROMPT, **more)
 
 
 def ask_whole(**more: Any) -> text_pb2.GenerateTextRequest:
     """A good request."""
-    return text_pb2.GenerateTextRequest(prompt=PROMPT, **more)
+    return text_request(prompt=PROMPT, **more)
 
 
 async def uploads(*chunks: bytes) -> AsyncIterator[media_pb2.UploadMediaRequest]:
@@ -71,9 +72,9 @@ async def test_requests_that_stream(start: Start) -> None:
     media: Any = media_pb2_grpc.MediaServiceStub(gate.channel)
     reply = await media.UploadMedia(uploads(b"12", b"345"))
     assert reply.size_bytes == 5
-    error = await failing(media.UploadMedia(uploads(b"12", b"")))
-    assert (error.code(), reason(error)) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
-    assert list(fields(error)) == ["chunk"]
+    error = await rpc_error(media.UploadMedia(uploads(b"12", b"")))
+    assert (error.code(), reason_of(error)) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert list(violations_of(error)) == ["chunk"]
 
 
 async def echo(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
@@ -178,9 +179,9 @@ async def test_a_method_that_is_not_built(start: Start) -> None:
     gate = await start(Models(), not_built=("/mediagate.v1.ModelService/GetModel",))  # type: ignore[abstract]
     models: Any = models_pb2_grpc.ModelServiceStub(gate.channel)
     for call in (models.EstimateCost(EstimateCostRequest()), models.GetModel(GetModelRequest())):
-        error = await failing(call)
+        error = await rpc_error(call)
         assert error.code() is grpc.StatusCode.UNIMPLEMENTED
-        assert reason(error) == "NOT_IMPLEMENTED"
+        assert reason_of(error) == "NOT_IMPLEMENTED"
 
 
 async def test_services_without_a_servicer(start: Start) -> None:
@@ -194,7 +195,7 @@ async def test_services_without_a_servicer(start: Start) -> None:
     media: Any = media_pb2_grpc.MediaServiceStub(gate.channel)
     request = media_pb2.ReadMediaRequest()
     for call in (media.UploadMedia(uploads(b"1")), media.ReadMedia(request)):
-        assert reason(await failing(call)) == "NOT_IMPLEMENTED"
+        assert reason_of(await rpc_error(call)) == "NOT_IMPLEMENTED"
 
 
 async def test_a_method_that_does_not_exist(start: Start) -> None:
@@ -205,9 +206,9 @@ async def test_a_method_that_does_not_exist(start: Start) -> None:
         channel.unary_unary("/mediagate.v9.Nothing/At")(b""),
         channel.unary_stream("/mediagate.v1.TextService/Sing")(b""),
     ):
-        error = await failing(call)
+        error = await rpc_error(call)
         assert error.code() is grpc.StatusCode.UNIMPLEMENTED
-        info: Any = detail(error, details.ErrorInfo)
+        info: Any = detail_of(error, details.ErrorInfo)
         assert info.metadata["method"].startswith("/mediagate.v")
 
 
@@ -217,9 +218,9 @@ async def test_bytes_that_are_no_message(start: Start) -> None:
     gate = await start(servicer)
     call: Any = gate.channel.unary_unary("/mediagate.v1.TextService/GenerateText")
     with capture_logs() as lines:
-        error = await failing(call(b"\xff\xff\xff"))
+        error = await rpc_error(call(b"\xff\xff\xff"))
         await gate.observe.wait_until_idle()
-    assert (error.code(), reason(error)) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
-    assert list(fields(error)) == ["request"]
+    assert (error.code(), reason_of(error)) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert list(violations_of(error)) == ["request"]
     assert not servicer.prompts
     assert [line["code"] for line in lines] == ["INVALID_ARGUMENT"]

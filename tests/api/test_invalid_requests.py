@@ -10,51 +10,53 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2 as details
 
 from mediagate.v1 import medium_pb2, text_pb2_grpc
-from mediagate.v1.options_pb2 import GenerationOptions
 from mediagate_server.api.validation import validator
 from mediagate_server.errors import StoreUnavailable
+from tests.builders import chat_message, stream_text_request, text_request
+from tests.grpc_errors import detail_of, reason_of, rpc_error, violations_of
 
 from .conftest import InterceptorServer, Start
 from .fake_servicers import Texts
-from .grpc_errors import detail, failing, fields, reason
-from .random_requests import stream, text, turn
 
 
 async def refusal(gate: InterceptorServer, request: Message) -> grpc.aio.AioRpcError:
     """The error that the request's own rpc ends with."""
     name = type(request).__name__.removesuffix("Request")
     method = getattr(text_pb2_grpc.TextServiceStub(gate.channel), name)
-    return await failing(method(request))
+    return await rpc_error(method(request))
 
 
 async def test_a_bad_field(start: Start) -> None:
     """INVALID_ARGUMENT, INVALID_REQUEST, every field named; unary and streamed."""
     servicer = Texts()
     gate = await start(servicer)
-    for request in (text(prompt="", temperature=9.0), stream(prompt="", temperature=9.0)):
+    for request in (
+        text_request(prompt="", temperature=9.0),
+        stream_text_request(prompt="", temperature=9.0),
+    ):
         error = await refusal(gate, request)
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert reason(error) == "INVALID_REQUEST"
-        assert set(fields(error)) == {"prompt", "temperature"}
+        assert reason_of(error) == "INVALID_REQUEST"
+        assert set(violations_of(error)) == {"prompt", "temperature"}
     assert not servicer.prompts
 
 
 async def test_more_wrong_than_fits(start: Start) -> None:
     """A thousand bad turns still end in a status that arrives."""
     gate = await start(Texts())
-    error = await refusal(gate, text(messages=[turn(text="")] * 1_000))
-    assert reason(error) == "INVALID_REQUEST"
-    assert "messages[0].parts[0].text" in fields(error)
+    error = await refusal(gate, text_request(messages=[chat_message(text="")] * 1_000))
+    assert reason_of(error) == "INVALID_REQUEST"
+    assert "messages[0].parts[0].text" in violations_of(error)
 
 
 async def test_a_large_inline_medium(start: Start) -> None:
     """3.5 MiB of picture: MEDIA_TOO_LARGE, the field named."""
     gate = await start(Texts())
     medium = medium_pb2.MediaInput(inline=medium_pb2.InlineMedia(data=b"x" * 3_670_016))
-    error = await refusal(gate, text(messages=[turn(image=medium)]))
+    error = await refusal(gate, text_request(messages=[chat_message(image=medium)]))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert reason(error) == "MEDIA_TOO_LARGE"
-    assert list(fields(error)) == ["messages[0].parts[0].image.inline.data"]
+    assert reason_of(error) == "MEDIA_TOO_LARGE"
+    assert list(violations_of(error)) == ["messages[0].parts[0].image.inline.data"]
 
 
 async def test_a_field_that_is_not_built(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,14 +65,12 @@ async def test_a_field_that_is_not_built(start: Start, monkeypatch: pytest.Monke
     monkeypatch.setattr(validator, "UNIMPLEMENTED_FIELDS", not_built)
     servicer = Texts()
     gate = await start(servicer)
-    error = await refusal(
-        gate, stream(options=GenerationOptions(reuse_within=Duration(seconds=60)))
-    )
-    assert (error.code(), reason(error)) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
-    info: Any = detail(error, details.ErrorInfo)
+    error = await refusal(gate, stream_text_request(reuse_within=Duration(seconds=60)))
+    assert (error.code(), reason_of(error)) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
+    info: Any = detail_of(error, details.ErrorInfo)
     assert info.metadata["field"] == "options.reuse_within"
-    error = await refusal(gate, text(options=GenerationOptions(reuse_within=Duration(seconds=60))))
-    assert list(fields(error)) == ["options.reuse_within"]
+    error = await refusal(gate, text_request(reuse_within=Duration(seconds=60)))
+    assert list(violations_of(error)) == ["options.reuse_within"]
     assert not servicer.prompts
 
 
@@ -110,9 +110,9 @@ async def test_a_paid_call_that_grpc_sends_again(start: Start) -> None:
     options = [("grpc.service_config", RETRYING)]
     async with grpc.aio.insecure_channel(gate.address, options) as channel:
         stub: Any = text_pb2_grpc.TextServiceStub(channel)
-        error = await failing(stub.GenerateText(text()))
-        assert list(fields(error)) == ["request_id"]
+        error = await rpc_error(stub.GenerateText(text_request()))
+        assert list(violations_of(error)) == ["request_id"]
         assert len(servicer.prompts) == 1
         servicer.prompts.clear()
-        await stub.GenerateText(text(request_id="0" * 32))
+        await stub.GenerateText(text_request(request_id="0" * 32))
         assert len(servicer.prompts) == 2

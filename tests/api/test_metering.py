@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from mediagate.v1 import text_pb2, text_pb2_grpc
+from mediagate.v1 import text_pb2_grpc
 from mediagate_server.api.interceptors.metering import COST_TRAILER
 from mediagate_server.context import call_summary
 from mediagate_server.context.call_summary import CallSummary
+from tests.builders import stream_text_request, text_request
 
 from .conftest import Start
 from .fake_servicers import Texts, WrittenTexts
@@ -29,8 +30,8 @@ async def test_the_cost_is_a_trailer(start: Start) -> None:
     gate = await start(Texts())
     stub: Any = text_pb2_grpc.TextServiceStub(gate.channel)
     for call in (
-        stub.GenerateText(text_pb2.GenerateTextRequest(prompt="hello")),
-        stub.StreamText(text_pb2.StreamTextRequest(prompt="hello")),
+        stub.GenerateText(text_request(prompt="hello")),
+        stub.StreamText(stream_text_request(prompt="hello")),
     ):
         assert (await trailers(call))[COST_TRAILER] == "1250"
 
@@ -39,7 +40,7 @@ async def test_what_is_not_known_is_not_sent(start: Start) -> None:
     """No cost reported: no trailer, and certainly not zero."""
     gate = await start(WrittenTexts())
     stub: Any = text_pb2_grpc.TextServiceStub(gate.channel)
-    call = stub.GenerateText(text_pb2.GenerateTextRequest(prompt="hello"))
+    call = stub.GenerateText(text_request(prompt="hello"))
     assert COST_TRAILER not in await trailers(call)
 
 

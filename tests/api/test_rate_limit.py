@@ -8,12 +8,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediagate.v1 import text_pb2, text_pb2_grpc
+from mediagate.v1 import text_pb2_grpc
 from mediagate_server.api.interceptors.rate_limit import SlidingWindow, seconds_until_free
+from tests.builders import text_request
+from tests.grpc_errors import detail_of, reason_of, rpc_error
 
 from .conftest import InterceptorServer, Start
 from .fake_servicers import Texts
-from .grpc_errors import detail, failing, reason
 
 NOON = 6_000_000.0
 """A whole minute of the clock."""
@@ -32,7 +33,7 @@ class FakeMonotonicClock:
 def ask(gate: InterceptorServer) -> Any:
     """One good call."""
     stub: Any = text_pb2_grpc.TextServiceStub(gate.channel)
-    return stub.GenerateText(text_pb2.GenerateTextRequest(prompt="hello"))
+    return stub.GenerateText(text_request(prompt="hello"))
 
 
 async def test_over_the_limit(start: Start) -> None:
@@ -41,13 +42,13 @@ async def test_over_the_limit(start: Start) -> None:
     gate = await start(servicer, requests_per_minute=lambda: 3, clock=FakeMonotonicClock())
     for _ in range(3):
         await ask(gate)
-    error = await failing(ask(gate))
-    assert (error.code(), reason(error)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
-    quota: Any = detail(error, details.QuotaFailure)
+    error = await rpc_error(ask(gate))
+    assert (error.code(), reason_of(error)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
+    quota: Any = detail_of(error, details.QuotaFailure)
     assert quota.violations[0].subject == "tenant:local"
-    info: Any = detail(error, details.ErrorInfo)
+    info: Any = detail_of(error, details.ErrorInfo)
     assert info.metadata["requests_per_minute"] == "3"
-    retry: Any = detail(error, details.RetryInfo)
+    retry: Any = detail_of(error, details.RetryInfo)
     assert retry.retry_delay.seconds == 41  # at 40 the whole last minute still counts
     assert len(servicer.prompts) == 3
 
@@ -57,7 +58,7 @@ async def test_the_limit_may_change_and_may_go(start: Start) -> None:
     limits = [1]
     gate = await start(Texts(), requests_per_minute=lambda: limits[0], clock=FakeMonotonicClock())
     await ask(gate)
-    await failing(ask(gate))
+    await rpc_error(ask(gate))
     limits[0] = 0
     for _ in range(5):
         await ask(gate)

@@ -5,21 +5,22 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
-import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from mediagate.v1 import models_pb2, models_pb2_grpc, text_pb2
+from mediagate.v1 import models_pb2, models_pb2_grpc
 from mediagate_server.api.interceptors.admission import ReceiveLimitInterceptor
 from mediagate_server.api.interceptors.rpc_call import RpcCall
 from mediagate_server.context.caller import Caller
 from mediagate_server.errors import ApiKeyMissing
 from mediagate_server.runtime.fair_scheduler import FairScheduler
+from tests.builders import text_request
+from tests.grpc_errors import rpc_error
 
 from .conftest import InterceptorServer, Start
 from .fake_servicers import Context, Texts
 
 METHOD = "/mediagate.v1.TextService/GenerateText"
-MESSAGE = text_pb2.GenerateTextRequest(prompt="Hello").SerializeToString()
+MESSAGE = text_request(prompt="Hello").SerializeToString()
 
 
 async def _get_model(
@@ -55,15 +56,8 @@ def call(
     return stub(requests(), metadata=(("tenant", tenant),))
 
 
-async def refusal(rpc: Any) -> grpc.aio.AioRpcError:
-    """How it was refused."""
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await rpc
-    return refused.value
-
-
 async def test_no_message_at_all(start: Start) -> None:
-    error = await refusal(call(await start(Texts()), "a"))
+    error = await rpc_error(call(await start(Texts()), "a"))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "request: must be sent" in str(error.details())
 
@@ -72,7 +66,7 @@ async def test_a_message_that_does_not_come(start: Start) -> None:
     gate = await start(
         Texts(), receive=ReceiveLimitInterceptor(FairScheduler(), seconds=lambda: 0.05)
     )
-    error = await refusal(call(gate, "a", more=asyncio.Event()))
+    error = await rpc_error(call(gate, "a", more=asyncio.Event()))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "request: must come whole within 0.05 s" in str(error.details())
 
@@ -101,7 +95,7 @@ async def test_only_the_tenant_s_own_calls_wait_for_its_late_messages(start: Sta
     late.pop().cancel()  # Its place is given back.
     await behind
     more.set()
-    assert (await refusal(late.pop())).code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert (await rpc_error(late.pop())).code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_nothing_is_read_of_whoever_may_not_call(start: Start) -> None:
@@ -109,7 +103,7 @@ async def test_nothing_is_read_of_whoever_may_not_call(start: Start) -> None:
         raise ApiKeyMissing("no key")
 
     gate = await start(Texts(), authenticate=nobody)
-    error = await refusal(call(gate, "a", more=asyncio.Event()))
+    error = await rpc_error(call(gate, "a", more=asyncio.Event()))
     assert error.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
@@ -123,7 +117,7 @@ async def test_who_sends_slowly_waits_for_nothing_else(start: Start) -> None:
     stub: Any = models_pb2_grpc.ModelServiceStub(gate.channel)
     await stub.GetModel(models_pb2.GetModelRequest(model="flux-dev"))
     more.set()
-    await refusal(late)
+    await rpc_error(late)
 
 
 async def test_without_a_key_a_message_is_short(start: Start) -> None:
@@ -131,4 +125,4 @@ async def test_without_a_key_a_message_is_short(start: Start) -> None:
     gate = await start(Health())
     check: Any = gate.channel.unary_unary("/grpc.health.v1.Health/Check")
     await check(b"\x0a\x00" * 2_000)
-    assert "at most 4,096 bytes" in str((await refusal(check(b"\x0a\x00" * 60_000))).details())
+    assert "at most 4,096 bytes" in str((await rpc_error(check(b"\x0a\x00" * 60_000))).details())

@@ -11,12 +11,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
 from mediagate.v1 import text_pb2, text_pb2_grpc
-from mediagate.v1.options_pb2 import GenerationOptions
 from mediagate_server.observability.metrics import REGISTRY
+from tests.builders import stream_text_request, text_request
+from tests.grpc_errors import rpc_error
 
 from .conftest import InterceptorServer, Start
 from .fake_servicers import EndlessTexts, Texts
-from .grpc_errors import failing
 
 PROMPT = "a prompt that nobody else may read"
 UNARY = {
@@ -66,7 +66,7 @@ async def test_a_good_call(start: Start) -> None:
     received = Counts("grpc_server_msg_received_total", STREAM)
     sent = Counts("grpc_server_msg_sent_total", STREAM)
     timed = Counts("grpc_server_handling_seconds_count", STREAM)
-    async for _ in texts(gate).StreamText(text_pb2.StreamTextRequest(prompt=PROMPT)):
+    async for _ in texts(gate).StreamText(stream_text_request(prompt=PROMPT)):
         pass
     await gate.observe.wait_until_idle()
     moved = [count.moved for count in (started, ok, received, sent, timed)]
@@ -77,11 +77,7 @@ async def test_the_access_line(start: Start) -> None:
     """One line for each rpc: method, code, seconds, tenant, generation, cost; no content."""
     gate = await start(Texts())
     with capture_logs() as lines:
-        await texts(gate).GenerateText(
-            text_pb2.GenerateTextRequest(
-                prompt=PROMPT, options=GenerationOptions(labels={"who": "someone"})
-            )
-        )
+        await texts(gate).GenerateText(text_request(prompt=PROMPT, labels={"who": "someone"}))
         await gate.observe.wait_until_idle()
     (line,) = lines
     assert line.pop("seconds") >= 0
@@ -102,7 +98,7 @@ async def test_a_refused_call(start: Start) -> None:
     gate = await start(Texts())
     refused = handled(UNARY, "INVALID_ARGUMENT")
     with capture_logs() as lines:
-        await failing(texts(gate).GenerateText(text_pb2.GenerateTextRequest()))
+        await rpc_error(texts(gate).GenerateText(text_pb2.GenerateTextRequest()))
         await gate.observe.wait_until_idle()
     assert refused.moved == 1
     (line,) = lines
@@ -110,13 +106,13 @@ async def test_a_refused_call(start: Start) -> None:
 
 
 async def test_the_access_line_follows_the_level_as_it_is_set(start: Start) -> None:
-    """While the gate serves: its logger is kept only for as long as nothing is configured anew."""
+    """While the server serves: its logger is kept only while nothing is configured anew."""
     gate = await start(Texts())
     told = []
     for level in (logging.INFO, logging.ERROR, logging.INFO):
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
         with capture_logs() as lines:
-            await texts(gate).GenerateText(text_pb2.GenerateTextRequest(prompt=PROMPT))
+            await texts(gate).GenerateText(text_request(prompt=PROMPT))
             await gate.observe.wait_until_idle()
         told.append(len(lines))
     assert told == [1, 0, 1]
@@ -143,8 +139,8 @@ async def test_a_call_that_ran_into_its_deadline(start: Start) -> None:
     gate = await start(servicer)
     passed = handled(UNARY, "DEADLINE_EXCEEDED")
     cancelled = handled(UNARY, "CANCELLED")
-    request = text_pb2.GenerateTextRequest(prompt=PROMPT)
-    error = await failing(texts(gate).GenerateText(request, timeout=0.3))
+    request = text_request(prompt=PROMPT)
+    error = await rpc_error(texts(gate).GenerateText(request, timeout=0.3))
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     await gate.observe.wait_until_idle()
     assert (passed.moved, cancelled.moved) == (1, 0)
@@ -157,7 +153,7 @@ async def test_names_that_callers_make_up(start: Start) -> None:
     counted = handled(other, "UNIMPLEMENTED")
     channel: Any = gate.channel
     with capture_logs() as lines:
-        await failing(channel.unary_unary("/made.Up/Name")(b""))
+        await rpc_error(channel.unary_unary("/made.Up/Name")(b""))
         await gate.observe.wait_until_idle()
     assert counted.moved == 1
     assert "made.Up" not in str(lines)

@@ -12,6 +12,7 @@ from mediagate_server.api.interceptors.rpc_call import RpcCall
 from mediagate_server.api.registration import STORE_BOUND_METHODS
 from mediagate_server.context.caller import Caller
 from mediagate_server.errors import CircuitOpen
+from tests.builders import text_request
 
 from .conftest import MOST_AT_WORK, InterceptorServer, Start
 from .fake_servicers import Context, Texts
@@ -46,9 +47,7 @@ async def by_metadata(call: RpcCall) -> Caller:
 def text(gate: InterceptorServer, tenant: str, prompt: str) -> Any:
     """One call, that is under way."""
     stub: Any = text_pb2_grpc.TextServiceStub(gate.channel)
-    return stub.GenerateText(
-        text_pb2.GenerateTextRequest(prompt=prompt), metadata=(("tenant", tenant),)
-    )
+    return stub.GenerateText(text_request(prompt=prompt), metadata=(("tenant", tenant),))
 
 
 async def begun(texts: Worked) -> str:

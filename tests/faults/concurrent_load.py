@@ -6,7 +6,7 @@ import asyncio
 from random import Random
 
 from .retrying_caller import CallerRecord, RetryingCaller
-from .sample_requests import draw
+from .sample_requests import random_sample
 
 
 class Load:
@@ -16,7 +16,7 @@ class Load:
     """
 
     def __init__(self, faithful: RetryingCaller, seed: int, least: int, *, callers: int) -> None:
-        self.told: list[CallerRecord] = []
+        self.records: list[CallerRecord] = []
         self.enough = False
         self._faithful = faithful
         self._random = Random(seed)
@@ -34,10 +34,10 @@ class Load:
         while not self.enough or self._number < self._least:
             self._number += 1
             random = Random(self._random.getrandbits(64))
-            asked = draw(random, self._number)
+            sample = random_sample(random, self._number)
             twins = random.choices((1, 2), (9, 1))[0]
             again = random.random() < 0.1
-            calls = [self._faithful.call(asked) for _ in range(twins)]
-            self.told += await asyncio.gather(*calls)
+            calls = [self._faithful.call(sample) for _ in range(twins)]
+            self.records += await asyncio.gather(*calls)
             if again:
-                self.told.append(await self._faithful.call(asked))
+                self.records.append(await self._faithful.call(sample))

@@ -1,4 +1,4 @@
-"""A gate that may die at any moment and is started again, always at the same addresses."""
+"""A server that may die at any moment and is started again, always at the same addresses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mediagate_sandbox.control_client import SandboxControl
 from tests.rpc.tenant_keys import tenant_key
-from tests.server_process import KEPT, MEDIAGATE
+from tests.server_process import ENVIRONMENT, MEDIAGATE
 
 QUICKLY_SURE = {
     "MEDIAGATE_UPSTREAM_CONNECT_TIMEOUT": "1.9",
@@ -54,7 +54,7 @@ KILLED = -signal.SIGKILL
 
 
 class CrashingProcess:
-    """One data folder and the gates that serve it, one after the other.
+    """One data folder and the servers that serve it, one after the other.
 
     Upstream is told where to tell of ends, so every prediction names its attempt. All calls are one
     tenant's, who has budgets; what nobody knows the price of is assumed. `settings` are environment
@@ -71,7 +71,9 @@ class CrashingProcess:
         self.address, self.operations, self.web = (
             f"127.0.0.1:{reserved.getsockname()[1]}" for reserved in self._ports
         )
-        self._environment = {name: os.environ[name] for name in KEPT if name in os.environ} | {
+        self._environment = {
+            name: os.environ[name] for name in ENVIRONMENT if name in os.environ
+        } | {
             "MEDIAGATE_GRPC_ADDRESS": self.address,
             "MEDIAGATE_OPS_ADDRESS": self.operations,
             "MEDIAGATE_WEB_ADDRESS": self.web,
@@ -95,11 +97,11 @@ class CrashingProcess:
         cls, folder: Path, upstream: SandboxControl, **settings: str
     ) -> AsyncIterator[CrashingProcess]:
         """One that is not started yet, and does not outlive the test."""
-        gate = cls(folder, upstream, **settings)
+        process = cls(folder, upstream, **settings)
         try:
-            yield gate
+            yield process
         finally:
-            gate.put_down()
+            process.put_down()
 
     @property
     def pid(self) -> int:
@@ -168,7 +170,7 @@ class CrashingProcess:
             reserved.close()
 
     def check_log(self) -> None:
-        """No gate has met a bug."""
+        """No server has met a bug."""
         said = self.log.read_text()
         for word in ("Traceback", '_crashed"', "late_prediction_found", "generation_quarantined"):
             assert word not in said, said[-8_000:]
@@ -184,19 +186,19 @@ class CrashingProcess:
 def reserve_ports(count: int) -> list[socket.socket]:
     """Sockets bound to free ports on the loopback: nobody else gets these while they are open.
 
-    A gate that was killed is away for a second or two, hundreds of times in some tests: whoever
+    A server that was killed is away for a second or two, hundreds of times in some tests: whoever
     looked for a free port in one of them, in another run on this machine say, would take its own.
-    They do not listen and let the address be shared, so the gate can listen there. Not of the
+    They do not listen and let the address be shared, so the server can listen there. Not of the
     range out of which the system gives ports to whoever names none.
     """
     reserved: list[socket.socket] = []
     while len(reserved) < count:
-        one = socket.socket()
+        connection = socket.socket()
         try:
-            one.bind(("127.0.0.1", SystemRandom().randrange(12_000, 32_000)))
+            connection.bind(("127.0.0.1", SystemRandom().randrange(12_000, 32_000)))
         except OSError:
-            one.close()
+            connection.close()
             continue  # Somebody has it.
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        reserved.append(one)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reserved.append(connection)
     return reserved

@@ -19,7 +19,7 @@ class DelayingProxy:
     def __init__(self, url: str) -> None:
         self._upstream = urlsplit(url)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._holds = True
+        self._is_holding = True
         self.released = asyncio.Event()
         self.url = ""
 
@@ -39,7 +39,7 @@ class DelayingProxy:
             await asyncio.gather(*relay._tasks, return_exceptions=True)
 
     async def _connected(
-        self, from_gate: asyncio.StreamReader, to_gate: asyncio.StreamWriter
+        self, from_server: asyncio.StreamReader, to_server: asyncio.StreamWriter
     ) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -48,22 +48,22 @@ class DelayingProxy:
         from_upstream, to_upstream = await asyncio.open_connection(host, port)
         try:
             async with asyncio.TaskGroup() as both:
-                both.create_task(self._ask(from_gate, to_upstream))
-                both.create_task(self._answer(from_upstream, to_gate))
+                both.create_task(self._ask(from_server, to_upstream))
+                both.create_task(self._answer(from_upstream, to_server))
         finally:
             to_upstream.close()
-            to_gate.close()
+            to_server.close()
 
-    async def _ask(self, gate: asyncio.StreamReader, upstream: asyncio.StreamWriter) -> None:
+    async def _ask(self, server: asyncio.StreamReader, upstream: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
-            while chunk := await gate.read(_AT_ONCE):
-                if self._holds and chunk.startswith(b"POST "):
-                    self._holds = False
+            while chunk := await server.read(_AT_ONCE):
+                if self._is_holding and chunk.startswith(b"POST "):
+                    self._is_holding = False
                     await self.released.wait()
                 upstream.write(chunk)
 
-    async def _answer(self, upstream: asyncio.StreamReader, gate: asyncio.StreamWriter) -> None:
+    async def _answer(self, upstream: asyncio.StreamReader, server: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
             while chunk := await upstream.read(_AT_ONCE):
-                gate.write(chunk)
-            gate.close()
+                server.write(chunk)
+            server.close()

@@ -1,4 +1,4 @@
-"""What else a gate holds when all has ended: budgets, media, and what it was alarmed by."""
+"""What else a server holds when all has ended: budgets, media, and what it was alarmed by."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Row = tuple[str, str, str, str, int, int]
 def check_budgets(data: Path, books: LedgerBook) -> None:
     """Spent is the sum of what has been charged; held is what nobody will ever know, no more.
 
-    Added up here from the ledger, whatever the gate has made of each commit.
+    Added up here from the ledger, whatever the server has made of each commit.
     """
     rows = _rows(data)
     assert rows
-    for tenant, span, key, value, spent, held in rows:
+    for tenant, span, key, value, spent, reserved in rows:
         lines = [
             books.ledger[attempt]
             for attempt, (owner, _, _) in books.attempts.items()
@@ -39,7 +39,7 @@ def check_budgets(data: Path, books: LedgerBook) -> None:
             if "settle" in each and each["settle"][0] is None
         ]
         assert spent == sum(nanos for nanos in settled if nanos is not None), (span, key)
-        assert held == sum(unknown), (span, key)
+        assert reserved == sum(unknown), (span, key)
     print(f"budgets: {[(span, key, spent, held) for _, span, key, _, spent, held in rows]}")
 
 
@@ -59,28 +59,28 @@ def needles(data: Path) -> set[bytes]:
     return found
 
 
-def check_erased(data: Path, wanted: set[bytes], before: LedgerBook, after: LedgerBook) -> None:
+def check_erased(data: Path, needles: set[bytes], before: LedgerBook, after: LedgerBook) -> None:
     """The books are what they were, and not a byte is left, whatever died in between."""
     assert after.ledger == before.ledger
     assert after.attempts == before.attempts
     check_budgets(data, after)
     assert sealed(data) == []
-    assert traces(files_below(data.parent), wanted) == []
+    assert traces(files_below(data.parent), needles) == []
 
 
-def check_media(data: Path, books: LedgerBook, place: MediaLocation) -> None:
+def check_media(data: Path, books: LedgerBook, location: MediaLocation) -> None:
     """Every output of every run that succeeded is kept, byte for byte; and nothing besides.
 
-    Nothing is left of what was on its way when a gate died.
+    Nothing is left of what was on its way when a server died.
     """
-    kept = {
-        key: hashlib.sha256(content).hexdigest() for key, content in place.outputs(data).items()
+    stored = {
+        key: hashlib.sha256(content).hexdigest() for key, content in location.outputs(data).items()
     }
-    assert kept == dict(_told(books.generations))
+    assert stored == dict(_digests_of(books.generations))
     media = data / "media"
     assert [file.name for file in media.rglob("*.half")] == []
     assert list((media / "incoming").iterdir()) == []
-    print(f"{len(kept)} outputs kept")
+    print(f"{len(stored)} outputs kept")
 
 
 def _rows(data: Path) -> list[Row]:
@@ -95,7 +95,7 @@ def _counts(document: Any, tenant: str, span: str, key: str, value: str) -> bool
     return document["tenant"] == tenant and in_span and labelled
 
 
-def _told(generations: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _digests_of(generations: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Where each output of a generation is kept, and its SHA-256."""
     for name, document in generations.items():
         for index, medium in enumerate(document.get("output", {}).get("media", ())):

@@ -209,8 +209,8 @@ def table(
             continue
         seconds += stamp.seconds
         age = _age((now - datetime.fromisoformat(stamp.started)).total_seconds())
-        told = f"{group:<12}{stamp.commit[:8]:<10}{age:>8}{stamp.seconds:>9.0f}"
-        yield f"{told}  {_result(stamp, checkout)}"
+        line = f"{group:<12}{stamp.commit[:8]:<10}{age:>8}{stamp.seconds:>9.0f}"
+        yield f"{line}  {_result(stamp, checkout)}"
     over = f", more than the {SECONDS_IN_ALL} they may take" if seconds > SECONDS_IN_ALL else ""
     yield f"{seconds:.0f} seconds together{over}"
 
@@ -247,8 +247,8 @@ def main(
     parser.add_argument("group", nargs="*", help=f"of {', '.join(groups)}; default: all not green")
     parser.add_argument("--fresh", action="store_true", help="run what is green as well")
     parser.add_argument("--status", action="store_true", help="run nothing, print the table")
-    asked = parser.parse_args(arguments)
-    if unknown := [name for name in asked.group if name not in groups]:
+    options = parser.parse_args(arguments)
+    if unknown := [name for name in options.group if name not in groups]:
         parser.error(f"no such group: {', '.join(unknown)}; there are {', '.join(groups)}")
     try:
         check_assignment(root, groups)
@@ -259,18 +259,18 @@ def main(
     if checkout.dirty:
         print("The tree differs from its commit: no stamp of it will be green.", file=sys.stderr)
     there = [name for name in groups if _there(root, groups[name])]
-    wanted = asked.group or there
+    chosen = options.group or there
     seed = int(os.environ.get("MEDIAGATE_TEST_SEED") or random.SystemRandom().randrange(2**32))
-    if asked.status:
+    if options.status:
         print("\n".join(table(root, groups, checkout, datetime.now(UTC))))
         return 0
-    for group in (name for name in wanted if name in there):
-        named = asked.fresh or group in asked.group
+    for group in (name for name in chosen if name in there):
+        named = options.fresh or group in options.group
         if named or not _is_green(root, group, checkout):
             print(f"{group}: seed {seed}", flush=True)
             run_group(root, group, groups[group], seed)
     print("\n".join(table(root, groups, checkout, datetime.now(UTC))))
-    return 0 if all(_is_green(root, group, checkout) for group in wanted) else 1
+    return 0 if all(_is_green(root, group, checkout) for group in chosen) else 1
 
 
 def _is_green(root: Path, group: str, checkout: Checkout) -> bool:

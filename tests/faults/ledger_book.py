@@ -1,4 +1,4 @@
-"""The gate's books beside upstream's: what the store holds, what was billed, what was told."""
+"""The server's books beside upstream's: what the store holds, what was billed, what was told."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NO_END = ("queued", "submitting", "unconfirmed", "accepted")
 
 @dataclass(frozen=True)
 class LedgerBook:
-    """What a gate that is gone has left in its store."""
+    """What a server that is gone has left in its store."""
 
     generations: dict[str, Any]
     bound: dict[str, str]
@@ -37,7 +37,9 @@ class LedgerBook:
 
     def predictions_of(self, generation: str) -> list[str]:
         """The predictions of a generation's attempts, nothing for those without."""
-        return [held for owner, _, held in self.attempts.values() if owner == generation]
+        return [
+            prediction for owner, _, prediction in self.attempts.values() if owner == generation
+        ]
 
     @classmethod
     def of(cls, data: Path) -> LedgerBook:
@@ -52,7 +54,7 @@ class LedgerBook:
                 "SELECT attempt_id, kind, amount_nanos, state FROM ledger"
             ):
                 ledger[attempt][kind] = amount, state
-            (kept,) = ask(
+            (row,) = ask(
                 "SELECT (SELECT count(*) FROM pending) + (SELECT count(*) FROM checkpoints)"
             ).fetchone()
             return cls(
@@ -68,46 +70,49 @@ class LedgerBook:
                     )
                 },
                 dict(ledger),
-                kept,
+                row,
             )
 
 
 async def check_books(
-    data: Path, sandbox: SandboxControl, told: list[CallerRecord], place: MediaLocation = FOLDER
+    data: Path,
+    sandbox: SandboxControl,
+    records: list[CallerRecord],
+    location: MediaLocation = FOLDER,
 ) -> None:
-    """After the last gate is gone: everything that must hold, whatever happened."""
+    """After the last server is gone: everything that must hold, whatever happened."""
     books, bill = LedgerBook.of(data), await asyncio.to_thread(sandbox.bill)
-    print(f"{len(told)} calls answered")
+    print(f"{len(records)} calls answered")
     check_ended(books)
-    check_told(books, told)
+    check_reported(books, records)
     check_posts(books, bill)
     check_ledger(books, bill)
     check_budgets(data, books)
-    await asyncio.to_thread(check_media, data, books, place)
+    await asyncio.to_thread(check_media, data, books, location)
     check_alarms(data)
 
 
-def check_told(books: LedgerBook, told: Iterable[CallerRecord]) -> None:
+def check_reported(books: LedgerBook, records: Iterable[CallerRecord]) -> None:
     """Acknowledged and lost: 0. Each call is one generation, which is what it was told it is.
 
     Where upstream never took one its caller was told so, and asked anew: that is another one.
     """
-    for one in told:
-        name = books.bound[one.asked.request.request_id]
-        assert name == one.id
-        assert one.ids <= books.generations.keys()
-        for released in one.ids - {name}:
+    for record in records:
+        name = books.bound[record.sample.request.request_id]
+        assert name == record.id
+        assert record.ids <= books.generations.keys()
+        for released in record.ids - {name}:
             assert books.generations[released]["state"] == "failed"
             assert not any(books.predictions_of(released))
-        assert one.ended is not None
-        if one.ended.state == ENDED and one.asked.rpc == "StreamText":
-            assert one.completed
-            assert one.text == one.ended.text.text
+        assert record.ended is not None
+        if record.ended.state == ENDED and record.sample.rpc == "StreamText":
+            assert record.completed
+            assert record.text == record.ended.text.text
 
 
 def check_ended(books: LedgerBook) -> None:
     """Not terminal after recovery: 0. Nothing of what was asked for is kept any longer."""
-    states = Counter(one["state"] for one in books.generations.values())
+    states = Counter(generation["state"] for generation in books.generations.values())
     print(f"generations: {dict(states)}; attempts: {_states(books)}")
     assert states.keys() <= {"succeeded", "failed", "cancelled"}
     assert not _states(books).keys() & set(NO_END)
@@ -120,33 +125,37 @@ def check_posts(books: LedgerBook, bill: Any) -> None:
     Each prediction was asked for by an attempt that is in the store, and is held by it. What
     failed is no result: another model may have taken over.
     """
-    made: dict[str, list[str]] = defaultdict(list)
-    held = {name: prediction for name, (_, _, prediction) in books.attempts.items() if prediction}
-    holders = {prediction: name for name, prediction in held.items()}
-    assert len(holders) == len(held)
+    predictions_by_attempt: dict[str, list[str]] = defaultdict(list)
+    attempts_by_prediction = {
+        name: prediction for name, (_, _, prediction) in books.attempts.items() if prediction
+    }
+    holders = {prediction: name for name, prediction in attempts_by_prediction.items()}
+    assert len(holders) == len(attempts_by_prediction)
     for entry in bill["entries"]:
-        # Without webhooks nobody but the gate can say whose it is.
+        # Without webhooks nobody but the server can say whose it is.
         webhook = entry["webhook"]
         whose = _attempt_of(webhook) if webhook else holders[entry["id"]]
-        made[whose].append(entry["id"])
-    assert [attempt for attempt, ids in made.items() if len(ids) > 1] == []
-    assert made.keys() <= books.attempts.keys()
-    assert held == {attempt: ids[0] for attempt, ids in made.items()}
+        predictions_by_attempt[whose].append(entry["id"])
+    assert [attempt for attempt, ids in predictions_by_attempt.items() if len(ids) > 1] == []
+    assert predictions_by_attempt.keys() <= books.attempts.keys()
+    assert attempts_by_prediction == {
+        attempt: ids[0] for attempt, ids in predictions_by_attempt.items()
+    }
     failed = {entry["id"] for entry in bill["entries"] if entry["status"] == "failed"}
-    paid = Counter(
+    billed_counts = Counter(
         (name, attempt["purpose"], attempt["output_index"])
         for name, document in books.generations.items()
         for attempt in document["attempts"]
         if attempt.get("prediction_id", "") not in {"", *failed}
     )
-    assert [lane for lane, count in paid.items() if count > 1] == []
+    assert [step for step, count in billed_counts.items() if count > 1] == []
 
 
 def check_ledger(books: LedgerBook, bill: Any) -> None:
     """The ledger is the bill, to the nano-dollar, in sum and one by one; each line once."""
     assert books.ledger.keys() == books.attempts.keys()
     billed = {entry["id"]: entry for entry in bill["entries"]}
-    known = 0
+    known_nanos = 0
     for name, (_, _, prediction) in books.attempts.items():
         lines = books.ledger[name]
         if not prediction:
@@ -158,11 +167,11 @@ def check_ledger(books: LedgerBook, bill: Any) -> None:
         entry = billed[prediction]
         if state == "settled":
             assert amount == entry["nanos"], (amount, entry)
-            known += amount or 0
+            known_nanos += amount or 0
         else:
             assert entry["unmetered"] or entry["unpriced"], (amount, state, entry)
-    assert known == bill["total_nanos"]
-    print(f"{len(billed)} predictions, {known / 1e9:.9f} USD in both books")
+    assert known_nanos == bill["total_nanos"]
+    print(f"{len(billed)} predictions, {known_nanos / 1e9:.9f} USD in both books")
 
 
 def _states(books: LedgerBook) -> Counter[str]:

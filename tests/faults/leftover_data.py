@@ -1,4 +1,4 @@
-"""Where bytes of what was asked and made are left: in every file of a gate's, and in a bucket."""
+"""Where bytes of what was asked and made are left: in every file of a server's, and in a bucket."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class Bucket:
 
     def files(self) -> dict[str, bytes]:
         """All that is in it, by name."""
-        found: dict[str, bytes] = {}
+        contents: dict[str, bytes] = {}
         with httpx.Client(timeout=30, headers=_SIGNED) as client:
             more: dict[str, str] = {"list-type": "2"}
             while True:
                 page = client.get(self.url, params=more).raise_for_status().text
                 for key in _KEY.findall(page):
-                    found[key] = client.get(f"{self.url}/{key}").raise_for_status().content
+                    contents[key] = client.get(f"{self.url}/{key}").raise_for_status().content
                 if not (following := _NEXT.findall(page)):
-                    return found
+                    return contents
                 more["continuation-token"] = following[0]
 
     def half_done(self) -> list[str]:
@@ -57,23 +57,23 @@ def forms_of_the_mark() -> list[bytes]:
 
 def files_below(folder: Path) -> dict[str, bytes]:
     """Everything in a folder, by its path in there. What goes away meanwhile is left out."""
-    found = {}
+    contents = {}
     for file in sorted(folder.rglob("*")):
         if file.is_file():
             with suppress(FileNotFoundError):
-                found[str(file.relative_to(folder))] = file.read_bytes()
-    return found
+                contents[str(file.relative_to(folder))] = file.read_bytes()
+    return contents
 
 
 def samples(contents: Iterable[bytes]) -> set[bytes]:
     """Pieces of contents, none of which is so plain that it may stand anywhere."""
-    found = set()
+    needles = set()
     for content in contents:
         for start in range(64, len(content) - LENGTH, STEP):
             piece = content[start : start + LENGTH]
             if len(set(piece)) > LENGTH // 2:
-                found.add(piece)
-    return found
+                needles.add(piece)
+    return needles
 
 
 def traces(files: dict[str, bytes], needles: Iterable[bytes]) -> list[str]:

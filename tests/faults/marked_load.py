@@ -11,19 +11,16 @@ from google.protobuf.struct_pb2 import Struct
 
 from mediagate.v1 import (
     generation_pb2,
-    image_pb2,
     media_pb2,
     media_pb2_grpc,
     medium_pb2,
-    models_pb2,
     models_pb2_grpc,
     options_pb2,
-    text_pb2,
-    video_pb2,
 )
 from mediagate_sandbox.files import render_file
 from mediagate_sandbox.generators.spec import ImageRecipe
-from tests.rpc.grpc_errors import reason_of
+from tests.builders import image_request, run_model_request, text_request, video_request
+from tests.grpc_errors import reason_of
 
 from .mixed_load import MixedLoad, Way
 from .sample_requests import MARK
@@ -58,9 +55,9 @@ class MarkedLoad(MixedLoad):
             self.screened: 3,
         }
 
-    async def _made(self, called: Awaitable[str]) -> generation_pb2.Generation | None:
+    async def _generation_of(self, called: Awaitable[str]) -> generation_pb2.Generation | None:
         try:
-            return await super()._made(called)
+            return await super()._generation_of(called)
         except grpc.aio.AioRpcError as error:
             if error.code() not in REFUSED:
                 raise
@@ -69,7 +66,7 @@ class MarkedLoad(MixedLoad):
 
     async def said(self, random: Random) -> str:
         """A text that is nothing but marks."""
-        request = text_pb2.GenerateTextRequest(
+        request = text_request(
             prompt=f"[[say={self._words(random)}]] {self._words(random)}",
             system_prompt=self._words(random),
             options=self._options(random, "meta/meta-llama-3-70b-instruct"),
@@ -79,15 +76,17 @@ class MarkedLoad(MixedLoad):
     async def inline(self, random: Random) -> str:
         """A picture after one that comes with the request, small or not so small."""
         picture = medium_pb2.InlineMedia(data=_picture(random, random.choice((SMALL, LARGE))))
-        return await self._drawn_after(random, medium_pb2.MediaInput(inline=picture))
+        return await self._generate_image_from(random, medium_pb2.MediaInput(inline=picture))
 
     async def uploaded(self, random: Random) -> str:
         """A picture after one that was uploaded."""
         answer = await self._media.UploadMedia(_upload(_picture(random, SMALL)))
-        return await self._drawn_after(random, medium_pb2.MediaInput(upload_id=answer.upload_id))
+        return await self._generate_image_from(
+            random, medium_pb2.MediaInput(upload_id=answer.upload_id)
+        )
 
-    async def _drawn_after(self, random: Random, medium: medium_pb2.MediaInput) -> str:
-        request = image_pb2.GenerateImageRequest(
+    async def _generate_image_from(self, random: Random, medium: medium_pb2.MediaInput) -> str:
+        request = image_request(
             prompt=self._words(random),
             negative_prompt=self._words(random),
             reference_images=[medium],
@@ -97,17 +96,17 @@ class MarkedLoad(MixedLoad):
 
     async def film_of_a_picture(self, random: Random) -> str:
         """A film that begins with a picture that was made before it."""
-        picture = await self.ended(await self._drawn_for_a_film(random))
+        picture = await self.ended(await self._generate_frame(random))
         first = medium_pb2.OutputRef(generation_id=picture.id)
-        request = video_pb2.GenerateVideoRequest(
+        request = video_request(
             prompt=self._words(random),
             first_frame=medium_pb2.MediaInput(output=first),
             options=self._options(random, "minimax/video-01"),
         )
         return str((await self._videos.GenerateVideo(request)).generation.id)
 
-    async def _drawn_for_a_film(self, random: Random) -> str:
-        request = image_pb2.GenerateImageRequest(
+    async def _generate_frame(self, random: Random) -> str:
+        request = image_request(
             prompt=self._words(random), options=self._options(random, TAKES_PICTURES)
         )
         return str((await self._images.GenerateImage(request)).generation.id)
@@ -117,16 +116,14 @@ class MarkedLoad(MixedLoad):
         given = Struct()
         given.update({"prompt": self._words(random)})
         options = self._options(random, "")
-        request = models_pb2.RunModelRequest(
-            model="black-forest-labs/flux-schnell", input=given, options=options
-        )
+        request = run_model_request("black-forest-labs/flux-schnell", input=given, options=options)
         return str((await self._models.RunModel(request)).generation.id)
 
     async def screened(self, random: Random) -> str:
         """A picture whose words are checked first, for which nobody knows the price."""
         options = self._options(random, TAKES_PICTURES)
         options.screen_prompt = True
-        request = image_pb2.GenerateImageRequest(prompt=self._words(random), options=options)
+        request = image_request(prompt=self._words(random), options=options)
         return str((await self._images.GenerateImage(request)).generation.id)
 
     def _words(self, random: Random) -> str:
@@ -143,8 +140,8 @@ class MarkedLoad(MixedLoad):
 
 def _picture(random: Random, size: int) -> bytes:
     """A picture that any reader takes, with marks behind its end."""
-    drawn = render_file(ImageRecipe("a/b", "x", random.getrandbits(31), 64, 64, "png"))
-    return drawn + f"{MARK}{random.getrandbits(64):016x}".encode() * (size // 20)
+    image = render_file(ImageRecipe("a/b", "x", random.getrandbits(31), 64, 64, "png"))
+    return image + f"{MARK}{random.getrandbits(64):016x}".encode() * (size // 20)
 
 
 async def _upload(content: bytes) -> AsyncIterator[media_pb2.UploadMediaRequest]:

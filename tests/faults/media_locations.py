@@ -1,4 +1,4 @@
-"""Where a gate keeps media: in its folder, or in a bucket of moto's."""
+"""Where a server keeps media: in its folder, or in a bucket of moto's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PREFIX = "media/"
 
 @dataclass(frozen=True)
 class MediaLocation:
-    """`settings` are a gate's environment; without a `bucket` it is the folder."""
+    """`settings` are a server's environment; without a `bucket` it is the folder."""
 
     settings: Mapping[str, str] = field(default_factory=dict)
     bucket: Bucket | None = None
@@ -37,15 +37,15 @@ class MediaLocation:
     def outputs(self, data: Path) -> dict[str, bytes]:
         """All outputs that are kept, by the keys that they are kept under."""
         if self.bucket is None:
-            found = files_below(data / "media" / "kept")
+            files = files_below(data / "media" / "kept")
         else:
             assert self.bucket.half_done() == []
-            found = {
+            files = {
                 name.removeprefix(_PREFIX): content for name, content in self.bucket.files().items()
             }
         return {
             key: content
-            for key, content in found.items()
+            for key, content in files.items()
             if key.startswith("outputs/") and not key.endswith(".notes")
         }
 

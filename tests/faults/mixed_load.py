@@ -17,17 +17,15 @@ from mediagate.v1 import (
     generation_pb2,
     generations_pb2,
     generations_pb2_grpc,
-    image_pb2,
     image_pb2_grpc,
     medium_pb2,
     options_pb2,
     safety_pb2,
     safety_pb2_grpc,
-    text_pb2,
     text_pb2_grpc,
-    video_pb2,
     video_pb2_grpc,
 )
+from tests.builders import image_request, stream_text_request, text_request, video_request
 
 AT_ONCE = 40
 """How many calls are under way together."""
@@ -47,7 +45,7 @@ PICTURES = (
     "stability-ai/sdxl",
     "playgroundai/playground-v2.5-1024px-aesthetic",
 )
-ONE_AT_A_TIME = "black-forest-labs/flux-1.1-pro"
+SINGLE_IMAGE_MODEL = "black-forest-labs/flux-1.1-pro"
 FILMS = (
     "minimax/video-01",
     "bytedance/seedance-1-pro",
@@ -63,7 +61,7 @@ Way = Callable[[Random], Awaitable[str]]
 
 
 class MixedLoad:
-    """Calls one gate. Every way gives the id of the generation that it made.
+    """Calls one server. Every way gives the id of the generation that it made.
 
     What is written into requests comes from `_words` and `_options`, for others to write more.
     """
@@ -103,30 +101,30 @@ class MixedLoad:
         plan = [(way, Random(random.getrandbits(64))) for way in gone]
         room = asyncio.Semaphore(AT_ONCE)
 
-        async def one(way: Way, drawn: Random) -> generation_pb2.Generation | None:
+        async def run_way(way: Way, way_random: Random) -> generation_pb2.Generation | None:
             async with room:
-                return await self._made(way(drawn))
+                return await self._generation_of(way(way_random))
 
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(way, drawn)) for way, drawn in plan]
-        return [made for task in tasks if (made := task.result()) is not None]
+            tasks = [group.create_task(run_way(way, way_random)) for way, way_random in plan]
+        return [generation for task in tasks if (generation := task.result()) is not None]
 
-    async def _made(self, called: Awaitable[str]) -> generation_pb2.Generation | None:
+    async def _generation_of(self, called: Awaitable[str]) -> generation_pb2.Generation | None:
         """What came of a call, at its end; None where it was refused, which here is a failure."""
         return await self.ended(await called)
 
     async def ended(self, generation: str) -> generation_pb2.Generation:
         """The generation at its end."""
-        asked = generations_pb2.WaitGenerationRequest(id=generation, wait=Duration(seconds=50))
+        request = generations_pb2.WaitGenerationRequest(id=generation, wait=Duration(seconds=50))
         found: generation_pb2.Generation = (
-            await self._generations.WaitGeneration(asked)
+            await self._generations.WaitGeneration(request)
         ).generation
         assert found.state >= generation_pb2.Generation.STATE_SUCCEEDED, found
         return found
 
     async def text(self, random: Random) -> str:
-        """A text in one answer, of a length that the gate or the model chooses."""
-        request = text_pb2.GenerateTextRequest(
+        """A text in one answer, of a length that the server or the model chooses."""
+        request = text_request(
             prompt=self._words(random), options=self._options(random, random.choice(TEXTS))
         )
         if random.random() < 0.5:
@@ -150,15 +148,15 @@ class MixedLoad:
 
     async def _streamed(self, prompt: str, random: Random, *, cancel: bool = False) -> str:
         options = self._options(random, random.choice(TEXTS))
-        call = self._texts.StreamText(text_pb2.StreamTextRequest(prompt=prompt, options=options))
+        call = self._texts.StreamText(stream_text_request(prompt=prompt, options=options))
         events = aiter(call)
         generation = str((await anext(events)).started.generation_id)
         with suppress(grpc.aio.AioRpcError):  # how it ended is asked for by its id
             async for event in events:
                 if cancel and event.delta.text:
                     cancel = False
-                    asked = generations_pb2.CancelGenerationRequest(id=generation)
-                    await self._generations.CancelGeneration(asked)
+                    request = generations_pb2.CancelGenerationRequest(id=generation)
+                    await self._generations.CancelGeneration(request)
         return generation
 
     async def picture(self, random: Random) -> str:
@@ -171,19 +169,17 @@ class MixedLoad:
 
     async def _pictured(self, random: Random, directive: str) -> str:
         model = random.choice(PICTURES)
-        request = image_pb2.GenerateImageRequest(
+        request = image_request(
             prompt=directive + self._words(random), options=self._options(random, model)
         )
-        if model != ONE_AT_A_TIME:
+        if model != SINGLE_IMAGE_MODEL:
             request.count = random.randint(1, 4)
         return str((await self._images.GenerateImage(request)).generation.id)
 
     async def film(self, random: Random) -> str:
         """A film, at a price that hangs on what is asked for."""
         model = random.choice(FILMS)
-        request = video_pb2.GenerateVideoRequest(
-            prompt=self._words(random), options=self._options(random, model)
-        )
+        request = video_request(prompt=self._words(random), options=self._options(random, model))
         match model.rpartition("/")[2]:
             case "seedance-1-pro":
                 request.duration.seconds = random.randint(3, 10)

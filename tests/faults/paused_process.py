@@ -1,4 +1,4 @@
-"""Gates on one data folder: one that is paused past its lease, another that takes over."""
+"""Servers on one data folder: one that is paused past its lease, another that takes over."""
 
 import os
 import signal
@@ -17,10 +17,11 @@ from mediagate.v1.cost_pb2 import COST_STATE_SETTLED
 from mediagate.v1.generation_pb2 import Generation
 from mediagate.v1.generations_pb2 import ListGenerationsRequest, WaitGenerationRequest
 from mediagate.v1.generations_pb2_grpc import GenerationServiceStub
-from mediagate.v1.text_pb2 import GenerateTextRequest, GenerateTextResponse
+from mediagate.v1.text_pb2 import GenerateTextResponse
 from mediagate.v1.text_pb2_grpc import TextServiceStub
 from mediagate_sandbox.control_client import SandboxControl
-from tests.server_process import KEPT, MEDIAGATE, ServerProcess, free_ports, running_server
+from tests.builders import text_request
+from tests.server_process import ENVIRONMENT, MEDIAGATE, ServerProcess, free_ports, running_server
 
 LEASE = 1.0
 SECONDS = 60
@@ -30,19 +31,19 @@ IN_A_COMMIT = "in the midst of a commit"
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """Where the gates of one test keep their data, and the upstream that all of them have."""
+    """Where the servers of one test keep their data, and the upstream that all of them have."""
 
     path: Path
     upstream: SandboxControl
 
     def settings(self) -> dict[str, str]:
-        """Of every gate here."""
+        """Of every server here."""
         return {
             "MEDIAGATE_DATA_DIR": str(self.path / "data"),
             "MEDIAGATE_UPSTREAM_URL": self.upstream.url,
             "REPLICATE_API_TOKEN": "r8_test",
             "MEDIAGATE_LEASE_SECONDS": str(LEASE),
-            # What was on its way when its gate was paused is in doubt: found, or sent anew, soon.
+            # What was on its way when its server was paused is in doubt: found, or sent anew, soon.
             "MEDIAGATE_UPSTREAM_CONNECT_TIMEOUT": "2",
             "MEDIAGATE_UPSTREAM_CREATE_TIMEOUT": "3",
             "MEDIAGATE_ABSENT_MARGIN": "1",
@@ -50,14 +51,14 @@ class Folder:
         }
 
     @contextmanager
-    def gate(self, name: str) -> Iterator[ServerProcess]:
-        """A gate that serves."""
-        with running_server(self.path / name, **self.settings()) as gate:
-            yield gate
+    def open_server(self, name: str) -> Iterator[ServerProcess]:
+        """A server that serves."""
+        with running_server(self.path / name, **self.settings()) as server:
+            yield server
 
     @contextmanager
     def paused_and_followed(self, first: ServerProcess) -> Iterator[ServerProcess]:
-        """Pauses a gate and gives the one that takes over, as soon as that may.
+        """Pauses a server and gives the one that takes over, as soon as that may.
 
         Until the lease has run out it refuses and is started anew. Where the first one happens to
         stand in a commit nobody may take over: it is woken, and paused at another moment.
@@ -67,7 +68,7 @@ class Folder:
         with ExitStack() as stack:
             while True:
                 try:
-                    gate = stack.enter_context(self.gate("successor"))
+                    server = stack.enter_context(self.open_server("successor"))
                 except AssertionError as refused:
                     if IN_USE not in str(refused) or monotonic() > give_up:
                         raise
@@ -76,7 +77,7 @@ class Folder:
                         is_serving(first)
                         first.process.send_signal(signal.SIGSTOP)
                 else:
-                    yield gate
+                    yield server
                     return
 
     def refusal(self) -> str:
@@ -85,7 +86,7 @@ class Folder:
         ran = subprocess.run(
             [*MEDIAGATE, "serve"],
             cwd=self.path,
-            env={name: os.environ[name] for name in KEPT if name in os.environ}
+            env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
             | self.settings()
             | {
                 "MEDIAGATE_GRPC_ADDRESS": f"127.0.0.1:{grpc_port}",
@@ -102,9 +103,9 @@ class Folder:
         return ran.stdout
 
 
-def is_serving(gate: ServerProcess) -> bool:
+def is_serving(server: ServerProcess) -> bool:
     """Whether it says so itself."""
-    with grpc.insecure_channel(gate.address) as channel:
+    with grpc.insecure_channel(server.address) as channel:
         answer = health_pb2_grpc.HealthStub(channel).Check(
             health_pb2.HealthCheckRequest(), timeout=SECONDS, wait_for_ready=True
         )
@@ -116,7 +117,7 @@ def begin_texts(channel: grpc.Channel, count: int) -> list["grpc.Future[Generate
     texts = TextServiceStub(channel)
     return [
         texts.GenerateText.future(
-            GenerateTextRequest(
+            text_request(
                 prompt=f"Question {number}?", max_output_tokens=200, request_id=str(uuid4())
             ),
             timeout=SECONDS,
@@ -139,29 +140,32 @@ def until_idle(upstream: SandboxControl) -> None:
         assert monotonic() < give_up, upstream.state()
 
 
-def all_ended(gate: ServerProcess) -> dict[str, Generation]:
-    """Every generation that a gate knows, at its end."""
-    with grpc.insecure_channel(gate.address) as channel:
+def all_ended(server: ServerProcess) -> dict[str, Generation]:
+    """Every generation that a server knows, at its end."""
+    with grpc.insecure_channel(server.address) as channel:
         generations = GenerationServiceStub(channel)
-        known = generations.ListGenerations(ListGenerationsRequest(page_size=1000)).generations
+        listed = generations.ListGenerations(ListGenerationsRequest(page_size=1000)).generations
         ended = {
-            one.id: generations.WaitGeneration(
-                WaitGenerationRequest(id=one.id), timeout=SECONDS
+            generation.id: generations.WaitGeneration(
+                WaitGenerationRequest(id=generation.id), timeout=SECONDS
             ).generation
-            for one in known
+            for generation in listed
         }
-    assert all(one.HasField("complete_time") for one in ended.values()), ended
+    assert all(generation.HasField("complete_time") for generation in ended.values()), ended
     return ended
 
 
-def check_paid_once(ended: dict[str, Generation], upstream: SandboxControl) -> None:
+def check_billed_once(ended: dict[str, Generation], upstream: SandboxControl) -> None:
     """All succeeded, each with one prediction, and what they cost is what upstream bills."""
     bill = upstream.bill()
     ours = sorted(
-        a.prediction_id for one in ended.values() for a in one.attempts if a.prediction_id
+        a.prediction_id
+        for generation in ended.values()
+        for a in generation.attempts
+        if a.prediction_id
     )
     assert sorted(entry["id"] for entry in bill["entries"]) == ours, (bill, ended)
     assert len(ours) == len(ended)
-    assert {one.state for one in ended.values()} <= {Generation.STATE_SUCCEEDED}
-    assert {one.cost.state for one in ended.values()} <= {COST_STATE_SETTLED}
-    assert sum(one.cost.usd_nanos for one in ended.values()) == bill["total_nanos"]
+    assert {generation.state for generation in ended.values()} <= {Generation.STATE_SUCCEEDED}
+    assert {generation.cost.state for generation in ended.values()} <= {COST_STATE_SETTLED}
+    assert sum(generation.cost.usd_nanos for generation in ended.values()) == bill["total_nanos"]

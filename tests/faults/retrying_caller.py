@@ -39,10 +39,10 @@ OPTIONS = [
 class CallerRecord:
     """What a caller was told of one call. `ids`: all that its generation was called; `id`: last."""
 
-    asked: SampleRequest
+    sample: SampleRequest
     id: str = ""
     ids: set[str] = field(default_factory=set)
-    known: asyncio.Event = field(default_factory=asyncio.Event)
+    is_answered: asyncio.Event = field(default_factory=asyncio.Event)
     text: str = ""
     completed: bool = False
     ended: generation_pb2.Generation | None = None
@@ -51,15 +51,16 @@ class CallerRecord:
         """The caller is told the generation's id."""
         self.id = name
         self.ids.add(name)
-        self.known.set()
+        self.is_answered.set()
 
 
 class RetryingCaller:
-    """Calls one gate for as long as it takes, over all its deaths. `heard`: told of every answer.
+    """Calls one server for as long as it takes, over all its deaths. `heard`: told of every answer.
 
     A call that was cut is sent again with the same request_id; a stream goes on behind the last
-    byte that came. That holds for every read as well: a channel learns of a gate's death only
-    some time after it, and what is called meanwhile goes to the dead gate, `wait_for_ready` or not.
+    byte that came. That holds for every read as well: a channel learns of a server's death only
+    some time after it, and what is called meanwhile goes to the dead server, `wait_for_ready` or
+    not.
     """
 
     def __init__(self, channel: grpc.aio.Channel, heard: Callable[[], None]) -> None:
@@ -88,23 +89,23 @@ class RetryingCaller:
         async with channel_of(address, CALLER, OPTIONS) as channel:
             yield cls(channel, heard)
 
-    async def call(self, asked: SampleRequest) -> CallerRecord:
+    async def call(self, sample: SampleRequest) -> CallerRecord:
         """The call, to its end."""
-        told = CallerRecord(asked)
-        await self.follow(told)
-        return told
+        record = CallerRecord(sample)
+        await self.follow(record)
+        return record
 
-    async def follow(self, told: CallerRecord) -> None:
+    async def follow(self, record: CallerRecord) -> None:
         """A call, to its end, for somebody who looks on."""
-        asked = told.asked
-        cancelling = asyncio.create_task(self._cancel(told)) if asked.cancelled else None
-        if asked.rpc == "StreamText":
-            await self._until_answered(lambda: self._stream(told))
+        sample = record.sample
+        cancelling = asyncio.create_task(self._cancel(record)) if sample.cancelled else None
+        if sample.rpc == "StreamText":
+            await self._until_answered(lambda: self._stream(record))
         else:
-            await self._until_answered(lambda: self._unary(told))
+            await self._until_answered(lambda: self._unary(record))
         if cancelling:
             await cancelling
-        told.ended = await self.ended(told.id)
+        record.ended = await self.ended(record.id)
 
     async def ended(self, name: str) -> generation_pb2.Generation:
         """A generation at its end."""
@@ -113,28 +114,28 @@ class RetryingCaller:
             answer = await self._until_answered(
                 lambda: self._generations.WaitGeneration(request, wait_for_ready=True)
             )
-            found: generation_pb2.Generation = answer.generation
-            if found.state >= ENDED:
-                return found
+            generation: generation_pb2.Generation = answer.generation
+            if generation.state >= ENDED:
+                return generation
 
     async def until(
-        self, name: str, holds: Callable[[generation_pb2.Generation], bool]
+        self, name: str, condition: Callable[[generation_pb2.Generation], bool]
     ) -> generation_pb2.Generation:
         """A generation once this holds for it, also long after its end."""
-        found: generation_pb2.Generation = await self._until_answered(
-            lambda: wait_until(self._generations, name, holds)
+        generation: generation_pb2.Generation = await self._until_answered(
+            lambda: wait_until(self._generations, name, condition)
         )
-        return found
+        return generation
 
     async def all_generations(self) -> list[generation_pb2.Generation]:
-        """All that the gate knows, at their ends."""
+        """All that the server knows, at their ends."""
         names: list[str] = []
         request = generations_pb2.ListGenerationsRequest(page_size=1000)
         while True:
             page = await self._until_answered(
                 partial(self._generations.ListGenerations, request, wait_for_ready=True)
             )
-            names += [one.id for one in page.generations]
+            names += [generation.id for generation in page.generations]
             if not page.next_page_token:
                 break
             request.page_token = page.next_page_token
@@ -159,34 +160,34 @@ class RetryingCaller:
             finally:
                 self._heard()
 
-    async def _unary(self, told: CallerRecord) -> None:
-        answer = await self._rpcs[told.asked.rpc](told.asked.request, wait_for_ready=True)
-        told.learns(answer.generation.id)
+    async def _unary(self, record: CallerRecord) -> None:
+        answer = await self._rpcs[record.sample.rpc](record.sample.request, wait_for_ready=True)
+        record.learns(answer.generation.id)
 
-    async def _stream(self, told: CallerRecord) -> None:
-        request = type(told.asked.request)()
-        request.CopyFrom(told.asked.request)
-        request.after_sequence = len(told.text.encode())
+    async def _stream(self, record: CallerRecord) -> None:
+        request = type(record.sample.request)()
+        request.CopyFrom(record.sample.request)
+        request.after_sequence = len(record.text.encode())
         try:
             async for event in self._rpcs["StreamText"](request, wait_for_ready=True):
                 self._heard()
-                assert not told.completed
+                assert not record.completed
                 if event.HasField("started"):
-                    told.learns(event.started.generation_id)
+                    record.learns(event.started.generation_id)
                 if event.delta.text:
-                    told.text += event.delta.text
-                    assert event.sequence == len(told.text.encode())
-                told.completed = event.HasField("completed")
+                    record.text += event.delta.text
+                    assert event.sequence == len(record.text.encode())
+                record.completed = event.HasField("completed")
         except grpc.aio.AioRpcError as error:
             # One that failed or was cancelled ends with that status: it is over.
-            cut = error.code() is grpc.StatusCode.UNAVAILABLE and not told.completed
-            if cut or not told.ids:
+            cut = error.code() is grpc.StatusCode.UNAVAILABLE and not record.completed
+            if cut or not record.ids:
                 raise
 
-    async def _cancel(self, told: CallerRecord) -> None:
+    async def _cancel(self, record: CallerRecord) -> None:
         """Once it is known, ask for its end."""
-        await told.known.wait()
-        request = generations_pb2.CancelGenerationRequest(id=told.id)
+        await record.is_answered.wait()
+        request = generations_pb2.CancelGenerationRequest(id=record.id)
         await self._until_answered(
             lambda: self._generations.CancelGeneration(request, wait_for_ready=True)
         )

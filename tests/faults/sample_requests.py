@@ -9,16 +9,10 @@ from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
 
-from mediagate.v1 import (
-    audio_pb2,
-    image_pb2,
-    options_pb2,
-    safety_pb2,
-    text_pb2,
-    video_pb2,
-)
+from mediagate.v1 import audio_pb2, options_pb2, safety_pb2
+from tests.builders import image_request, stream_text_request, text_request, video_request
 
-from .mixed_load import FILMS, FRAME, GUARD, ONE_AT_A_TIME, PICTURES, SOUNDS, TEXTS
+from .mixed_load import FILMS, FRAME, GUARD, PICTURES, SINGLE_IMAGE_MODEL, SOUNDS, TEXTS
 
 MARK = "zq7mark"
 """In whatever is asked here, and so in the texts that come of it; to be searched for later."""
@@ -34,11 +28,11 @@ class SampleRequest:
     cancelled: bool = False
 
 
-def draw(random: Random, number: int) -> SampleRequest:
+def random_sample(random: Random, number: int) -> SampleRequest:
     """The next call."""
     kind = random.choices(list(KINDS), weights=list(KINDS.values()))[0]
     words = f"{MARK} {number}, {random.getrandbits(64):x}"
-    drawn = {
+    samples = {
         "stream": _stream,
         "text": _text,
         "picture": _picture,
@@ -46,18 +40,18 @@ def draw(random: Random, number: int) -> SampleRequest:
         "sound": _sound,
         "verdict": _verdict,
     }[kind](random, words)
-    asked = named(random, drawn)
+    sample = named(random, samples)
     if random.random() < 0.5:
-        asked.request.options.labels["team"] = random.choice(("a", "b"))
+        sample.request.options.labels["team"] = random.choice(("a", "b"))
     if random.random() < 0.5:
-        asked.request.options.disconnect_grace.CopyFrom(Duration(seconds=30))
-    return asked
+        sample.request.options.disconnect_grace.CopyFrom(Duration(seconds=30))
+    return sample
 
 
-def named(random: Random, asked: SampleRequest) -> SampleRequest:
+def named(random: Random, sample: SampleRequest) -> SampleRequest:
     """The call with a request_id."""
-    asked.request.request_id = str(UUID(int=random.getrandbits(128), version=4))
-    return asked
+    sample.request.request_id = str(UUID(int=random.getrandbits(128), version=4))
+    return sample
 
 
 def text(
@@ -65,23 +59,21 @@ def text(
 ) -> SampleRequest:
     """A text, as it is written or in one answer."""
     if streamed:
-        request = text_pb2.StreamTextRequest(prompt=prompt, options=_model(model))
+        request = stream_text_request(prompt=prompt, options=_model(model))
         return SampleRequest("StreamText", request, cancelled)
-    whole = text_pb2.GenerateTextRequest(
-        prompt=prompt, max_output_tokens=1024, options=_model(model)
-    )
-    return SampleRequest("GenerateText", whole, cancelled)
+    unary = text_request(prompt=prompt, max_output_tokens=1024, options=_model(model))
+    return SampleRequest("GenerateText", unary, cancelled)
 
 
-def picture(prompt: str, model: str = ONE_AT_A_TIME) -> SampleRequest:
+def picture(prompt: str, model: str = SINGLE_IMAGE_MODEL) -> SampleRequest:
     """A picture."""
-    request = image_pb2.GenerateImageRequest(prompt=prompt, options=_model(model))
+    request = image_request(prompt=prompt, options=_model(model))
     return SampleRequest("GenerateImage", request)
 
 
 def film(prompt: str, model: str = FILMS[0], *, cancelled: bool = False) -> SampleRequest:
     """A film."""
-    request = video_pb2.GenerateVideoRequest(prompt=prompt, options=_model(model))
+    request = video_request(prompt=prompt, options=_model(model))
     if model.endswith("kling-v2.1"):
         request.first_frame.CopyFrom(FRAME)
     return SampleRequest("GenerateVideo", request, cancelled)
@@ -106,10 +98,10 @@ def _text(random: Random, words: str) -> SampleRequest:
 def _picture(random: Random, words: str) -> SampleRequest:
     model = random.choice(PICTURES)
     fails = "[[fail=E1001: out of memory]] " if random.random() < 0.15 else ""
-    asked = picture(fails + words, model)
-    if model != ONE_AT_A_TIME:
-        asked.request.count = random.randint(1, 3)
-    return asked
+    sample = picture(fails + words, model)
+    if model != SINGLE_IMAGE_MODEL:
+        sample.request.count = random.randint(1, 3)
+    return sample
 
 
 def _film(random: Random, words: str) -> SampleRequest:

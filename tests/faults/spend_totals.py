@@ -23,7 +23,7 @@ class SpendTotals:
     unknown: int = 0
 
     @property
-    def known(self) -> int:
+    def known_nanos(self) -> int:
         """What a budget counts."""
         return self.settled + self.assumed
 
@@ -50,33 +50,39 @@ def of_costs(costs: Iterable[cost_pb2.Cost]) -> SpendTotals:
 
 
 def of_totals(totals: Iterable[usage_pb2.UsageTotal]) -> SpendTotals:
-    """The sum of the gate's own sums."""
+    """The sum of the server's own sums."""
     return sum(
         (
             SpendTotals(
-                one.settled_usd_nanos, one.assumed_usd_nanos, one.charges, one.unknown_charges
+                total.settled_usd_nanos,
+                total.assumed_usd_nanos,
+                total.charges,
+                total.unknown_charges,
             )
-            for one in totals
+            for total in totals
         ),
         SpendTotals(),
     )
 
 
-def of_generations(made: Iterable[generation_pb2.Generation]) -> SpendTotals:
+def of_generations(generations: Iterable[generation_pb2.Generation]) -> SpendTotals:
     """The sum of what the attempts cost that upstream took."""
     return of_costs(
-        attempt.cost for one in made for attempt in one.attempts if attempt.prediction_id
+        attempt.cost
+        for generation in generations
+        for attempt in generation.attempts
+        if attempt.prediction_id
     )
 
 
 async def charges_of(client: AsyncClient, tenant: str) -> list[usage_pb2.Charge]:
     """Every charge of a tenant, over many pages."""
-    return [one async for one in client.list_charges(page_size=37, tenant=tenant)]
+    return [charge async for charge in client.list_charges(page_size=37, tenant=tenant)]
 
 
 async def spent_by_all_accounts(client: AsyncClient, tenant: str = EVERYBODY) -> SpendTotals:
     """What the charges come to, and their totals by whatever they are grouped."""
-    spent = of_costs(one.cost for one in await charges_of(client, tenant))
+    spent = of_costs(charge.cost for charge in await charges_of(client, tenant))
     for groups in ((), *((group,) for group in GROUPS), ("tenant", "label", "model")):
         totals = await client.get_usage(
             group_by=groups,  # type: ignore[arg-type]
@@ -99,11 +105,15 @@ async def budgets_of(
 ) -> dict[str, admin_pb2.Budget]:
     """How a tenant's budgets stand, by name."""
     answer = await admin.GetTenant(admin_pb2.GetTenantRequest(id=tenant))
-    return {one.name: one for one in answer.tenant.budgets}
+    return {budget.name: budget for budget in answer.tenant.budgets}
 
 
 def with_label(
-    made: Iterable[generation_pb2.Generation], key: str, value: str
+    generations: Iterable[generation_pb2.Generation], key: str, value: str
 ) -> list[generation_pb2.Generation]:
     """Those that count in a budget of a label; an empty key: all."""
-    return [one for one in made if not key or dict(one.labels).get(key) == value]
+    return [
+        generation
+        for generation in generations
+        if not key or dict(generation.labels).get(key) == value
+    ]

@@ -1,7 +1,7 @@
 """A hundred outputs, none of which can be kept for 30 % of their sources' life: all are, by half.
 
 Where the bucket is away, where the folder's disk does not do it, and where the sources do not
-answer; with a new gate in the midst of it.
+answer; with a new server in the midst of it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from mediagate_sandbox.server import Sandbox
 from mediagate_server.app import Server
 from mediagate_server.config import Configuration, Settings
 from tests.rpc.fake_clocks import SteppedClock
+from tests.rpc.generation_waits import get_generation
 from tests.rpc.media_transfers import read_output
 from tests.rpc.storage_outage import (
     HALF_LIFE,
     OUTAGE,
     PICTURE,
     count_unarchived,
-    shown,
     storage,
     wait_until_asleep,
 )
@@ -48,7 +48,7 @@ Lift = Callable[[], Awaitable[None]]
 async def opened(
     folder: Path, upstream: Sandbox, clock: SteppedClock, settings: dict[str, Any]
 ) -> AsyncIterator[Stubs]:
-    """A gate on the folder; always the same one."""
+    """A server on the folder; always the same one."""
     configured = Settings(
         grpc_address="127.0.0.1:0",
         ops_address="127.0.0.1:0",
@@ -62,20 +62,20 @@ async def opened(
         **settings,
     )
     async with (
-        Server(Configuration(configured), clock) as gate,
-        grpc.aio.insecure_channel(gate.grpc_address) as channel,
+        Server(Configuration(configured), clock) as server,
+        grpc.aio.insecure_channel(server.grpc_address) as channel,
     ):
         yield Stubs.on(channel)
 
 
-async def kept_by_half(
+async def archived_by_half(
     folder: Path, upstream: Sandbox, lift: Lift, settings: dict[str, Any]
 ) -> None:
     """All that was made while nothing could be kept."""
     clock = SteppedClock()
     async with opened(folder, upstream, clock, settings) as stubs:
-        made = [await stubs.image.GenerateImage(PICTURE) for _ in range(MANY)]
-        names = [each.generation.id for each in made]
+        responses = [await stubs.image.GenerateImage(PICTURE) for _ in range(MANY)]
+        names = [each.generation.id for each in responses]
         while clock.seconds < OUTAGE / 2:
             assert await wait_until_asleep(stubs, clock, names) == MANY
             await clock.step(STEP)
@@ -93,7 +93,7 @@ async def kept_by_half(
         print(f"{clock.seconds:.0f} s: all kept; half of the life is {HALF_LIFE} s")
         assert clock.seconds < HALF_LIFE
         for name in names:
-            (medium,) = (await shown(stubs, name)).images.images
+            (medium,) = (await get_generation(stubs, name)).images.images
             assert medium.id
             content = (await read_output(stubs, name))[1]
             assert hashlib.sha256(content).hexdigest() == medium.sha256
@@ -113,14 +113,14 @@ async def test_a_bucket_that_is_away(tmp_path: Path, upstream: Sandbox, s3: str)
     async def lift() -> None:
         assert (await asyncio.to_thread(httpx.put, f"{s3}/{name}")).status_code == 200
 
-    await kept_by_half(tmp_path, upstream, lift, storage(s3, name))
+    await archived_by_half(tmp_path, upstream, lift, storage(s3, name))
 
 
 async def test_a_disk_that_does_not_do_it(tmp_path: Path, upstream: Sandbox) -> None:
     """There is a file where the folder of outputs is to be."""
-    kept = tmp_path / "data" / "media" / "kept"
-    kept.mkdir(parents=True)
-    in_the_way = [kept / "outputs", kept / "outputs.notes"]
+    folder = tmp_path / "data" / "media" / "kept"
+    folder.mkdir(parents=True)
+    in_the_way = [folder / "outputs", folder / "outputs.notes"]
     for file in in_the_way:
         file.touch()
 
@@ -128,7 +128,7 @@ async def test_a_disk_that_does_not_do_it(tmp_path: Path, upstream: Sandbox) -> 
         for file in in_the_way:
             file.unlink()
 
-    await kept_by_half(tmp_path, upstream, lift, {})
+    await archived_by_half(tmp_path, upstream, lift, {})
 
 
 async def test_sources_that_do_not_answer(tmp_path: Path, upstream: Sandbox) -> None:
@@ -139,4 +139,4 @@ async def test_sources_that_do_not_answer(tmp_path: Path, upstream: Sandbox) -> 
     async def lift() -> None:
         await asyncio.to_thread(control.faults)
 
-    await kept_by_half(tmp_path, upstream, lift, {})
+    await archived_by_half(tmp_path, upstream, lift, {})

@@ -1,4 +1,4 @@
-"""The sandbox's bill and the gate's costs are two accounts of the same runs, and must agree."""
+"""The sandbox's bill and the server's costs are two accounts of the same runs, and must agree."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ ABOVE_THE_LOAD = {
     # One prediction for each generation, so that both can be counted.
     "MEDIAGATE_USE_FALLBACK": "false",
 }
-NOT_KNOWN = (cost_pb2.COST_STATE_UNKNOWN, cost_pb2.COST_STATE_ASSUMED)
+UNKNOWN_STATES = (cost_pb2.COST_STATE_UNKNOWN, cost_pb2.COST_STATE_ASSUMED)
 
 
-def by_the_gate(generations: Iterable[generation_pb2.Generation]) -> dict[str, int | None]:
-    """What the gate says of each prediction, none of which is anybody else's.
+def by_server(generations: Iterable[generation_pb2.Generation]) -> dict[str, int | None]:
+    """What the server says of each prediction, none of which is anybody else's.
 
-    A price that the gate assumes for want of a list price is none: the bill has none either.
+    A price that the server assumes for want of a list price is none: the bill has none either.
     """
     costs: dict[str, int | None] = {}
     for generation in generations:
@@ -41,7 +41,7 @@ def by_the_gate(generations: Iterable[generation_pb2.Generation]) -> dict[str, i
             assert attempt.prediction_id not in costs
             cost = attempt.cost
             is_known = cost.state == cost_pb2.COST_STATE_SETTLED
-            assert is_known or cost.state in NOT_KNOWN
+            assert is_known or cost.state in UNKNOWN_STATES
             costs[attempt.prediction_id] = cost.usd_nanos if is_known else None
     return costs
 
@@ -52,14 +52,16 @@ def settled(generation: generation_pb2.Generation) -> int:
     return generation.cost.usd_nanos if is_known else 0
 
 
-def by_the_sandbox(bill: Any, gate: dict[str, int | None]) -> dict[str, int | None]:
+def by_the_sandbox(bill: Any, server_nanos: dict[str, int | None]) -> dict[str, int | None]:
     """What the bill says of each prediction.
 
-    Where nothing was metered it bills nothing: the gate may know that (no picture came out of a
+    Where nothing was metered it bills nothing: the server may know that (no picture came out of a
     model that is paid by the picture), or not know it, but may not say anything else.
     """
     return {
-        entry["id"]: None if entry["unmetered"] and gate[entry["id"]] is None else entry["nanos"]
+        entry["id"]: None
+        if entry["unmetered"] and server_nanos[entry["id"]] is None
+        else entry["nanos"]
         for entry in bill["entries"]
     }
 
@@ -67,10 +69,10 @@ def by_the_sandbox(bill: Any, gate: dict[str, int | None]) -> dict[str, int | No
 async def run(
     folder: Path, sandbox: SandboxControl, count: int, seed: int, **settings: str
 ) -> list[generation_pb2.Generation]:
-    """A mixed run through a gate of its own."""
+    """A mixed run through a server of its own."""
     environment = {**ABOVE_THE_LOAD, "MEDIAGATE_UPSTREAM_URL": sandbox.url, **settings}
-    with running_server(folder, **environment) as gate:
-        async with grpc.aio.insecure_channel(gate.address) as channel:
+    with running_server(folder, **environment) as server:
+        async with grpc.aio.insecure_channel(server.address) as channel:
             return await MixedLoad(channel).run(count, seed)
 
 
@@ -79,26 +81,26 @@ async def test_a_mixed_run_costs_what_it_is_billed(tmp_path: Path, seed: int) ->
     with running_sandbox(tmp_path, *AT_ONCE, *UNLIMITED) as sandbox:
         generations = await run(tmp_path, sandbox, 1000, seed)
         bill = sandbox.bill()
-    gate = by_the_gate(generations)
-    billed = by_the_sandbox(bill, gate)
-    assert gate == billed
+    server_nanos = by_server(generations)
+    billed = by_the_sandbox(bill, server_nanos)
+    assert server_nanos == billed
     assert len({generation.id for generation in generations}) == 1000 == bill["predictions"]
-    known = sum(nanos for nanos in gate.values() if nanos is not None)
-    assert known == bill["total_nanos"] > 0
-    assert known == sum(settled(generation) for generation in generations)
+    total_nanos = sum(nanos for nanos in server_nanos.values() if nanos is not None)
+    assert total_nanos == bill["total_nanos"] > 0
+    assert total_nanos == sum(settled(generation) for generation in generations)
     states = {entry["status"] for entry in bill["entries"]}
     assert states == {"succeeded", "failed", "canceled"}
     assert {entry["model"] for entry in bill["entries"]} == MODELS
     unknown = [each for each in bill["entries"] if billed[each["id"]] is None]
-    print(f"{known / 1e9:.6f} USD; {len(unknown)} of 1000 unknown to both")
+    print(f"{total_nanos / 1e9:.6f} USD; {len(unknown)} of 1000 unknown to both")
 
 
 def differing(generations: Iterable[generation_pb2.Generation], bill: Any) -> set[str]:
     """The predictions that the two sides cost differently."""
-    gate = by_the_gate(generations)
-    billed = by_the_sandbox(bill, gate)
-    assert gate.keys() == billed.keys()
-    return {prediction for prediction, nanos in billed.items() if gate[prediction] != nanos}
+    server_nanos = by_server(generations)
+    billed = by_the_sandbox(bill, server_nanos)
+    assert server_nanos.keys() == billed.keys()
+    return {prediction for prediction, nanos in billed.items() if server_nanos[prediction] != nanos}
 
 
 def metered(bill: Any, model: str) -> set[str]:
@@ -140,7 +142,7 @@ async def test_a_wrong_rate_on_the_bill_is_seen(tmp_path: Path, seed: int) -> No
 
 
 async def test_a_wrong_rate_in_the_gate_is_seen(tmp_path: Path, seed: int) -> None:
-    """The same, in a copy of the gate whose catalog has the digit."""
+    """The same, in a copy of the server whose catalog has the digit."""
     copy = tmp_path / "server"
     shutil.copytree(SERVER, copy, ignore=shutil.ignore_patterns("__pycache__"))
     wrong_rates = 0

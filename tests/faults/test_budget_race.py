@@ -1,4 +1,4 @@
-"""The race for a budget in full: eight processes of callers on one gate, and the bare statement."""
+"""Race for a budget in full: eight processes of callers on one server, and the bare statement."""
 
 import json
 import subprocess
@@ -61,11 +61,11 @@ def test_callers_in_eight_processes(tmp_path: Path) -> None:
     }
     with running_sandbox(tmp_path, *UNLIMITED, *AT_ONCE) as sandbox:
         settings["MEDIAGATE_UPSTREAM_URL"] = sandbox.url
-        with running_server(tmp_path / "gate", **settings) as gate:
-            told = _call(gate.address)
+        with running_server(tmp_path / "gate", **settings) as server:
+            outcomes = _call(server.address)
         bill = SandboxControl(sandbox.url).bill()
-    assert {reason for _, reason in told} == {"BUDGET_EXCEEDED"}
-    assert sum(paid for paid, _ in told) == UNITS * UNIT
+    assert {reason for _, reason in outcomes} == {"BUDGET_EXCEEDED"}
+    assert sum(units for units, _ in outcomes) == UNITS * UNIT
     assert (bill["predictions"], bill["total_nanos"]) == (UNITS, UNITS * UNIT)
     connection = connect(tmp_path / "gate" / "data" / "mediagate.sqlite3")
     scope = BudgetRowKey("acme", period_of("total", NOON), "", "")
@@ -87,7 +87,7 @@ def _call(address: str) -> list[tuple[int, str]]:
     ]
     outputs = [caller.communicate(timeout=300)[0] for caller in callers]
     assert [caller.returncode for caller in callers] == [0] * CALLERS
-    return [(paid, reason) for output in outputs for paid, reason in json.loads(output)]
+    return [(units, reason) for output in outputs for units, reason in json.loads(output)]
 
 
 @pytest.mark.parametrize("turn", range(20))

@@ -29,18 +29,18 @@ CHANGES: Final[list[dict[str, Any]]] = [
 ]
 
 
-def changed(asked: SampleRequest, change: dict[str, Any]) -> SampleRequest:
+def changed(sample: SampleRequest, change: dict[str, Any]) -> SampleRequest:
     """The same request_id for something else."""
-    request = type(asked.request)()
-    request.CopyFrom(asked.request)
+    request = type(sample.request)()
+    request.CopyFrom(sample.request)
     request.MergeFrom(type(request)(**change))
-    return SampleRequest(asked.rpc, request)
+    return SampleRequest(sample.rpc, request)
 
 
-async def code_of(faithful: RetryingCaller, asked: SampleRequest) -> grpc.StatusCode:
+async def code_of(faithful: RetryingCaller, sample: SampleRequest) -> grpc.StatusCode:
     """What a call ends with."""
     try:
-        await faithful.follow(CallerRecord(asked))
+        await faithful.follow(CallerRecord(sample))
     except grpc.aio.AioRpcError as error:
         return error.code()
     return grpc.StatusCode.OK
@@ -48,9 +48,9 @@ async def code_of(faithful: RetryingCaller, asked: SampleRequest) -> grpc.Status
 
 @pytest.mark.parametrize("kind", ["stream", "text", "picture", "film"])
 async def test_fifty_at_once_are_one(tmp_path: Path, seed: int, kind: str) -> None:
-    """Also after the gate was killed in the midst of them, and after the end."""
+    """Also after the server was killed in the midst of them, and after the end."""
     random = Random(seed)
-    asked = named(
+    sample = named(
         random,
         {
             "stream": text("[[tokens=60 interval_ms=10]] Hello", streamed=True),
@@ -61,29 +61,29 @@ async def test_fifty_at_once_are_one(tmp_path: Path, seed: int, kind: str) -> No
     )
     with running_sandbox(tmp_path, *UNLIMITED, "--small-files") as sandbox:
         async with (
-            CrashingProcess.of(tmp_path / "gate", sandbox) as gate,
+            CrashingProcess.of(tmp_path / "gate", sandbox) as server,
             AsyncExitStack() as stack,
         ):
             callers = [
-                await stack.enter_async_context(RetryingCaller.of(gate.address))
+                await stack.enter_async_context(RetryingCaller.of(server.address))
                 for _ in range(CHANNELS)
             ]
-            gate.start()
-            await gate.until_serving()
+            server.start()
+            await server.until_serving()
             calls = [
-                asyncio.create_task(callers[number % CHANNELS].call(asked))
+                asyncio.create_task(callers[number % CHANNELS].call(sample))
                 for number in range(CALLS)
             ]
             await asyncio.to_thread(until_created, sandbox)
-            await gate.kill()
-            gate.start()
-            told = list(await asyncio.gather(*calls))
-            told.append(await callers[0].call(asked))
-            refused = [await code_of(callers[0], changed(asked, change)) for change in CHANGES]
-            await gate.stop()
-            await check_books(gate.data, sandbox, told)
-        assert len({one.id for one in told}) == 1
-        assert {one.text for one in told} == {told[0].text}
+            await server.kill()
+            server.start()
+            records = list(await asyncio.gather(*calls))
+            records.append(await callers[0].call(sample))
+            refused = [await code_of(callers[0], changed(sample, change)) for change in CHANGES]
+            await server.stop()
+            await check_books(server.data, sandbox, records)
+        assert len({record.id for record in records}) == 1
+        assert {record.text for record in records} == {records[0].text}
         assert set(refused) == {grpc.StatusCode.ALREADY_EXISTS}
         assert sandbox.state()["creates"]["total"] == 1
 

@@ -81,163 +81,170 @@ ABOVE_THE_LOAD = {
 
 @dataclass
 class AccountingRun:
-    """A gate, its tenants and what they have made. `made` are generations at their ends."""
+    """A server, its tenants and what they have made. `made` are generations at their ends."""
 
     folder: Path
     sandbox: SandboxControl
     settings: dict[str, str]
-    place: MediaLocation
-    made: dict[str, list[generation_pb2.Generation]] = field(default_factory=dict)
+    location: MediaLocation
+    generations: dict[str, list[generation_pb2.Generation]] = field(default_factory=dict)
 
     @property
     def data(self) -> Path:
-        """What the gate writes."""
+        """What the server writes."""
         return self.folder / "gate" / "data"
 
-    def gate(self) -> AbstractContextManager[ServerProcess]:
-        """The next gate on the same folder."""
+    def open_server(self) -> AbstractContextManager[ServerProcess]:
+        """The next server on the same folder."""
         return running_server(self.folder / "gate", **self.settings)
 
-    async def load(self, gate: ServerProcess, count: int, seed: int) -> None:
+    async def load(self, server: ServerProcess, count: int, seed: int) -> None:
         """So many calls of each tenant, all at once."""
         async with AsyncExitStack() as stack:
             loads = {}
             for name in SPENDERS:
-                channel = await stack.enter_async_context(channel_of(gate.address, name))
+                channel = await stack.enter_async_context(channel_of(server.address, name))
                 loads[name] = MarkedLoad(channel)
-            made = await asyncio.gather(
+            results = await asyncio.gather(
                 *(load.run(count, seed + n) for n, load in enumerate(loads.values()))
             )
-            self.made = await self._all(gate)
-            for (name, load), known in zip(loads.items(), made, strict=True):
-                assert {one.id for one in known} <= {one.id for one in self.made[name]}
-                print(f"{name}: {len(self.made[name])} made, refused {dict(load.refused)}")
+            self.generations = await self._all(server)
+            for (name, load), generations in zip(loads.items(), results, strict=True):
+                assert {generation.id for generation in generations} <= {
+                    one.id for one in self.generations[name]
+                }
+                print(f"{name}: {len(self.generations[name])} made, refused {dict(load.refused)}")
 
-    async def _all(self, gate: ServerProcess) -> dict[str, list[generation_pb2.Generation]]:
+    async def _all(self, server: ServerProcess) -> dict[str, list[generation_pb2.Generation]]:
         """Whatever each tenant has, as it is shown."""
-        found = {}
+        by_tenant = {}
         for name in SPENDERS:
-            async with channel_of(gate.address, name) as channel:
-                found[name] = await all_of(channel)
-        return found
+            async with channel_of(server.address, name) as channel:
+                by_tenant[name] = await all_of(channel)
+        return by_tenant
 
-    async def agree(self, gate: ServerProcess) -> SpendTotals:
+    async def agree(self, server: ServerProcess) -> SpendTotals:
         """Hold all accounts against each other, and give what they say of everybody."""
         bill = await asyncio.to_thread(self.sandbox.bill)
         async with (
-            AsyncClient(gate.address, api_key=tenant_key("boss")) as boss,
-            channel_of(gate.address, "boss") as channel,
+            AsyncClient(server.address, api_key=tenant_key("boss")) as boss,
+            channel_of(server.address, "boss") as channel,
         ):
             everybody = await spent_by_all_accounts(boss)
             assert everybody.settled == billed(bill) > 0
             assert everybody.charges == len(bill["entries"])
             assert not (await boss.get_reconciliation()).discrepancies
             admin = admin_pb2_grpc.AdminServiceStub(channel)
-            whole = SpendTotals()
+            totals = SpendTotals()
             for name in SPENDERS:
-                async with AsyncClient(gate.address, api_key=tenant_key(name)) as own:
+                async with AsyncClient(server.address, api_key=tenant_key(name)) as own:
                     spent = await spent_by_all_accounts(own, "")
                 assert spent == await spent_by_all_accounts(boss, name)
-                assert spent == of_generations(self.made[name])
+                assert spent == of_generations(self.generations[name])
                 await self._check_budgets(admin, name, spent)
-                whole += spent
-            assert whole == everybody
+                totals += spent
+            assert totals == everybody
         return everybody
 
     async def _check_budgets(
         self, admin: admin_pb2_grpc.AdminServiceAsyncStub, name: str, spent: SpendTotals
     ) -> None:
         for budget in (await budgets_of(admin, name)).values():
-            counting = with_label(self.made[name], budget.label_key, budget.label_value)
-            assert budget.spent_usd_nanos == of_generations(counting).known, budget
+            counting = with_label(self.generations[name], budget.label_key, budget.label_value)
+            assert budget.spent_usd_nanos == of_generations(counting).known_nanos, budget
             if not budget.label_key:
-                assert budget.spent_usd_nanos == spent.known
+                assert budget.spent_usd_nanos == spent.known_nanos
             # Only what nobody knows the cost of is held when all have ended.
             assert (budget.reserved_usd_nanos > 0) == (of_generations(counting).unknown > 0), budget
             assert budget.spent_usd_nanos <= budget.limit_usd_nanos or budget.shadow
 
     def left(self, needles: set[bytes], *, running: bool = True) -> list[str]:
-        """Where any of them is: in the gate's files, its log, and the bucket. Uploads live on.
+        """Where any of them is: in the server's files, its log, and the bucket. Uploads live on.
 
-        A gate that runs reconciles all the time: each page of upstream's list is in a file while it
-        is read, and upstream keeps what was asked. Nothing of it may be there once the gate ended.
+        A server that runs reconciles all the time: each page of upstream's list is in a file while
+        it is read, and upstream keeps what was asked. Nothing of it may be there once the server
+        ended.
         """
         files = files_below(self.data.parent)
-        if self.place.bucket:
-            files |= self.place.bucket.files()
+        if self.location.bucket:
+            files |= self.location.bucket.files()
         skipped = ("uploads/", "data/answers/") if running else ("uploads/",)
-        stored = {n: c for n, c in files.items() if not any(one in n for one in skipped)}
+        stored = {n: c for n, c in files.items() if not any(prefix in n for prefix in skipped)}
         return traces(stored, needles)
 
 
-def shown_digests(made: list[generation_pb2.Generation]) -> set[str]:
+def digests_of(generations: list[generation_pb2.Generation]) -> set[str]:
     """SHA-256 of every output that callers were told is kept."""
-    found = set()
-    for one in made:
-        kind = one.WhichOneof("output")
+    digests = set()
+    for generation in generations:
+        kind = generation.WhichOneof("output")
         media = {
-            "images": one.images.images,
-            "video": [one.video.video],
-            "audio": [one.audio.audio],
-            "raw": one.raw.media,
+            "images": generation.images.images,
+            "video": [generation.video.video],
+            "audio": [generation.audio.audio],
+            "raw": generation.raw.media,
         }.get(kind or "", [])
         for medium in media:
-            assert medium.id, one
-            assert not medium.HasField("error"), one
-            found.add(medium.sha256)
-    return found
+            assert medium.id, generation
+            assert not medium.HasField("error"), generation
+            digests.add(medium.sha256)
+    return digests
 
 
 async def all_of(channel: grpc.aio.Channel) -> list[generation_pb2.Generation]:
     """All generations of a tenant."""
     generations = generations_pb2_grpc.GenerationServiceStub(channel)
     request = generations_pb2.ListGenerationsRequest(page_size=200)
-    found: list[generation_pb2.Generation] = []
+    listed: list[generation_pb2.Generation] = []
     while True:
         page = await generations.ListGenerations(request)
-        found += page.generations
+        listed += page.generations
         if not page.next_page_token:
-            return found
+            return listed
         request.page_token = page.next_page_token
 
 
-async def erase(gate: ServerProcess, name: str, made: list[generation_pb2.Generation]) -> None:
+async def erase(
+    server: ServerProcess, name: str, to_erase: list[generation_pb2.Generation]
+) -> None:
     """DeleteGeneration of all, twenty at a time."""
     room = asyncio.Semaphore(20)
-    async with channel_of(gate.address, name) as channel:
+    async with channel_of(server.address, name) as channel:
         generations = generations_pb2_grpc.GenerationServiceStub(channel)
 
-        async def one(generation: str) -> None:
+        async def erase_one(generation: str) -> None:
             async with room:
                 await generations.DeleteGeneration(
                     generations_pb2.DeleteGenerationRequest(id=generation)
                 )
 
         async with asyncio.TaskGroup() as group:
-            for each in made:
-                group.create_task(one(each.id))
+            for each in to_erase:
+                group.create_task(erase_one(each.id))
 
 
 async def every_cent(run: AccountingRun, count: int, seed: int) -> None:
-    """The load, the sums, all of it erased by two gates, and the sums again."""
-    with run.gate() as gate:
-        await run.load(gate, count, seed)
-        everything = [one for made in run.made.values() for one in made]
-        states = {State.State.Name(one.state) for one in everything}
+    """The load, the sums, all of it erased by two servers, and the sums again."""
+    with run.open_server() as server:
+        await run.load(server, count, seed)
+        everything = [
+            generation for generations in run.generations.values() for generation in generations
+        ]
+        states = {State.State.Name(generation.state) for generation in everything}
         assert states == {"STATE_SUCCEEDED", "STATE_FAILED", "STATE_CANCELLED"}
-        before = await run.agree(gate)
-        outputs = run.place.outputs(run.data)
-        assert digests(outputs) == shown_digests(everything)
+        before = await run.agree(server)
+        outputs = run.location.outputs(run.data)
+        assert digests(outputs) == digests_of(everything)
         needles = {*forms_of_the_mark(), *samples(outputs.values()), *samples(sealed(run.data))}
         print(f"{len(everything)} generations, {before}, {len(needles)} needles")
         assert run.left(needles)
-        await erase(gate, "full", run.made["full"])
-        assert await run.agree(gate) == before
-    with run.gate() as gate:
+        await erase(server, "full", run.generations["full"])
+        assert await run.agree(server) == before
+    with run.open_server() as server:
         for name in SPENDERS[1:]:
-            await erase(gate, name, run.made[name])
-        assert await run.agree(gate) == before
-        assert run.place.outputs(run.data) == {}
+            await erase(server, name, run.generations[name])
+        assert await run.agree(server) == before
+        assert run.location.outputs(run.data) == {}
         assert sealed(run.data) == []
         assert run.left(needles) == []
     assert run.left(needles, running=False) == []
@@ -251,7 +258,7 @@ def place(request: pytest.FixtureRequest) -> MediaLocation:
     return MediaLocation.in_a_bucket(request.getfixturevalue("s3"))
 
 
-async def run_of(folder: Path, place: MediaLocation, count: int, seed: int, **more: str) -> None:
+async def run_of(folder: Path, location: MediaLocation, count: int, seed: int, **more: str) -> None:
     """A run with a sandbox of its own."""
     text = "".join(
         f'[tenants.{name}]\nkeys = ["env:KEY_OF_{name}"]\n{TENANTS[name]}' for name in TENANTS
@@ -261,12 +268,12 @@ async def run_of(folder: Path, place: MediaLocation, count: int, seed: int, **mo
         **ABOVE_THE_LOAD,
         **{f"KEY_OF_{name}": tenant_key(name) for name in TENANTS},
         "MEDIAGATE_CONFIG": str(folder / "gate.toml"),
-        **place.settings,
+        **location.settings,
         **more,
     }
     with running_sandbox(folder, *AT_ONCE, *UNLIMITED) as sandbox:
         settings["MEDIAGATE_UPSTREAM_URL"] = sandbox.url
-        await every_cent(AccountingRun(folder, sandbox, settings, place), count, seed)
+        await every_cent(AccountingRun(folder, sandbox, settings, location), count, seed)
 
 
 @pytest.mark.timeout(120)

@@ -1,4 +1,4 @@
-"""A gate dies at each place that has a name; the next one ends what was begun, paid once.
+"""A server dies at each place that has a name; the next one ends what was begun, paid once.
 
 What upstream had taken is adopted within two sweeps; what it had not is released by the rule.
 """
@@ -52,7 +52,7 @@ FAULTS: Final[dict[str, dict[str, Any]]] = {
     "submitting": THROTTLED,
     "unsent": REFUSED,
 }
-"""What has to go wrong for a gate to come by a place."""
+"""What has to go wrong for a server to come by a place."""
 
 ADOPTED: Final = (
     "after_answer",
@@ -63,7 +63,7 @@ ADOPTED: Final = (
     "before_adopt",
 )
 """Upstream took it, and the store does not know."""
-TOLD: Final = (
+REPORTED: Final = (
     "after_accepted",
     "after_adopt",
     "while_settling",
@@ -97,8 +97,8 @@ KEEPING: Final = ("before_keep", "after_keep")
 """Where an output is, or is about to be, kept; with or without the record saying so."""
 
 
-def asked_at(name: str, random: Random, number: int) -> SampleRequest:
-    """A call by which a gate comes by a place."""
+def sample_for(name: str, random: Random, number: int) -> SampleRequest:
+    """A call by which a server comes by a place."""
     words = f"{name} {number} {random.getrandbits(64):x}"
     match name.partition("_")[2]:
         case "keep":
@@ -113,38 +113,38 @@ def asked_at(name: str, random: Random, number: int) -> SampleRequest:
 
 @dataclass
 class Chain:
-    """Gates on one folder, each of which dies at the next place."""
+    """Servers on one folder, each of which dies at the next place."""
 
-    gate: CrashingProcess
+    process: CrashingProcess
     sandbox: SandboxControl
     faithful: RetryingCaller
     random: Random
-    told: list[CallerRecord] = field(default_factory=list)
+    records: list[CallerRecord] = field(default_factory=list)
 
     async def die_at(self, name: str) -> CallerRecord:
-        """A call, a death in it, and the next gate, which answers it.
+        """A call, a death in it, and the next server, which answers it.
 
-        Where one commit takes another along, a gate may pass a place by: then it is tried again.
+        Where one commit takes another along, a server may pass a place by: then it is tried again.
         """
         faults = [SILENT]
         if fault := FAULTS.get(name.partition("_")[2]):
             faults.append(fault)
         for _ in range(TRIES):
             await asyncio.to_thread(self.sandbox.faults, *faults)
-            self.gate.start(name)
-            asked = asked_at(name, self.random, len(self.told))
-            call = asyncio.create_task(self.faithful.call(asked))
-            dead = asyncio.create_task(self.gate.until_dead())
+            self.process.start(name)
+            sample = sample_for(name, self.random, len(self.records))
+            call = asyncio.create_task(self.faithful.call(sample))
+            dead = asyncio.create_task(self.process.until_dead())
             await asyncio.wait({call, dead}, return_when=asyncio.FIRST_COMPLETED)
             passed_by = call.done()
             if passed_by:
-                await self.gate.kill()
+                await self.process.kill()
             await dead
             if not passed_by:
-                self.gate.start()
-            self.told.append(await call)
+                self.process.start()
+            self.records.append(await call)
             if not passed_by:
-                return self.told[-1]
+                return self.records[-1]
         raise AssertionError(f"it was never at {name}")
 
     async def sweeps(self) -> int:
@@ -153,48 +153,50 @@ class Chain:
         return int(state["requests"].get("GET /v1/predictions", 0))
 
 
-def attempts_of(told: CallerRecord) -> list[int]:
+def attempts_of(record: CallerRecord) -> list[int]:
     """How the attempts of a call ended of which upstream can have seen anything.
 
     On a busy machine half a second may pass between a commit and the first byte, or a connection
     may not come about in time. Then nothing is sent, and the next attempt is opened.
     """
-    assert told.ended is not None
+    assert record.ended is not None
     unsent = RefusalReason.UNREACHABLE.value
-    return [attempt.state for attempt in told.ended.attempts if attempt.reason != unsent]
+    return [attempt.state for attempt in record.ended.attempts if attempt.reason != unsent]
 
 
 async def die_at_each(
-    folder: Path, seed: int, names: Sequence[str], place: MediaLocation = FOLDER
+    folder: Path, seed: int, names: Sequence[str], location: MediaLocation = FOLDER
 ) -> None:
     """One chain through these places, and all that must hold after it."""
     with running_sandbox(folder, "--time-scale", "0.01", "--small-files", *UNLIMITED) as sandbox:
         async with (
-            CrashingProcess.of(folder / "gate", sandbox, **SURE_AT_ONCE, **place.settings) as gate,
-            RetryingCaller.of(gate.address) as faithful,
+            CrashingProcess.of(
+                folder / "gate", sandbox, **SURE_AT_ONCE, **location.settings
+            ) as server,
+            RetryingCaller.of(server.address) as faithful,
         ):
-            chain = Chain(gate, sandbox, faithful, Random(seed))
+            chain = Chain(server, sandbox, faithful, Random(seed))
             for name in names:
                 before = await chain.sweeps()
-                told = await chain.die_at(name)
-                await _check(chain, name, told, before)
-                await gate.kill()
-            gate.start()
+                record = await chain.die_at(name)
+                await _check(chain, name, record, before)
+                await server.kill()
+            server.start()
             await faithful.all_generations()
-            await gate.stop()
-            gate.check_log()
-            await check_books(gate.data, sandbox, chain.told, place)
+            await server.stop()
+            server.check_log()
+            await check_books(server.data, sandbox, chain.records, location)
 
 
-async def _check(chain: Chain, name: str, told: CallerRecord, sweeps_before: int) -> None:
+async def _check(chain: Chain, name: str, record: CallerRecord, sweeps_before: int) -> None:
     """What became of the attempts."""
-    ended = attempts_of(told)
+    ended = attempts_of(record)
     if name in ADOPTED:
         lost_before = name.endswith(("unconfirmed", "adopt"))
         assert len(ended) == 1, name
-        # The gate that died may have looked once itself.
+        # The server that died may have looked once itself.
         assert await chain.sweeps() - sweeps_before <= 2 + lost_before, name
-    elif name in TOLD:
+    elif name in REPORTED:
         assert len(ended) == 1, name
     elif name in ABSENT:
         assert ended[-2:] == [Tried.STATE_ABSENT, Tried.STATE_SUCCEEDED], name
@@ -202,23 +204,26 @@ async def _check(chain: Chain, name: str, told: CallerRecord, sweeps_before: int
 
 def test_every_place_is_died_at() -> None:
     """None is forgotten here."""
-    assert sorted((*ADOPTED, *TOLD, *ABSENT, *OTHERS, *OVERRUN)) == sorted(FAILPOINT_NAMES)
+    assert sorted((*ADOPTED, *REPORTED, *ABSENT, *OTHERS, *OVERRUN)) == sorted(FAILPOINT_NAMES)
 
 
 def test_every_place_in_the_code_has_a_name() -> None:
     """Whoever adds a commit adds it to the list, and so has to die at it here."""
-    places: set[str] = set()
+    steps_in_code: set[str] = set()
     steps: set[str] = set()
     for file in Path(failpoints.__file__).parents[1].rglob("*.py"):
         for call in ast.walk(ast.parse(file.read_text())):
             if isinstance(call, ast.Call):
                 name = getattr(call.func, "attr", "")
-                words = [*call.args[:1], *(one.value for one in call.keywords if one.arg == "step")]
-                said = {str(one.value) for one in words if isinstance(one, ast.Constant)}
-                places |= said if name in {"hit", "is_armed"} else set()
+                words = [
+                    *call.args[:1],
+                    *(keyword.value for keyword in call.keywords if keyword.arg == "step"),
+                ]
+                said = {str(word.value) for word in words if isinstance(word, ast.Constant)}
+                steps_in_code |= said if name in {"hit", "is_armed"} else set()
                 steps |= said if name in WRITING else set()
-    places |= {f"{side}_{step}" for side in ("before", "after") for step in steps}
-    assert places == FAILPOINT_NAMES
+    steps_in_code |= {f"{side}_{step}" for side in ("before", "after") for step in steps}
+    assert steps_in_code == FAILPOINT_NAMES
 
 
 @pytest.mark.timeout(300)
@@ -227,7 +232,7 @@ async def test_die_once_everywhere(tmp_path: Path, seed: int) -> None:
     for each in ("taken", "absent"):
         (tmp_path / each).mkdir()
     await asyncio.gather(
-        die_at_each(tmp_path / "taken", seed, (*ADOPTED, *TOLD)),
+        die_at_each(tmp_path / "taken", seed, (*ADOPTED, *REPORTED)),
         die_at_each(tmp_path / "absent", seed, (*ABSENT, *OTHERS)),
     )
 
@@ -251,29 +256,33 @@ async def die_at_an_overrun(folder: Path, name: str) -> None:
     with running_sandbox(folder, "--time-scale", "0.01", *UNLIMITED) as sandbox:
         async with (
             DelayingProxy.to(sandbox.url) as relay,
-            CrashingProcess.of(folder / "gate", SandboxControl(relay.url), **SURE_AT_ONCE) as gate,
-            RetryingCaller.of(gate.address) as faithful,
+            CrashingProcess.of(
+                folder / "gate", SandboxControl(relay.url), **SURE_AT_ONCE
+            ) as server,
+            RetryingCaller.of(server.address) as faithful,
         ):
-            gate.start(name)
-            told = await faithful.call(asked_at(name, Random(1), 0))
-            assert attempts_of(told) == [Tried.STATE_ABSENT, Tried.STATE_SUCCEEDED]
+            server.start(name)
+            record = await faithful.call(sample_for(name, Random(1), 0))
+            assert attempts_of(record) == [Tried.STATE_ABSENT, Tried.STATE_SUCCEEDED]
             relay.released.set()
-            await gate.until_dead()
-            gate.start()
-            settled = await faithful.until(told.id, lambda one: bool(one.attempts[0].prediction_id))
-            await gate.stop()
+            await server.until_dead()
+            server.start()
+            settled = await faithful.until(
+                record.id, lambda one: bool(one.attempts[0].prediction_id)
+            )
+            await server.stop()
         bill = await asyncio.to_thread(sandbox.bill)
     billed = {entry["id"]: entry["nanos"] for entry in bill["entries"]}
-    assert billed == {one.prediction_id: one.cost.usd_nanos for one in settled.attempts}
+    assert billed == {attempt.prediction_id: attempt.cost.usd_nanos for attempt in settled.attempts}
     assert len(billed) == 2
     assert settled.cost.usd_nanos == bill["total_nanos"]
-    lines = LedgerBook.of(gate.data).ledger.values()
+    lines = LedgerBook.of(server.data).ledger.values()
     assert sorted(line["settle"][0] or 0 for line in lines) == sorted(billed.values())
 
 
 @pytest.mark.faults_full
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", [*ADOPTED, *TOLD, *ABSENT, *OTHERS])
+@pytest.mark.parametrize("name", [*ADOPTED, *REPORTED, *ABSENT, *OTHERS])
 async def test_die_twenty_times(tmp_path: Path, seed: int, name: str) -> None:
     """Each place twenty times, in two chains."""
     for each in range(2):

@@ -25,7 +25,7 @@ ENDED = (Generation.STATE_SUCCEEDED, Generation.STATE_FAILED, Generation.STATE_C
 
 
 async def fuzz(folder: Path, seed: int, count: int) -> None:
-    """All calls of a seed to a gate of its own, and what must hold afterwards."""
+    """All calls of a seed to a server of its own, and what must hold afterwards."""
     print(f"{seed=}")
     config = folder / "tenants.toml"
     config.write_text(TENANTS)
@@ -37,24 +37,24 @@ async def fuzz(folder: Path, seed: int, count: int) -> None:
     }
     async with (
         permissive_upstream() as upstream,
-        CrashingProcess.of(folder / "gate", upstream, **KEYS, **settings) as gate,  # type: ignore[arg-type]
+        CrashingProcess.of(folder / "gate", upstream, **KEYS, **settings) as server,  # type: ignore[arg-type]
     ):
-        gate.start()
-        await gate.until_serving()
-        outcome = await send_all(gate.address, seed, count)
+        server.start()
+        await server.until_serving()
+        outcome = await send_all(server.address, seed, count)
         print(dict(outcome.codes), f"{outcome.victims=}", f"{upstream.created=}")
         for problem in outcome.wrong[:20]:
             print(problem)
-        said = gate.log.read_text(errors="replace")
+        said = server.log.read_text(errors="replace")
         for line in said.splitlines():
             if "error" in line:
                 print(line[:2_000])
         assert not outcome.wrong
-        assert set(outcome.methods) == {one.name for one in METHODS} or count < 2_000
+        assert set(outcome.methods) == {method.name for method in METHODS} or count < 2_000
         assert outcome.codes["OK"] > count / 20
-        await check_afterwards(gate.address)
-        await gate.stop()
-        gate.check_log()
+        await check_afterwards(server.address)
+        await server.stop()
+        server.check_log()
         for word in ("uncaught_exception", "store_commit_failed", "store_read_failed"):
             assert word not in said
 
@@ -66,17 +66,17 @@ async def check_afterwards(address: str) -> None:
         usage: Any = usage_pb2_grpc.UsageServiceStub(channel)
         for name in (FUZZ, BOSS):
             listed = 0
-            asked = generations_pb2.ListGenerationsRequest(page_size=200)
+            request = generations_pb2.ListGenerationsRequest(page_size=200)
             while True:
-                page = await generations.ListGenerations(asked, metadata=tenant_metadata(name))
+                page = await generations.ListGenerations(request, metadata=tenant_metadata(name))
                 listed += len(page.generations)
-                for one in page.generations:
-                    if one.state not in ENDED:
-                        waited = generations_pb2.WaitGenerationRequest(id=one.id)
+                for generation in page.generations:
+                    if generation.state not in ENDED:
+                        waited = generations_pb2.WaitGenerationRequest(id=generation.id)
                         await generations.WaitGeneration(
                             waited, metadata=tenant_metadata(name), timeout=60
                         )
-                asked.page_token = page.next_page_token
+                request.page_token = page.next_page_token
                 if not page.next_page_token:
                     break
             assert listed

@@ -1,8 +1,8 @@
-"""Upstream may say anything: a seeded fuzz of its answers against a gate that runs.
+"""Upstream may say anything: a seeded fuzz of its answers against a server that runs.
 
 Bodies, metrics, times, ids, addresses, nesting, events, statuses, headers and types of content, for
-every route that is asked. Nothing of it is a bug of the gate's, keeps a generation from its end, or
-is of any consequence for a tenant who works beside it.
+every route that is asked. Nothing of it is a bug of the server's, keeps a generation from its end,
+or is of any consequence for a tenant who works beside it.
 
 To repeat a run: MEDIAGATE_TEST_SEED=<seed>. One case alone: also MEDIAGATE_FUZZ_CASES=<number>,...
 """
@@ -54,7 +54,7 @@ PER_INNOCENT: Final = 8
 """Hostile cases to a call of the innocent tenant."""
 _LOOKS: Final = 90
 _PAUSE: Final = 100.0
-"""The gate's seconds between two looks at a generation that is not at its end."""
+"""The server's seconds between two looks at a generation that is not at its end."""
 _ENDED: Final = (
     generation_pb2.Generation.STATE_SUCCEEDED,
     generation_pb2.Generation.STATE_FAILED,
@@ -84,9 +84,9 @@ async def _survive(folder: Path, seed: int, cases: Sequence[int]) -> None:
     async with (
         fuzzed_upstream(seed) as upstream,
         receiving() as receiver,
-        _gate(folder, upstream) as gate,
-        channel_of(gate.grpc_address, "hostile") as hostile_channel,
-        channel_of(gate.grpc_address, "innocent") as innocent_channel,
+        _open_server(folder, upstream) as server,
+        channel_of(server.grpc_address, "hostile") as hostile_channel,
+        channel_of(server.grpc_address, "innocent") as innocent_channel,
     ):
         hostile = Stubs.on(hostile_channel)
         cast = HostileTenant(hostile, seed, await _models(hostile), receiver.url)
@@ -94,9 +94,9 @@ async def _survive(folder: Path, seed: int, cases: Sequence[int]) -> None:
         await _call_all(cast, innocent, cases)
         print(*sorted(cast.outcomes.items()))
         ended = await _all_ended(hostile)
-        await _everything_is_shown(hostile)
-        await _everything_is_shown(Stubs.on(innocent_channel))
-        await _all_told(receiver, ended)
+        await _check_lists(hostile)
+        await _check_lists(Stubs.on(innocent_channel))
+        await _check_webhooks(receiver, ended)
     assert not cast.bugs, "\n".join(cast.bugs)
     assert not broken, broken
     assert _bugs() == bugs
@@ -120,7 +120,7 @@ async def _call_all(cast: HostileTenant, innocent: InnocentTenant, cases: Sequen
 
 
 @asynccontextmanager
-async def _gate(folder: Path, upstream: FuzzedUpstream) -> AsyncIterator[Server]:
+async def _open_server(folder: Path, upstream: FuzzedUpstream) -> AsyncIterator[Server]:
     (port,) = free_ports(1)
     clock = FastClock()
     upstream.now = clock.now
@@ -154,13 +154,13 @@ async def _gate(folder: Path, upstream: FuzzedUpstream) -> AsyncIterator[Server]
             tenant("innocent", max_in_flight=0),
         ),
     )
-    async with Server(Configuration(settings), clock) as gate:
-        yield gate
+    async with Server(Configuration(settings), clock) as server:
+        yield server
 
 
 async def _models(stubs: Stubs) -> dict[str, list[str]]:
     """Slugs by modality, without those that the innocent asks for."""
-    found: dict[str, list[str]] = {}
+    predictions: dict[str, list[str]] = {}
     token = ""
     while True:
         page = await stubs.models.ListModels(
@@ -170,33 +170,33 @@ async def _models(stubs: Stubs) -> dict[str, list[str]]:
             usual = model.status == models_pb2.Model.STATUS_LIVE
             if usual and not {INNOCENT_TEXT, INNOCENT_IMAGE} & {model.slug, *model.aliases}:
                 word = modality_pb2.Modality.Name(model.modality).removeprefix("MODALITY_").lower()
-                found.setdefault(word, []).append(model.slug)
+                predictions.setdefault(word, []).append(model.slug)
         token = page.next_page_token
         if not token:
-            return found
+            return predictions
 
 
 async def _all_ended(stubs: Stubs) -> list[generation_pb2.Generation]:
     """Every generation of the hostile tenant, at its end and with a cost that is one."""
-    found: list[generation_pb2.Generation] = []
+    generations: list[generation_pb2.Generation] = []
     token = ""
     while True:
         page = await stubs.generations.ListGenerations(
             generations_pb2.ListGenerationsRequest(page_size=100, page_token=token)
         )
-        found += [await _ended(stubs, one.id) for one in page.generations]
+        generations += [await _ended(stubs, generation.id) for generation in page.generations]
         token = page.next_page_token
         if not token:
             break
-    for one in found:
-        words = str(one)[:2_000]
-        assert one.cost.state in _KNOWN, words
-        is_known = one.cost.state != cost_pb2.COST_STATE_UNKNOWN
-        assert one.cost.HasField("usd_nanos") == is_known, words
-        for attempt in one.attempts:
+    for generation in generations:
+        words = str(generation)[:2_000]
+        assert generation.cost.state in _KNOWN, words
+        is_known = generation.cost.state != cost_pb2.COST_STATE_UNKNOWN
+        assert generation.cost.HasField("usd_nanos") == is_known, words
+        for attempt in generation.attempts:
             assert attempt.cost.state in _KNOWN, words
-        json_format.MessageToJson(one)
-    return found
+        json_format.MessageToJson(generation)
+    return generations
 
 
 async def _ended(stubs: Stubs, generation_id: str) -> generation_pb2.Generation:
@@ -211,7 +211,7 @@ async def _ended(stubs: Stubs, generation_id: str) -> generation_pb2.Generation:
     raise AssertionError(f"stuck: {generation_id}")
 
 
-async def _everything_is_shown(stubs: Stubs) -> None:
+async def _check_lists(stubs: Stubs) -> None:
     """Lists, sums and charges work, and can be written as JSON, whose bounds are the contract's."""
     token = ""
     while True:
@@ -227,25 +227,29 @@ async def _everything_is_shown(stubs: Stubs) -> None:
     json_format.MessageToJson(await stubs.usage.GetUsage(usage_pb2.GetUsageRequest(group_by=by)))
 
 
-async def _all_told(receiver: Receiver, ended: Iterable[generation_pb2.Generation]) -> None:
+async def _check_webhooks(receiver: Receiver, ended: Iterable[generation_pb2.Generation]) -> None:
     """Of each end the tenant's webhook was told, in JSON that the contract reads.
 
     Perhaps more than once: whoever answers late is told again.
     """
-    wanted = {one.id: one for one in ended}
-    told: dict[str, Received] = {}
+    by_id = {generation.id: generation for generation in ended}
+    webhooks: dict[str, Received] = {}
     for _ in range(_LOOKS):
-        told = {one.id: one for one in receiver.all}
-        if len(told) >= len(wanted):
+        webhooks = {webhook.id: webhook for webhook in receiver.all}
+        if len(webhooks) >= len(by_id):
             break
         await asyncio.sleep(_PAUSE)
-    events = [json_format.Parse(one.body, webhook_pb2.WebhookEvent()) for one in told.values()]
+    events = [
+        json_format.Parse(webhook.body, webhook_pb2.WebhookEvent()) for webhook in webhooks.values()
+    ]
     ids = sorted(event.generation.id for event in events)
-    assert ids == sorted(wanted), [wanted[one] for one in wanted if one not in ids][:3]
+    assert ids == sorted(by_id), [
+        by_id[generation_id] for generation_id in by_id if generation_id not in ids
+    ][:3]
 
 
 def _bugs() -> float:
-    """How often a bug of the gate's has ended some work, so far in this process."""
+    """How often a bug of the server's has ended some work, so far in this process."""
     return sum(
         sample.value
         for family in metrics.unexpected_errors.collect()
@@ -292,5 +296,5 @@ def test_five_hundred(tmp_path: Path, seed: int, capfd: Any) -> None:
 @pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("begin", range(0, 20_000, 5_000))
 def test_twenty_thousand(tmp_path: Path, seed: int, begin: int, capfd: Any) -> None:
-    """The long form, in four parts, each with a gate of its own."""
+    """The long form, in four parts, each with a server of its own."""
     check(tmp_path, seed, range(begin, begin + 5_000), capfd)

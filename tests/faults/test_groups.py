@@ -72,8 +72,8 @@ def run(
 
 
 def stamp(root: Path, group: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((root / STAMPS / f"{group}.json").read_text())
-    return found
+    stamp_json: dict[str, Any] = json.loads((root / STAMPS / f"{group}.json").read_text())
+    return stamp_json
 
 
 def test_every_long_test_here_is_in_a_group() -> None:
@@ -99,9 +99,14 @@ def test_what_is_green_for_the_commit_is_not_run_again(
     assert run(repository, "one") == (0, ["one"])
     assert run(repository) == (0, ["two"])
     assert run(repository) == (0, [])
-    told = stamp(repository, "two")
-    assert (told["passed"], told["failed"], told["dirty"], told["status"]) == (1, 0, False, 0)
-    assert f"seed {told['seed']}" in capsys.readouterr().out
+    report = stamp(repository, "two")
+    assert (report["passed"], report["failed"], report["dirty"], report["status"]) == (
+        1,
+        0,
+        False,
+        0,
+    )
+    assert f"seed {report['seed']}" in capsys.readouterr().out
     assert run(repository, "one") == (0, ["one"])
     assert run(repository, "--fresh") == (0, ["one", "two"])
     commit(repository)
@@ -116,9 +121,9 @@ def test_a_group_that_fails_is_run_again_and_the_others_go_on(
     set_test(repository, "one", "raise ValueError")
     commit(repository)
     assert run(repository) == (1, ["one", "two"])
-    told = stamp(repository, "one")
-    assert told["failures"] == ["tests.faults.test_one::test_long"]
-    assert f"1 failed, seed {told['seed']}" in capsys.readouterr().out
+    report = stamp(repository, "one")
+    assert report["failures"] == ["tests.faults.test_one::test_long"]
+    assert f"1 failed, seed {report['seed']}" in capsys.readouterr().out
     assert run(repository) == (1, ["one"])
 
 

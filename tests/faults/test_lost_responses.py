@@ -55,26 +55,26 @@ async def survive(folder: Path, seed: int, count: int, way: str) -> None:
     with running_sandbox(folder, *BRISK, *UNLIMITED) as sandbox:
         sandbox.faults(*faults, seed=seed)
         async with (
-            CrashingProcess.of(folder / "gate", sandbox, **settings) as gate,
-            RetryingCaller.of(gate.address) as faithful,
+            CrashingProcess.of(folder / "gate", sandbox, **settings) as server,
+            RetryingCaller.of(server.address) as faithful,
         ):
-            gate.start()
+            server.start()
             load = Load(faithful, seed, count, callers=CALLERS)
             load.enough = True
             await load.run()
             await faithful.all_generations()
-            await gate.stop()
-            gate.check_log()
-            await check_books(gate.data, sandbox, load.told)
+            await server.stop()
+            server.check_log()
+            await check_books(server.data, sandbox, load.records)
             fired = {each["do"] for each in await asyncio.to_thread(sandbox.fired)}
             assert fired == {fault["do"] for fault in faults}
-            asked = (await asyncio.to_thread(sandbox.state))["requests"]
+            requests = (await asyncio.to_thread(sandbox.state))["requests"]
             posts = sum(
                 number
-                for what, number in asked.items()
+                for what, number in requests.items()
                 if what.startswith("POST /v1/") and what.endswith("/predictions")
             )
-            attempts = len(LedgerBook.of(gate.data).attempts)
+            attempts = len(LedgerBook.of(server.data).attempts)
             print(f"{posts} POSTs of {attempts} attempts")
             assert posts <= attempts
 

@@ -33,7 +33,7 @@ MODELS = [model for model in Catalog.load().models() if model.status is ModelSta
 
 
 @dataclass(frozen=True, slots=True)
-class Paid:
+class PaidCall:
     """One call, what it was said to cost, and what became of it."""
 
     call: Call
@@ -55,22 +55,22 @@ class PricedCallers:
         }
         self._room = asyncio.Semaphore(TOGETHER)
 
-    async def pay(self, call: Call) -> Paid:
+    async def pay(self, call: Call) -> PaidCall:
         """Ask what it costs, then have it made."""
         async with self._room:
             estimate = (await self._models.EstimateCost(call.estimated)).plan.cost
             generation = (await self._ways[call.modality](call.request)).generation
-        return Paid(call, estimate, generation)
+        return PaidCall(call, estimate, generation)
 
 
-def wrong(paid: Paid, billed: dict[str, Any]) -> str:
+def wrong(paid_call: PaidCall, billed: dict[str, Any]) -> str:
     """What does not agree; empty where all of it does."""
-    made, estimate = paid.generation, paid.estimate
-    if made.state != generation_pb2.Generation.STATE_SUCCEEDED:
-        return f"ended {made.state}: {made.error.message}"
-    [attempt] = made.attempts
+    generation, estimate = paid_call.generation, paid_call.estimate
+    if generation.state != generation_pb2.Generation.STATE_SUCCEEDED:
+        return f"ended {generation.state}: {generation.error.message}"
+    [attempt] = generation.attempts
     entry = billed[attempt.prediction_id]
-    cost = made.cost
+    cost = generation.cost
     if cost.state == cost_pb2.COST_STATE_ASSUMED:
         # A guess for want of a list price, so that nobody bills it.
         return "" if entry["nanos"] is None else "assumed, though it has a price"
@@ -104,29 +104,33 @@ def priced(model: Model, *metrics: str) -> bool:
 
 async def test_every_model_costs_what_was_said_and_what_is_billed(tmp_path: Path) -> None:
     """Equal to the nano-dollar where the request says what is used, else between the bounds."""
-    asked = [call for model in MODELS for call in calls(model)]
+    all_calls = [call for model in MODELS for call in calls(model)]
     alone = {**ABOVE_THE_LOAD, "MEDIAGATE_USE_FALLBACK": "false"}
     with (
         running_sandbox(tmp_path, *AT_ONCE, *UNLIMITED) as sandbox,
-        running_server(tmp_path, **alone, MEDIAGATE_UPSTREAM_URL=sandbox.url) as gate,
+        running_server(tmp_path, **alone, MEDIAGATE_UPSTREAM_URL=sandbox.url) as server,
     ):
-        async with grpc.aio.insecure_channel(gate.address) as channel:
+        async with grpc.aio.insecure_channel(server.address) as channel:
             callers = PricedCallers(channel)
-            paid = await asyncio.gather(*(callers.pay(call) for call in asked))
+            paid_calls = await asyncio.gather(*(callers.pay(call) for call in all_calls))
         bill = sandbox.bill()
     billed = {entry["id"]: entry for entry in bill["entries"]}
-    assert len(billed) == len(paid)
-    found = {(each.call.model, str(each.call.request)): wrong(each, billed) for each in paid}
-    assert {call: words for call, words in found.items() if words} == {}
+    assert len(billed) == len(paid_calls)
+    differences = {
+        (each.call.model, str(each.call.request)): wrong(each, billed) for each in paid_calls
+    }
+    assert {call: words for call, words in differences.items() if words} == {}
     unknown = {
         each.call.model
-        for each in paid
+        for each in paid_calls
         if each.generation.cost.state == cost_pb2.COST_STATE_UNKNOWN
     }
     assert unknown <= {each.slug for each in MODELS if each.price.partial or not each.price.tiers}
-    exact = {each.call.model for each in paid if is_exact(each.estimate)}
+    exact = {each.call.model for each in paid_calls if is_exact(each.estimate)}
     for model in MODELS:
         by_the_piece = priced(model, "image_output_count", "video_output_count")
         if by_the_piece or priced(model, "audio_output_count"):
             assert model.slug in exact, model.slug
-    print(f"{len(paid)} calls of {len(MODELS)} models; of {len(exact)} the cost was known before")
+    print(
+        f"{len(paid_calls)} calls of {len(MODELS)} models; of {len(exact)} the estimate was exact"
+    )

@@ -1,8 +1,8 @@
-"""One tenant attacks in every way that is known, and another works as usual, at one gate.
+"""One tenant attacks in every way that is known, and another works as usual, at one server.
 
-Right: none of the other's calls fails, the gate's memory grows within a bound, nothing that the
-attacker is answered is an error that nobody foresaw. In the midst of it all SIGTERM ends the gate,
-and after a `kill -9` the next one serves.
+Right: none of the other's calls fails, the server's memory grows within a bound, nothing that the
+attacker is answered is an error that nobody foresaw. In the midst of it all SIGTERM ends the
+server, and after a `kill -9` the next one serves.
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ from tests.faults.noisy_neighbour.working_tenant import Report, WorkingTenant
 MEBIBYTE = 1024 * 1024
 QUICK_SECONDS, FULL_SECONDS = 0.3, 4.0
 STARTS_WORKERS = ("upload_of_empty_pieces_mp3", "model_small_values")
-"""Attacks for which the gate starts the processes that work for it; they are counted from then on.
+"""Attacks for which the server starts the processes that work for it; they are counted from then
+on.
 """
-DRAWN = 12
-"""How many attacks the quick form makes together, when it kills and ends the gate."""
+ATTACKS_PER_RUN = 12
+"""How many attacks the quick form makes together, when it kills and ends the server."""
 QUICK_GROWTH = 192 * MEBIBYTE
 """With that of worker processes, which a hostile schema may fill up to their limit."""
 FULL_GROWTH, FULL_GROWTH_TOGETHER = 32 * MEBIBYTE, 64 * MEBIBYTE
@@ -53,32 +54,32 @@ LEAST_SHARE = 0.2
 
 @dataclass
 class Scene:
-    """A gate, the tenant that works at it, and the process that the other attacks from."""
+    """A server, the tenant that works at it, and the process that the other attacks from."""
 
-    gate: SharedServer
+    server: SharedServer
     tenant: WorkingTenant
     attackers: Executor
     random: Random
     problems: list[str] = field(default_factory=list)
     bugs: int = 0
-    """Of how many lines of the gate's log somebody was blamed already."""
+    """Of how many lines of the server's log somebody was blamed already."""
 
     @classmethod
     @asynccontextmanager
     async def of(cls, folder: Path, seed: int) -> AsyncIterator[Scene]:
-        """One whose gate serves, and has served before: what it loads once is loaded."""
+        """One whose server serves, and has served before: what it loads once is loaded."""
         random = Random(seed)
         context = multiprocessing.get_context("spawn")
         with (
             running_upstream(folder / "upstream") as upstream,
             ProcessPoolExecutor(1, context, become_elsewhere) as attackers,
         ):
-            async with SharedServer.of(folder / "gate", upstream) as gate:
-                assert isinstance(gate, SharedServer)
-                gate.start()
-                await gate.until_serving()
-                async with WorkingTenant.of(gate.address, random) as tenant:
-                    scene = cls(gate, tenant, attackers, random)
+            async with SharedServer.of(folder / "gate", upstream) as server:
+                assert isinstance(server, SharedServer)
+                server.start()
+                await server.until_serving()
+                async with WorkingTenant.of(server.address, random) as tenant:
+                    scene = cls(server, tenant, attackers, random)
                     await scene.warm_up()
                     yield scene
 
@@ -94,55 +95,55 @@ class Scene:
         self, names: Sequence[str], seconds: float, share: float = LEAST_SHARE
     ) -> dict[str, ResponseTally]:
         """Attack in these ways, all at once; share: see Target."""
-        gate = self.gate
+        server = self.server
         target = Target(
-            gate.address,
-            gate.web,
-            gate.operations,
-            gate.upstream,
+            server.address,
+            server.web,
+            server.operations,
+            server.upstream,
             self.random.getrandbits(32),
             seconds,
             share,
-            partial(processor_seconds, gate.pid),
+            partial(processor_seconds, server.pid),
         )
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.attackers, carry_out, names, target)
 
-    async def struck(self, one: Attack, seconds: float, growth: int) -> tuple[Report, Usage]:
+    async def struck(self, attack: Attack, seconds: float, growth: int) -> tuple[Report, Usage]:
         """One attack while the tenant works; what was not right is noted."""
         seen = len(self.problems)
-        async with self.gate.watched() as usage, self.tenant.working() as report:
-            answers = (await self.attack([one.name], seconds))[one.name]
-        self._note(one.name, report)
-        if usage.growth > growth + one.grpc_growth:
-            self.problems.append(f"{one.name}: grew by {usage.growth / MEBIBYTE:.0f} MiB")
-        for code, count in one.wrong(answers.codes).items():
+        async with self.server.watched() as usage, self.tenant.working() as report:
+            answers = (await self.attack([attack.name], seconds))[attack.name]
+        self._note(attack.name, report)
+        if usage.growth > growth + attack.grpc_growth:
+            self.problems.append(f"{attack.name}: grew by {usage.growth / MEBIBYTE:.0f} MiB")
+        for code, count in attack.wrong(answers.codes).items():
             words = answers.details.get(code, "")[:200]
-            self.problems.append(f"{one.name}: {count}x {code} {words}")
+            self.problems.append(f"{attack.name}: {count}x {code} {words}")
         print(
-            f"{one.name}: {answers.codes}, {usage.processor_seconds:.1f} s of processor, "
+            f"{attack.name}: {answers.codes}, {usage.processor_seconds:.1f} s of processor, "
             f"+{usage.growth / MEBIBYTE:.0f} MiB in {usage.seconds:.1f} s\n  {report}"
         )
         print("".join(f"  {code}: {words[:120]}\n" for code, words in answers.details.items()))
-        bugs = self.gate.bugs()[self.bugs :]
+        bugs = self.server.bugs()[self.bugs :]
         if bugs:
             self.bugs += len(bugs)
-            self.problems.append(f"{one.name}: {len(bugs)} bugs in the log, such as {bugs[0]}")
+            self.problems.append(f"{attack.name}: {len(bugs)} bugs in the log, such as {bugs[0]}")
         if len(self.problems) > seen:
-            await self.gate.kill()
+            await self.server.kill()
             await self.serve_again()
         return report, usage
 
     async def serve_again(self) -> None:
-        """The next gate takes up what the last one left, and serves."""
-        self.gate.start()
-        await self.gate.until_serving()
+        """The next server takes up what the last one left, and serves."""
+        self.server.start()
+        await self.server.until_serving()
         self._note("after a start", await self.tenant.once())
 
     async def die_and_end(self, attacks: Sequence[Attack], seconds: float) -> None:
         """In the midst of all of them together: `kill -9`, and then an orderly end."""
-        names = [one.name for one in attacks]
-        for end in (self.gate.kill, self.gate.stop):
+        names = [attack.name for attack in attacks]
+        for end in (self.server.kill, self.server.stop):
             attacking = asyncio.create_task(self.attack(names, seconds))
             await asyncio.sleep(self.random.uniform(0.5, 1.0) * seconds)  # The fault's own moment.
             began = time.monotonic()
@@ -150,11 +151,11 @@ class Scene:
             print(f"{end.__name__} took {time.monotonic() - began:.1f} s")
             await attacking
             await self.serve_again()
-        await self.gate.stop()
+        await self.server.stop()
 
     def check(self) -> None:
         """Everything was right."""
-        bugs = self.gate.bugs()[self.bugs :]
+        bugs = self.server.bugs()[self.bugs :]
         self.problems += [f"all together: {line}" for line in bugs[:3]]
         assert not self.problems, "\n".join(self.problems)
 
@@ -168,9 +169,9 @@ async def test_nobody_else_is_harmed(tmp_path: Path, seed: int) -> None:
     print(f"seed {seed}")
     attacks = list(chain(*GROUPS.values()))
     async with Scene.of(tmp_path, seed) as scene:
-        for one in attacks:
-            await scene.struck(one, QUICK_SECONDS, QUICK_GROWTH)
-        await scene.die_and_end(scene.random.sample(attacks, DRAWN), 1.0)
+        for attack in attacks:
+            await scene.struck(attack, QUICK_SECONDS, QUICK_GROWTH)
+        await scene.die_and_end(scene.random.sample(attacks, ATTACKS_PER_RUN), 1.0)
         scene.check()
 
 
@@ -182,17 +183,17 @@ async def test_nobody_else_waits(tmp_path: Path, seed: int, group: str) -> None:
     print(f"seed {seed}")
     async with Scene.of(tmp_path, seed) as scene:
         usual = await scene.warm_up()
-        before = scene.gate.resident()
-        for one in GROUPS[group]:
-            report, usage = await scene.struck(one, FULL_SECONDS, FULL_GROWTH)
+        before = scene.server.resident()
+        for attack in GROUPS[group]:
+            report, usage = await scene.struck(attack, FULL_SECONDS, FULL_GROWTH)
             share = max(LEAST_SHARE, usage.busiest)
             async with scene.tenant.working() as calm:
                 await scene.attack([harmless_load.name], FULL_SECONDS, share)
             ratio = report.slowness(usual) / calm.slowness(usual)
             print(f"  {ratio:.1f} times as slow as under a harmless load of {share:.2f}: {calm}")
             if ratio > SLOWER:
-                scene.problems.append(f"{one.name}: {ratio:.1f} times as slow")
-        grown = scene.gate.resident() - before
+                scene.problems.append(f"{attack.name}: {ratio:.1f} times as slow")
+        grown = scene.server.resident() - before
         print(f"together +{grown / MEBIBYTE:.0f} MiB")
         if grown > FULL_GROWTH_TOGETHER:
             scene.problems.append(f"together: grew by {grown / MEBIBYTE:.0f} MiB")

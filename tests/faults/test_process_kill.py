@@ -25,7 +25,7 @@ from .retrying_caller import RetryingCaller
 BRISK = ("--time-scale", "0.01", "--token-time-scale", "0.1", "--small-files")
 CALLERS = 12
 AT_THE_START = 0.2
-"""How many gates die within their first second, whether they serve yet or not."""
+"""How many servers die within their first second, whether they serve yet or not."""
 SILENT = {"do": "lose_webhook"}
 
 
@@ -36,7 +36,7 @@ class CallerProgress:
         self._count = 0
         self._grown = asyncio.Event()
 
-    def one(self) -> None:
+    def add_kill(self) -> None:
         """Somebody has heard something."""
         self._count += 1
         self._grown.set()
@@ -49,15 +49,15 @@ class CallerProgress:
             await self._grown.wait()
 
 
-async def die(gate: CrashingProcess, heard: CallerProgress, random: Random) -> None:
+async def die(server: CrashingProcess, heard: CallerProgress, random: Random) -> None:
     """Let it live for a random while, then kill it, and start the next one."""
     if random.random() < AT_THE_START:
         await asyncio.sleep(random.random())  # The moment of the fault itself.
     else:
-        await gate.until_serving()
+        await server.until_serving()
         await heard.more(random.randint(1, 60))
-    await gate.kill()
-    gate.start()
+    await server.kill()
+    server.start()
 
 
 async def kill_again_and_again(
@@ -70,29 +70,29 @@ async def kill_again_and_again(
     with running_sandbox(folder, *BRISK, *UNLIMITED) as sandbox:
         sandbox.faults(*faults, seed=seed)
         async with (
-            CrashingProcess.of(folder / "gate", sandbox) as gate,
-            RetryingCaller.of(gate.address, heard.one) as faithful,
+            CrashingProcess.of(folder / "gate", sandbox) as server,
+            RetryingCaller.of(server.address, heard.add_kill) as faithful,
         ):
-            gate.start()
+            server.start()
             load = Load(faithful, random.getrandbits(64), least, callers=CALLERS)
             async with asyncio.TaskGroup() as together:
                 together.create_task(load.run())
                 for _ in range(kills):
-                    await die(gate, heard, random)
+                    await die(server, heard, random)
                 load.enough = True
             await faithful.all_generations()
-            await gate.stop()
-            gate.check_log()
-            await check_books(gate.data, sandbox, load.told)
-            before, wanted = LedgerBook.of(gate.data), needles(gate.data)
-            gate.start()
+            await server.stop()
+            server.check_log()
+            await check_books(server.data, sandbox, load.records)
+            before, needles_before = LedgerBook.of(server.data), needles(server.data)
+            server.start()
             erasing = asyncio.create_task(faithful.erase(before.generations))
             await heard.more(random.randrange(1, len(before.generations)))
-            await gate.kill()
-            gate.start()
+            await server.kill()
+            server.start()
             await erasing
-            await gate.stop()
-            check_erased(gate.data, wanted, before, LedgerBook.of(gate.data))
+            await server.stop()
+            check_erased(server.data, needles_before, before, LedgerBook.of(server.data))
 
 
 @pytest.mark.timeout(120)

@@ -37,18 +37,18 @@ EVERY = 0.5
 """Seconds between two passes: they go on while the load runs, and while it is tampered with."""
 
 
-async def a_whole_pass(client: AsyncClient) -> GetReconciliationResponse:
+async def wait_for_pass(client: AsyncClient) -> GetReconciliationResponse:
     """What was found once a pass that begins from now on has ended."""
     before = await client.get_reconciliation()
     begun = before.last_pass.begin_time.ToNanoseconds()
     passes = 0
     while True:
-        found = await client.get_reconciliation()
-        now = found.last_pass.begin_time.ToNanoseconds()
-        if found.last_pass.complete and now > begun:
+        response = await client.get_reconciliation()
+        now = response.last_pass.begin_time.ToNanoseconds()
+        if response.last_pass.complete and now > begun:
             begun, passes = now, passes + 1
         if passes == 2:  # The first may have begun before.
-            return found
+            return response
         await asyncio.sleep(0.02)
 
 
@@ -78,36 +78,38 @@ def _is_amount(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def cases(found: GetReconciliationResponse) -> dict[str, set[str]]:
+def cases(response: GetReconciliationResponse) -> dict[str, set[str]]:
     """The predictions of each kind of case."""
     kinds: dict[str, set[str]] = {}
-    for case in found.discrepancies:
+    for case in response.discrepancies:
         kinds.setdefault(Discrepancy.Kind.Name(case.kind), set()).add(case.prediction_id)
     return kinds
 
 
-async def hold_the_books_together(
-    client: AsyncClient, made: list[generation_pb2.Generation], bill: Any
+async def compare_books(
+    client: AsyncClient, generations: list[generation_pb2.Generation], bill: Any
 ) -> None:
     """Charges, totals, generations and bill are the same to the nano-dollar."""
     (total,) = await client.get_usage()
     charges = [charge async for charge in client.list_charges(page_size=100)]
-    settled = [one for one in charges if one.cost.state == cost_pb2.COST_STATE_SETTLED]
-    assert total.settled_usd_nanos == sum(one.cost.usd_nanos for one in settled) > 0
+    settled = [charge for charge in charges if charge.cost.state == cost_pb2.COST_STATE_SETTLED]
+    assert total.settled_usd_nanos == sum(charge.cost.usd_nanos for charge in settled) > 0
     assert total.settled_usd_nanos == bill["total_nanos"]
-    assert total.charges == len(charges) == sum(len(one.attempts) for one in made)
-    assert total.generations == len(made)
-    unknown = sum(one.cost.state == cost_pb2.COST_STATE_UNKNOWN for one in charges)
+    assert (
+        total.charges == len(charges) == sum(len(generation.attempts) for generation in generations)
+    )
+    assert total.generations == len(generations)
+    unknown = sum(charge.cost.state == cost_pb2.COST_STATE_UNKNOWN for charge in charges)
     assert total.unknown_charges == unknown
     for group in ("model", "modality", "day", "price"):
         totals = await client.get_usage(group_by=[group])
-        assert sum(one.settled_usd_nanos for one in totals) == total.settled_usd_nanos
-        assert sum(one.charges for one in totals) == total.charges
+        assert sum(total.settled_usd_nanos for total in totals) == total.settled_usd_nanos
+        assert sum(total.charges for total in totals) == total.charges
     billed: dict[str, int] = {}
     for entry in bill["entries"]:
         billed[entry["model"]] = billed.get(entry["model"], 0) + (entry["nanos"] or 0)
     by_model = {
-        one.model: one.settled_usd_nanos for one in await client.get_usage(group_by=["model"])
+        total.model: total.settled_usd_nanos for total in await client.get_usage(group_by=["model"])
     }
     assert {model: by_model.get(model, 0) for model in billed} == billed
 
@@ -120,23 +122,25 @@ async def find_all(folder: Path, seed: int, count: int, each: int) -> None:
             "MEDIAGATE_UPSTREAM_URL": sandbox.url,
             "MEDIAGATE_RECONCILE_SECONDS": str(EVERY),
         }
-        with running_server(folder, **settings) as gate:
+        with running_server(folder, **settings) as server:
             async with (
-                grpc.aio.insecure_channel(gate.address) as channel,
-                AsyncClient(gate.address) as client,
+                grpc.aio.insecure_channel(server.address) as channel,
+                AsyncClient(server.address) as client,
             ):
-                made = await MixedLoad(channel).run(count, seed)
+                generations = await MixedLoad(channel).run(count, seed)
                 bill = await asyncio.to_thread(sandbox.bill)
-                await hold_the_books_together(client, made, bill)
-                quiet = await a_whole_pass(client)
+                await compare_books(client, generations, bill)
+                quiet = await wait_for_pass(client)
                 while quiet.counts.matched < count:  # The last have to rest for a moment.
-                    quiet = await a_whole_pass(client)
+                    quiet = await wait_for_pass(client)
                 assert cases(quiet) == {}
                 assert quiet.counts.matched == count
 
                 random = Random(seed)
                 entries = {entry["id"]: entry for entry in bill["entries"]}
-                attempts = [attempt for one in made for attempt in one.attempts]
+                attempts = [
+                    attempt for generation in generations for attempt in generation.attempts
+                ]
                 random.shuffle(attempts)
                 priced = [a for a in attempts if entries[a.prediction_id]["nanos"]]
                 drifting, others = priced[:each], priced[each : 2 * each]
@@ -145,27 +149,27 @@ async def find_all(folder: Path, seed: int, count: int, each: int) -> None:
                 for victim in others:
                     await asyncio.to_thread(sandbox.forget, victim.prediction_id)
                 orphans = await plant_orphans(sandbox, each)
-                found = await a_whole_pass(client)
-                assert cases(found) == {
+                response = await wait_for_pass(client)
+                assert cases(response) == {
                     "KIND_ORPHAN": orphans,
                     "KIND_MISSING": {victim.prediction_id for victim in others},
                     "KIND_COST": {victim.prediction_id for victim in drifting},
                 }
-                assert len(found.discrepancies) == 3 * each
-                counts = found.counts
+                assert len(response.discrepancies) == 3 * each
+                counts = response.counts
                 assert (counts.orphans, counts.missing, counts.cost_differs) == (each, each, each)
-                again = await a_whole_pass(client)
+                again = await wait_for_pass(client)
                 assert again.counts == counts
-                shown = await asyncio.to_thread(by_command, gate.address)
-                assert len(shown["discrepancies"]) == 3 * each
-            await check_told(gate, count, each)
+                printed = await asyncio.to_thread(by_command, server.address)
+                assert len(printed["discrepancies"]) == 3 * each
+            await check_reported(server, count, each)
 
 
-async def check_told(gate: ServerProcess, count: int, each: int) -> None:
+async def check_reported(server: ServerProcess, count: int, each: int) -> None:
     """Log and metrics tell of `each` of every kind, and of all that was well."""
-    assert gate.output.read_text().count('"ledger_discrepancy"') == 3 * each
+    assert server.output.read_text().count('"ledger_discrepancy"') == 3 * each
     async with httpx.AsyncClient() as operations:
-        metrics = (await operations.get(f"http://{gate.operations}/metrics")).text
+        metrics = (await operations.get(f"http://{server.operations}/metrics")).text
     assert f'mediagate_reconciled_total{{outcome="orphan"}} {float(each)}' in metrics
     assert f'mediagate_reconciled_total{{outcome="matched"}} {float(count)}' in metrics
 

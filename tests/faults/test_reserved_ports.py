@@ -1,4 +1,4 @@
-"""The ports of a gate that is killed and started again stay its own while it is away."""
+"""The ports of a server that is killed and started again stay its own while it is away."""
 
 import socket
 
@@ -12,7 +12,7 @@ def test_nobody_else_gets_a_port_whose_gate_is_away() -> None:
     with reserved:
         address = reserved.getsockname()
         for _ in range(2):
-            socket.create_server(address).close()  # A gate listens there, and goes.
+            socket.create_server(address).close()  # A server listens there, and goes.
             with socket.socket() as other, pytest.raises(OSError, match="already in use"):
                 other.bind(address)
     with socket.socket() as other:

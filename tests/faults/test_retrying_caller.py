@@ -1,4 +1,4 @@
-"""A faithful caller gets every answer over a gate's death: none of its reads ends cut."""
+"""A faithful caller gets every answer over a server's death: none of its reads ends cut."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ READS: dict[str, Read] = {
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("read", READS)
 async def test_a_read_that_a_death_cuts_is_sent_again(tmp_path: Path, seed: int, read: str) -> None:
-    """It is on the connection of a gate that answers nothing any more, and then dies."""
+    """It is on the connection of a server that answers nothing any more, and then dies."""
     with running_sandbox(tmp_path, "--time-scale", "0.01", *UNLIMITED) as sandbox:
         async with (
-            CrashingProcess.of(tmp_path / "gate", sandbox) as gate,
-            RetryingCaller.of(gate.address) as faithful,
+            CrashingProcess.of(tmp_path / "gate", sandbox) as server,
+            RetryingCaller.of(server.address) as faithful,
         ):
-            gate.start()
-            told = await faithful.call(named(Random(seed), text("Hello", streamed=False)))
-            gate.pause()
-            reading = asyncio.ensure_future(READS[read](faithful, told.id))
+            server.start()
+            record = await faithful.call(named(Random(seed), text("Hello", streamed=False)))
+            server.pause()
+            reading = asyncio.ensure_future(READS[read](faithful, record.id))
             await asyncio.sleep(0)  # It has been sent.
-            await gate.kill()
-            gate.start()
+            await server.kill()
+            server.start()
             await reading
-            await gate.stop()
-            gate.check_log()
+            await server.stop()
+            server.check_log()

@@ -1,4 +1,4 @@
-"""The whole gate in virtual time, from many seeds: every invariant, and the same trace again.
+"""The whole server in virtual time, from many seeds: every invariant, and the same trace again.
 
 To look into one: `python -m tests.faults.simulation SEED` prints what happened.
 """
@@ -56,8 +56,8 @@ def test_ten_thousand_seeds(seed: int) -> None:
 
 @pytest.mark.timeout(180)
 def test_bugs_end_no_generation_and_pay_nothing_twice(seed: int) -> None:
-    """One answer in fifty is more than the gate can bear: all the same holds."""
-    broken = sum(simulate(one, bugs=0.02).broken for one in range(seed, seed + 100))
+    """One answer in fifty is more than the server can bear: all the same holds."""
+    broken = sum(simulate(seed_, bugs=0.02).broken for seed_ in range(seed, seed + 100))
     assert broken > 0
 
 

@@ -1,4 +1,4 @@
-"""A text of 400 tokens whose client, or whose gate, dies all the time: no gap, no repeat.
+"""A text of 400 tokens whose client, or whose server, dies all the time: no gap, no repeat.
 
 And one prediction upstream.
 """
@@ -32,12 +32,12 @@ WORD = 3
 
 @asynccontextmanager
 async def pair(folder: Path) -> AsyncIterator[tuple[CrashingProcess, SandboxControl]]:
-    """A gate that serves, and its upstream."""
+    """A server that serves, and its upstream."""
     with running_sandbox(folder, *UNLIMITED) as sandbox:
-        async with CrashingProcess.of(folder / "gate", sandbox) as gate:
-            gate.start()
-            await gate.until_serving()
-            yield gate, sandbox
+        async with CrashingProcess.of(folder / "gate", sandbox) as server:
+            server.start()
+            await server.until_serving()
+            yield server, sandbox
 
 
 def size(file: Path) -> int:
@@ -50,8 +50,8 @@ async def kill_the_client(folder: Path, seed: int, *, pace: int, every: int) -> 
     file, deaths = folder / "text", 0
     request_id = str(UUID(int=Random(seed).getrandbits(128), version=4))
     prompt = f"[[tokens={TOKENS} interval_ms={pace}]] Hello"
-    async with pair(folder) as (gate, sandbox):
-        reader = ("-m", "tests.faults.text_reader_process", gate.address, tenant_key(CALLER))
+    async with pair(folder) as (server, sandbox):
+        reader = ("-m", "tests.faults.text_reader_process", server.address, tenant_key(CALLER))
         arguments = (*reader, request_id, prompt, str(file))
         while True:
             had = size(file)
@@ -65,44 +65,44 @@ async def kill_the_client(folder: Path, seed: int, *, pace: int, every: int) -> 
             assert await ended == KILLED
             deaths += 1
         assert ended.result() == 0
-        async with RetryingCaller.of(gate.address) as faithful:
-            (made,) = await faithful.all_generations()
-        assert file.read_text() == made.text.text
-        assert made.usage.output_tokens == TOKENS
+        async with RetryingCaller.of(server.address) as faithful:
+            (generation,) = await faithful.all_generations()
+        assert file.read_text() == generation.text.text
+        assert generation.usage.output_tokens == TOKENS
         assert len((await asyncio.to_thread(sandbox.bill))["entries"]) == 1
-        await gate.stop()
-        await check_books(gate.data, sandbox, [])
+        await server.stop()
+        await check_books(server.data, sandbox, [])
     print(f"{deaths} deaths of the client")
     assert deaths >= TOKENS // every // 4
 
 
-async def kill_the_gate(folder: Path, seed: int, *, pace: int, every: int) -> None:
-    """End the gate whenever `every` more tokens have come, by turns with SIGKILL and SIGTERM."""
+async def kill_server(folder: Path, seed: int, *, pace: int, every: int) -> None:
+    """End the server whenever `every` more tokens have come, by turns with SIGKILL and SIGTERM."""
     deaths, heard = 0, asyncio.Event()
     prompt = f"[[tokens={TOKENS} interval_ms={pace}]] Hello"
-    told = CallerRecord(named(Random(seed), text(prompt, streamed=True)))
+    record = CallerRecord(named(Random(seed), text(prompt, streamed=True)))
     async with (
-        pair(folder) as (gate, sandbox),
-        RetryingCaller.of(gate.address, heard.set) as faithful,
+        pair(folder) as (server, sandbox),
+        RetryingCaller.of(server.address, heard.set) as faithful,
     ):
-        call = asyncio.create_task(faithful.follow(told))
+        call = asyncio.create_task(faithful.follow(record))
         call.add_done_callback(lambda _: heard.set())
         while not call.done():
-            enough = len(told.text) + every * WORD
-            while not call.done() and len(told.text) < enough:
+            enough = len(record.text) + every * WORD
+            while not call.done() and len(record.text) < enough:
                 heard.clear()
                 await heard.wait()
             if not call.done():
-                await (gate.stop() if deaths % 2 else gate.kill())
+                await (server.stop() if deaths % 2 else server.kill())
                 deaths += 1
-                gate.start()
+                server.start()
         await call
-        assert told.ended is not None
-        assert told.ended.usage.output_tokens == TOKENS
+        assert record.ended is not None
+        assert record.ended.usage.output_tokens == TOKENS
         assert len((await asyncio.to_thread(sandbox.bill))["entries"]) == 1
-        await gate.stop()
-        gate.check_log()
-        await check_books(gate.data, sandbox, [told])
+        await server.stop()
+        server.check_log()
+        await check_books(server.data, sandbox, [record])
     print(f"{deaths} deaths of the gate")
     assert deaths >= TOKENS // every // 6
 
@@ -114,7 +114,7 @@ async def test_a_client_that_dies_every_fortieth_token(tmp_path: Path, seed: int
 
 async def test_a_gate_that_dies_in_the_midst_of_a_text(tmp_path: Path, seed: int) -> None:
     """The quick form: whoever reads finds the text where it was cut."""
-    await kill_the_gate(tmp_path, seed, pace=20, every=60)
+    await kill_server(tmp_path, seed, pace=20, every=60)
 
 
 @pytest.mark.faults_full
@@ -128,4 +128,4 @@ async def test_a_client_that_dies_every_tenth_token(tmp_path: Path, seed: int) -
 @pytest.mark.timeout(600)
 async def test_a_gate_that_dies_every_tenth_token(tmp_path: Path, seed: int) -> None:
     """Killed, and asked to go, about forty times."""
-    await kill_the_gate(tmp_path, seed, pace=250, every=10)
+    await kill_server(tmp_path, seed, pace=250, every=10)

@@ -1,4 +1,5 @@
-"""Two gates on one data folder: the second is refused, or takes over and the first writes nothing.
+"""Two servers on one data folder: the second is refused, or takes over and the first writes
+nothing.
 
 The full form pauses many times, at moments that nobody chose.
 """
@@ -16,7 +17,7 @@ from tests.faults.paused_process import (
     Folder,
     all_ended,
     begin_texts,
-    check_paid_once,
+    check_billed_once,
     is_serving,
     until_created,
 )
@@ -30,7 +31,7 @@ def test_a_second_gate_is_refused_and_says_why(tmp_path: Path) -> None:
     """It names the folder, the process that has it and what to do; the first one serves on."""
     with running_sandbox(tmp_path) as upstream:
         folder = Folder(tmp_path, upstream)
-        with folder.gate("first") as first:
+        with folder.open_server("first") as first:
             said = folder.refusal()
             assert IN_USE in said
             assert f"({first.process.pid})" in said
@@ -39,11 +40,11 @@ def test_a_second_gate_is_refused_and_says_why(tmp_path: Path) -> None:
 
 
 def _pause_and_wake(path: Path, texts: int, created: int) -> None:
-    """Pauses a gate at work, lets another finish that, wakes the first: it writes nothing, ends."""
+    """Pauses a server at work, lets another finish that, wakes the first: it ends unwritten."""
     path.mkdir(exist_ok=True)
     with running_sandbox(path, "--time-scale", "0.05", "--creates-per-minute", "0") as upstream:
         folder = Folder(path, upstream)
-        with folder.gate("first") as first, grpc.insecure_channel(first.address) as channel:
+        with folder.open_server("first") as first, grpc.insecure_channel(first.address) as channel:
             calls = begin_texts(channel, texts)
             until_created(upstream, created)
             with folder.paused_and_followed(first) as second:
@@ -57,7 +58,7 @@ def _pause_and_wake(path: Path, texts: int, created: int) -> None:
                 assert "Traceback" not in said
                 # Not a byte of what the first one still had in hand.
                 assert all_ended(second) == ended
-                check_paid_once(ended, upstream)
+                check_billed_once(ended, upstream)
             for call in calls:
                 # What it answered before it was paused is what was kept.
                 if call.exception(timeout=SECONDS) is None:

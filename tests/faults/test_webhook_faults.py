@@ -43,7 +43,7 @@ SILENT = [["lose_webhook"]]
 
 @pytest.fixture
 async def pair(tmp_path: Path) -> AsyncIterator[tuple[ServerProcess, SandboxControl]]:
-    """A gate that can be told by webhooks, and the sandbox that tells it."""
+    """A server that can be told by webhooks, and the sandbox that tells it."""
     (port,) = free_ports(1)
     web = {
         "MEDIAGATE_WEB_ADDRESS": f"127.0.0.1:{port}",
@@ -51,19 +51,19 @@ async def pair(tmp_path: Path) -> AsyncIterator[tuple[ServerProcess, SandboxCont
     }
     with running_sandbox(tmp_path, *AT_ONCE, *UNLIMITED) as sandbox:
         settings = {**ABOVE_THE_LOAD, "MEDIAGATE_UPSTREAM_URL": sandbox.url, **web}
-        with running_server(tmp_path, **settings) as gate:
-            yield gate, sandbox
+        with running_server(tmp_path, **settings) as server:
+            yield server, sandbox
 
 
-async def outcomes(gate: ServerProcess) -> dict[str, int]:
-    """How many webhooks the gate took, by what became of them."""
+async def outcomes(server: ServerProcess) -> dict[str, int]:
+    """How many webhooks the server took, by what became of them."""
     async with (
         aiohttp.ClientSession() as session,
-        session.get(f"http://{gate.operations}/metrics") as answer,
+        session.get(f"http://{server.operations}/metrics") as answer,
     ):
         lines = (await answer.text()).splitlines()
-    found = [line for line in lines if line.startswith("mediagate_webhooks_total{")]
-    return {line.split('"')[1]: int(float(line.split()[-1])) for line in found}
+    counts = [line for line in lines if line.startswith("mediagate_webhooks_total{")]
+    return {line.split('"')[1]: int(float(line.split()[-1])) for line in counts}
 
 
 @pytest.mark.parametrize(
@@ -73,26 +73,26 @@ async def test_everything_ends_and_is_settled_once(
     pair: tuple[ServerProcess, SandboxControl], faults: list[Fault], seed: int
 ) -> None:
     """Each generation ends as its prediction did, and costs what was billed for that."""
-    gate, sandbox = pair
+    server, sandbox = pair
     await asyncio.to_thread(sandbox.faults, *faults, seed=seed)
-    async with grpc.aio.insecure_channel(gate.address) as channel:
-        made = await MixedLoad(channel).run(40, seed)
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        generations = await MixedLoad(channel).run(40, seed)
     bill = await asyncio.to_thread(sandbox.bill)
-    assert differing(made, bill) == set()
-    assert len(made) == bill["predictions"] == 40
-    _end_alike(made, bill)
-    told = {fault["do"] for fault in faults}
-    assert {each["do"] for each in await asyncio.to_thread(sandbox.fired)} == told
-    expected = {"forged"} if "forge_webhook" in told else set()
+    assert differing(generations, bill) == set()
+    assert len(generations) == bill["predictions"] == 40
+    _end_alike(generations, bill)
+    kinds = {fault["do"] for fault in faults}
+    assert {each["do"] for each in await asyncio.to_thread(sandbox.fired)} == kinds
+    expected = {"forged"} if "forge_webhook" in kinds else set()
     if [each["do"] for each in faults] not in SILENT:
         expected |= {"taken"}
-    seen = await outcomes(gate)
+    seen = await outcomes(server)
     while not expected <= seen.keys():  # Some are still on their way when all has ended.
-        seen = await outcomes(gate)
+        seen = await outcomes(server)
     assert seen.keys() - expected <= {"replayed", "taken"}
 
 
-def _end_alike(made: list[generation_pb2.Generation], bill: Any) -> None:
+def _end_alike(generations: list[generation_pb2.Generation], bill: Any) -> None:
     """No lie of a forged webhook is anywhere: the states are those of the predictions."""
     ended = {entry["id"]: entry["status"] for entry in bill["entries"]}
     alike = {
@@ -100,6 +100,6 @@ def _end_alike(made: list[generation_pb2.Generation], bill: Any) -> None:
         "failed": generation_pb2.Attempt.STATE_FAILED,
         "canceled": generation_pb2.Attempt.STATE_CANCELLED,
     }
-    for generation in made:
+    for generation in generations:
         (attempt,) = generation.attempts
         assert attempt.state == alike[ended[attempt.prediction_id]]

@@ -12,9 +12,8 @@ from pathlib import Path
 import grpc
 from google.protobuf.duration_pb2 import Duration
 
-from mediagate.v1.options_pb2 import GenerationOptions
-from mediagate.v1.text_pb2 import StreamTextRequest
 from mediagate.v1.text_pb2_grpc import TextServiceStub
+from tests.builders import stream_text_request
 
 GRACE = 30
 
@@ -24,11 +23,11 @@ def read(address: str, key: str, request_id: str, prompt: str, file: Path) -> bo
     completed = False
     signed = (("authorization", f"Bearer {key}"),)
     with grpc.insecure_channel(address) as channel, file.open("ab", buffering=0) as written:
-        request = StreamTextRequest(
+        request = stream_text_request(
             prompt=prompt,
             request_id=request_id,
             after_sequence=os.fstat(written.fileno()).st_size,
-            options=GenerationOptions(disconnect_grace=Duration(seconds=GRACE)),
+            disconnect_grace=Duration(seconds=GRACE),
         )
         stream = TextServiceStub(channel).StreamText
         for event in stream(request, metadata=signed, wait_for_ready=True):

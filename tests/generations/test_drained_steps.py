@@ -1,4 +1,5 @@
-"""What waits to be sent while the gate drains: its task ends by itself, the next process sends it.
+"""What waits to be sent while the server drains: its task ends by itself, the next process sends
+it.
 
 It waited for ever instead, and was right only because its task was cancelled later.
 """

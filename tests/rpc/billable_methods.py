@@ -5,13 +5,14 @@ from typing import Any
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import ParseDict
 
-from mediagate.v1 import (
-    audio_pb2,
-    image_pb2,
-    models_pb2,
-    safety_pb2,
-    text_pb2,
-    video_pb2,
+from mediagate.v1 import models_pb2, safety_pb2
+from tests.builders import (
+    audio_request,
+    image_request,
+    stream_model_request,
+    stream_text_request,
+    text_request,
+    video_request,
 )
 
 from .scripted_upstream import Answer, ScriptedUpstream, prediction, says
@@ -19,14 +20,14 @@ from .test_stream_model import STREAMING
 
 LONG = Duration(seconds=60)
 CALLS: dict[str, tuple[str, Any]] = {
-    "StreamText": ("text", text_pb2.StreamTextRequest(prompt="x")),
-    "GenerateText": ("text", text_pb2.GenerateTextRequest(prompt="x")),
-    "GenerateImage": ("image", image_pb2.GenerateImageRequest(prompt="x")),
-    "GenerateVideo": ("video", video_pb2.GenerateVideoRequest(prompt="x", wait=LONG)),
-    "GenerateAudio": ("audio", audio_pb2.GenerateAudioRequest(prompt="x")),
+    "StreamText": ("text", stream_text_request(prompt="x")),
+    "GenerateText": ("text", text_request(prompt="x")),
+    "GenerateImage": ("image", image_request(prompt="x")),
+    "GenerateVideo": ("video", video_request(prompt="x", wait=LONG)),
+    "GenerateAudio": ("audio", audio_request(prompt="x")),
     "CheckSafety": ("safety", safety_pb2.CheckSafetyRequest(content="x")),
     "RunModel": ("models", ParseDict({"model": "o/n"}, models_pb2.RunModelRequest(wait=LONG))),
-    "StreamModel": ("models", models_pb2.StreamModelRequest(model="o/n")),
+    "StreamModel": ("models", stream_model_request("o/n")),
 }
 """Every paid rpc, with the stub that has it and a request that waits."""
 

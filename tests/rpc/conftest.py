@@ -1,4 +1,4 @@
-"""Gates in front of what a test wants: a scripted upstream, or the sandbox."""
+"""Servers in front of what a test wants: a scripted upstream, or the sandbox."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,14 +27,14 @@ async def scripted_upstream() -> AsyncIterator[ScriptedUpstream]:
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """The sandbox, apart from the gate, as Replicate is."""
+    """The sandbox, apart from the server, as Replicate is."""
     async with Sandbox(SandboxSettings(port=0)) as opened:
         yield opened
 
 
 @pytest.fixture
 def open_server(tmp_path: Path) -> OpenServer:
-    """Opens a gate on free ports; always the same data folder. More settings may be named."""
+    """Opens a server on free ports; always the same data folder. More settings may be named."""
 
     @asynccontextmanager
     async def opener(
@@ -52,10 +52,10 @@ def open_server(tmp_path: Path) -> OpenServer:
             **more,
         )
         async with (
-            Server(Configuration(settings), clock) as gate,
-            grpc.aio.insecure_channel(gate.grpc_address) as channel,
+            Server(Configuration(settings), clock) as server,
+            grpc.aio.insecure_channel(server.grpc_address) as channel,
         ):
-            yield Stubs.on(channel), gate
+            yield Stubs.on(channel), server
 
     return opener
 
@@ -64,13 +64,13 @@ def open_server(tmp_path: Path) -> OpenServer:
 async def stubs(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> AsyncIterator[Stubs]:
-    """Stubs of a gate in front of the scripted upstream."""
+    """Stubs of a server in front of the scripted upstream."""
     async with open_server(scripted_upstream.url) as (opened, _):
         yield opened
 
 
 @pytest.fixture
 async def sandbox_stubs(sandbox: Sandbox, open_server: OpenServer) -> AsyncIterator[Stubs]:
-    """Stubs of a gate in front of the sandbox."""
+    """Stubs of a server in front of the sandbox."""
     async with open_server(sandbox.url) as (opened, _):
         yield opened

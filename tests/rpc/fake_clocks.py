@@ -1,4 +1,4 @@
-"""Clocks for a gate that would take long: its pauses pass at once, or step by step."""
+"""Clocks for a server that would take long: its pauses pass at once, or step by step."""
 
 import asyncio
 from collections.abc import Callable
@@ -102,7 +102,7 @@ class ManualTimerClock(SystemClock):
 
     def timer_of(self, seconds: float) -> "_Alarm":
         """The newest timer that was set to so many seconds."""
-        return next(one for one in reversed(self._alarms) if one.seconds == seconds)
+        return next(alarm for alarm in reversed(self._alarms) if alarm.seconds == seconds)
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         alarm = _Alarm(self.seconds + seconds, seconds, callback)

@@ -1,4 +1,4 @@
-"""What tests ask of a gate and of the sandbox behind it."""
+"""Gets and waits: a generation until its end or a condition, a stream, the sandbox's bill."""
 
 from __future__ import annotations
 
@@ -19,25 +19,37 @@ QUICK = {
     "upstream_connect_timeout": 0.5,
     "upstream_read_timeout": 5.0,
 }
-"""Settings of a gate in front of an upstream that lists at once, without patience."""
+"""Settings of a server in front of an upstream that lists at once, without patience."""
 
 
-async def order(sandbox: Sandbox, *faults: dict[str, Any]) -> None:
-    """Let these things go wrong from now on."""
+async def inject_faults(sandbox: Sandbox, *faults: dict[str, Any]) -> None:
+    """Adds faults to the sandbox's plan."""
     await asyncio.to_thread(SandboxControl(sandbox.url).faults, *faults)
 
 
-async def bill(sandbox: Sandbox) -> Any:
-    """What the sandbox has accepted, and what it comes to."""
+async def get_bill(sandbox: Sandbox) -> Any:
+    """The sandbox's bill: an entry a prediction, and `total_nanos`."""
     return await asyncio.to_thread(SandboxControl(sandbox.url).bill)
 
 
-async def ended(stubs: Stubs, generation_id: str) -> generation_pb2.Generation:
-    """The generation at its end."""
-    answer = await stubs.generations.WaitGeneration(
-        generations_pb2.WaitGenerationRequest(id=generation_id)
-    )
-    return answer.generation
+async def get_generation(
+    stubs: Stubs, generation_id: str, *, full: bool = False
+) -> generation_pb2.Generation:
+    """GetGeneration."""
+    view = generation_pb2.GENERATION_VIEW_FULL if full else generation_pb2.GENERATION_VIEW_BASIC
+    request = generations_pb2.GetGenerationRequest(id=generation_id, view=view)
+    return (await stubs.generations.GetGeneration(request)).generation
+
+
+async def wait_for_end(stubs: Stubs, generation_id: str) -> generation_pb2.Generation:
+    """WaitGeneration: the generation at its end."""
+    request = generations_pb2.WaitGenerationRequest(id=generation_id)
+    return (await stubs.generations.WaitGeneration(request)).generation
+
+
+async def read_stream(call: Any) -> list[Any]:
+    """All events of a stream."""
+    return [event async for event in call]
 
 
 async def wait_until(

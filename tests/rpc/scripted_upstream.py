@@ -35,13 +35,13 @@ class ScriptedUpstream:
     headers: list[dict[str, str]] = field(default_factory=list)
     last_event_ids: list[str | None] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
-    asked: int = 0
+    get_count: int = 0
     on_cancel: Answer | None = None
     """What answers a cancel instead."""
     listed: list[dict[str, Any]] | None = None
     """What its list of predictions holds; None: it has none."""
     models: dict[str, Any] = field(default_factory=dict)
-    models_asked: asyncio.Event = field(default_factory=asyncio.Event)
+    model_requested: asyncio.Event = field(default_factory=asyncio.Event)
     models_answered: asyncio.Event | None = None
     """Until when a model is not shown; None: it is at once."""
     files: FileServer = field(default_factory=FileServer)
@@ -65,7 +65,7 @@ class ScriptedUpstream:
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """GET of a prediction."""
-        self.asked += 1
+        self.get_count += 1
         request[NAMED] = request.match_info["id"]
         return await self._next(self.gets)(request)
 
@@ -77,11 +77,11 @@ class ScriptedUpstream:
 
     async def model(self, request: web.Request) -> web.StreamResponse:
         """GET of a model."""
-        self.models_asked.set()
+        self.model_requested.set()
         if self.models_answered is not None:
             await self.models_answered.wait()
-        found = self.models.get("{owner}/{name}".format(**request.match_info))
-        return await says(found or {"detail": "nowhere"}, 200 if found else 404)(request)
+        model = self.models.get("{owner}/{name}".format(**request.match_info))
+        return await says(model or {"detail": "nowhere"}, 200 if model else 404)(request)
 
     async def cancel(self, request: web.Request) -> web.StreamResponse:
         """POST of a cancel: from then on the prediction is canceled."""

@@ -3,17 +3,18 @@
 from google.protobuf.duration_pb2 import Duration
 from pydantic import SecretStr
 
-from mediagate.v1 import generation_pb2, generations_pb2, image_pb2, options_pb2
+from mediagate.v1 import generation_pb2, options_pb2
+from tests.builders import image_request
 
 from .fake_clocks import SteppedClock
+from .generation_waits import get_generation
 from .stubs import Stubs
 
-PICTURE = image_pb2.GenerateImageRequest(
+PICTURE = image_request(
     prompt="x",
     wait=Duration(nanos=1),
-    options=options_pb2.GenerationOptions(
-        model="flux-schnell", on_disconnect=options_pb2.ON_DISCONNECT_DETACH
-    ),
+    model="flux-schnell",
+    on_disconnect=options_pb2.ON_DISCONNECT_DETACH,
 )
 HALF_LIFE = 1_800
 OUTAGE = 1_080
@@ -21,7 +22,7 @@ OUTAGE = 1_080
 
 
 def storage(s3: str, name: str) -> dict[str, object]:
-    """The settings of a gate that keeps media there."""
+    """The settings of a server that keeps media there."""
     return {
         "storage_url": f"s3://{name}/media",
         "storage_endpoint": s3,
@@ -30,16 +31,10 @@ def storage(s3: str, name: str) -> dict[str, object]:
     }
 
 
-async def shown(stubs: Stubs, name: str) -> generation_pb2.Generation:
-    """A generation as it stands."""
-    answer = await stubs.generations.GetGeneration(generations_pb2.GetGenerationRequest(id=name))
-    return answer.generation
-
-
 async def count_unarchived(stubs: Stubs, names: list[str]) -> int:
     """How many are not at their end."""
     done = generation_pb2.Generation.STATE_SUCCEEDED
-    return sum([(await shown(stubs, name)).state != done for name in names])
+    return sum([(await get_generation(stubs, name)).state != done for name in names])
 
 
 async def wait_until_asleep(stubs: Stubs, clock: SteppedClock, names: list[str]) -> int:

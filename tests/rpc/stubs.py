@@ -1,4 +1,4 @@
-"""A running gate and the stubs to call it."""
+"""A running server and the stubs to call it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Stubs:
 
 
 OpenServer = Callable[..., AbstractAsyncContextManager[tuple[Stubs, Server]]]
-"""Opens a gate in front of the upstream at a URL, with more settings by name.
+"""Opens a server in front of the upstream at a URL, with more settings by name.
 
 Within a test it is always the same data folder.
 """

@@ -9,11 +9,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from mediagate.v1 import admin_pb2
 from mediagate_sandbox.server import Sandbox
+from tests.grpc_errors import fields_of, reason_of, rpc_error
 
-from .grpc_errors import fields_of, reason_of
 from .stubs import OpenServer, Stubs
 from .tenant_keys import channel_of, tenant
-from .test_budgets import BOSS, UNIT, budget, picture, refused
+from .test_budgets import BOSS, UNIT, budget, picture
 
 Period = admin_pb2.Budget
 
@@ -23,28 +23,28 @@ async def test_tenants_with_limits_and_spend(sandbox: Sandbox, open_server: Open
     budgets = (budget("b", 10, "month"), budget("team", 5, "day", label="team=a", shadow=True))
     acme = tenant("acme", requests_per_minute=100, max_in_flight=0, budgets=budgets)
     async with (
-        open_server(sandbox.url, tenants=(BOSS, acme), max_in_flight=7) as (_, gate),
-        channel_of(gate.grpc_address, "acme") as own,
-        channel_of(gate.grpc_address, "boss") as boss,
+        open_server(sandbox.url, tenants=(BOSS, acme), max_in_flight=7) as (_, server),
+        channel_of(server.grpc_address, "acme") as own,
+        channel_of(server.grpc_address, "boss") as boss,
     ):
         await Stubs.on(own).image.GenerateImage(picture(team="a"))
         await Stubs.on(own).image.GenerateImage(picture())
         admin = Stubs.on(boss).admin
-        shown = (await admin.GetTenant(admin_pb2.GetTenantRequest(id="acme"))).tenant
-        assert (shown.id, shown.requests_per_minute, shown.in_flight) == ("acme", 100, 0)
-        assert not shown.HasField("max_in_flight")
-        month, team = shown.budgets
+        response = (await admin.GetTenant(admin_pb2.GetTenantRequest(id="acme"))).tenant
+        assert (response.id, response.requests_per_minute, response.in_flight) == ("acme", 100, 0)
+        assert not response.HasField("max_in_flight")
+        month, team = response.budgets
         assert (month.name, month.period, month.label_key) == ("b", Period.PERIOD_MONTH, "")
         assert (month.limit_usd_nanos, month.spent_usd_nanos) == (10 * UNIT, 2 * UNIT)
         assert (team.period, team.label_key, team.label_value) == (Period.PERIOD_DAY, "team", "a")
         assert (team.spent_usd_nanos, team.reserved_usd_nanos) == (UNIT, 0)
         assert (month.shadow, team.shadow) == (False, True)
         listed = (await admin.ListTenants(admin_pb2.ListTenantsRequest())).tenants
-        assert [one.id for one in listed] == ["acme", "boss"]
-        assert listed[0] == shown
+        assert [tenant.id for tenant in listed] == ["acme", "boss"]
+        assert listed[0] == response
         assert listed[1].max_in_flight == 7
         assert not listed[1].HasField("requests_per_minute")
-        error = await refused(admin.GetTenant(admin_pb2.GetTenantRequest(id="nobody")))
+        error = await rpc_error(admin.GetTenant(admin_pb2.GetTenantRequest(id="nobody")))
         assert (error.code(), reason_of(error)) == (grpc.StatusCode.NOT_FOUND, "INVALID_REQUEST")
         assert fields_of(error) == {"id"}
 
@@ -54,23 +54,23 @@ async def test_tenants_are_paged(sandbox: Sandbox, open_server: OpenServer) -> N
     names = [f"t{number:02}" for number in range(7)]
     tenants = (BOSS, *(tenant(name) for name in reversed(names)))
     async with (
-        open_server(sandbox.url, tenants=tenants) as (_, gate),
-        channel_of(gate.grpc_address, "boss") as channel,
+        open_server(sandbox.url, tenants=tenants) as (_, server),
+        channel_of(server.grpc_address, "boss") as channel,
     ):
         admin = Stubs.on(channel).admin
         request = admin_pb2.ListTenantsRequest(page_size=3)
-        found: list[str] = []
+        ids: list[str] = []
         while True:
             page = await admin.ListTenants(request)
             assert 0 < len(page.tenants) <= 3
-            found += [one.id for one in page.tenants]
+            ids += [tenant.id for tenant in page.tenants]
             request.page_token = page.next_page_token
             if not page.next_page_token:
                 break
-        assert found == ["boss", *names]
+        assert ids == ["boss", *names]
         for token in ("x", "W10="):
             bad = admin_pb2.ListTenantsRequest(page_token=token)
-            assert fields_of(await refused(admin.ListTenants(bad))) == {"page_token"}
+            assert fields_of(await rpc_error(admin.ListTenants(bad))) == {"page_token"}
 
 
 async def test_a_budget_is_another_for_a_while(sandbox: Sandbox, open_server: OpenServer) -> None:
@@ -78,24 +78,24 @@ async def test_a_budget_is_another_for_a_while(sandbox: Sandbox, open_server: Op
     acme = tenant("acme", budgets=(budget("b", 1),))
     later = Timestamp()
     later.FromDatetime(datetime.now(UTC) + timedelta(hours=1))
-    asked = admin_pb2.OverrideBudgetRequest(
+    request = admin_pb2.OverrideBudgetRequest(
         tenant="acme", budget="b", limit_usd_nanos=2 * UNIT, expire_time=later
     )
     async with (
-        open_server(sandbox.url, tenants=(BOSS, acme)) as (_, gate),
-        channel_of(gate.grpc_address, "acme") as own,
-        channel_of(gate.grpc_address, "boss") as boss,
+        open_server(sandbox.url, tenants=(BOSS, acme)) as (_, server),
+        channel_of(server.grpc_address, "acme") as own,
+        channel_of(server.grpc_address, "boss") as boss,
     ):
         pictures, admin = Stubs.on(own).image, Stubs.on(boss).admin
         await pictures.GenerateImage(picture())
-        assert reason_of(await refused(pictures.GenerateImage(picture()))) == "BUDGET_EXCEEDED"
-        raised = (await admin.OverrideBudget(asked)).budget
+        assert reason_of(await rpc_error(pictures.GenerateImage(picture()))) == "BUDGET_EXCEEDED"
+        raised = (await admin.OverrideBudget(request)).budget
         assert (raised.limit_usd_nanos, raised.spent_usd_nanos) == (2 * UNIT, UNIT)
         await pictures.GenerateImage(picture())
-        asked.expire_time.FromJsonString("9999-12-31T23:59:59.999999999Z")
-        asked.limit_usd_nanos = 0
-        assert (await admin.OverrideBudget(asked)).budget.limit_usd_nanos == 0
-        assert reason_of(await refused(pictures.GenerateImage(picture()))) == "BUDGET_EXCEEDED"
+        request.expire_time.FromJsonString("9999-12-31T23:59:59.999999999Z")
+        request.limit_usd_nanos = 0
+        assert (await admin.OverrideBudget(request)).budget.limit_usd_nanos == 0
+        assert reason_of(await rpc_error(pictures.GenerateImage(picture()))) == "BUDGET_EXCEEDED"
 
 
 WRONG: dict[str, tuple[dict[str, Any], grpc.StatusCode, str]] = {
@@ -133,19 +133,19 @@ async def test_what_is_wrong_is_named(case: str, sandbox: Sandbox, open_server: 
     async with (
         open_server(sandbox.url, tenants=(BOSS, tenant("acme", budgets=(budget("b", 1),)))) as (
             _,
-            gate,
+            server,
         ),
-        channel_of(gate.grpc_address, "boss") as channel,
+        channel_of(server.grpc_address, "boss") as channel,
     ):
         admin = Stubs.on(channel).admin
-        error = await refused(admin.OverrideBudget(request))
+        error = await rpc_error(admin.OverrideBudget(request))
         assert (error.code(), reason_of(error)) == (code, "INVALID_REQUEST")
         assert fields_of(error) == {field}
-        shown = (await admin.GetTenant(admin_pb2.GetTenantRequest(id="acme"))).tenant
-        assert shown.budgets[0].limit_usd_nanos == UNIT
+        response = (await admin.GetTenant(admin_pb2.GetTenantRequest(id="acme"))).tenant
+        assert response.budgets[0].limit_usd_nanos == UNIT
 
 
 async def test_without_tenants_there_is_one(sandbox_stubs: Stubs) -> None:
     """The local one, who is nobody's key and everybody."""
     listed = (await sandbox_stubs.admin.ListTenants(admin_pb2.ListTenantsRequest())).tenants
-    assert [one.id for one in listed] == ["local"]
+    assert [tenant.id for tenant in listed] == ["local"]

@@ -17,8 +17,8 @@ from mediagate_server.api.registration import SERVICES
 from mediagate_server.app import Server
 from mediagate_server.config import Configuration, load_settings
 from mediagate_server.observability.logging import configure_logging
+from tests.grpc_errors import reason_of, rpc_error, status_of
 
-from .grpc_errors import reason_of, status_of
 from .stubs import OpenServer, Stubs
 from .tenant_keys import channel_of, tenant, tenant_key, tenant_metadata
 
@@ -89,19 +89,19 @@ async def ask(channel: grpc.aio.Channel, path: str, *metadata: tuple[str, str | 
 
 
 @pytest.fixture
-async def kept(sandbox: Sandbox, open_server: OpenServer) -> AsyncIterator[Server]:
-    """A gate with two tenants, one of them an admin."""
+async def server(sandbox: Sandbox, open_server: OpenServer) -> AsyncIterator[Server]:
+    """A server with two tenants, one of them an admin."""
     tenants = (tenant("acme"), tenant("boss", admin=True))
-    async with open_server(sandbox.url, tenants=tenants) as (_, gate):
-        yield gate
+    async with open_server(sandbox.url, tenants=tenants) as (_, server):
+        yield server
 
 
-async def test_every_method_refuses_every_bad_credential(kept: Server) -> None:
+async def test_every_method_refuses_every_bad_credential(server: Server) -> None:
     """Found by walking the contract: a method that is added is tried as well. Nothing is named."""
     methods = every_method()
     assert len(methods) >= 30
     assert len(set(BAD)) >= 30
-    async with grpc.aio.insecure_channel(kept.grpc_address) as channel:
+    async with grpc.aio.insecure_channel(server.grpc_address) as channel:
         for path in methods:
             missing = await ask(channel, path)
             assert (missing.code(), reason_of(missing)) == (
@@ -117,40 +117,40 @@ async def test_every_method_refuses_every_bad_credential(kept: Server) -> None:
             assert len({status_of(answer).SerializeToString() for answer in answers}) == 1, path
 
 
-async def test_a_key_elsewhere_is_no_key(kept: Server) -> None:
+async def test_a_key_elsewhere_is_no_key(server: Server) -> None:
     """The one header counts, and nothing else that a caller may send."""
-    async with grpc.aio.insecure_channel(kept.grpc_address) as channel:
+    async with grpc.aio.insecure_channel(server.grpc_address) as channel:
         for name in ("x-api-key", "api-key", "mediagate-key", "cookie", "proxy-authorization"):
             error = await ask(channel, "/mediagate.v1.ModelService/ListModels", (name, KEY))
             assert reason_of(error) == "KEY_MISSING"
 
 
-async def test_health_needs_no_key(kept: Server) -> None:
+async def test_health_needs_no_key(server: Server) -> None:
     """Whoever balances load has none."""
-    async with grpc.aio.insecure_channel(kept.grpc_address) as channel:
+    async with grpc.aio.insecure_channel(server.grpc_address) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
         answer = await stub.Check(health_pb2.HealthCheckRequest())
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-async def test_a_good_key_is_let_in(kept: Server) -> None:
+async def test_a_good_key_is_let_in(server: Server) -> None:
     """By the client's own argument, and with the scheme in any case."""
-    async with AsyncClient(kept.grpc_address, api_key=KEY) as client:
+    async with AsyncClient(server.grpc_address, api_key=KEY) as client:
         assert await client.models()
-    async with AsyncClient(kept.grpc_address, api_key="not-a-key") as client:
+    async with AsyncClient(server.grpc_address, api_key="not-a-key") as client:
         with pytest.raises(Unauthenticated):
             await client.models()
-    async with grpc.aio.insecure_channel(kept.grpc_address) as channel:
+    async with grpc.aio.insecure_channel(server.grpc_address) as channel:
         await Stubs.on(channel).models.ListModels(
             models_pb2.ListModelsRequest(), metadata=(("authorization", f"bEARER {KEY}"),)
         )
 
 
-async def test_admin_is_for_admins(kept: Server) -> None:
+async def test_admin_is_for_admins(server: Server) -> None:
     """Every one of its methods, built or not, before the request is even read."""
     paths = [path for path in every_method() if "AdminService" in path]
     assert paths
-    async with grpc.aio.insecure_channel(kept.grpc_address) as channel:
+    async with grpc.aio.insecure_channel(server.grpc_address) as channel:
         for path in paths:
             error = await ask(channel, path, *tenant_metadata("acme"))
             assert error.code() is grpc.StatusCode.PERMISSION_DENIED
@@ -162,12 +162,12 @@ async def test_admin_is_for_admins(kept: Server) -> None:
             }, path
 
 
-async def test_no_key_is_ever_told(kept: Server, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_no_key_is_ever_told(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     """Neither good nor bad ones stand in logs, and no tenant does where the key was bad."""
     configure_logging("debug")
-    async with channel_of(kept.grpc_address, "acme") as channel:
+    async with channel_of(server.grpc_address, "acme") as channel:
         await Stubs.on(channel).models.ListModels(models_pb2.ListModelsRequest())
-    async with grpc.aio.insecure_channel(kept.grpc_address) as channel:
+    async with grpc.aio.insecure_channel(server.grpc_address) as channel:
         await ask(channel, "/mediagate.v1.ModelService/ListModels", ("authorization", KEY[:-1]))
     written = capsys.readouterr()
     assert '"tenant":"acme"' in written.err
@@ -189,25 +189,22 @@ async def test_keys_change_without_a_restart(
     configuration = Configuration(load_settings(file), file)
     listing = generations_pb2.ListGenerationsRequest()
     async with (
-        Server(configuration) as gate,
-        grpc.aio.insecure_channel(gate.grpc_address) as channel,
+        Server(configuration) as server,
+        grpc.aio.insecure_channel(server.grpc_address) as channel,
     ):
         stubs = Stubs.on(channel).generations
         await stubs.ListGenerations(listing, metadata=tenant_metadata("first"))
         file.write_text('[tenants.acme]\nkeys = ["env:SECOND"]\nrequests_per_minute = 2\n')
         assert configuration.reload() == ()
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await stubs.ListGenerations(listing, metadata=tenant_metadata("first"))
-        assert reason_of(raised.value) == "KEY_INVALID"
+        error = await rpc_error(stubs.ListGenerations(listing, metadata=tenant_metadata("first")))
+        assert reason_of(error) == "KEY_INVALID"
         await stubs.ListGenerations(listing, metadata=tenant_metadata("second"))
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await stubs.ListGenerations(listing, metadata=tenant_metadata("second"))
-        assert reason_of(raised.value) == "RATE_LIMITED"
+        error = await rpc_error(stubs.ListGenerations(listing, metadata=tenant_metadata("second")))
+        assert reason_of(error) == "RATE_LIMITED"
 
 
 async def test_without_tenants_nobody_needs_a_key(sandbox_stubs: Stubs) -> None:
-    """And whoever can reach the gate runs it: admin's methods are not refused for want of scope."""
+    """Whoever can reach the server runs it: admin's methods are not refused for want of scope."""
     await sandbox_stubs.models.ListModels(models_pb2.ListModelsRequest())
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await sandbox_stubs.admin.ListKeys(admin_pb2.ListKeysRequest(tenant="local"))
-    assert reason_of(raised.value) == "NOT_IMPLEMENTED"
+    error = await rpc_error(sandbox_stubs.admin.ListKeys(admin_pb2.ListKeysRequest(tenant="local")))
+    assert reason_of(error) == "NOT_IMPLEMENTED"

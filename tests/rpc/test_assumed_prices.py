@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
@@ -21,9 +20,10 @@ from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.models.model import Model, ModelStatus
 from mediagate_server.catalog.request import Modality
 from mediagate_server.config.tenants import Budget
+from tests.builders import audio_request
+from tests.grpc_errors import reason_of, rpc_error
 from tests.sandbox_process import INSTANT
 
-from .grpc_errors import reason_of
 from .stubs import OpenServer, Stubs
 from .tenant_keys import channel_of, tenant
 from .test_input_completeness import KINDS
@@ -38,12 +38,12 @@ ASSUMED = [
 def call_of(model: Model, **options: Any) -> tuple[str, str, Any]:
     """Its kind, its rpc, and a request that it takes."""
     alone = options_pb2.FallbackPolicy(mode=options_pb2.FallbackPolicy.MODE_NONE)
-    wanted = options_pb2.GenerationOptions(model=model.slug, fallback=alone, **options)
+    alone_options = options_pb2.GenerationOptions(model=model.slug, fallback=alone, **options)
     if model.modality is Modality.SAFETY:
-        request = safety_pb2.CheckSafetyRequest(content="Hello", options=wanted)
+        request = safety_pb2.CheckSafetyRequest(content="Hello", options=alone_options)
         return "safety", "CheckSafety", request
     kind = model.modality.value
-    made, method, _ = KINDS[kind]
+    request_class, method, _ = KINDS[kind]
     parameters: dict[str, Any] = {}
     if "text" in model.map:
         parameters["text"] = "Good evening"
@@ -54,7 +54,7 @@ def call_of(model: Model, **options: Any) -> tuple[str, str, Any]:
             parameters[field] = medium_pb2.MediaInput(uri="https://example.com/a.png")
     if kind != "text":
         parameters["wait"] = Duration(seconds=60)
-    return kind, method, made(**parameters, options=wanted)
+    return kind, method, request_class(**parameters, options=alone_options)
 
 
 def test_there_are_some() -> None:
@@ -70,51 +70,47 @@ async def test_each_is_foreseen_bounded_and_settled(open_server: OpenServer) -> 
     async with Sandbox(INSTANT) as sandbox, open_server(sandbox.url) as (stubs, _):
         for model in ASSUMED:
             kind, method, request = call_of(model)
-            asked = models_pb2.EstimateCostRequest(**{kind: request})
-            cost = (await stubs.models.EstimateCost(asked)).plan.cost
+            estimate_request = models_pb2.EstimateCostRequest(**{kind: request})
+            cost = (await stubs.models.EstimateCost(estimate_request)).plan.cost
             assert cost.state == cost_pb2.COST_STATE_ASSUMED, model.slug
             assert "assumed" in cost.price_source
             assert 0 <= cost.low_usd_nanos <= cost.expected_usd_nanos <= cost.maximum_usd_nanos
             request.options.max_cost_usd_nanos = cost.maximum_usd_nanos
             answer = await getattr(getattr(stubs, kind), method)(request)
-            made: generation_pb2.Generation = answer.generation
-            assert made.state == generation_pb2.Generation.STATE_SUCCEEDED, (model.slug, made.error)
-            assert made.cost.state == cost_pb2.COST_STATE_ASSUMED, (model.slug, made.cost)
-            assert cost.low_usd_nanos <= made.cost.usd_nanos <= cost.maximum_usd_nanos
+            generation: generation_pb2.Generation = answer.generation
+            assert generation.state == generation_pb2.Generation.STATE_SUCCEEDED, (
+                model.slug,
+                generation.error,
+            )
+            assert generation.cost.state == cost_pb2.COST_STATE_ASSUMED, (
+                model.slug,
+                generation.cost,
+            )
+            assert cost.low_usd_nanos <= generation.cost.usd_nanos <= cost.maximum_usd_nanos
             request.options.max_cost_usd_nanos = cost.maximum_usd_nanos - 1
-            with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await getattr(getattr(stubs, kind), method)(request)
-            assert reason_of(refused.value) == "MAX_COST_EXCEEDED"
-            shown = await stubs.models.GetModel(models_pb2.GetModelRequest(model=model.slug))
-            assert shown.model.price.assumed
-            assert shown.model.price.source == cost.price_source
+            error = await rpc_error(getattr(getattr(stubs, kind), method)(request))
+            assert reason_of(error) == "MAX_COST_EXCEEDED"
+            response = await stubs.models.GetModel(models_pb2.GetModelRequest(model=model.slug))
+            assert response.model.price.assumed
+            assert response.model.price.source == cost.price_source
 
 
 async def test_a_known_price_is_no_assumption(sandbox_stubs: Stubs) -> None:
     """The estimate says so; a fallback or a check whose price is assumed makes it one."""
     kind, _, request = call_of(Catalog.load().find(Modality.IMAGE, "flux-pro"))
-    asked = models_pb2.EstimateCostRequest(**{kind: request})
-    assert (await sandbox_stubs.models.EstimateCost(asked)).plan.cost.state == (
+    estimate_request = models_pb2.EstimateCostRequest(**{kind: request})
+    assert (await sandbox_stubs.models.EstimateCost(estimate_request)).plan.cost.state == (
         cost_pb2.COST_STATE_ESTIMATED
     )
-    asked.image.options.screen_prompt = True
-    assert (await sandbox_stubs.models.EstimateCost(asked)).plan.cost.state == (
+    estimate_request.image.options.screen_prompt = True
+    assert (await sandbox_stubs.models.EstimateCost(estimate_request)).plan.cost.state == (
         cost_pb2.COST_STATE_ASSUMED
     )
 
 
-async def refusal(call: Any) -> str:
-    """Why it is refused."""
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await call
-    return reason_of(refused.value)
-
-
 async def test_the_operator_may_not_allow_them(sandbox: Sandbox, open_server: OpenServer) -> None:
     """For all, or for one tenant: then what has a bound is refused, and the rest costs UNKNOWN."""
-    song = audio_pb2.GenerateAudioRequest(
-        prompt="rain", options=options_pb2.GenerationOptions(model="musicgen")
-    )
+    song = audio_request(prompt="rain", model="musicgen")
     bounded = audio_pb2.GenerateAudioRequest()
     bounded.CopyFrom(song)
     bounded.options.max_cost_usd_nanos = 10**9
@@ -125,20 +121,25 @@ async def test_the_operator_may_not_allow_them(sandbox: Sandbox, open_server: Op
     )
     for for_all in (True, False):
         settings = {"tenants": tenants, "allow_assumed_prices": for_all}
-        async with open_server(sandbox.url, **settings) as (_, gate):
+        async with open_server(sandbox.url, **settings) as (_, server):
             answers = {}
             for each in tenants:
-                async with channel_of(gate.grpc_address, each.id) as channel:
+                async with channel_of(server.grpc_address, each.id) as channel:
                     audio = Stubs.on(channel).audio
                     if for_all or each.id == "trusting":
-                        made = (await audio.GenerateAudio(bounded)).generation
-                        answers[each.id] = made.cost.state
+                        generation = (await audio.GenerateAudio(bounded)).generation
+                        answers[each.id] = generation.cost.state
                     elif each.id == "plain":
-                        assert await refusal(audio.GenerateAudio(bounded)) == "PRICE_UNKNOWN"
-                        made = (await audio.GenerateAudio(song)).generation
-                        assert made.cost.state == cost_pb2.COST_STATE_UNKNOWN
+                        assert (
+                            reason_of(await rpc_error(audio.GenerateAudio(bounded)))
+                            == "PRICE_UNKNOWN"
+                        )
+                        generation = (await audio.GenerateAudio(song)).generation
+                        assert generation.cost.state == cost_pb2.COST_STATE_UNKNOWN
                     else:
-                        assert await refusal(audio.GenerateAudio(song)) == "PRICE_UNKNOWN"
+                        assert (
+                            reason_of(await rpc_error(audio.GenerateAudio(song))) == "PRICE_UNKNOWN"
+                        )
             assert set(answers.values()) == {cost_pb2.COST_STATE_ASSUMED}
 
 
@@ -147,11 +148,10 @@ async def test_a_plain_prompt_finds_a_sound_of_each_quality(
     sandbox_stubs: Stubs, quality: str
 ) -> None:
     """And its cost is known before."""
-    wanted = modality_pb2.Quality.Value(f"QUALITY_{quality}")
-    options = options_pb2.GenerationOptions(quality=wanted)
+    quality_value = modality_pb2.Quality.Value(f"QUALITY_{quality}")
     plan = (
         await sandbox_stubs.audio.GenerateAudio(
-            audio_pb2.GenerateAudioRequest(prompt="a waltz", validate_only=True, options=options)
+            audio_request(prompt="a waltz", validate_only=True, quality=quality_value)
         )
     ).plan
     assert plan.model

@@ -1,6 +1,5 @@
 """However a generation ends, budgets hold nothing for it any more, and have spent its charges."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from typing import Any
@@ -8,18 +7,12 @@ from typing import Any
 import grpc
 import pytest
 
-from mediagate.v1 import (
-    generation_pb2,
-    generations_pb2,
-    image_pb2,
-    options_pb2,
-    text_pb2,
-    video_pb2,
-)
-from mediagate_sandbox.control_client import SandboxControl
+from mediagate.v1 import generation_pb2, generations_pb2, options_pb2
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.config import Budget
+from tests.builders import image_request, stream_text_request, text_request, video_request
 
+from .generation_waits import inject_faults, wait_for_end
 from .stubs import OpenServer, Stubs
 from .tenant_keys import channel_of, tenant
 from .test_budgets import BOSS, stands
@@ -34,35 +27,30 @@ def options(model: str = "", **more: Any) -> options_pb2.GenerationOptions:
     return options_pb2.GenerationOptions(model=model, fallback=NO_FALLBACK, **more)
 
 
-async def goes_wrong(sandbox: Sandbox, *faults: dict[str, Any]) -> None:
-    """From now on."""
-    await asyncio.to_thread(SandboxControl(sandbox.url).faults, *faults)
-
-
 async def blocked(stubs: Stubs, _: Sandbox) -> str:
     """The check of its words says no: what it was to make was never sent."""
-    made = await stubs.image.GenerateImage(
-        image_pb2.GenerateImageRequest(
+    response = await stubs.image.GenerateImage(
+        image_request(
             prompt="[[unsafe=S1]] x", count=3, options=options("flux-pro", screen_prompt=True)
         )
     )
-    assert made.generation.safety.categories
-    return made.generation.id
+    assert response.generation.safety.categories
+    return response.generation.id
 
 
 async def of_several_some_fail(stubs: Stubs, sandbox: Sandbox) -> str:
     """Every second run fails, by a model that is paid by the second."""
-    await goes_wrong(sandbox, {"do": "fail", "on": "create", "every": 2})
-    made = await stubs.image.GenerateImage(
-        image_pb2.GenerateImageRequest(prompt="x", count=8, options=options("sdxl"))
+    await inject_faults(sandbox, {"do": "fail", "on": "create", "every": 2})
+    response = await stubs.image.GenerateImage(
+        image_request(prompt="x", count=8, options=options("sdxl"))
     )
-    return made.generation.id
+    return response.generation.id
 
 
 async def cancelled(stubs: Stubs, _: Sandbox) -> str:
     """While its runs go on."""
     begun = await stubs.video.GenerateVideo(
-        video_pb2.GenerateVideoRequest(prompt="[[hang]] x", options=options("minimax-video"))
+        video_request(prompt="[[hang]] x", options=options("minimax-video"))
     )
     return await cancel(stubs, begun.generation.id)
 
@@ -71,7 +59,7 @@ async def cancelled_in_the_queue(stubs: Stubs, _: Sandbox) -> str:
     """Before it was sent: other calls have used up what may be sent now."""
     for _try in range(40):
         begun = await stubs.video.GenerateVideo(
-            video_pb2.GenerateVideoRequest(prompt="x", options=options("minimax-video"))
+            video_request(prompt="x", options=options("minimax-video"))
         )
         if begun.generation.state == State.STATE_QUEUED:
             return await cancel(stubs, begun.generation.id)
@@ -86,28 +74,24 @@ async def cancel(stubs: Stubs, name: str) -> str:
 
 async def refused(stubs: Stubs, sandbox: Sandbox) -> str:
     """Upstream takes none of its attempts: its caller is told, and it is there all the same."""
-    await goes_wrong(sandbox, {"do": "error", "on": "create", "status": 422, "at": "request"})
+    await inject_faults(sandbox, {"do": "error", "on": "create", "status": 422, "at": "request"})
     with pytest.raises(grpc.aio.AioRpcError, match="refused by the model"):
-        await stubs.text.GenerateText(
-            text_pb2.GenerateTextRequest(prompt="x", options=options("llama-70b"))
-        )
+        await stubs.text.GenerateText(text_request(prompt="x", options=options("llama-70b")))
     request = generations_pb2.ListGenerationsRequest()
-    (found,) = (await stubs.generations.ListGenerations(request)).generations
-    return found.id
+    (generation,) = (await stubs.generations.ListGenerations(request)).generations
+    return generation.id
 
 
 async def aborted(stubs: Stubs, sandbox: Sandbox) -> str:
     """It ended before it had started."""
-    await goes_wrong(sandbox, {"do": "abort", "on": "create"})
-    made = await stubs.text.GenerateText(
-        text_pb2.GenerateTextRequest(prompt="x", options=options("llama-70b"))
-    )
-    return made.generation.id
+    await inject_faults(sandbox, {"do": "abort", "on": "create"})
+    response = await stubs.text.GenerateText(text_request(prompt="x", options=options("llama-70b")))
+    return response.generation.id
 
 
 async def left(stubs: Stubs, _: Sandbox) -> str:
     """The only caller goes away in the midst of a stream."""
-    request = text_pb2.StreamTextRequest(prompt="[[hang_after=3]] x", options=options("llama-70b"))
+    request = stream_text_request(prompt="[[hang_after=3]] x", options=options("llama-70b"))
     request.options.disconnect_grace.FromSeconds(0)
     call: Any = stubs.text.StreamText(request)
     events = aiter(call)
@@ -118,19 +102,16 @@ async def left(stubs: Stubs, _: Sandbox) -> str:
     return name
 
 
-async def taken_over(stubs: Stubs, _: Sandbox) -> str:
+async def fallen_back(stubs: Stubs, _: Sandbox) -> str:
     """One model after the other fails, and each is paid for what it did."""
     listed = options_pb2.FallbackPolicy(
         mode=options_pb2.FallbackPolicy.MODE_LIST, models=["playground-v2.5", "flux-dev"]
     )
-    made = await stubs.image.GenerateImage(
-        image_pb2.GenerateImageRequest(
-            prompt="[[fail]] x",
-            options=options_pb2.GenerationOptions(model="sdxl", fallback=listed),
-        )
+    response = await stubs.image.GenerateImage(
+        image_request(prompt="[[fail]] x", model="sdxl", fallback=listed)
     )
-    assert len(made.generation.attempts) == 3
-    return made.generation.id
+    assert len(response.generation.attempts) == 3
+    return response.generation.id
 
 
 @pytest.mark.parametrize(
@@ -143,7 +124,7 @@ async def taken_over(stubs: Stubs, _: Sandbox) -> str:
         refused,
         aborted,
         left,
-        taken_over,
+        fallen_back,
     ],
 )
 async def test_however_it_ends(way: Way, sandbox: Sandbox, open_server: OpenServer) -> None:
@@ -155,8 +136,8 @@ async def test_however_it_ends(way: Way, sandbox: Sandbox, open_server: OpenServ
         "creates_per_minute": 200,
     }
     async with (
-        open_server(sandbox.url, **settings) as (_, gate),
-        channel_of(gate.grpc_address, "acme") as channel,
+        open_server(sandbox.url, **settings) as (_, server),
+        channel_of(server.grpc_address, "acme") as channel,
     ):
         stubs = Stubs.on(channel)
         name = await way(stubs, sandbox)
@@ -166,14 +147,12 @@ async def test_however_it_ends(way: Way, sandbox: Sandbox, open_server: OpenServ
         )
         costs = []
         for each in listed.generations:
-            ended = await stubs.generations.WaitGeneration(
-                generations_pb2.WaitGenerationRequest(id=each.id)
-            )
-            assert ended.generation.state >= State.STATE_SUCCEEDED
-            costs += [one.cost for one in ended.generation.attempts]
+            generation = await wait_for_end(stubs, each.id)
+            assert generation.state >= State.STATE_SUCCEEDED
+            costs += [attempt.cost for attempt in generation.attempts]
         assert all(cost.HasField("usd_nanos") for cost in costs)
-        use = await stands(gate)
+        use = await stands(server)
         assert use.spent_usd_nanos == sum(cost.usd_nanos for cost in costs)
         assert use.reserved_usd_nanos == 0
-    async with open_server(sandbox.url, **settings) as (_, gate):
-        assert await stands(gate) == use
+    async with open_server(sandbox.url, **settings) as (_, server):
+        assert await stands(server) == use

@@ -1,4 +1,4 @@
-"""Budgets through a gate: who is refused and what is told, and what was spent in the end."""
+"""Budgets through a server: who is refused and what is told, and what was spent in the end."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -7,7 +7,6 @@ from typing import Any
 
 import aiohttp
 import grpc
-import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 from prometheus_client import generate_latest
@@ -15,22 +14,21 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from mediagate.v1 import (
     admin_pb2,
-    audio_pb2,
     cost_pb2,
     generation_pb2,
     generations_pb2,
     image_pb2,
     models_pb2,
     options_pb2,
-    text_pb2,
 )
 from mediagate_sandbox.server import Sandbox, SandboxSettings
 from mediagate_server.app import Server
 from mediagate_server.config import Budget
 from mediagate_server.observability.metrics import REGISTRY
 from mediagate_server.runtime.clock import SystemClock
+from tests.builders import audio_request, image_request, stream_text_request
+from tests.grpc_errors import metadata_of, reason_of, retry_after, rpc_error, status_of
 
-from .grpc_errors import metadata_of, reason_of, retry_after, status_of
 from .stubs import OpenServer, Stubs
 from .tenant_keys import channel_of, tenant
 
@@ -55,38 +53,30 @@ def budget(name: str, units: int, period: str = "month", **more: Any) -> Budget:
 
 def picture(model: str = "flux-schnell", **labels: str) -> image_pb2.GenerateImageRequest:
     """A request for one picture."""
-    options = options_pb2.GenerationOptions(model=model, labels=labels)
-    return image_pb2.GenerateImageRequest(prompt="x", options=options)
-
-
-async def refused(call: Any) -> grpc.aio.AioRpcError:
-    """The error it ends with."""
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await call
-    return raised.value
+    return image_request(prompt="x", model=model, labels=labels)
 
 
 def subject_of(error: grpc.aio.AioRpcError) -> str:
     """Which quota QuotaFailure names."""
-    (found,) = (
+    (failure,) = (
         error_details_pb2.QuotaFailure.FromString(detail.value)
         for detail in status_of(error).details
         if detail.Is(error_details_pb2.QuotaFailure.DESCRIPTOR)
     )
-    return str(found.violations[0].subject)
+    return str(failure.violations[0].subject)
 
 
-async def stands(gate: Server, name: str = "acme") -> admin_pb2.Budget:
+async def stands(server: Server, name: str = "acme") -> admin_pb2.Budget:
     """How the only budget of a tenant stands, as an admin sees it."""
-    async with channel_of(gate.grpc_address, "boss") as channel:
+    async with channel_of(server.grpc_address, "boss") as channel:
         answer = await Stubs.on(channel).admin.GetTenant(admin_pb2.GetTenantRequest(id=name))
-    (found,) = answer.tenant.budgets
-    return found
+    (budget,) = answer.tenant.budgets
+    return budget
 
 
-async def gauges(gate: Server) -> dict[tuple[str, str, str], float]:
+async def gauges(server: Server) -> dict[tuple[str, str, str], float]:
     """How budgets stand, as a scrape sees it, by tenant, budget and amount."""
-    url = f"http://{gate.operations_address}/metrics"
+    url = f"http://{server.operations_address}/metrics"
     async with aiohttp.ClientSession() as session, session.get(url) as answer:
         families = text_string_to_metric_families(await answer.text())
     return {
@@ -110,35 +100,42 @@ async def test_a_budget_is_never_overrun(open_server: OpenServer) -> None:
     acme = tenant("acme", budgets=(budget("monthly", 200),), max_in_flight=0)
     async with (
         Sandbox(sandbox) as upstream,
-        open_server(upstream.url, tenants=(acme, BOSS), creates_per_minute=1_000_000) as (_, gate),
+        open_server(upstream.url, tenants=(acme, BOSS), creates_per_minute=1_000_000) as (
+            _,
+            server,
+        ),
     ):
-        channels = [channel_of(gate.grpc_address, "acme") for _ in range(8)]
+        channels = [channel_of(server.grpc_address, "acme") for _ in range(8)]
         calls = (
             Stubs.on(channels[number % 8]).image.GenerateImage(picture()) for number in range(300)
         )
         results = await asyncio.gather(*calls, return_exceptions=True)
-        made = [one for one in results if isinstance(one, image_pb2.GenerateImageResponse)]
-        errors = [one for one in results if isinstance(one, grpc.aio.AioRpcError)]
-        assert (len(made), len(errors)) == (200, 100)
-        assert {one.generation.cost.usd_nanos for one in made} == {UNIT}
+        responses = [
+            response
+            for response in results
+            if isinstance(response, image_pb2.GenerateImageResponse)
+        ]
+        errors = [error for error in results if isinstance(error, grpc.aio.AioRpcError)]
+        assert (len(responses), len(errors)) == (200, 100)
+        assert {response.generation.cost.usd_nanos for response in responses} == {UNIT}
         for error in errors:
             assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert reason_of(error) == "BUDGET_EXCEEDED"
             assert subject_of(error) == "budget:monthly"
             assert retry_after(error) is None
-        use = await stands(gate)
+        use = await stands(server)
         assert (use.spent_usd_nanos, use.reserved_usd_nanos) == (200 * UNIT, 0)
-        assert await gauges(gate) == {
+        assert await gauges(server) == {
             ("acme", "monthly", "limit"): 200 * UNIT,
             ("acme", "monthly", "spent"): 200 * UNIT,
             ("acme", "monthly", "held"): 0,
         }
         for channel in channels:
             await channel.close()
-    shown = {"tenant": "acme", "budget": "monthly"}
-    assert metric("mediagate_budget_refusals_total", shadow="false", **shown) == 100
+    labels = {"tenant": "acme", "budget": "monthly"}
+    assert metric("mediagate_budget_refusals_total", shadow="false", **labels) == 100
     for percent in ("50", "80", "100"):
-        assert metric("mediagate_budget_crossings_total", percent=percent, **shown) == 1
+        assert metric("mediagate_budget_crossings_total", percent=percent, **labels) == 1
     assert b"mgk_acme" not in generate_latest(REGISTRY)
 
 
@@ -149,9 +146,9 @@ async def test_a_scrape_shows_how_budgets_stand_now(
     daily = tenant("acme", budgets=(budget("daily", 5, "day"), budget("total", 9, "total")))
     total = tenant("acme", budgets=(budget("total", 9, "total"),))
     async with (
-        open_server(sandbox.url, tenants=(daily, BOSS)) as (_, gate),
-        channel_of(gate.grpc_address, "acme") as own,
-        channel_of(gate.grpc_address, "boss") as boss,
+        open_server(sandbox.url, tenants=(daily, BOSS)) as (_, server),
+        channel_of(server.grpc_address, "acme") as own,
+        channel_of(server.grpc_address, "boss") as boss,
     ):
         await Stubs.on(own).image.GenerateImage(picture())
         expires = Timestamp()
@@ -160,7 +157,7 @@ async def test_a_scrape_shows_how_budgets_stand_now(
             tenant="acme", budget="total", limit_usd_nanos=7 * UNIT, expire_time=expires
         )
         await Stubs.on(boss).admin.OverrideBudget(override)
-        before = await gauges(gate)
+        before = await gauges(server)
     assert before == {
         ("acme", "daily", "limit"): 5 * UNIT,
         ("acme", "daily", "spent"): UNIT,
@@ -169,46 +166,46 @@ async def test_a_scrape_shows_how_budgets_stand_now(
         ("acme", "total", "spent"): UNIT,
         ("acme", "total", "held"): 0,
     }
-    async with open_server(sandbox.url, tenants=(daily, BOSS)) as (_, gate):
-        assert await gauges(gate) == before
-    async with open_server(sandbox.url, tenants=(daily, BOSS), clock=ClockAhead()) as (_, gate):
-        tomorrow = await gauges(gate)
+    async with open_server(sandbox.url, tenants=(daily, BOSS)) as (_, server):
+        assert await gauges(server) == before
+    async with open_server(sandbox.url, tenants=(daily, BOSS), clock=ClockAhead()) as (_, server):
+        tomorrow = await gauges(server)
         assert tomorrow["acme", "daily", "spent"] == 0
         assert tomorrow["acme", "total", "spent"] == UNIT
-    async with open_server(sandbox.url, tenants=(total, BOSS)) as (_, gate):
-        assert {name for _, name, _ in await gauges(gate)} == {"total"}
+    async with open_server(sandbox.url, tenants=(total, BOSS)) as (_, server):
+        assert {name for _, name, _ in await gauges(server)} == {"total"}
 
 
 async def test_only_what_a_label_says_counts(sandbox: Sandbox, open_server: OpenServer) -> None:
     """The others go on; a repeat of what was accepted is no new call."""
     bound = budget("search", 1, "day", label="team=search")
     async with (
-        open_server(sandbox.url, tenants=(tenant("acme", budgets=(bound,)), BOSS)) as (_, gate),
-        channel_of(gate.grpc_address, "acme") as channel,
+        open_server(sandbox.url, tenants=(tenant("acme", budgets=(bound,)), BOSS)) as (_, server),
+        channel_of(server.grpc_address, "acme") as channel,
     ):
         stubs = Stubs.on(channel)
         first = picture(team="search")
         first.request_id = "8c5e1c9a-3f1f-4c5b-9a54-2f6d1b0c7a11"
-        made = (await stubs.image.GenerateImage(first)).generation
-        error = await refused(stubs.image.GenerateImage(picture(team="search")))
+        generation = (await stubs.image.GenerateImage(first)).generation
+        error = await rpc_error(stubs.image.GenerateImage(picture(team="search")))
         assert subject_of(error) == "budget:search"
         await stubs.image.GenerateImage(picture(team="other"))
         await stubs.image.GenerateImage(picture())
         again = await stubs.image.GenerateImage(first)
-        assert (again.replayed, again.generation.id) == (True, made.id)
+        assert (again.replayed, again.generation.id) == (True, generation.id)
 
 
 async def test_a_shadow_lets_pass_and_counts(sandbox: Sandbox, open_server: OpenServer) -> None:
     """What it would have refused."""
     bound = budget("trial", 1, shadow=True)
-    shown = {"tenant": "shady", "budget": "trial", "shadow": "true"}
+    labels = {"tenant": "shady", "budget": "trial", "shadow": "true"}
     async with (
-        open_server(sandbox.url, tenants=(tenant("shady", budgets=(bound,)),)) as (_, gate),
-        channel_of(gate.grpc_address, "shady") as channel,
+        open_server(sandbox.url, tenants=(tenant("shady", budgets=(bound,)),)) as (_, server),
+        channel_of(server.grpc_address, "shady") as channel,
     ):
         for _ in range(3):
             await Stubs.on(channel).image.GenerateImage(picture())
-    assert metric("mediagate_budget_refusals_total", **shown) == 2
+    assert metric("mediagate_budget_refusals_total", **labels) == 2
 
 
 async def test_an_unknown_price_is_refused_before_it_is_paid(
@@ -216,18 +213,16 @@ async def test_an_unknown_price_is_refused_before_it_is_paid(
 ) -> None:
     """Under a budget; without one it runs, and its cost is unknown. Only where none is assumed."""
     tenants = (tenant("acme", budgets=(budget("b", 1000),)), tenant("free"))
-    request = audio_pb2.GenerateAudioRequest(
-        prompt="rain", options=options_pb2.GenerationOptions(model="musicgen")
-    )
+    request = audio_request(prompt="rain", model="musicgen")
     async with (
-        open_server(sandbox.url, tenants=tenants, allow_assumed_prices=False) as (_, gate),
-        channel_of(gate.grpc_address, "acme") as bounded,
-        channel_of(gate.grpc_address, "free") as free,
+        open_server(sandbox.url, tenants=tenants, allow_assumed_prices=False) as (_, server),
+        channel_of(server.grpc_address, "acme") as bounded,
+        channel_of(server.grpc_address, "free") as free,
     ):
-        made = (await Stubs.on(free).audio.GenerateAudio(request)).generation
-        assert made.state == generation_pb2.Generation.STATE_SUCCEEDED
-        assert made.cost.state == cost_pb2.COST_STATE_UNKNOWN
-        error = await refused(Stubs.on(bounded).audio.GenerateAudio(request))
+        generation = (await Stubs.on(free).audio.GenerateAudio(request)).generation
+        assert generation.state == generation_pb2.Generation.STATE_SUCCEEDED
+        assert generation.cost.state == cost_pb2.COST_STATE_UNKNOWN
+        error = await rpc_error(Stubs.on(bounded).audio.GenerateAudio(request))
         assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
         assert reason_of(error) == "PRICE_UNKNOWN"
 
@@ -237,28 +232,30 @@ async def test_an_assumed_price_is_held_and_settles_as_assumed(
 ) -> None:
     """A run is taken to cost so much, in every way that money is bounded; a known price stays."""
     acme = tenant("acme", budgets=(budget("b", 10),))
-    bounded = options_pb2.GenerationOptions(model="musicgen", max_cost_usd_nanos=4 * UNIT)
-    request = audio_pb2.GenerateAudioRequest(prompt="rain", options=bounded)
+    request = audio_request(prompt="rain", model="musicgen", max_cost_usd_nanos=4 * UNIT)
     usd = Decimal(4 * UNIT).scaleb(-9)
     async with (
-        open_server(sandbox.url, tenants=(acme, BOSS), assume_unknown_usd=usd) as (_, gate),
-        channel_of(gate.grpc_address, "acme") as channel,
+        open_server(sandbox.url, tenants=(acme, BOSS), assume_unknown_usd=usd) as (_, server),
+        channel_of(server.grpc_address, "acme") as channel,
     ):
         stubs = Stubs.on(channel)
         for _ in range(2):
-            made = (await stubs.audio.GenerateAudio(request)).generation
-            assert (made.cost.state, made.cost.usd_nanos) == (
+            generation = (await stubs.audio.GenerateAudio(request)).generation
+            assert (generation.cost.state, generation.cost.usd_nanos) == (
                 cost_pb2.COST_STATE_ASSUMED,
                 4 * UNIT,
             )
-        assert (await stands(gate)).spent_usd_nanos == 8 * UNIT
-        error = await refused(stubs.audio.GenerateAudio(request))
+        assert (await stands(server)).spent_usd_nanos == 8 * UNIT
+        error = await rpc_error(stubs.audio.GenerateAudio(request))
         assert reason_of(error) == "BUDGET_EXCEEDED"
         request.options.max_cost_usd_nanos = 4 * UNIT - 1
-        error = await refused(stubs.audio.GenerateAudio(request))
+        error = await rpc_error(stubs.audio.GenerateAudio(request))
         assert reason_of(error) == "MAX_COST_EXCEEDED"
-        known = (await stubs.image.GenerateImage(picture())).generation
-        assert (known.cost.state, known.cost.usd_nanos) == (cost_pb2.COST_STATE_SETTLED, UNIT)
+        generation = (await stubs.image.GenerateImage(picture())).generation
+        assert (generation.cost.state, generation.cost.usd_nanos) == (
+            cost_pb2.COST_STATE_SETTLED,
+            UNIT,
+        )
 
 
 async def test_a_dry_run_says_what_would_be_refused(
@@ -269,36 +266,34 @@ async def test_a_dry_run_says_what_would_be_refused(
     bounds = (budget("all", 3), budget("search", 1, label="team=search"), shadow)
     acme = tenant("acme", budgets=bounds, allow_assumed_prices=False)
     async with (
-        open_server(sandbox.url, tenants=(acme, BOSS)) as (_, gate),
-        channel_of(gate.grpc_address, "acme") as channel,
+        open_server(sandbox.url, tenants=(acme, BOSS)) as (_, server),
+        channel_of(server.grpc_address, "acme") as channel,
     ):
         stubs = Stubs.on(channel)
         fits, other, large = picture(team="search"), picture(), picture(team="search")
         large.count = 2
-        song = audio_pb2.GenerateAudioRequest(
-            prompt="rain", options=options_pb2.GenerationOptions(model="musicgen")
-        )
+        song = audio_request(prompt="rain", model="musicgen")
         plan = (await stubs.models.EstimateCost(Estimate(image=fits))).plan
         assert plan.cost.low_usd_nanos == UNIT
-        error = await refused(stubs.models.EstimateCost(Estimate(image=large)))
+        error = await rpc_error(stubs.models.EstimateCost(Estimate(image=large)))
         assert (reason_of(error), subject_of(error)) == ("BUDGET_EXCEEDED", "budget:search")
         assert metadata_of(error)["asked_usd_nanos"] == str(2 * UNIT)
-        error = await refused(stubs.models.EstimateCost(Estimate(audio=song)))
+        error = await rpc_error(stubs.models.EstimateCost(Estimate(audio=song)))
         assert reason_of(error) == "PRICE_UNKNOWN"
         first = picture(team="search")
         first.request_id = "8c5e1c9a-3f1f-4c5b-9a54-2f6d1b0c7a12"
         await stubs.image.GenerateImage(first)
         for dry in (fits, other, first, song):
             dry.validate_only = True
-        error = await refused(stubs.image.GenerateImage(fits))
+        error = await rpc_error(stubs.image.GenerateImage(fits))
         assert (reason_of(error), subject_of(error)) == ("BUDGET_EXCEEDED", "budget:search")
         assert (await stubs.image.GenerateImage(other)).plan.model
-        error = await refused(stubs.audio.GenerateAudio(song))
+        error = await rpc_error(stubs.audio.GenerateAudio(song))
         assert reason_of(error) == "PRICE_UNKNOWN"
         # A repeat of what is accepted would cost nothing; another request of its name is none.
         assert (await stubs.image.GenerateImage(first)).plan.model
         first.prompt = "another"
-        error = await refused(stubs.image.GenerateImage(first))
+        error = await rpc_error(stubs.image.GenerateImage(first))
         assert reason_of(error) == "REQUEST_ID_REUSED"
         listed = await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
         assert len(listed.generations) == 1
@@ -311,14 +306,14 @@ async def test_a_dry_run_that_would_be_an_earlier_answer(
     """It would cost nothing, so no budget is in its way."""
     acme = tenant("acme", budgets=(budget("all", 1),))
     async with (
-        open_server(sandbox.url, tenants=(acme, BOSS)) as (_, gate),
-        channel_of(gate.grpc_address, "acme") as channel,
+        open_server(sandbox.url, tenants=(acme, BOSS)) as (_, server),
+        channel_of(server.grpc_address, "acme") as channel,
     ):
         image = Stubs.on(channel).image
         await image.GenerateImage(picture())
         dry = picture()
         dry.validate_only = True
-        assert reason_of(await refused(image.GenerateImage(dry))) == "BUDGET_EXCEEDED"
+        assert reason_of(await rpc_error(image.GenerateImage(dry))) == "BUDGET_EXCEEDED"
         dry.options.reuse_within.seconds = 3_600
         dry.request_id = "8c5e1c9a-3f1f-4c5b-9a54-2f6d1b0c7a13"
         assert (await image.GenerateImage(dry)).plan.model
@@ -331,39 +326,40 @@ async def test_a_fallback_must_fit(open_server: OpenServer) -> None:
     bound = budget("b", 2)
     async with (
         Sandbox(SandboxSettings(port=0)) as upstream,
-        open_server(upstream.url, tenants=(tenant("acme", budgets=(bound,)), BOSS)) as (_, gate),
-        channel_of(gate.grpc_address, "acme") as channel,
+        open_server(upstream.url, tenants=(tenant("acme", budgets=(bound,)), BOSS)) as (_, server),
+        channel_of(server.grpc_address, "acme") as channel,
     ):
         fallback = options_pb2.FallbackPolicy(
             mode=options_pb2.FallbackPolicy.MODE_LIST, models=["flux-pro"]
         )
-        options = options_pb2.GenerationOptions(model="flux-schnell", fallback=fallback)
-        request = image_pb2.GenerateImageRequest(prompt="[[fail]] x", options=options)
-        made = (await Stubs.on(channel).image.GenerateImage(request)).generation
-        assert made.state == generation_pb2.Generation.STATE_FAILED
-        assert [one.model for one in made.attempts] == ["black-forest-labs/flux-schnell"]
-        assert made.error.message
-        use = await stands(gate)
+        request = image_request(prompt="[[fail]] x", model="flux-schnell", fallback=fallback)
+        generation = (await Stubs.on(channel).image.GenerateImage(request)).generation
+        assert generation.state == generation_pb2.Generation.STATE_FAILED
+        assert [attempt.model for attempt in generation.attempts] == [
+            "black-forest-labs/flux-schnell"
+        ]
+        assert generation.error.message
+        use = await stands(server)
         assert use.reserved_usd_nanos == 0
-        assert use.spent_usd_nanos == made.cost.usd_nanos
+        assert use.spent_usd_nanos == generation.cost.usd_nanos
 
 
 async def test_several_outputs_hold_together(sandbox: Sandbox, open_server: OpenServer) -> None:
     """A call whose runs do not all fit is refused whole; one that fits is spent by its parts."""
     bound = budget("b", 40, "total")
     async with (
-        open_server(sandbox.url, tenants=(tenant("acme", budgets=(bound,)), BOSS)) as (_, gate),
-        channel_of(gate.grpc_address, "acme") as channel,
+        open_server(sandbox.url, tenants=(tenant("acme", budgets=(bound,)), BOSS)) as (_, server),
+        channel_of(server.grpc_address, "acme") as channel,
     ):
         stubs = Stubs.on(channel)
         request = picture("flux-dev")
         request.count = 3
-        made = (await stubs.image.GenerateImage(request)).generation
-        use = await stands(gate)
-        assert (use.spent_usd_nanos, use.reserved_usd_nanos) == (made.cost.usd_nanos, 0)
+        generation = (await stubs.image.GenerateImage(request)).generation
+        use = await stands(server)
+        assert (use.spent_usd_nanos, use.reserved_usd_nanos) == (generation.cost.usd_nanos, 0)
         request.count = 4
-        error = await refused(stubs.image.GenerateImage(request))
+        error = await rpc_error(stubs.image.GenerateImage(request))
         assert reason_of(error) == "BUDGET_EXCEEDED"
-        call: Any = stubs.text.StreamText(text_pb2.StreamTextRequest(prompt="x"))
+        call: Any = stubs.text.StreamText(stream_text_request(prompt="x"))
         kinds = [event.WhichOneof("event") async for event in call]
         assert kinds[-1] == "completed"

@@ -1,19 +1,18 @@
-"""Callers' webhooks through the whole gate: whoever asked is told of the end, and nobody else."""
+"""Callers' webhooks through the whole server: whoever asked is told of the end, and nobody else."""
 
 from typing import Any
 from uuid import uuid4
 
 import grpc
-import pytest
 from google.protobuf import json_format
 
-from mediagate.v1 import image_pb2, text_pb2, video_pb2
+from mediagate.v1 import image_pb2
 from mediagate.v1.generation_pb2 import Generation
 from mediagate.v1.generations_pb2 import CancelGenerationRequest
-from mediagate.v1.options_pb2 import GenerationOptions
 from mediagate.v1.webhook_pb2 import WebhookEvent, WebhookEventType
 from mediagate_sandbox.server import Sandbox
-from tests.rpc.grpc_errors import reason_of
+from tests.builders import image_request, stream_text_request, video_request
+from tests.grpc_errors import reason_of, rpc_error
 from tests.rpc.stubs import OpenServer, Stubs
 from tests.webhooks.webhook_receiver import receiving
 
@@ -22,8 +21,7 @@ INSIDE: dict[str, Any] = {"webhook_networks": ("127.0.0.0/8",)}
 
 def image(url: str, **fields: Any) -> image_pb2.GenerateImageRequest:
     """A request for a picture of whose end somebody is to be told."""
-    options = GenerationOptions(webhook_url=url)
-    return image_pb2.GenerateImageRequest(prompt="A lighthouse", options=options, **fields)
+    return image_request(prompt="A lighthouse", webhook_url=url, **fields)
 
 
 def read(body: bytes) -> WebhookEvent:
@@ -46,11 +44,9 @@ async def test_told_once_with_what_was_made(sandbox: Sandbox, open_server: OpenS
         assert event.time == event.generation.complete_time
         assert event.generation.cost.usd_nanos == answer.generation.cost.usd_nanos
         streamed = stubs.text.StreamText(
-            text_pb2.StreamTextRequest(
-                prompt="Hello", options=GenerationOptions(webhook_url=receiver.url)
-            )
+            stream_text_request(prompt="Hello", webhook_url=receiver.url)
         )
-        assert [one async for one in streamed]
+        assert [event async for event in streamed]
         got = (await receiver.received(2))[1]
         assert read(got.body).generation.text.text
         assert len(receiver.all) == 2
@@ -59,17 +55,14 @@ async def test_told_once_with_what_was_made(sandbox: Sandbox, open_server: OpenS
 async def test_what_is_cancelled_is_told_of(sandbox: Sandbox, open_server: OpenServer) -> None:
     """By its own name."""
     async with receiving() as receiver, open_server(sandbox.url, **INSIDE) as (stubs, _):
-        made = await stubs.video.GenerateVideo(
-            video_pb2.GenerateVideoRequest(
-                prompt="A train [[hang]]",
-                options=GenerationOptions(webhook_url=receiver.url),
-            )
+        response = await stubs.video.GenerateVideo(
+            video_request(prompt="A train [[hang]]", webhook_url=receiver.url)
         )
-        await cancel(stubs, made.generation.id)
+        await cancel(stubs, response.generation.id)
         (got,) = await receiver.received(1)
         event = read(got.body)
         assert event.type == WebhookEventType.WEBHOOK_EVENT_TYPE_GENERATION_CANCELLED
-        assert event.generation.id == made.generation.id
+        assert event.generation.id == response.generation.id
 
 
 async def cancel(stubs: Stubs, generation_id: str) -> None:
@@ -83,8 +76,7 @@ async def test_nothing_of_this_machine_is_reached(
     """Unless the operator lets it: refused by name, before anything is stored or spent."""
     async with receiving() as receiver, open_server(sandbox.url) as (stubs, _):
         for url in (receiver.url, receiver.url.replace("http", "https")):
-            with pytest.raises(grpc.aio.AioRpcError) as raised:
-                await stubs.image.GenerateImage(image(url))
-            assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-            assert reason_of(raised.value) == "INVALID_REQUEST"
+            error = await rpc_error(stubs.image.GenerateImage(image(url)))
+            assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert reason_of(error) == "INVALID_REQUEST"
         assert not receiver.all

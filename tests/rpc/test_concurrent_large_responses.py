@@ -33,9 +33,9 @@ async def ping(stubs: Stubs, over: asyncio.Event) -> list[float]:
 
 async def run(stubs: Stubs, request: models_pb2.RunModelRequest) -> None:
     """A run, and what it has put out."""
-    made = (await stubs.models.RunModel(request)).generation
-    assert made.state == generation_pb2.Generation.STATE_SUCCEEDED, made.error
-    assert (await document(stubs, made.id))[1] == b"[" + VALUES + b"0]"
+    generation = (await stubs.models.RunModel(request)).generation
+    assert generation.state == generation_pb2.Generation.STATE_SUCCEEDED, generation.error
+    assert (await document(stubs, generation.id))[1] == b"[" + VALUES + b"0]"
 
 
 async def test_two_at_once(scripted_upstream: ScriptedUpstream, tmp_path: Path) -> None:
@@ -50,8 +50,8 @@ async def test_two_at_once(scripted_upstream: ScriptedUpstream, tmp_path: Path) 
         "REPLICATE_API_TOKEN": "r8_test_token",
     }
     settings |= {"MEDIAGATE_CONFIG": str(config), **keys}
-    with running_server(tmp_path / "gate", **settings) as gate:
-        channels = [channel_of(gate.address, name) for name in NAMES]
+    with running_server(tmp_path / "gate", **settings) as server:
+        channels = [channel_of(server.address, name) for name in NAMES]
         first, second, third = map(Stubs.on, channels)
         try:
             over = asyncio.Event()

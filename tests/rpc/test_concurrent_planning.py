@@ -3,10 +3,8 @@
 import asyncio
 from typing import Any
 
-import grpc
-import pytest
-
-from mediagate.v1 import models_pb2, text_pb2
+from tests.builders import run_model_request, text_request
+from tests.grpc_errors import rpc_error
 
 from .scripted_upstream import ID, ScriptedUpstream, says
 from .stubs import Stubs
@@ -24,14 +22,13 @@ async def test_a_call_beside_many_that_wait_for_a_model(
     ]
     scripted_upstream.models_answered = asyncio.Event()
     waiting: list[Any] = [
-        stubs.models.RunModel(models_pb2.RunModelRequest(model="some/model")) for _ in range(CALLS)
+        stubs.models.RunModel(run_model_request("some/model")) for _ in range(CALLS)
     ]
-    await scripted_upstream.models_asked.wait()
-    request = text_pb2.GenerateTextRequest(prompt="Hello")
-    made = (await stubs.text.GenerateText(request)).generation
-    assert made.text.text == "Hello"
-    assert not any(one.done() for one in waiting)
+    await scripted_upstream.model_requested.wait()
+    request = text_request(prompt="Hello")
+    generation = (await stubs.text.GenerateText(request)).generation
+    assert generation.text.text == "Hello"
+    assert not any(call.done() for call in waiting)
     scripted_upstream.models_answered.set()
-    for one in waiting:
-        with pytest.raises(grpc.aio.AioRpcError):
-            await one
+    for call in waiting:
+        await rpc_error(call)

@@ -6,13 +6,14 @@ from uuid import uuid4
 import pytest
 from pydantic import ValidationError
 
-from mediagate.v1 import generation_pb2, generations_pb2, image_pb2, text_pb2, video_pb2
+from mediagate.v1 import generation_pb2, generations_pb2, text_pb2
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.api.grpc_server import server_options
 from mediagate_server.config import Settings
 from tests.api.http2_peer import Peer
+from tests.builders import image_request, stream_text_request, video_request
 
-from .generation_waits import bill
+from .generation_waits import get_bill
 from .stubs import OpenServer, Stubs
 
 State = generation_pb2.Generation
@@ -32,9 +33,7 @@ async def streamed(stubs: Stubs) -> text_pb2.StreamTextResponse:
     """The last event of a text of four seconds; it asks for no grace and comes back from no cut."""
     last = text_pb2.StreamTextResponse()
     async for event in stubs.text.StreamText(
-        text_pb2.StreamTextRequest(
-            prompt="[[tokens=100 interval_ms=40]] Hello", request_id=str(uuid4())
-        )
+        stream_text_request(prompt="[[tokens=100 interval_ms=40]] Hello", request_id=str(uuid4()))
     ):
         last = event
     return last
@@ -42,7 +41,7 @@ async def streamed(stubs: Stubs) -> text_pb2.StreamTextResponse:
 
 async def watched(stubs: Stubs) -> generation_pb2.Generation:
     """A video as the one watch of it saw it last."""
-    begun = await stubs.video.GenerateVideo(video_pb2.GenerateVideoRequest(prompt=RUN))
+    begun = await stubs.video.GenerateVideo(video_request(prompt=RUN))
     last = begun.generation
     async for change in stubs.generations.WatchGeneration(
         generations_pb2.WatchGenerationRequest(id=last.id)
@@ -55,14 +54,14 @@ async def test_paid_calls_outlive_their_connection(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Streams, unary calls and watches of raw stubs: none is cut, cancelled or made twice."""
-    async with open_server(sandbox.url, **YOUNG) as (stubs, gate):
-        drawing = stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt=RUN))
+    async with open_server(sandbox.url, **YOUNG) as (stubs, server):
+        drawing = stubs.image.GenerateImage(image_request(prompt=RUN))
         reading = asyncio.create_task(streamed(stubs))
         watching = asyncio.create_task(watched(stubs))
-        while (await bill(sandbox))["entries"] == []:
+        while (await get_bill(sandbox))["entries"] == []:
             pass
         for _ in range(2):
-            await until_old(gate.grpc_address)
+            await until_old(server.grpc_address)
             assert not (reading.done() and watching.done())
             # A new call is taken on a new connection, whatever runs on the old one.
             await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
@@ -70,18 +69,18 @@ async def test_paid_calls_outlive_their_connection(
         image = (await drawing).generation
     assert text.HasField("completed")
     assert video.state == image.state == State.STATE_SUCCEEDED
-    assert len((await bill(sandbox))["entries"]) == 3
+    assert len((await get_bill(sandbox))["entries"]) == 3
 
 
 async def test_unary_calls_never_notice(sandbox: Sandbox, open_server: OpenServer) -> None:
     """Hundreds of calls over several connections, none refused."""
-    async with open_server(sandbox.url, **YOUNG) as (stubs, gate):
-        ages = asyncio.create_task(until_old(gate.grpc_address))
+    async with open_server(sandbox.url, **YOUNG) as (stubs, server):
+        ages = asyncio.create_task(until_old(server.grpc_address))
         for _ in range(2):
             while not ages.done():
                 await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
             await ages
-            ages = asyncio.create_task(until_old(gate.grpc_address))
+            ages = asyncio.create_task(until_old(server.grpc_address))
         ages.cancel()
 
 

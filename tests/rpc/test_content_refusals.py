@@ -3,17 +3,17 @@
 import asyncio
 from typing import Any
 
-import grpc
 import pytest
 from aiohttp import web
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 
-from mediagate.v1 import generation_pb2, generations_pb2, image_pb2, options_pb2, video_pb2
+from mediagate.v1 import generation_pb2, generations_pb2, options_pb2
 from mediagate_sandbox.server import Sandbox
+from tests.builders import image_request, video_request
+from tests.grpc_errors import reason_of, rpc_error
 
-from .generation_waits import bill, order
-from .grpc_errors import reason_of
+from .generation_waits import get_bill, inject_faults
 from .scripted_upstream import ID, Answer, ScriptedUpstream, prediction, says
 from .stubs import OpenServer, Stubs
 
@@ -23,10 +23,10 @@ Policy = options_pb2.FallbackPolicy
 VERTEX = "Veo could not generate 1 videos because they violated Vertex AI's usage guidelines."
 
 
-def error_info(made: generation_pb2.Generation) -> error_details_pb2.ErrorInfo:
+def error_info(generation: generation_pb2.Generation) -> error_details_pb2.ErrorInfo:
     """What programs are told of its failure."""
     info = error_details_pb2.ErrorInfo()
-    assert any(detail.Unpack(info) for detail in made.error.details)
+    assert any(detail.Unpack(info) for detail in generation.error.details)
     return info
 
 
@@ -34,10 +34,8 @@ async def film(stubs: Stubs, **options: Any) -> generation_pb2.Generation:
     """A film of Google's, with others behind it."""
     chain = Policy(mode=Policy.MODE_LIST, models=["minimax-video", "kling"], **options)
     answer = await stubs.video.GenerateVideo(
-        video_pb2.GenerateVideoRequest(
-            prompt="A dog",
-            options=Options(model="google/veo-3", fallback=chain),
-            wait=Duration(seconds=60),
+        video_request(
+            prompt="A dog", model="google/veo-3", fallback=chain, wait=Duration(seconds=60)
         )
     )
     return answer.generation
@@ -47,9 +45,7 @@ async def picture(stubs: Stubs, count: int = 1) -> generation_pb2.Generation:
     """A picture by a model with others behind it."""
     chain = Policy(mode=Policy.MODE_LIST, models=["flux-dev", "sdxl"])
     answer = await stubs.image.GenerateImage(
-        image_pb2.GenerateImageRequest(
-            prompt="A cat", count=count, options=Options(model="flux-pro", fallback=chain)
-        )
+        image_request(prompt="A cat", count=count, model="flux-pro", fallback=chain)
     )
     return answer.generation
 
@@ -69,31 +65,33 @@ async def test_a_refusal_ends_the_chain(
     sandbox: Sandbox, open_server: OpenServer, error: str
 ) -> None:
     """CONTENT_BLOCKED after one attempt; the vendor's words are not passed on."""
-    await order(sandbox, {"do": "fail", "model": "google/*", "error": error})
+    await inject_faults(sandbox, {"do": "fail", "model": "google/*", "error": error})
     async with open_server(sandbox.url) as (stubs, _):
-        made = await film(stubs)
-    assert made.state == State.STATE_FAILED
-    info = error_info(made)
+        generation = await film(stubs)
+    assert generation.state == State.STATE_FAILED
+    info = error_info(generation)
     assert info.reason == "CONTENT_BLOCKED"
     assert info.metadata["by"] == "model"
-    assert [attempt.model for attempt in made.attempts] == ["google/veo-3"]
-    assert made.attempts[0].reason == "CONTENT_BLOCKED"
-    assert len((await bill(sandbox))["entries"]) == 1
-    assert error not in str(made)
+    assert [attempt.model for attempt in generation.attempts] == ["google/veo-3"]
+    assert generation.attempts[0].reason == "CONTENT_BLOCKED"
+    assert len((await get_bill(sandbox))["entries"]) == 1
+    assert error not in str(generation)
 
 
 async def test_what_may_be_a_refusal_ends_the_chain_too(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """RUN_FAILED, with a word about why nobody else was asked, unless the request insists."""
-    await order(sandbox, {"do": "fail", "model": "google/*", "error": "Your input was rejected."})
+    await inject_faults(
+        sandbox, {"do": "fail", "model": "google/*", "error": "Your input was rejected."}
+    )
     async with open_server(sandbox.url) as (stubs, _):
-        made = await film(stubs)
+        generation = await film(stubs)
         carried = await film(stubs, after_content_refusal=True)
-    info = error_info(made)
+    info = error_info(generation)
     assert info.reason == "RUN_FAILED"
     assert info.metadata["may_be_content_refusal"] == "true"
-    assert len(made.attempts) == 1
+    assert len(generation.attempts) == 1
     assert carried.state == State.STATE_SUCCEEDED
     assert len(carried.attempts) == 2
 
@@ -113,12 +111,12 @@ async def test_what_broke_is_carried_over(
     sandbox: Sandbox, open_server: OpenServer, error: str | None
 ) -> None:
     """No room, a set-up that failed, an input that could not be fetched: nobody refused a thing."""
-    await order(sandbox, {"do": "fail", "model": "google/*", "error": error})
+    await inject_faults(sandbox, {"do": "fail", "model": "google/*", "error": error})
     async with open_server(sandbox.url) as (stubs, _):
-        made = await film(stubs)
-    assert made.state == State.STATE_SUCCEEDED
-    assert made.attempts[0].reason == "RUN_FAILED"
-    assert len(made.attempts) == 2
+        generation = await film(stubs)
+    assert generation.state == State.STATE_SUCCEEDED
+    assert generation.attempts[0].reason == "RUN_FAILED"
+    assert len(generation.attempts) == 2
 
 
 @pytest.mark.parametrize(
@@ -137,14 +135,13 @@ async def test_a_create_refused_for_its_content_goes_nowhere_else(
 ) -> None:
     """One create, whatever the status; nothing was taken, so it costs nothing."""
     scripted_upstream.creates = [says(body, status)]
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await picture(stubs)
-    assert reason_of(caught.value) == reason
+    error = await rpc_error(picture(stubs))
+    assert reason_of(error) == reason
     assert len(scripted_upstream.posted) == 1
     listed = await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
-    [made] = listed.generations
-    assert made.cost.HasField("usd_nanos")
-    assert made.cost.usd_nanos == 0
+    [generation] = listed.generations
+    assert generation.cost.HasField("usd_nanos")
+    assert generation.cost.usd_nanos == 0
 
 
 async def test_a_create_refused_for_no_such_reason_is_carried_over(
@@ -164,9 +161,8 @@ async def test_a_create_refused_for_no_such_reason_is_carried_over(
     detail = "- input.safety_tolerance: Must be less than or equal to 6\n"
     body = {"title": "Input validation failed", "detail": detail, "invalid_fields": fields}
     scripted_upstream.creates = [says(body, 422)]
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await picture(stubs)
-    assert reason_of(caught.value) == "INPUT_REJECTED"
+    error = await rpc_error(picture(stubs))
+    assert reason_of(error) == "INPUT_REJECTED"
 
 
 async def test_one_output_refused_keeps_the_others_from_other_models(
@@ -186,13 +182,13 @@ async def test_one_output_refused_keeps_the_others_from_other_models(
         return await answer(request)
 
     scripted_upstream.gets = [get]
-    asked = asyncio.create_task(picture(stubs, count=2))
+    task = asyncio.create_task(picture(stubs, count=2))
     while not refused.is_set():
         listed = await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
-        attempts = [one for each in listed.generations for one in each.attempts]
-        if any(one.state == generation_pb2.Attempt.STATE_FAILED for one in attempts):
+        attempts = [attempt for each in listed.generations for attempt in each.attempts]
+        if any(attempt.state == generation_pb2.Attempt.STATE_FAILED for attempt in attempts):
             refused.set()
-    made = await asked
-    assert made.state == State.STATE_FAILED
+    generation = await task
+    assert generation.state == State.STATE_FAILED
     assert len(scripted_upstream.posted) == 2
-    assert {one.model for one in made.attempts} == {"black-forest-labs/flux-1.1-pro"}
+    assert {attempt.model for attempt in generation.attempts} == {"black-forest-labs/flux-1.1-pro"}

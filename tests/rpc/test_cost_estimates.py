@@ -1,11 +1,10 @@
-"""EstimateCost through the whole gate: what would be run and what it would cost, for nothing."""
+"""EstimateCost through the whole server: what would be run and what it would cost, for nothing."""
 
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from mediagate.v1 import (
-    audio_pb2,
     cost_pb2,
     generations_pb2,
     image_pb2,
@@ -13,10 +12,10 @@ from mediagate.v1 import (
     options_pb2,
     safety_pb2,
     text_pb2,
-    video_pb2,
 )
+from tests.builders import audio_request, image_request, text_request, video_request
+from tests.grpc_errors import fields_of, reason_of, rpc_error
 
-from .grpc_errors import fields_of, reason_of
 from .scripted_upstream import ScriptedUpstream
 from .stubs import Stubs
 
@@ -42,10 +41,10 @@ async def test_every_kind_of_request_has_its_estimate(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """The same plan as under validate_only; nothing is sent and nothing is stored."""
-    text = TEXT(prompt="Hello", max_output_tokens=100, validate_only=True)
-    image = IMAGE(prompt="a cat", count=2, validate_only=True)
-    video = video_pb2.GenerateVideoRequest(prompt="a cat", validate_only=True)
-    audio = audio_pb2.GenerateAudioRequest(prompt="a song", validate_only=True)
+    text = text_request(prompt="Hello", max_output_tokens=100, validate_only=True)
+    image = image_request(prompt="a cat", count=2, validate_only=True)
+    video = video_request(prompt="a cat", validate_only=True)
+    audio = audio_request(prompt="a song", validate_only=True)
     safety = safety_pb2.CheckSafetyRequest(content="Hello", validate_only=True)
     plans = {
         "text": (await stubs.text.GenerateText(text)).plan,
@@ -54,17 +53,17 @@ async def test_every_kind_of_request_has_its_estimate(
         "audio": (await stubs.audio.GenerateAudio(audio)).plan,
         "safety": (await stubs.safety.CheckSafety(safety)).plan,
     }
-    asked = [
+    requests = [
         Estimate(text=text),
         Estimate(image=image),
         Estimate(video=video),
         Estimate(audio=audio),
         Estimate(safety=safety),
     ]
-    for one in asked:
-        kind = one.WhichOneof("request")
+    for request in requests:
+        kind = request.WhichOneof("request")
         assert kind
-        estimated = (await stubs.models.EstimateCost(one)).plan
+        estimated = (await stubs.models.EstimateCost(request)).plan
         for line in (*estimated.parameters, *plans[kind].parameters):
             if line.parameter == "seed":
                 line.sent = ""  # drawn anew each time
@@ -82,13 +81,11 @@ async def test_an_estimate_is_what_is_reserved_and_bounds_what_is_settled(
 ) -> None:
     """Exact where the request determines the usage; between low and maximum elsewhere."""
     alone = options_pb2.FallbackPolicy(mode=options_pb2.FallbackPolicy.MODE_NONE)
-    image = IMAGE(prompt="a cat", count=2, options=Options(model="flux-schnell", fallback=alone))
+    image = image_request(prompt="a cat", count=2, model="flux-schnell", fallback=alone)
     cost = (await sandbox_stubs.models.EstimateCost(Estimate(image=image))).plan.cost
-    made = (await sandbox_stubs.image.GenerateImage(image)).generation
-    assert cost.low_usd_nanos == cost.maximum_usd_nanos == made.cost.usd_nanos == 6_000_000
-    text = TEXT(
-        prompt="Hello", max_output_tokens=50, options=Options(model="llama-70b", fallback=alone)
-    )
+    generation = (await sandbox_stubs.image.GenerateImage(image)).generation
+    assert cost.low_usd_nanos == cost.maximum_usd_nanos == generation.cost.usd_nanos == 6_000_000
+    text = text_request(prompt="Hello", max_output_tokens=50, model="llama-70b", fallback=alone)
     cost = (await sandbox_stubs.models.EstimateCost(Estimate(text=text))).plan.cost
     written = (await sandbox_stubs.text.GenerateText(text)).generation
     assert cost.low_usd_nanos <= written.cost.usd_nanos <= cost.maximum_usd_nanos
@@ -106,19 +103,18 @@ async def test_an_estimate_is_what_is_reserved_and_bounds_what_is_settled(
             "text.prompt",
         ),
         (
-            Estimate(text=TEXT(prompt="x", options=Options(model="gpt-99"))),
+            Estimate(text=text_request(prompt="x", model="gpt-99")),
             grpc.StatusCode.NOT_FOUND,
             "MODEL_NOT_FOUND",
             "text.options.model",
         ),
         (
             Estimate(
-                image=IMAGE(
+                image=image_request(
                     prompt="x",
                     steps=999,
-                    options=Options(
-                        model="flux-dev", parameter_mode=options_pb2.PARAMETER_MODE_STRICT
-                    ),
+                    model="flux-dev",
+                    parameter_mode=options_pb2.PARAMETER_MODE_STRICT,
                 )
             ),
             grpc.StatusCode.INVALID_ARGUMENT,
@@ -126,13 +122,13 @@ async def test_an_estimate_is_what_is_reserved_and_bounds_what_is_settled(
             "image.steps",
         ),
         (
-            Estimate(image=IMAGE(prompt="x", options=Options(max_cost_usd_nanos=1))),
+            Estimate(image=image_request(prompt="x", max_cost_usd_nanos=1)),
             grpc.StatusCode.FAILED_PRECONDITION,
             "MAX_COST_EXCEEDED",
             "",
         ),
         (
-            Estimate(image=IMAGE(prompt="x", options=Options(timeout=Duration(seconds=1)))),
+            Estimate(image=image_request(prompt="x", timeout=Duration(seconds=1))),
             grpc.StatusCode.FAILED_PRECONDITION,
             "DEADLINE_TOO_SHORT",
             "",
@@ -143,8 +139,7 @@ async def test_what_would_be_refused_is_refused_here_too(
     stubs: Stubs, request_: Estimate, code: grpc.StatusCode, reason: str, field: str
 ) -> None:
     """With the same code and reason; the field's path begins at the estimate."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stubs.models.EstimateCost(request_)
-    assert (caught.value.code(), reason_of(caught.value)) == (code, reason)
+    error = await rpc_error(stubs.models.EstimateCost(request_))
+    assert (error.code(), reason_of(error)) == (code, reason)
     if field:
-        assert fields_of(caught.value) == {field}
+        assert fields_of(error) == {field}

@@ -15,8 +15,9 @@ from mediagate_server.app import Server
 from mediagate_server.errors import StoreUnavailable
 from mediagate_server.upstream.settings import UpstreamLimits
 from mediagate_server.wiring import upstream
+from tests.builders import image_request
+from tests.grpc_errors import reason_of, rpc_error
 
-from .grpc_errors import reason_of
 from .scripted_upstream import ID, ScriptedUpstream, says
 from .stubs import OpenServer, Stubs
 from .tenant_keys import channel_of, tenant
@@ -33,14 +34,14 @@ RUNS = {"id": ID, "status": "processing"}
 def picture(**more: Any) -> image_pb2.GenerateImageRequest:
     """A request for one picture, that does not wait."""
     options = options_pb2.GenerationOptions(model="flux-schnell", **more.pop("options", {}))
-    return image_pb2.GenerateImageRequest(prompt="x", wait=Duration(), options=options, **more)
+    return image_request(prompt="x", wait=Duration(), options=options, **more)
 
 
 class ConcurrentCallers:
-    """Three tenants of one gate."""
+    """Three tenants of one server."""
 
-    def __init__(self, gate: Server, channels: dict[str, grpc.aio.Channel]) -> None:
-        self.gate = gate
+    def __init__(self, server: Server, channels: dict[str, grpc.aio.Channel]) -> None:
+        self.server = server
         self._channels = channels
 
     async def ask(self, name: str, **more: Any) -> image_pb2.GenerateImageResponse:
@@ -54,25 +55,28 @@ class ConcurrentCallers:
             listed = await stubs.generations.ListGenerations(
                 generations_pb2.ListGenerationsRequest()
             )
-            ended = [one.state for one in listed.generations] == [State.STATE_CANCELLED]
+            ended = [generation.state for generation in listed.generations] == [
+                State.STATE_CANCELLED
+            ]
 
     async def refused(self, name: str, **more: Any) -> str:
         """Why a tenant does not get one."""
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await self.ask(name, **more)
-        return reason_of(raised.value)
+        error = await rpc_error(self.ask(name, **more))
+        return reason_of(error)
 
 
 @asynccontextmanager
 async def callers(
-    open_gate: OpenServer, upstream: ScriptedUpstream, creates_per_minute: int
+    open_server: OpenServer, upstream: ScriptedUpstream, creates_per_minute: int
 ) -> AsyncIterator[ConcurrentCallers]:
-    """A gate with so few creates a minute, and its tenants."""
+    """A server with so few creates a minute, and its tenants."""
     settings = {"tenants": (POOR, BUSY, WELL), "creates_per_minute": creates_per_minute}
-    async with open_gate(upstream.url, **settings) as (_, gate):
-        channels = {name: channel_of(gate.grpc_address, name) for name in ("poor", "busy", "well")}
+    async with open_server(upstream.url, **settings) as (_, server):
+        channels = {
+            name: channel_of(server.grpc_address, name) for name in ("poor", "busy", "well")
+        }
         try:
-            yield ConcurrentCallers(gate, channels)
+            yield ConcurrentCallers(server, channels)
         finally:
             for channel in channels.values():
                 await channel.close()
@@ -95,7 +99,7 @@ async def only_validated(callers: ConcurrentCallers) -> None:
 
 async def store_is_away(callers: ConcurrentCallers) -> None:
     """The store takes nothing."""
-    store = callers.gate._deps.store
+    store = callers.server._deps.store
 
     async def away(*_: Any, **__: Any) -> None:
         raise StoreUnavailable("away")
@@ -111,7 +115,7 @@ async def store_is_away(callers: ConcurrentCallers) -> None:
 
 async def bug_in_the_store(callers: ConcurrentCallers) -> None:
     """A bug ends the accepting."""
-    store = callers.gate._deps.store
+    store = callers.server._deps.store
 
     async def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError
@@ -126,7 +130,7 @@ async def bug_in_the_store(callers: ConcurrentCallers) -> None:
 
 async def left_before_it_was_sent(callers: ConcurrentCallers) -> None:
     """A caller goes while its commit is on the way; what was accepted is not sent."""
-    store = callers.gate._deps.store
+    store = callers.server._deps.store
     accept, reached, go_on = store.accept, asyncio.Event(), asyncio.Event()
 
     async def slow(*args: Any, **more: Any) -> Any:
@@ -141,7 +145,7 @@ async def left_before_it_was_sent(callers: ConcurrentCallers) -> None:
         await reached.wait()
         leaving.cancel()
         await asyncio.wait([leaving])
-        await callers.gate._api.rpc_metrics.wait_until_idle()
+        await callers.server._api.rpc_metrics.wait_until_idle()
         go_on.set()
         await callers.ended("well")
     finally:
@@ -169,8 +173,8 @@ async def test_who_is_refused_takes_no_turn(
     async with callers(open_server, scripted_upstream, 20) as tenants:
         await refused(tenants)
         assert not scripted_upstream.posted
-        made = await tenants.ask("well")
-        assert made.generation.state != State.STATE_QUEUED
+        response = await tenants.ask("well")
+        assert response.generation.state != State.STATE_QUEUED
         waits = await tenants.ask("well")
         assert waits.generation.state == State.STATE_QUEUED  # The turn that there was is used.
 
@@ -198,7 +202,7 @@ async def test_twins_take_one_turn(
         name = str(uuid.uuid4())
         asking = [tenants.ask("well", request_id=name, seed=number % 2 + 1) for number in range(20)]
         results = await asyncio.gather(*asking, return_exceptions=True)
-        assert 1 <= sum(not isinstance(one, BaseException) for one in results) <= 10
+        assert 1 <= sum(not isinstance(result, BaseException) for result in results) <= 10
         assert (await tenants.ask("well")).generation.state != State.STATE_QUEUED
         await asyncio.gather(*(tenants.refused("poor") for _ in range(5)))
     assert len(scripted_upstream.posted) <= 2
@@ -228,6 +232,6 @@ async def test_who_is_refused_leaves_the_probe(
             pass
         for _ in range(5):
             assert await tenants.refused("poor", **none) == "BUDGET_EXCEEDED"
-        made = await tenants.ask("well", **none)
+        response = await tenants.ask("well", **none)
         await scripted_upstream.received(3)
-        assert made.generation.id
+        assert response.generation.id

@@ -1,6 +1,5 @@
 """DeleteGeneration, retention, stored requests, and an earlier answer that is the answer."""
 
-import asyncio
 import uuid
 from pathlib import Path
 from typing import Any
@@ -11,25 +10,29 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct
 
 from mediagate.v1 import (
-    audio_pb2,
     generation_pb2,
     generations_pb2,
-    image_pb2,
     medium_pb2,
-    models_pb2,
     options_pb2,
     safety_pb2,
     text_pb2,
     usage_pb2,
-    video_pb2,
 )
-from mediagate_sandbox.control_client import SandboxControl
 from mediagate_sandbox.files import render_file
 from mediagate_sandbox.generators.spec import ImageRecipe
 from mediagate_sandbox.server import Sandbox
+from tests.builders import (
+    audio_request,
+    image_request,
+    run_model_request,
+    stream_text_request,
+    text_request,
+    video_request,
+)
+from tests.grpc_errors import reason_of, rpc_error
 
 from .fake_clocks import SteppedClock
-from .grpc_errors import reason_of
+from .generation_waits import get_bill, read_stream
 from .media_transfers import read_output
 from .stubs import OpenServer, Stubs
 
@@ -43,25 +46,16 @@ PICTURE = render_file(ImageRecipe("a/b", CANARY, 1, 64, 64, "png"))
 
 def text(prompt: str = f"[[say={SAID}]] {CANARY}", **options: Any) -> text_pb2.GenerateTextRequest:
     """A request for a text."""
-    return text_pb2.GenerateTextRequest(
-        prompt=prompt,
-        system_prompt=f"{CANARY} system",
-        options=options_pb2.GenerationOptions(model="llama-70b", **options),
+    return text_request(
+        prompt=prompt, system_prompt=f"{CANARY} system", model="llama-70b", **options
     )
 
 
-async def shown(stubs: Stubs, name: str) -> generations_pb2.GetGenerationResponse:
+async def get_full_generation(stubs: Stubs, name: str) -> generations_pb2.GetGenerationResponse:
     """GetGeneration, with everything."""
     return await stubs.generations.GetGeneration(
         generations_pb2.GetGenerationRequest(id=name, view=generation_pb2.GENERATION_VIEW_FULL)
     )
-
-
-async def events(
-    stubs: Stubs, request: text_pb2.StreamTextRequest
-) -> list[text_pb2.StreamTextResponse]:
-    """A whole stream."""
-    return [event async for event in stubs.text.StreamText(request)]
 
 
 async def erase(stubs: Stubs, name: str) -> None:
@@ -69,7 +63,7 @@ async def erase(stubs: Stubs, name: str) -> None:
     await stubs.generations.DeleteGeneration(generations_pb2.DeleteGenerationRequest(id=name))
 
 
-def found(folder: Path, *canaries: bytes) -> list[str]:
+def files_with(folder: Path, *canaries: bytes) -> list[str]:
     """The files of a folder with one of the canaries in them."""
     return [
         f"{file.relative_to(folder)}: {canary[:40]!r}"
@@ -85,70 +79,66 @@ async def all_kinds(stubs: Stubs) -> list[generation_pb2.Generation]:
     inline = medium_pb2.MediaInput(inline=medium_pb2.InlineMedia(data=PICTURE))
     raw = Struct()
     raw.update({"prompt": CANARY})
-    streaming = text_pb2.StreamTextRequest(
-        prompt=f"[[say={SAID}]] {CANARY}", options=text().options
-    )
+    streaming = stream_text_request(prompt=f"[[say={SAID}]] {CANARY}", options=text().options)
     streamed = (
-        await shown(stubs, (await events(stubs, streaming))[0].started.generation_id)
+        await get_full_generation(
+            stubs, (await read_stream(stubs.text.StreamText(streaming)))[0].started.generation_id
+        )
     ).generation
-    made: list[Any] = [
+    responses: list[Any] = [
         await stubs.text.GenerateText(text()),
         await stubs.text.GenerateText(text(f"[[fail={SAID}]] {CANARY}")),
         await stubs.image.GenerateImage(
-            image_pb2.GenerateImageRequest(
+            image_request(
                 prompt=CANARY,
                 negative_prompt=f"no {CANARY}",
                 reference_images=[inline],
-                options=options_pb2.GenerationOptions(model="flux-dev"),
+                model="flux-dev",
             )
         ),
-        await stubs.video.GenerateVideo(video_pb2.GenerateVideoRequest(prompt=CANARY, wait=WAIT)),
-        await stubs.audio.GenerateAudio(
-            audio_pb2.GenerateAudioRequest(prompt=CANARY, duration=Duration(seconds=1))
-        ),
+        await stubs.video.GenerateVideo(video_request(prompt=CANARY, wait=WAIT)),
+        await stubs.audio.GenerateAudio(audio_request(prompt=CANARY, duration=Duration(seconds=1))),
         await stubs.safety.CheckSafety(safety_pb2.CheckSafetyRequest(content=CANARY)),
-        await stubs.models.RunModel(
-            models_pb2.RunModelRequest(model="black-forest-labs/flux-schnell", input=raw)
-        ),
+        await stubs.models.RunModel(run_model_request("black-forest-labs/flux-schnell", input=raw)),
     ]
-    return [streamed, *(each.generation for each in made)]
+    return [streamed, *(each.generation for each in responses)]
 
 
 @pytest.mark.parametrize("store_inputs", ["none", "redacted", "full"])
 async def test_nothing_is_left_but_the_charge(
     store_inputs: str, sandbox: Sandbox, open_server: OpenServer, tmp_path: Path
 ) -> None:
-    """No byte of inputs or outputs is in any file, while the gate runs and after it; sums stand."""
+    """No byte of inputs or outputs is in any file, while the server runs and after; sums stand."""
     folder = tmp_path / "data"
     async with open_server(sandbox.url, store_inputs=store_inputs) as (stubs, _):
-        made = await all_kinds(stubs)
+        generations = await all_kinds(stubs)
         before = await spent(stubs)
         outputs = [
             (await read_output(stubs, each.id))[1][100:160]
-            for each in made
+            for each in generations
             if each.WhichOneof("output") in ("images", "video", "audio", "raw")
         ]
         assert len(outputs) == 4
         words = [CANARY.encode(), SAID.encode(), *outputs, PICTURE[100:160]]
-        assert found(folder, SAID.encode())
-        assert all(found(folder, output) for output in outputs)
-        for each in made:
+        assert files_with(folder, SAID.encode())
+        assert all(files_with(folder, output) for output in outputs)
+        for each in generations:
             await erase(stubs, each.id)
             await erase(stubs, each.id)
-        assert found(folder, *words) == []
-        for each in made:
-            left = await shown(stubs, each.id)
+        assert files_with(folder, *words) == []
+        for each in generations:
+            left = await get_full_generation(stubs, each.id)
             assert left.generation.HasField("erase_time")
             assert not left.HasField("request")
             assert left.generation.WhichOneof("output") is None
             assert SAID not in str(left)
             assert CANARY not in str(left)
-            for kept in ("state", "model", "cost", "usage", "complete_time"):
-                assert getattr(left.generation, kept) == getattr(each, kept), kept
+            for field in ("state", "model", "cost", "usage", "complete_time"):
+                assert getattr(left.generation, field) == getattr(each, field), field
         assert await spent(stubs) == before
-        bill = await asyncio.to_thread(SandboxControl(sandbox.url).bill)
+        bill = await get_bill(sandbox)
         assert before == sum(entry["nanos"] or 0 for entry in bill["entries"])
-    assert found(folder, *words) == []
+    assert files_with(folder, *words) == []
 
 
 async def spent(stubs: Stubs) -> int:
@@ -159,17 +149,14 @@ async def spent(stubs: Stubs) -> int:
 
 async def test_only_what_has_ended_is_erased(sandbox_stubs: Stubs) -> None:
     """Before, it is refused and nothing is changed; another's is not there."""
-    begun = await sandbox_stubs.video.GenerateVideo(
-        video_pb2.GenerateVideoRequest(prompt="[[seconds=60]] x")
-    )
+    begun = await sandbox_stubs.video.GenerateVideo(video_request(prompt="[[seconds=60]] x"))
     for name, code, reason in (
         (begun.generation.id, grpc.StatusCode.FAILED_PRECONDITION, "INVALID_REQUEST"),
         ("gen_0", grpc.StatusCode.NOT_FOUND, "GENERATION_NOT_FOUND"),
     ):
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await erase(sandbox_stubs, name)
-        assert (caught.value.code(), reason_of(caught.value)) == (code, reason)
-    left = (await shown(sandbox_stubs, begun.generation.id)).generation
+        error = await rpc_error(erase(sandbox_stubs, name))
+        assert (error.code(), reason_of(error)) == (code, reason)
+    left = (await get_full_generation(sandbox_stubs, begun.generation.id)).generation
     assert not left.HasField("erase_time")
 
 
@@ -177,52 +164,48 @@ async def test_what_was_erased_is_told_as_that(sandbox_stubs: Stubs) -> None:
     """Its request_id stays bound: nothing runs again. Its stream is gone, and so are its media."""
     request = text(f"[[say={SAID}]] x")
     request.request_id = str(uuid.uuid4())
-    stream = text_pb2.StreamTextRequest(
-        prompt="x", request_id=str(uuid.uuid4()), options=request.options
-    )
-    started = (await events(sandbox_stubs, stream))[0].started
-    made = await sandbox_stubs.text.GenerateText(request)
-    image = await sandbox_stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x"))
-    for name in (made.generation.id, started.generation_id, image.generation.id):
+    stream = stream_text_request(prompt="x", request_id=str(uuid.uuid4()), options=request.options)
+    started = (await read_stream(sandbox_stubs.text.StreamText(stream)))[0].started
+    response = await sandbox_stubs.text.GenerateText(request)
+    image = await sandbox_stubs.image.GenerateImage(image_request(prompt="x"))
+    for name in (response.generation.id, started.generation_id, image.generation.id):
         await erase(sandbox_stubs, name)
     again = await sandbox_stubs.text.GenerateText(request)
     assert again.replayed
     assert again.generation.HasField("erase_time")
     assert not again.generation.HasField("text")
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await events(sandbox_stubs, stream)
-    assert reason_of(caught.value) == "STREAM_EXPIRED"
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await read_output(sandbox_stubs, image.generation.id)
-    assert reason_of(caught.value) == "GENERATION_NOT_FOUND"
+    error = await rpc_error(read_stream(sandbox_stubs.text.StreamText(stream)))
+    assert reason_of(error) == "STREAM_EXPIRED"
+    error = await rpc_error(read_output(sandbox_stubs, image.generation.id))
+    assert reason_of(error) == "GENERATION_NOT_FOUND"
     request.prompt = "another"
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandbox_stubs.text.GenerateText(request)
-    assert reason_of(caught.value) == "REQUEST_ID_REUSED"
+    error = await rpc_error(sandbox_stubs.text.GenerateText(request))
+    assert reason_of(error) == "REQUEST_ID_REUSED"
 
 
 async def test_a_stored_request_is_sent_again(sandbox: Sandbox, open_server: OpenServer) -> None:
     """As it is, it makes another generation of the same."""
     async with open_server(sandbox.url, store_inputs="full") as (stubs, _):
-        request = image_pb2.GenerateImageRequest(
+        request = image_request(
             prompt=CANARY,
             request_id=str(uuid.uuid4()),
             seed=7,
             reference_images=[medium_pb2.MediaInput(inline=medium_pb2.InlineMedia(data=PICTURE))],
-            options=options_pb2.GenerationOptions(model="flux-dev", labels={"a": "b"}),
+            model="flux-dev",
+            labels={"a": "b"},
         )
         first = await stubs.image.GenerateImage(request)
-        stored = (await shown(stubs, first.generation.id)).request
+        stored = (await get_full_generation(stubs, first.generation.id)).request
         assert stored.extent == Extent.EXTENT_FULL
         request.ClearField("request_id")
         assert stored.generate_image == request
         second = await stubs.image.GenerateImage(stored.generate_image)
         assert second.generation.id != first.generation.id
-        one, other = (each.generation.images.images[0].sha256 for each in (first, second))
-        assert one == other
+        first_digest, other = (each.generation.images.images[0].sha256 for each in (first, second))
+        assert first_digest == other
 
 
-def telling() -> list[tuple[str, str, Any]]:
+def secret_places() -> list[tuple[str, str, Any]]:
     """Requests with words in every place, and numbers: service, method, request."""
     raw = Struct()
     raw.update({"prompt": CANARY, "num_outputs": 1})
@@ -231,10 +214,8 @@ def telling() -> list[tuple[str, str, Any]]:
         role=text_pb2.ChatMessage.ROLE_USER, parts=[text_pb2.ChatPart(text=CANARY)]
     )
     chat = text_pb2.GenerateTextRequest(messages=[said], stop_sequences=[CANARY], temperature=0.5)
-    picture = image_pb2.GenerateImageRequest(
-        prompt=CANARY, aspect_ratio="16:9", reference_images=[media, media]
-    )
-    run = models_pb2.RunModelRequest(model="black-forest-labs/flux-schnell", input=raw)
+    picture = image_request(prompt=CANARY, aspect_ratio="16:9", reference_images=[media, media])
+    run = run_model_request("black-forest-labs/flux-schnell", input=raw)
     return [
         ("text", "GenerateText", text(labels={"team": "a"})),
         ("text", "GenerateText", chat),
@@ -247,12 +228,12 @@ async def test_a_redacted_request_says_how_and_not_what(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Model, numbers and options are there; of every text its length, of media nothing."""
-    requests = telling()
+    requests = secret_places()
     seen = []
     async with open_server(sandbox.url, store_inputs="redacted") as (stubs, _):
         for service, method, request in requests:
-            made = await getattr(getattr(stubs, service), method)(request)
-            seen.append((await shown(stubs, made.generation.id)).request)
+            response = await getattr(getattr(stubs, service), method)(request)
+            seen.append((await get_full_generation(stubs, response.generation.id)).request)
     for stored in seen:
         assert stored.extent == Extent.EXTENT_REDACTED
         assert CANARY not in str(stored)
@@ -274,14 +255,14 @@ async def test_what_is_over_its_time_goes_by_itself(
     """Texts, media and requests, also what an earlier process left."""
     clock = SteppedClock()
     async with open_server(sandbox.url, clock=clock, store_inputs="full") as (stubs, _):
-        made = await all_kinds(stubs)
+        generations = await all_kinds(stubs)
     await clock.step(31 * 86_400)
     async with open_server(sandbox.url, clock=clock) as (stubs, _):
-        for each in made:
-            while not (await shown(stubs, each.id)).generation.HasField("erase_time"):
+        for each in generations:
+            while not (await get_full_generation(stubs, each.id)).generation.HasField("erase_time"):
                 pass
-            assert not (await shown(stubs, each.id)).HasField("request")
-    assert found(tmp_path / "data", CANARY.encode(), SAID.encode()) == []
+            assert not (await get_full_generation(stubs, each.id)).HasField("request")
+    assert files_with(tmp_path / "data", CANARY.encode(), SAID.encode()) == []
 
 
 async def test_a_medium_that_cannot_be_erased_keeps_nothing_else_back(
@@ -289,7 +270,7 @@ async def test_a_medium_that_cannot_be_erased_keeps_nothing_else_back(
 ) -> None:
     """What is newer goes; the one is named, still there to be read, and goes once it can."""
     clock = SteppedClock()
-    request = image_pb2.GenerateImageRequest(prompt=CANARY)
+    request = image_request(prompt=CANARY)
     async with open_server(sandbox.url, clock=clock) as (stubs, _):
         stuck, *others = [
             (await stubs.image.GenerateImage(request)).generation.id for _ in range(3)
@@ -302,21 +283,24 @@ async def test_a_medium_that_cannot_be_erased_keeps_nothing_else_back(
     capsys.readouterr()
     async with open_server(sandbox.url, clock=clock) as (stubs, _):
         for name in others:
-            while not (await shown(stubs, name)).generation.HasField("erase_time"):
+            while not (await get_full_generation(stubs, name)).generation.HasField("erase_time"):
                 pass
-        assert not (await shown(stubs, stuck)).generation.HasField("erase_time")
+        assert not (await get_full_generation(stubs, stuck)).generation.HasField("erase_time")
         assert (await read_output(stubs, stuck))[1]
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await erase(stubs, stuck)
-        assert reason_of(refused.value) == "OUTPUT_STORE_FAILED"
+        error = await rpc_error(erase(stubs, stuck))
+        assert reason_of(error) == "OUTPUT_STORE_FAILED"
     folder.unlink()
     elsewhere.rename(folder)
     async with open_server(sandbox.url, clock=clock) as (stubs, _):
-        while not (await shown(stubs, stuck)).generation.HasField("erase_time"):
+        while not (await get_full_generation(stubs, stuck)).generation.HasField("erase_time"):
             pass
-    told = capsys.readouterr().out
-    assert [line for line in told.splitlines() if stuck in line and "over its time" in line]
-    assert CANARY not in told
+    output = capsys.readouterr().out
+    assert [
+        line
+        for line in output.splitlines()
+        if stuck in line and "expired_content_erase_failed" in line
+    ]
+    assert CANARY not in output
     assert not folder.exists()
 
 
@@ -334,13 +318,13 @@ async def test_an_earlier_answer_is_the_answer(sandbox: Sandbox, open_server: Op
             assert again.generation == first.generation
         ever = Duration(seconds=315_576_000_000)  # The longest there is: 10,000 years.
         assert (await stubs.text.GenerateText(text(reuse_within=ever))).replayed
-        stream = text_pb2.StreamTextRequest(prompt=same.prompt, options=same.options)
-        fresh = await events(stubs, stream)
+        stream = stream_text_request(prompt=same.prompt, options=same.options)
+        fresh = await read_stream(stubs.text.StreamText(stream))
         assert not fresh[0].started.replayed  # Another rpc, so another request.
-        told = await events(stubs, stream)
-        assert told[0].started.replayed
-        for whole in (fresh, told):
-            assert "".join(each.delta.text for each in whole) == SAID
+        replayed = await read_stream(stubs.text.StreamText(stream))
+        assert replayed[0].started.replayed
+        for events in (fresh, replayed):
+            assert "".join(each.delta.text for each in events) == SAID
         others = [text("another", reuse_within=hour), text()]
         warmer = text(reuse_within=hour)
         warmer.temperature = 0.5
@@ -355,16 +339,14 @@ async def test_an_earlier_answer_is_the_answer(sandbox: Sandbox, open_server: Op
         assert not late.replayed
         await erase(stubs, late.generation.id)
         assert not (await stubs.text.GenerateText(text("another", reuse_within=hour))).replayed
-    bill = await asyncio.to_thread(SandboxControl(sandbox.url).bill)
+    bill = await get_bill(sandbox)
     assert bill["predictions"] == 9
 
 
 async def test_pictures_are_the_answer_as_long_as_they_are_there(sandbox_stubs: Stubs) -> None:
     """Kept, so also after upstream's link is over."""
     hour = Duration(seconds=3_600)
-    request = image_pb2.GenerateImageRequest(
-        prompt="x", options=options_pb2.GenerationOptions(reuse_within=hour)
-    )
+    request = image_request(prompt="x", reuse_within=hour)
     first = await sandbox_stubs.image.GenerateImage(request)
     again = await sandbox_stubs.image.GenerateImage(request)
     assert (first.replayed, again.replayed) == (False, True)

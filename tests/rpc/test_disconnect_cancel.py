@@ -11,11 +11,13 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from mediagate.v1 import generation_pb2, generations_pb2, options_pb2, text_pb2, video_pb2
+from mediagate.v1 import generation_pb2, generations_pb2, options_pb2, text_pb2
 from mediagate_sandbox.control_client import SandboxControl
 from mediagate_sandbox.server import Sandbox
+from tests.builders import stream_text_request, video_request
+from tests.grpc_errors import rpc_error
 
-from .generation_waits import ended
+from .generation_waits import inject_faults, wait_for_end
 from .stubs import OpenServer, Stubs
 
 State = generation_pb2.Generation
@@ -24,7 +26,7 @@ AT_ONCE = Options(disconnect_grace=Duration())
 CHUNKS = 16
 
 
-async def asked(sandbox: Sandbox, what: str) -> Any:
+async def start_call(sandbox: Sandbox, what: str) -> Any:
     """The sandbox's bill, or its state."""
     return await asyncio.to_thread(getattr(SandboxControl(sandbox.url), what))
 
@@ -33,7 +35,7 @@ async def leave_at(stubs: Stubs, chunk: int) -> str:
     """Read so many chunks of a stream, then be gone; the generation's id."""
     # Long enough: several tokens may come as one chunk, and whoever leaves does so before its end.
     prompt = f"[[tokens=4000 interval_ms=40 first_ms=40]] Hello {chunk}"
-    call = stubs.text.StreamText(text_pb2.StreamTextRequest(prompt=prompt, options=AT_ONCE))
+    call = stubs.text.StreamText(stream_text_request(prompt=prompt, options=AT_ONCE))
     name = ""
     async for event in call:
         name = name or event.started.generation_id
@@ -50,17 +52,19 @@ async def test_whoever_leaves_at_any_chunk_pays_what_the_bill_says(
     """At every chunk of a stream, the create's answer and the last chunk among them."""
     async with open_server(sandbox.url) as (stubs, _):
         names = await asyncio.gather(*(leave_at(stubs, chunk) for chunk in range(CHUNKS)))
-        made = [await ended(stubs, name) for name in names]
-    billed = await asked(sandbox, "bill")
+        generations = [await wait_for_end(stubs, name) for name in names]
+    billed = await start_call(sandbox, "bill")
     bill = {entry["id"]: entry for entry in billed["entries"]}
-    assert len(bill) == sum(bool(one.attempts[-1].prediction_id) for one in made)
-    assert {one.state for one in made} == {State.STATE_CANCELLED}
-    for one in made:
-        attempt = one.attempts[-1]
-        paid = bill[attempt.prediction_id]["nanos"] if attempt.prediction_id else 0
-        assert one.cost.usd_nanos == paid
-    cancelled = {cancel["prediction"] for cancel in (await asked(sandbox, "state"))["cancels"]}
-    assert cancelled >= {one.attempts[-1].prediction_id for one in made} - {""}
+    assert len(bill) == sum(
+        bool(generation.attempts[-1].prediction_id) for generation in generations
+    )
+    assert {generation.state for generation in generations} == {State.STATE_CANCELLED}
+    for generation in generations:
+        attempt = generation.attempts[-1]
+        nanos = bill[attempt.prediction_id]["nanos"] if attempt.prediction_id else 0
+        assert generation.cost.usd_nanos == nanos
+    cancelled = {cancel["prediction"] for cancel in (await start_call(sandbox, "state"))["cancels"]}
+    assert cancelled >= {generation.attempts[-1].prediction_id for generation in generations} - {""}
 
 
 async def test_who_leaves_before_the_answer_came_is_remembered(
@@ -68,14 +72,14 @@ async def test_who_leaves_before_the_answer_came_is_remembered(
 ) -> None:
     """The create is on its way: it cannot be called back, so it is cancelled once it is known."""
     slow = {"do": "delay", "on": "create", "ms": 500, "at": "answer"}
-    await asyncio.to_thread(SandboxControl(sandbox.url).faults, slow)
+    await inject_faults(sandbox, slow)
     async with open_server(sandbox.url) as (stubs, _):
         name = await leave_at(stubs, 0)
-        made = await ended(stubs, name)
-    (entry,) = (await asked(sandbox, "bill"))["entries"]
-    assert made.state == State.STATE_CANCELLED
+        generation = await wait_for_end(stubs, name)
+    (entry,) = (await start_call(sandbox, "bill"))["entries"]
+    assert generation.state == State.STATE_CANCELLED
     assert entry["status"] in {"canceled", "aborted"}
-    assert made.cost.usd_nanos == entry["nanos"]
+    assert generation.cost.usd_nanos == entry["nanos"]
 
 
 async def test_a_grace_waits_for_whoever_comes_back(
@@ -83,33 +87,29 @@ async def test_a_grace_waits_for_whoever_comes_back(
 ) -> None:
     """Within it nothing is cancelled; DETACH never does."""
     async with open_server(sandbox.url) as (stubs, _):
-        kept = []
+        calls = []
         for options in (
             Options(disconnect_grace=Duration(seconds=60)),
             Options(on_disconnect=options_pb2.ON_DISCONNECT_DETACH),
         ):
             call = stubs.text.StreamText(
-                text_pb2.StreamTextRequest(
-                    prompt="[[tokens=30 interval_ms=20]] Hello", options=options
-                )
+                stream_text_request(prompt="[[tokens=30 interval_ms=20]] Hello", options=options)
             )
             async for event in call:
                 if event.delta.text:
                     break
                 if event.HasField("started"):
-                    kept.append(event.started.generation_id)
+                    calls.append(event.started.generation_id)
             call.cancel()
-        made = [await ended(stubs, name) for name in kept]
-    assert [one.state for one in made] == [State.STATE_SUCCEEDED] * 2
-    assert [one.usage.output_tokens for one in made] == [30, 30]
+        generations = [await wait_for_end(stubs, name) for name in calls]
+    assert [generation.state for generation in generations] == [State.STATE_SUCCEEDED] * 2
+    assert [generation.usage.output_tokens for generation in generations] == [30, 30]
 
 
 async def test_an_answer_detaches_for_good(sandbox: Sandbox, open_server: OpenServer) -> None:
     """A video was answered once: whoever waits for it later and leaves ends nothing."""
     async with open_server(sandbox.url) as (stubs, _):
-        request = video_pb2.GenerateVideoRequest(
-            prompt="[[run_ms=1500]] A dog", request_id=str(uuid4())
-        )
+        request = video_request(prompt="[[run_ms=1500]] A dog", request_id=str(uuid4()))
         begun = await stubs.video.GenerateVideo(request)
         request.wait.FromSeconds(60)
         waiting = stubs.video.GenerateVideo(request)
@@ -122,8 +122,8 @@ async def test_an_answer_detaches_for_good(sandbox: Sandbox, open_server: OpenSe
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        made = await ended(stubs, begun.generation.id)
-    assert made.state == State.STATE_SUCCEEDED
+        generation = await wait_for_end(stubs, begun.generation.id)
+    assert generation.state == State.STATE_SUCCEEDED
 
 
 async def test_watchers_neither_keep_nor_end_anything(
@@ -132,16 +132,14 @@ async def test_watchers_neither_keep_nor_end_anything(
     """The paid call leaves while others wait and watch: it is cancelled, and they are told."""
     async with open_server(sandbox.url) as (stubs, _):
         call = stubs.text.StreamText(
-            text_pb2.StreamTextRequest(
-                prompt="[[tokens=500 interval_ms=50]] Hello", options=AT_ONCE
-            )
+            stream_text_request(prompt="[[tokens=500 interval_ms=50]] Hello", options=AT_ONCE)
         )
         name = ""
         async for event in call:
             name = name or event.started.generation_id
             if event.delta.text:
                 break
-        waiting = asyncio.create_task(ended(stubs, name))
+        waiting = asyncio.create_task(wait_for_end(stubs, name))
         watch = stubs.generations.WatchGeneration(generations_pb2.WatchGenerationRequest(id=name))
         states = []
         async for change in watch:
@@ -154,18 +152,15 @@ async def test_a_deadline_of_the_rpc_is_leaving(sandbox: Sandbox, open_server: O
     """A stream whose rpc deadline passes is cancelled upstream like any other that left."""
     async with open_server(sandbox.url) as (stubs, _):
         call = stubs.text.StreamText(
-            text_pb2.StreamTextRequest(
-                prompt="[[tokens=500 interval_ms=50]] Hello", options=AT_ONCE
-            ),
+            stream_text_request(prompt="[[tokens=500 interval_ms=50]] Hello", options=AT_ONCE),
             timeout=1.0,
         )
         first = await call.read()
         assert isinstance(first, text_pb2.StreamTextResponse)
         name = first.started.generation_id
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await _drained(call)
-        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert (await ended(stubs, name)).state == State.STATE_CANCELLED
+        error = await rpc_error(_drained(call))
+        assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert (await wait_for_end(stubs, name)).state == State.STATE_CANCELLED
 
 
 async def _drained(call: Any) -> None:

@@ -14,12 +14,14 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from mediagate.v1 import generation_pb2, generations_pb2, options_pb2, text_pb2
+from mediagate.v1 import generation_pb2, generations_pb2, options_pb2
 from mediagate_server.app import Server
+from tests.builders import stream_text_request
+from tests.grpc_errors import rpc_error
 
 from .billable_methods import CALLS, runs
 from .fake_clocks import ManualTimerClock
-from .generation_waits import ended
+from .generation_waits import wait_for_end
 from .scripted_upstream import Answer, ScriptedUpstream, says
 from .stubs import OpenServer, Stubs
 
@@ -30,9 +32,9 @@ GRACE = 15.0
 class LeavingCaller:
     """One paid rpc, again and again under one request_id."""
 
-    def __init__(self, stubs: Stubs, gate: Server, method: str, **options: Any) -> None:
+    def __init__(self, stubs: Stubs, server: Server, method: str, **options: Any) -> None:
         self.stubs = stubs
-        self._gate = gate
+        self._server = server
         service, request = CALLS[method]
         self._send = getattr(getattr(stubs, service), method)
         self.request = type(request).FromString(request.SerializeToString())
@@ -46,14 +48,14 @@ class LeavingCaller:
         if hasattr(self.call, "read"):
             await self.call.read()
         while True:
-            for one in await self._listed():
-                if one.request_id == self.request.request_id:
-                    return one.id
+            for generation in await self._listed():
+                if generation.request_id == self.request.request_id:
+                    return generation.id
 
     async def leave(self) -> None:
-        """The rpc ends without an answer; until the gate knows of it."""
+        """The rpc ends without an answer; until the server knows of it."""
         self.call.cancel()
-        await self._gate._api.rpc_metrics.wait_until_idle()
+        await self._server._api.rpc_metrics.wait_until_idle()
 
     async def leave_queued(self, name: str) -> None:
         """The same while its second create waits for its turn."""
@@ -71,23 +73,23 @@ class LeavingCaller:
 
     async def state(self, name: str) -> generation_pb2.Generation:
         """The generation as it stands."""
-        asked = generations_pb2.GetGenerationRequest(id=name)
-        return (await self.stubs.generations.GetGeneration(asked)).generation
+        request = generations_pb2.GetGenerationRequest(id=name)
+        return (await self.stubs.generations.GetGeneration(request)).generation
 
     async def _listed(self) -> list[generation_pb2.Generation]:
-        asked = generations_pb2.ListGenerationsRequest()
-        return list((await self.stubs.generations.ListGenerations(asked)).generations)
+        request = generations_pb2.ListGenerationsRequest()
+        return list((await self.stubs.generations.ListGenerations(request)).generations)
 
 
 @asynccontextmanager
 async def left_running(
-    scripted: ScriptedUpstream, open_gate: OpenServer, method: str, **options: Any
+    scripted: ScriptedUpstream, open_server: OpenServer, method: str, **options: Any
 ) -> AsyncIterator[tuple[LeavingCaller, str, ManualTimerClock]]:
     """One who left while upstream runs what was asked for, and its generation's id."""
     runs(scripted)
     clock = ManualTimerClock()
-    async with open_gate(scripted.url, clock=clock) as (stubs, gate):
-        caller = LeavingCaller(stubs, gate, method, **options)
+    async with open_server(scripted.url, clock=clock) as (stubs, server):
+        caller = LeavingCaller(stubs, server, method, **options)
         name = await caller.begin()
         await scripted.received(1)
         await caller.leave()
@@ -143,13 +145,13 @@ def throttled() -> Answer:
 
 @asynccontextmanager
 async def left_queued(
-    scripted: ScriptedUpstream, open_gate: OpenServer, method: str
+    scripted: ScriptedUpstream, open_server: OpenServer, method: str
 ) -> AsyncIterator[tuple[LeavingCaller, str, ManualTimerClock]]:
     """One who left before its create's turn, its generation's id, and another who took the turn."""
     runs(scripted, throttled())
     clock = ManualTimerClock()
-    async with open_gate(scripted.url, clock=clock) as (stubs, gate):
-        caller, other = LeavingCaller(stubs, gate, method), LeavingCaller(stubs, gate, method)
+    async with open_server(scripted.url, clock=clock) as (stubs, server):
+        caller, other = LeavingCaller(stubs, server, method), LeavingCaller(stubs, server, method)
         name = await caller.begin()
         await caller.leave_queued(name)
         await other.begin()
@@ -166,10 +168,10 @@ async def test_what_waits_is_not_sent_while_nobody_is_there(
     async with left_queued(scripted_upstream, open_server, method) as (caller, name, clock):
         assert (await caller.state(name)).state == State.STATE_QUEUED
         clock.advance(GRACE)
-        made = await ended(caller.stubs, name)
-    assert made.state == State.STATE_CANCELLED
-    assert made.cost.usd_nanos == 0
-    assert not any(attempt.prediction_id for attempt in made.attempts)
+        generation = await wait_for_end(caller.stubs, name)
+    assert generation.state == State.STATE_CANCELLED
+    assert generation.cost.usd_nanos == 0
+    assert not any(attempt.prediction_id for attempt in generation.attempts)
     assert len(scripted_upstream.posted) == 2
 
 
@@ -193,9 +195,9 @@ async def test_what_nobody_has_to_wait_for_is_sent_all_the_same(
     """DETACH, and an answer before the end: neither needs a caller."""
     runs(scripted_upstream, throttled())
     clock = ManualTimerClock()
-    async with open_server(scripted_upstream.url, clock=clock) as (stubs, gate):
+    async with open_server(scripted_upstream.url, clock=clock) as (stubs, server):
         detached = options_pb2.ON_DISCONNECT_DETACH
-        caller = LeavingCaller(stubs, gate, "GenerateImage", on_disconnect=detached)
+        caller = LeavingCaller(stubs, server, "GenerateImage", on_disconnect=detached)
         name = await caller.begin()
         await caller.leave_queued(name)
         clock.advance(GRACE - 0.1)
@@ -209,13 +211,10 @@ async def test_a_deadline_is_leaving_with_a_grace(
     """A stream that reached its own deadline is held like one that was cut."""
     runs(scripted_upstream)
     clock = ManualTimerClock()
-    async with open_server(scripted_upstream.url, clock=clock) as (stubs, gate):
-        call = stubs.text.StreamText(text_pb2.StreamTextRequest(prompt="x"), timeout=0.5)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            async for _ in call:
-                pass
-        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        await gate._api.rpc_metrics.wait_until_idle()
+    async with open_server(scripted_upstream.url, clock=clock) as (stubs, server):
+        call = stubs.text.StreamText(stream_text_request(prompt="x"), timeout=0.5)
+        assert (await rpc_error(call)).code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        await server._api.rpc_metrics.wait_until_idle()
         assert not clock.timer_of(GRACE).cancelled
         clock.advance(GRACE - 0.1)
         assert not scripted_upstream.cancelled.is_set()

@@ -1,4 +1,4 @@
-"""A gate that ends sends every call away with DRAINING: none is cancelled, which says "my wish"."""
+"""Drain: every call is sent away with DRAINING, none is cancelled, which says "my wish"."""
 
 import asyncio
 import resource
@@ -13,9 +13,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mediagate.v1 import generations_pb2, media_pb2, text_pb2
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.app import Server
+from tests.builders import stream_text_request, text_request
+from tests.grpc_errors import metadata_of, reason_of, rpc_error
 
-from .generation_waits import bill
-from .grpc_errors import metadata_of, reason_of
+from .generation_waits import get_bill, wait_for_end
 from .media_transfers import until
 from .stubs import OpenServer, Stubs
 
@@ -23,9 +24,9 @@ OWN = (("grpc.use_local_subchannel_pool", 1),)
 CALLERS = 12
 
 
-async def ended(gate: Server) -> None:
-    """End a gate while its callers are still there."""
-    await gate.__aexit__(None, None, None)
+async def ended(server: Server) -> None:
+    """End a server while its callers are still there."""
+    await server.__aexit__(None, None, None)
 
 
 async def ask_until(over: asyncio.Event, address: str, number: int, seen: Counter[str]) -> None:
@@ -40,18 +41,16 @@ async def ask_until(over: asyncio.Event, address: str, number: int, seen: Counte
                             generations_pb2.ListGenerationsRequest(page_size=1)
                         )
                     case 1:
-                        await stubs.text.GenerateText(
-                            text_pb2.GenerateTextRequest(prompt="[[tokens=2]] x")
-                        )
+                        await stubs.text.GenerateText(text_request(prompt="[[tokens=2]] x"))
                     case _:
-                        request = text_pb2.StreamTextRequest(prompt="[[tokens=3 interval_ms=5]] x")
+                        request = stream_text_request(prompt="[[tokens=3 interval_ms=5]] x")
                         async for _ in stubs.text.StreamText(request):
                             pass
             except grpc.aio.AioRpcError as error:
                 seen[error.code().name] += 1
                 has_details = "grpc-status-details-bin" in dict(error.trailing_metadata() or ())
                 if error.code() is grpc.StatusCode.UNAVAILABLE and not has_details:
-                    return  # The connection is closed: the gate has gone.
+                    return  # The connection is closed: the server has gone.
                 seen[reason_of(error)] += 1
                 await asyncio.sleep(0)
             else:
@@ -62,17 +61,17 @@ async def ask_until(over: asyncio.Event, address: str, number: int, seen: Counte
 async def test_no_call_of_a_busy_gate_is_cancelled(
     sandbox: Sandbox, open_server: OpenServer, again: int
 ) -> None:
-    """Whatever a call's place is when the gate ends: under way, within gRPC, on the wire."""
+    """Whatever a call's place is when the server ends: under way, within gRPC, on the wire."""
     del again
     seen: Counter[str] = Counter()
     over = asyncio.Event()
-    async with open_server(sandbox.url, creates_per_minute=60_000) as (_, gate):
+    async with open_server(sandbox.url, creates_per_minute=60_000) as (_, server):
         callers = [
-            asyncio.create_task(ask_until(over, gate.grpc_address, number, seen))
+            asyncio.create_task(ask_until(over, server.grpc_address, number, seen))
             for number in range(CALLERS)
         ]
         await until(lambda: seen["OK"] > 100)
-        await ended(gate)
+        await ended(server)
         over.set()
         await asyncio.gather(*callers)
     assert set(seen) <= {"OK", "UNAVAILABLE", "DRAINING"}
@@ -82,24 +81,23 @@ async def test_no_call_of_a_busy_gate_is_cancelled(
 async def test_what_heeds_no_drain_is_sent_away_at_its_end(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
-    """An upload that stands still, and whoever watches the gate's health."""
-    async with open_server(sandbox.url) as (stubs, gate):
+    """An upload that stands still, and whoever watches the server's health."""
+    async with open_server(sandbox.url) as (stubs, server):
         upload = stubs.media.UploadMedia()
         await upload.write(
             media_pb2.UploadMediaRequest(metadata=media_pb2.UploadMetadata(media_type="text/plain"))
         )
         watch = health_pb2_grpc.HealthStub(stubs.channel).Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
-        await until(lambda: bool(gate._api.rpc_metrics.in_flight))
-        await ended(gate)
+        await until(lambda: bool(server._api.rpc_metrics.in_flight))
+        await ended(server)
         for rest in (upload, _rest(watch)):
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await rest
-            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-            assert reason_of(caught.value) == "DRAINING"
+            error = await rpc_error(rest)
+            assert error.code() is grpc.StatusCode.UNAVAILABLE
+            assert reason_of(error) == "DRAINING"
 
 
-def asked(kind: str, stubs: Stubs, request_id: str = "") -> Any:
+def start_call(kind: str, stubs: Stubs, request_id: str = "") -> Any:
     """A text that takes a while, by a unary call or a stream, as one that ends with its last."""
     fields: dict[str, Any] = {"prompt": "[[tokens=40 interval_ms=20]] x", "request_id": request_id}
     if kind == "unary":
@@ -113,35 +111,33 @@ async def test_who_drew_no_request_id_is_told_the_one_to_send_again_with(
     sandbox: Sandbox, open_server: OpenServer, kind: str, by: str
 ) -> None:
     """Else an accepted call that is sent again would be made, and paid, twice."""
-    async with open_server(sandbox.url) as (stubs, gate):
-        call = asyncio.ensure_future(asked(kind, stubs))
-        while not (await bill(sandbox))["entries"]:
+    async with open_server(sandbox.url) as (stubs, server):
+        call = asyncio.ensure_future(start_call(kind, stubs))
+        while not (await get_bill(sandbox))["entries"]:
             pass
         if by == "force":
-            gate._api.errors.end_all()
+            server._api.errors.end_all()
         else:
-            await ended(gate)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call
-        assert reason_of(caught.value) == "DRAINING"
-        told = metadata_of(caught.value)
+            await ended(server)
+        error = await rpc_error(call)
+        assert reason_of(error) == "DRAINING"
+        metadata = metadata_of(error)
     async with open_server(sandbox.url) as (stubs, _):
-        await asked(kind, stubs, told["request_id"])
+        await start_call(kind, stubs, metadata["request_id"])
         listed = await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
-        assert [one.id for one in listed.generations] == [told["generation_id"]]
-    assert len((await bill(sandbox))["entries"]) == 1
+        assert [generation.id for generation in listed.generations] == [metadata["generation_id"]]
+    assert len((await get_bill(sandbox))["entries"]) == 1
 
 
 async def test_what_was_not_accepted_is_told_no_request_id(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """It has begun nothing, and its request_id is free."""
-    async with open_server(sandbox.url) as (stubs, gate):
-        gate._api.errors.end_all()
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await asked("unary", stubs, str(uuid4()))
-        assert reason_of(caught.value) == "DRAINING"
-        assert metadata_of(caught.value) == {}
+    async with open_server(sandbox.url) as (stubs, server):
+        server._api.errors.end_all()
+        error = await rpc_error(start_call("unary", stubs, str(uuid4())))
+        assert reason_of(error) == "DRAINING"
+        assert metadata_of(error) == {}
 
 
 async def test_without_a_descriptor_left_calls_are_sent_away_all_the_same(
@@ -149,18 +145,17 @@ async def test_without_a_descriptor_left_calls_are_sent_away_all_the_same(
 ) -> None:
     """Whether anybody is there cannot be found out then, and the server is stopped in any case."""
     _, most = allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
-    async with open_server(sandbox.url) as (stubs, gate):
+    async with open_server(sandbox.url) as (stubs, server):
         watch = health_pb2_grpc.HealthStub(stubs.channel).Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
         # What is open stays open; nothing more can be opened.
         resource.setrlimit(resource.RLIMIT_NOFILE, (0, most))
-        ending = asyncio.create_task(ended(gate))
+        ending = asyncio.create_task(ended(server))
         try:
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await _rest(watch)
+            error = await rpc_error(_rest(watch))
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, allowed)
-        assert reason_of(caught.value) == "DRAINING"
+        assert reason_of(error) == "DRAINING"
         await ending
 
 
@@ -171,21 +166,18 @@ async def _rest(call: grpc.aio.UnaryStreamCall[Any, Any]) -> None:
 
 async def test_a_waiting_paid_call_is_no_leaving(sandbox: Sandbox, open_server: OpenServer) -> None:
     """It is sent away, and what it began is cancelled by nobody, also with no grace at all."""
-    request = text_pb2.GenerateTextRequest(prompt="[[tokens=40 interval_ms=20]] x")
+    request = text_request(prompt="[[tokens=40 interval_ms=20]] x")
     request.options.disconnect_grace.FromSeconds(0)
-    async with open_server(sandbox.url) as (stubs, gate):
+    async with open_server(sandbox.url) as (stubs, server):
         call = stubs.text.GenerateText(request)
-        while not (await bill(sandbox))["entries"]:
+        while not (await get_bill(sandbox))["entries"]:
             pass
-        await ended(gate)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call
-        assert reason_of(caught.value) == "DRAINING"
+        await ended(server)
+        error = await rpc_error(call)
+        assert reason_of(error) == "DRAINING"
     async with open_server(sandbox.url) as (stubs, _):
         listed = await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
-        waited = await stubs.generations.WaitGeneration(
-            generations_pb2.WaitGenerationRequest(id=listed.generations[0].id)
-        )
-    assert waited.generation.text.text
-    (entry,) = (await bill(sandbox))["entries"]
+        generation = await wait_for_end(stubs, listed.generations[0].id)
+    assert generation.text.text
+    (entry,) = (await get_bill(sandbox))["entries"]
     assert entry["status"] == "succeeded"

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from mediagate.v1 import generation_pb2, text_pb2
+from mediagate.v1 import generation_pb2
+from tests.builders import text_request
 from tests.media.file_server import file
 
 from .scripted_upstream import ScriptedUpstream
@@ -34,9 +35,9 @@ async def test_a_picture_among_thousands_of_entries(
     a = scripted_upstream.files.put("/a.png", file(PICTURE))
     for output in ([a, *[0] * 19_000], [*[0] * 19_000, a], json.dumps([a, *[0] * 19_000])):
         ends(scripted_upstream, output)
-        made = await pictures(stubs)
-        assert made.state == State.STATE_SUCCEEDED, made.error
-        assert [bool(one.sha256) for one in made.images.images] == [True]
+        generation = await pictures(stubs)
+        assert generation.state == State.STATE_SUCCEEDED, generation.error
+        assert [bool(medium.sha256) for medium in generation.images.images] == [True]
 
 
 @pytest.mark.parametrize(
@@ -50,9 +51,9 @@ async def test_words_that_read_like_the_place_of_a_picture(
     shapes: list[Any] = [{"images": [a], "note": words}, [a, words], [[words], a]]
     for output in shapes:
         ends(scripted_upstream, [output, {"notes": "x" * 300_000}])
-        made = await pictures(stubs)
-        assert made.state == State.STATE_SUCCEEDED, made.error
-        assert [bool(one.sha256) for one in made.images.images] == [True]
+        generation = await pictures(stubs)
+        assert generation.state == State.STATE_SUCCEEDED, generation.error
+        assert [bool(medium.sha256) for medium in generation.images.images] == [True]
 
 
 async def test_a_long_text_beside_what_is_nested_deep(
@@ -62,5 +63,5 @@ async def test_a_long_text_beside_what_is_nested_deep(
     long = "word " * 80_000
     deep: Any = json.loads("[" * 90 + "]" * 90)
     ends(scripted_upstream, {"text": long, "other": deep}, metrics=TOKENS)
-    answer = await stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="x"))
+    answer = await stubs.text.GenerateText(text_request(prompt="x"))
     assert answer.generation.text.document.size_bytes == len(long)

@@ -20,15 +20,14 @@ from mediagate.v1 import (
     cost_pb2,
     generation_pb2,
     generations_pb2,
-    image_pb2,
-    models_pb2,
     options_pb2,
-    text_pb2,
     usage_pb2,
 )
 from mediagate_server.config import Budget
+from tests.builders import image_request, run_model_request, text_request
+from tests.grpc_errors import fields_of, rpc_error
 
-from .grpc_errors import fields_of
+from .generation_waits import get_generation
 from .scripted_upstream import ID, ScriptedUpstream, says
 from .stubs import OpenServer, Stubs
 from .tenant_keys import channel_of, tenant
@@ -52,31 +51,27 @@ def body(**fields: Any) -> str:
 
 def metrics(**literals: str) -> str:
     """The usual metrics with some of them in the place of others, as JSON literals."""
-    told = {name: json.dumps(value) for name, value in TOKENS.items()} | literals
-    return "={" + ",".join(f'"{name}":{literal}' for name, literal in told.items()) + "}"
+    fields = {name: json.dumps(value) for name, value in TOKENS.items()} | literals
+    return "={" + ",".join(f'"{name}":{literal}' for name, literal in fields.items()) + "}"
 
 
-async def everything_is_shown(stubs: Stubs) -> None:
+async def check_lists(stubs: Stubs) -> None:
     """Lists, sums and charges work, and are what clients in any language can read."""
     listed = await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
     used = await stubs.usage.GetUsage(usage_pb2.GetUsageRequest())
     charges = await stubs.usage.ListCharges(usage_pb2.ListChargesRequest())
-    for shown in (listed, used, charges):
-        json_format.MessageToJson(shown)
+    for response in (listed, used, charges):
+        json_format.MessageToJson(response)
 
 
 async def text(stubs: Stubs) -> generation_pb2.Generation:
     """A text at its end."""
-    answer = await stubs.text.GenerateText(
-        text_pb2.GenerateTextRequest(
-            prompt="x", options=options_pb2.GenerationOptions(model="llama-70b")
-        )
-    )
+    answer = await stubs.text.GenerateText(text_request(prompt="x", model="llama-70b"))
     return answer.generation
 
 
 @pytest.mark.parametrize(
-    ("told", "cost"),
+    ("metrics", "cost"),
     [
         ({"metrics": metrics(output_token_count=str(2**63))}, None),
         ({"metrics": metrics(output_token_count=str(2**62))}, None),
@@ -107,19 +102,19 @@ async def text(stubs: Stubs) -> generation_pb2.Generation:
     ],
 )
 async def test_a_run_ends_and_everything_can_be_shown(
-    scripted_upstream: ScriptedUpstream, stubs: Stubs, told: dict[str, Any], cost: int | None
+    scripted_upstream: ScriptedUpstream, stubs: Stubs, metrics: dict[str, Any], cost: int | None
 ) -> None:
     """At its exact cost, or at one that is said to be unknown: never at none."""
     scripted_upstream.creates = [says({"id": ID, "status": "starting"}, 201)]
-    scripted_upstream.gets = [says(body(**told))]
-    made = await text(stubs)
-    assert made.state == State.STATE_SUCCEEDED
-    assert made.text.text == "a"
-    assert made.cost.state == (SETTLED if cost else UNKNOWN)
-    assert made.cost.usd_nanos == (cost or 0)
-    assert made.cost.HasField("usd_nanos") == bool(cost)
-    assert made.start_time.ToNanoseconds() <= made.complete_time.ToNanoseconds()
-    await everything_is_shown(stubs)
+    scripted_upstream.gets = [says(body(**metrics))]
+    generation = await text(stubs)
+    assert generation.state == State.STATE_SUCCEEDED
+    assert generation.text.text == "a"
+    assert generation.cost.state == (SETTLED if cost else UNKNOWN)
+    assert generation.cost.usd_nanos == (cost or 0)
+    assert generation.cost.HasField("usd_nanos") == bool(cost)
+    assert generation.start_time.ToNanoseconds() <= generation.complete_time.ToNanoseconds()
+    await check_lists(stubs)
 
 
 async def test_those_who_are_written_with_it_are_not_harmed(
@@ -129,17 +124,19 @@ async def test_those_who_are_written_with_it_are_not_harmed(
     scripted_upstream.creates = [says({"id": ID, "status": "starting"}, 201)]
     absurd = body(metrics=metrics(output_token_count=str(2**63), predict_time="1e13"))
     scripted_upstream.gets = [says(absurd if number % 2 else body()) for number in range(40)]
-    made = await asyncio.gather(*(text(stubs) for _ in range(40)))
-    assert all(one.state == State.STATE_SUCCEEDED for one in made)
-    assert sorted(one.cost.usd_nanos for one in made) == [0] * 20 + [COST] * 20
-    await everything_is_shown(stubs)
+    generations = await asyncio.gather(*(text(stubs) for _ in range(40)))
+    assert all(generation.state == State.STATE_SUCCEEDED for generation in generations)
+    assert sorted(generation.cost.usd_nanos for generation in generations) == [0] * 20 + [COST] * 20
+    await check_lists(stubs)
 
 
 async def test_sums_beyond_64_bits(scripted_upstream: ScriptedUpstream, stubs: Stubs) -> None:
     """Each figure can be held, and their sums cannot: they are left out, the others are exact."""
     most = 2**63 - 1
-    told = {"input_token_count": most, "output_token_count": 0, "predict_time": 9e9}
-    scripted_upstream.creates = [says(body(metrics={**told, "image_output_count": 2**31 - 1}), 201)]
+    metrics = {"input_token_count": most, "output_token_count": 0, "predict_time": 9e9}
+    scripted_upstream.creates = [
+        says(body(metrics={**metrics, "image_output_count": 2**31 - 1}), 201)
+    ]
     for _ in range(3):
         assert (await text(stubs)).usage.input_tokens == most
     (total,) = (await stubs.usage.GetUsage(usage_pb2.GetUsageRequest())).totals
@@ -156,7 +153,7 @@ async def test_sums_beyond_64_bits(scripted_upstream: ScriptedUpstream, stubs: S
         assert (await text(stubs)).cost.usd_nanos == near * 2750
     (total,) = (await stubs.usage.GetUsage(usage_pb2.GetUsageRequest())).totals
     assert total.settled_usd_nanos == most
-    await everything_is_shown(stubs)
+    await check_lists(stubs)
 
 
 async def test_a_picture_count_that_is_absurd_is_not_our_own_count(
@@ -165,17 +162,13 @@ async def test_a_picture_count_that_is_absurd_is_not_our_own_count(
     """What upstream told and nobody can reckon with is no reason to guess."""
     picture = "data:image/png;base64,iVBORw0KGgo="
     for literal in (str(2**63), "-1", "NaN", "[1]"):
-        told = body(
+        document = body(
             output=[picture], metrics=metrics(image_output_count=literal, image_count=literal)
         )
-        scripted_upstream.creates = [says(told, 201)]
-        answer = await stubs.image.GenerateImage(
-            image_pb2.GenerateImageRequest(
-                prompt="x", options=options_pb2.GenerationOptions(model="flux-schnell")
-            )
-        )
+        scripted_upstream.creates = [says(document, 201)]
+        answer = await stubs.image.GenerateImage(image_request(prompt="x", model="flux-schnell"))
         assert answer.generation.cost.state == UNKNOWN
-    await everything_is_shown(stubs)
+    await check_lists(stubs)
 
 
 UNREADABLE = (
@@ -193,25 +186,23 @@ UNREADABLE = (
 
 
 @pytest.mark.parametrize("status", ["succeeded", "failed"])
-@pytest.mark.parametrize("told", UNREADABLE, ids=lambda told: told[:12])
+@pytest.mark.parametrize("document", UNREADABLE, ids=lambda document: document[:12])
 async def test_metrics_that_cannot_be_read_settle_nothing(
-    scripted_upstream: ScriptedUpstream, stubs: Stubs, told: str, status: str
+    scripted_upstream: ScriptedUpstream, stubs: Stubs, document: str, status: str
 ) -> None:
     """They are not as if there were none: neither our own count nor nothing is what it cost."""
     picture = "data:image/png;base64,iVBORw0KGgo="
     output = [picture] if status == "succeeded" else None
-    scripted_upstream.creates = [says(body(status=status, output=output, metrics=told), 201)]
+    scripted_upstream.creates = [says(body(status=status, output=output, metrics=document), 201)]
     answer = await stubs.image.GenerateImage(
-        image_pb2.GenerateImageRequest(
+        image_request(
             prompt="x",
-            options=options_pb2.GenerationOptions(
-                model="flux-schnell",
-                fallback=options_pb2.FallbackPolicy(mode=options_pb2.FallbackPolicy.MODE_NONE),
-            ),
+            model="flux-schnell",
+            fallback=options_pb2.FallbackPolicy(mode=options_pb2.FallbackPolicy.MODE_NONE),
         )
     )
     assert answer.generation.cost.state == UNKNOWN
-    await everything_is_shown(stubs)
+    await check_lists(stubs)
 
 
 RAW = "someone/anything"
@@ -221,7 +212,7 @@ async def run(stubs: Stubs, scripted: ScriptedUpstream, output: str) -> generati
     """A run of a model whose output is this JSON."""
     scripted.models = {RAW: {"owner": "someone", "name": "anything", "is_official": True}}
     scripted.creates = [says(body(output=f"={output}"), 201)]
-    answer = await stubs.models.RunModel(models_pb2.RunModelRequest(model=RAW))
+    answer = await stubs.models.RunModel(run_model_request(RAW))
     return answer.generation
 
 
@@ -247,13 +238,12 @@ async def test_outputs_are_exact_or_texts(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, output: str, value: Any, exact: str
 ) -> None:
     """No integer becomes another one, and what is no number of a message is told as it was."""
-    made = await run(stubs, scripted_upstream, output)
-    assert made.state == State.STATE_SUCCEEDED
-    assert MessageToDict(made.raw.value) == value
-    assert made.raw.exact_json == exact
-    again = await stubs.generations.GetGeneration(generations_pb2.GetGenerationRequest(id=made.id))
-    assert again.generation.raw == made.raw
-    await everything_is_shown(stubs)
+    generation = await run(stubs, scripted_upstream, output)
+    assert generation.state == State.STATE_SUCCEEDED
+    assert MessageToDict(generation.raw.value) == value
+    assert generation.raw.exact_json == exact
+    assert (await get_generation(stubs, generation.id)).raw == generation.raw
+    await check_lists(stubs)
 
 
 @pytest.mark.parametrize("levels", [25, 100])
@@ -262,9 +252,9 @@ async def test_deep_outputs_are_told_exactly(
 ) -> None:
     """What is too deep for messages is JSON in a text, and all of it in one."""
     nested = "[" * levels + "]" * levels
-    made = await run(stubs, scripted_upstream, nested)
-    assert made.raw.exact_json == nested
-    await everything_is_shown(stubs)
+    generation = await run(stubs, scripted_upstream, nested)
+    assert generation.raw.exact_json == nested
+    await check_lists(stubs)
 
 
 @pytest.mark.parametrize("levels", [101, 990, 1_025, 20_000])
@@ -272,15 +262,15 @@ async def test_outputs_that_are_too_deep_are_paid_and_invalid(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, levels: int
 ) -> None:
     """The same at every depth, whatever parsers there are. What is larger is kept as a document."""
-    made = [await run(stubs, scripted_upstream, '{"a":' * levels + "1" + "}" * levels)]
+    generations = [await run(stubs, scripted_upstream, '{"a":' * levels + "1" + "}" * levels)]
     scripted_upstream.creates = [says(body(output="=" + "[" * levels + "]" * levels), 201)]
-    made.append(await text(stubs))
-    for one in made:
-        assert one.state == State.STATE_FAILED
-        assert b"OUTPUT_INVALID" in one.error.SerializeToString()
+    generations.append(await text(stubs))
+    for generation in generations:
+        assert generation.state == State.STATE_FAILED
+        assert b"OUTPUT_INVALID" in generation.error.SerializeToString()
     charges = await stubs.usage.ListCharges(usage_pb2.ListChargesRequest())
-    assert [one.cost.usd_nanos for one in charges.charges] == [COST, 0]
-    await everything_is_shown(stubs)
+    assert [charge.cost.usd_nanos for charge in charges.charges] == [COST, 0]
+    await check_lists(stubs)
 
 
 @pytest.mark.parametrize("number", [2.0**53, -(2.0**53), 2.0**60, 1e300, 2.0**53 + 1])
@@ -291,19 +281,15 @@ async def test_integers_that_a_struct_cannot_hold_are_refused_by_name(
     scripted_upstream.models = {RAW: {"owner": "someone", "name": "anything", "is_official": True}}
     given = Struct()
     given.update({"seed": number, "list": [{"n": number}], "fine": 2**53 - 1})
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await stubs.models.RunModel(models_pb2.RunModelRequest(model=RAW, input=given))
-    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert sorted(fields_of(raised.value)) == ["input.list[0].n", "input.seed"]
+    error = await rpc_error(stubs.models.RunModel(run_model_request(RAW, input=given)))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert sorted(fields_of(error)) == ["input.list[0].n", "input.seed"]
     parameters = Struct()
     parameters.update({"seed": number})
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await stubs.text.GenerateText(
-            text_pb2.GenerateTextRequest(
-                prompt="x", options=options_pb2.GenerationOptions(model_parameters=parameters)
-            )
-        )
-    assert sorted(fields_of(raised.value)) == ["options.model_parameters.seed"]
+    error = await rpc_error(
+        stubs.text.GenerateText(text_request(prompt="x", model_parameters=parameters))
+    )
+    assert sorted(fields_of(error)) == ["options.model_parameters.seed"]
     assert not scripted_upstream.posted
 
 
@@ -315,7 +301,7 @@ async def test_integers_that_are_exact_are_sent_exactly(
     scripted_upstream.creates = [says(body(), 201)]
     given = Struct()
     given.update({"a": 2**53 - 1, "b": -(2**53) + 1, "c": "9007199254740993", "d": 0.5})
-    await stubs.models.RunModel(models_pb2.RunModelRequest(model=RAW, input=given))
+    await stubs.models.RunModel(run_model_request(RAW, input=given))
     assert scripted_upstream.posted[0]["input"] == {
         "a": 2**53 - 1,
         "b": -(2**53) + 1,
@@ -323,9 +309,7 @@ async def test_integers_that_are_exact_are_sent_exactly(
         "d": 0.5,
     }
     answer = await stubs.image.GenerateImage(
-        image_pb2.GenerateImageRequest(
-            prompt="x", seed=2**53 + 1, options=options_pb2.GenerationOptions(model="flux-dev")
-        )
+        image_request(prompt="x", seed=2**53 + 1, model="flux-dev")
     )
     assert scripted_upstream.posted[1]["input"]["seed"] == 2**53 + 1
     assert answer.generation.seed == 2**53 + 1
@@ -335,17 +319,17 @@ async def test_a_budget_holds_what_64_bits_hold(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """Costs at the edge, one after another: the sum stays at the most, and nobody fails."""
-    told = {"input_token_count": 0, "output_token_count": 3 * 10**15}
-    scripted_upstream.creates = [says(body(metrics=told), 201)]
+    metrics = {"input_token_count": 0, "output_token_count": 3 * 10**15}
+    scripted_upstream.creates = [says(body(metrics=metrics), 201)]
     shadow = Budget(name="all", period="total", limit_usd=Decimal(1), shadow=True)
     boss = tenant("boss", admin=True, budgets=(shadow,))
     async with (
-        open_server(scripted_upstream.url, tenants=(boss,)) as (_, gate),
-        channel_of(gate.grpc_address, "boss") as channel,
+        open_server(scripted_upstream.url, tenants=(boss,)) as (_, server),
+        channel_of(server.grpc_address, "boss") as channel,
     ):
         stubs = Stubs.on(channel)
         for _ in range(3):
             assert (await text(stubs)).cost.usd_nanos == 3 * 10**15 * 2750
-        found = await stubs.admin.ListTenants(admin_pb2.ListTenantsRequest())
-        assert found.tenants[0].budgets[0].spent_usd_nanos == 2**63 - 1
-        await everything_is_shown(stubs)
+        response = await stubs.admin.ListTenants(admin_pb2.ListTenantsRequest())
+        assert response.tenants[0].budgets[0].spent_usd_nanos == 2**63 - 1
+        await check_lists(stubs)

@@ -6,20 +6,13 @@ from typing import Any
 import grpc
 import pytest
 
-from mediagate.v1 import (
-    audio_pb2,
-    generation_pb2,
-    image_pb2,
-    medium_pb2,
-    options_pb2,
-    text_pb2,
-    video_pb2,
-)
+from mediagate.v1 import audio_pb2, generation_pb2, medium_pb2, options_pb2
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.observability import metrics
+from tests.builders import audio_request, image_request, text_request, video_request
+from tests.grpc_errors import reason_of, retry_after, rpc_error
 
-from .generation_waits import QUICK, bill, order, wait_until
-from .grpc_errors import reason_of, retry_after
+from .generation_waits import QUICK, get_bill, inject_faults, wait_until
 from .stubs import OpenServer, Stubs
 
 State = generation_pb2.Generation
@@ -58,34 +51,26 @@ FAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-async def made(stubs: Stubs, kind: str) -> generation_pb2.Generation:
+async def generate(stubs: Stubs, kind: str) -> generation_pb2.Generation:
     """Something of a kind by the default model of the brief, with its default timeout."""
     answer: Any
     if kind == "text":
         answer = await stubs.text.GenerateText(
-            text_pb2.GenerateTextRequest(
-                prompt="[[tokens=5]] Hello", options=Options(model="llama-405b")
-            )
+            text_request(prompt="[[tokens=5]] Hello", model="llama-405b")
         )
     elif kind == "image":
-        answer = await stubs.image.GenerateImage(
-            image_pb2.GenerateImageRequest(prompt="A cat", options=Options(model="flux-pro"))
-        )
+        answer = await stubs.image.GenerateImage(image_request(prompt="A cat", model="flux-pro"))
     elif kind == "video":
-        request = video_pb2.GenerateVideoRequest(
+        request = video_request(
             prompt="A dog",
             first_frame=medium_pb2.MediaInput(uri="https://example.com/dog.png"),
-            options=Options(model="minimax-video"),
+            model="minimax-video",
         )
         request.wait.FromSeconds(120)
         answer = await stubs.video.GenerateVideo(request)
     else:
         answer = await stubs.audio.GenerateAudio(
-            audio_pb2.GenerateAudioRequest(
-                prompt="A song",
-                kind=audio_pb2.AUDIO_KIND_MUSIC,
-                options=Options(model="suno"),
-            )
+            audio_request(prompt="A song", kind=audio_pb2.AUDIO_KIND_MUSIC, model="suno")
         )
     generation: generation_pb2.Generation = answer.generation
     return generation
@@ -100,41 +85,40 @@ async def test_chains_end_on_each_of_their_links(
     async with open_server(sandbox.url, **BRISK) as (stubs, _):
 
         async def end_on(kind: str, link: int) -> None:
-            done = await made(stubs, kind)
-            assert [one.model for one in done.attempts] == CHAINS[kind][: link + 1]
+            done = await generate(stubs, kind)
+            assert [attempt.model for attempt in done.attempts] == CHAINS[kind][: link + 1]
             assert done.state == State.STATE_SUCCEEDED
-            assert [one.state for one in done.attempts] == [
+            assert [attempt.state for attempt in done.attempts] == [
                 *[Tried.STATE_ABSENT] * link,
                 Tried.STATE_SUCCEEDED,
             ]
-            assert [one.cost.usd_nanos for one in done.attempts[:-1]] == [0] * link
-            paid.append(done.attempts[-1].prediction_id)
+            assert [attempt.cost.usd_nanos for attempt in done.attempts[:-1]] == [0] * link
+            prediction_ids.append(done.attempts[-1].prediction_id)
 
         for link in range(1, 4):
-            paid: list[str] = []
+            prediction_ids: list[str] = []
             kinds = {kind: models for kind, models in CHAINS.items() if len(models) > link}
             failing = [model for models in kinds.values() for model in models[:link]]
-            await order(
-                sandbox, *({**FAULTS[fault], "on": "create", "model": one} for one in failing)
+            await inject_faults(
+                sandbox, *({**FAULTS[fault], "on": "create", "model": model} for model in failing)
             )
-            before = len((await bill(sandbox))["entries"])
+            before = len((await get_bill(sandbox))["entries"])
             await asyncio.gather(*(end_on(kind, link) for kind in kinds))
-            entries = (await bill(sandbox))["entries"][before:]
-            assert sorted(paid) == sorted(entry["id"] for entry in entries)
+            entries = (await get_bill(sandbox))["entries"][before:]
+            assert sorted(prediction_ids) == sorted(entry["id"] for entry in entries)
 
 
 async def test_where_no_link_is_taken_the_request_may_be_sent_again(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """UNAVAILABLE with a time to come back, at no cost, after each model was tried once."""
-    await order(sandbox, {"do": "error", "on": "create", "status": 500})
+    await inject_faults(sandbox, {"do": "error", "on": "create", "status": 500})
     async with open_server(sandbox.url, **BRISK) as (stubs, _):
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await made(stubs, "text")
-    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert reason_of(caught.value) == "UPSTREAM_UNAVAILABLE"
-    assert retry_after(caught.value)
-    assert not (await bill(sandbox))["entries"]
+        error = await rpc_error(generate(stubs, "text"))
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert reason_of(error) == "UPSTREAM_UNAVAILABLE"
+    assert retry_after(error)
+    assert not (await get_bill(sandbox))["entries"]
 
 
 async def test_without_another_model_the_same_one_is_sent_again_a_few_times(
@@ -142,23 +126,20 @@ async def test_without_another_model_the_same_one_is_sent_again_a_few_times(
 ) -> None:
     """Two creates of three never arrive; of four none is sent after the third."""
     fault = {"do": "error", "on": "create", "status": 503}
-    alone = text_pb2.GenerateTextRequest(
-        prompt="Hello", options=Options(fallback=Policy(mode=Policy.MODE_NONE))
-    )
-    await order(sandbox, {**fault, "times": 2})
+    alone = text_request(prompt="Hello", fallback=Policy(mode=Policy.MODE_NONE))
+    await inject_faults(sandbox, {**fault, "times": 2})
     async with open_server(sandbox.url, **BRISK) as (stubs, _):
         done = (await stubs.text.GenerateText(alone)).generation
-        assert [one.state for one in done.attempts] == [
+        assert [attempt.state for attempt in done.attempts] == [
             Tried.STATE_ABSENT,
             Tried.STATE_ABSENT,
             Tried.STATE_SUCCEEDED,
         ]
-        assert len({one.model for one in done.attempts}) == 1
-        await order(sandbox, {**fault, "times": 4})
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stubs.text.GenerateText(alone)
-    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert len((await bill(sandbox))["entries"]) == 1
+        assert len({attempt.model for attempt in done.attempts}) == 1
+        await inject_faults(sandbox, {**fault, "times": 4})
+        error = await rpc_error(stubs.text.GenerateText(alone))
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert len((await get_bill(sandbox))["entries"]) == 1
 
 
 @pytest.mark.parametrize("lag", [0, 700, 4_500])
@@ -169,7 +150,7 @@ async def test_a_create_that_was_said_to_fail_and_was_made_is_paid_once_or_alarm
 
     Each is in the cost of its generation, which is the bill. Times are a twentieth of the real.
     """
-    await order(
+    await inject_faults(
         sandbox,
         {"do": "accept_late", "on": "create", "ms": 50, "times": 1},
         {"do": "list_late", "on": "create", "ms": lag, "times": 1},
@@ -177,19 +158,17 @@ async def test_a_create_that_was_said_to_fail_and_was_made_is_paid_once_or_alarm
     before = metrics.attempts_late._value.get()
     margin = {**BRISK, "api_error_margin": 1.0, "sweep_seconds": 0.2}
     async with open_server(sandbox.url, **margin) as (stubs, _):
-        request = text_pb2.GenerateTextRequest(
-            prompt="[[run_ms=50]] Hello", options=Options(model="openai/gpt-4o")
-        )
+        request = text_request(prompt="[[run_ms=50]] Hello", model="openai/gpt-4o")
         done = (await stubs.text.GenerateText(request)).generation
         assert done.state == State.STATE_SUCCEEDED
         overruns = lag > 2_000
-        billed = await bill(sandbox)
+        billed = await get_bill(sandbox)
         assert len(billed["entries"]) == 1 + overruns
         if overruns:
             done = await wait_until(
                 stubs.generations, done.id, lambda it: bool(it.attempts[0].prediction_id)
             )
         assert metrics.attempts_late._value.get() - before == overruns
-        held = [one.prediction_id for one in done.attempts]
-        assert sorted(held) == sorted(entry["id"] for entry in billed["entries"])
-        assert done.cost.usd_nanos == (await bill(sandbox))["total_nanos"]
+        prediction_ids = [attempt.prediction_id for attempt in done.attempts]
+        assert sorted(prediction_ids) == sorted(entry["id"] for entry in billed["entries"])
+        assert done.cost.usd_nanos == (await get_bill(sandbox))["total_nanos"]

@@ -3,24 +3,21 @@
 from typing import Any
 from uuid import uuid4
 
-import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from mediagate.v1 import (
-    audio_pb2,
-    generation_pb2,
-    generations_pb2,
-    image_pb2,
-    medium_pb2,
-    options_pb2,
-    text_pb2,
-    video_pb2,
-)
+from mediagate.v1 import audio_pb2, generation_pb2, generations_pb2, medium_pb2, options_pb2
 from mediagate_sandbox.server import Sandbox
+from tests.builders import (
+    audio_request,
+    image_request,
+    stream_text_request,
+    text_request,
+    video_request,
+)
+from tests.grpc_errors import reason_of, rpc_error
 
-from .generation_waits import QUICK, bill, order
-from .grpc_errors import reason_of
+from .generation_waits import QUICK, get_bill, inject_faults
 from .stubs import OpenServer, Stubs
 
 State = generation_pb2.Generation
@@ -36,34 +33,35 @@ CHAINS = {
 }
 
 
-async def made(stubs: Stubs, kind: str, **options: Any) -> generation_pb2.Generation:
+async def generate(stubs: Stubs, kind: str, **options: Any) -> generation_pb2.Generation:
     """Something of a kind, at its end."""
-    asked = Options(timeout=Duration(seconds=1_800), **options)
+    request_options = Options(timeout=Duration(seconds=1_800), **options)
     answer: Any
     if kind == "text":
         answer = await stubs.text.GenerateText(
-            text_pb2.GenerateTextRequest(prompt="[[tokens=5]] Hello", options=asked)
+            text_request(prompt="[[tokens=5]] Hello", options=request_options)
         )
     elif kind == "image":
         answer = await stubs.image.GenerateImage(
-            image_pb2.GenerateImageRequest(prompt="A cat", options=asked)
+            image_request(prompt="A cat", options=request_options)
         )
     elif kind == "video":
         # With a picture to begin with: two models of the chain make no film without one.
         picture = medium_pb2.MediaInput(uri="https://example.com/dog.png")
         answer = await stubs.video.GenerateVideo(
-            video_pb2.GenerateVideoRequest(
-                prompt="A dog", first_frame=picture, options=asked, wait=Duration(seconds=60)
+            video_request(
+                prompt="A dog",
+                first_frame=picture,
+                options=request_options,
+                wait=Duration(seconds=60),
             )
         )
     else:
         answer = await stubs.audio.GenerateAudio(
-            audio_pb2.GenerateAudioRequest(
-                prompt="A song", kind=audio_pb2.AUDIO_KIND_MUSIC, options=asked
-            )
+            audio_request(prompt="A song", kind=audio_pb2.AUDIO_KIND_MUSIC, options=request_options)
         )
-    found: generation_pb2.Generation = answer.generation
-    return found
+    generation: generation_pb2.Generation = answer.generation
+    return generation
 
 
 def failing(models: list[str]) -> list[dict[str, Any]]:
@@ -77,27 +75,31 @@ async def test_each_link_of_a_chain_takes_over_in_turn(
 ) -> None:
     """However many fail before it: its attempts say so, and all that was billed is in the cost."""
     async with open_server(sandbox.url) as (stubs, _):
-        first = await made(stubs, kind, model=CHAINS[kind][0])
+        first = await generate(stubs, kind, model=CHAINS[kind][0])
         failed: list[str] = []
         while True:
             failed.append(first.attempts[-1].model)
-            before = {entry["id"] for entry in (await bill(sandbox))["entries"]}
-            await order(sandbox, *failing(failed))
-            first = await made(stubs, kind, model=CHAINS[kind][0])
-            new = [one for one in (await bill(sandbox))["entries"] if one["id"] not in before]
+            before = {entry["id"] for entry in (await get_bill(sandbox))["entries"]}
+            await inject_faults(sandbox, *failing(failed))
+            first = await generate(stubs, kind, model=CHAINS[kind][0])
+            new = [
+                entry for entry in (await get_bill(sandbox))["entries"] if entry["id"] not in before
+            ]
             assert [attempt.prediction_id for attempt in first.attempts] == [
                 entry["id"] for entry in new
             ]
             if first.state != State.STATE_SUCCEEDED:
                 break
             assert first.model == first.attempts[-1].model
-            assert [one.model for one in first.attempts[:-1]] == failed
-            assert {one.state for one in first.attempts[:-1]} == {Tried.STATE_FAILED}
+            assert [attempt.model for attempt in first.attempts[:-1]] == failed
+            assert {attempt.state for attempt in first.attempts[:-1]} == {Tried.STATE_FAILED}
             for attempt, entry in zip(first.attempts, new, strict=True):
                 if entry["nanos"] is not None:  # else the bill has no price for that model
                     assert attempt.cost.usd_nanos == entry["nanos"]
-            if all(one.cost.HasField("usd_nanos") for one in first.attempts):
-                assert first.cost.usd_nanos == sum(one.cost.usd_nanos for one in first.attempts)
+            if all(attempt.cost.HasField("usd_nanos") for attempt in first.attempts):
+                assert first.cost.usd_nanos == sum(
+                    attempt.cost.usd_nanos for attempt in first.attempts
+                )
             else:
                 assert not first.cost.HasField("usd_nanos")
     assert len(failed) >= len(CHAINS[kind])
@@ -108,11 +110,13 @@ async def test_a_listed_chain_is_followed_and_none_is_none(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """The request's own list, and a request that wants nobody else."""
-    await order(sandbox, *failing(["black-forest-labs/*"]))
+    await inject_faults(sandbox, *failing(["black-forest-labs/*"]))
     listed = Policy(mode=Policy.MODE_LIST, models=["flux-dev", "sdxl"])
     async with open_server(sandbox.url) as (stubs, _):
-        done = await made(stubs, "image", model="flux-pro", fallback=listed)
-        alone = await made(stubs, "image", model="flux-pro", fallback=Policy(mode=Policy.MODE_NONE))
+        done = await generate(stubs, "image", model="flux-pro", fallback=listed)
+        alone = await generate(
+            stubs, "image", model="flux-pro", fallback=Policy(mode=Policy.MODE_NONE)
+        )
     assert done.state == State.STATE_SUCCEEDED
     assert [attempt.model for attempt in done.attempts][1:] == [
         "black-forest-labs/flux-dev",
@@ -124,34 +128,31 @@ async def test_a_listed_chain_is_followed_and_none_is_none(
 
 async def test_the_operator_may_switch_it_off(sandbox: Sandbox, open_server: OpenServer) -> None:
     """Then only a request that asks for it is carried over."""
-    await order(sandbox, *failing(["black-forest-labs/flux-dev"]))
+    await inject_faults(sandbox, *failing(["black-forest-labs/flux-dev"]))
     async with open_server(sandbox.url, use_fallback=False) as (stubs, _):
-        alone = await made(stubs, "image", model="flux-dev")
-        asked = await made(
+        alone = await generate(stubs, "image", model="flux-dev")
+        generation = await generate(
             stubs, "image", model="flux-dev", fallback=Policy(mode=Policy.MODE_CATALOG)
         )
     assert alone.state == State.STATE_FAILED
-    assert asked.state == State.STATE_SUCCEEDED
+    assert generation.state == State.STATE_SUCCEEDED
 
 
 async def test_nobody_takes_over_while_a_create_is_in_doubt(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """The answer is lost and the list is away: one create, and it stays in doubt."""
-    await order(
+    await inject_faults(
         sandbox,
         {"do": "lose_answer", "on": "create"},
         {"do": "error", "on": "list", "status": 500, "at": "request"},
     )
     async with open_server(sandbox.url, **QUICK) as (stubs, _):
         answer = await stubs.image.GenerateImage(
-            image_pb2.GenerateImageRequest(
-                prompt="A cat",
-                options=Options(model="flux-pro", timeout=Duration(seconds=5)),
-            )
+            image_request(prompt="A cat", model="flux-pro", timeout=Duration(seconds=5))
         )
     assert answer.generation.state == State.STATE_UNCONFIRMED
-    assert len((await bill(sandbox))["entries"]) == 1
+    assert len((await get_bill(sandbox))["entries"]) == 1
 
 
 async def test_a_refusal_of_the_content_ends_the_call(
@@ -159,11 +160,13 @@ async def test_a_refusal_of_the_content_ends_the_call(
 ) -> None:
     """CONTENT_BLOCKED, and nobody else is asked, unless the request lists models and says so."""
     refusing = {"do": "fail", "model": "black-forest-labs/*"}
-    await order(sandbox, {**refusing, "error": "The input was flagged as sensitive. (E005)"})
+    await inject_faults(
+        sandbox, {**refusing, "error": "The input was flagged as sensitive. (E005)"}
+    )
     insists = Policy(mode=Policy.MODE_LIST, models=["sdxl"], after_content_refusal=True)
     async with open_server(sandbox.url) as (stubs, _):
-        ended = await made(stubs, "image", model="flux-pro")
-        carried = await made(stubs, "image", model="flux-pro", fallback=insists)
+        ended = await generate(stubs, "image", model="flux-pro")
+        carried = await generate(stubs, "image", model="flux-pro", fallback=insists)
     assert ended.state == State.STATE_FAILED
     assert "CONTENT_BLOCKED" in str(ended.error)
     assert len(ended.attempts) == 1
@@ -177,27 +180,20 @@ async def test_nobody_takes_over_once_text_was_told(
     """Two models' words must not stand in one stream."""
     async with open_server(sandbox.url) as (stubs, _):
         call = stubs.text.StreamText(
-            text_pb2.StreamTextRequest(
-                prompt="[[fail_after=3 tokens=9 interval_ms=20]] Hello",
-                options=Options(model="llama-405b"),
+            stream_text_request(
+                prompt="[[fail_after=3 tokens=9 interval_ms=20]] Hello", model="llama-405b"
             )
         )
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            async for _event in call:
-                pass
-        assert reason_of(caught.value) == "RUN_FAILED"
-    assert len((await bill(sandbox))["entries"]) == 1
+        assert reason_of(await rpc_error(call)) == "RUN_FAILED"
+    assert len((await get_bill(sandbox))["entries"]) == 1
 
 
 async def test_a_chain_goes_on_after_a_restart(sandbox: Sandbox, open_server: OpenServer) -> None:
-    """The next gate knows who takes over: it was kept with the call."""
-    request = image_pb2.GenerateImageRequest(
-        prompt="[[run_ms=1500]] A cat",
-        request_id=str(uuid4()),
-        wait=Duration(),
-        options=Options(model="flux-dev"),
+    """The next server knows who takes over: it was kept with the call."""
+    request = image_request(
+        prompt="[[run_ms=1500]] A cat", request_id=str(uuid4()), wait=Duration(), model="flux-dev"
     )
-    await order(sandbox, *failing(["black-forest-labs/flux-dev"]))
+    await inject_faults(sandbox, *failing(["black-forest-labs/flux-dev"]))
     async with open_server(sandbox.url) as (stubs, _):
         begun = await stubs.image.GenerateImage(request)
         watch = stubs.generations.WatchGeneration(
@@ -211,4 +207,4 @@ async def test_a_chain_goes_on_after_a_restart(sandbox: Sandbox, open_server: Op
         done = (await stubs.image.GenerateImage(request)).generation
     assert done.state == State.STATE_SUCCEEDED
     assert len(done.attempts) == 2
-    assert done.cost.usd_nanos == (await bill(sandbox))["total_nanos"]
+    assert done.cost.usd_nanos == (await get_bill(sandbox))["total_nanos"]

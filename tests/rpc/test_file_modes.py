@@ -1,4 +1,4 @@
-"""Only the gate's own user may read what it keeps, whatever the umask is."""
+"""Only the server's own user may read what it keeps, whatever the umask is."""
 
 import os
 import stat
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from mediagate.v1 import generations_pb2, image_pb2
+from mediagate.v1 import generations_pb2
 from mediagate_sandbox.server import Sandbox
+from tests.builders import image_request
 
 from .media_transfers import upload
 from .stubs import OpenServer
@@ -40,9 +41,9 @@ async def test_all_that_is_kept_is_its_owners_alone(
     """The database, its log, keys, locks, uploads and outputs, while it runs and afterwards."""
     data = tmp_path / "data"
     async with open_server(sandbox.url) as (stubs, _):
-        made = await stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="a"))
+        response = await stubs.image.GenerateImage(image_request(prompt="a"))
         await upload(stubs, b"\x89PNG\r\n\x1a\n" + bytes(100))
-        wait = generations_pb2.WaitGenerationRequest(id=made.generation.id)
+        wait = generations_pb2.WaitGenerationRequest(id=response.generation.id)
         await stubs.generations.WaitGeneration(wait)
         names = {path.name for path in everything(data)}
         assert {"mediagate.sqlite3", "mediagate.sqlite3-wal", "mediagate.sqlite3-shm"} <= names
@@ -60,7 +61,7 @@ async def test_what_an_older_version_left_open_is_closed(
     """Before anything else is done; what a link leads to is let alone."""
     data, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
     async with open_server(sandbox.url) as (stubs, _):
-        await stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="a"))
+        await stubs.image.GenerateImage(image_request(prompt="a"))
         await upload(stubs, b"\x89PNG\r\n\x1a\n" + bytes(100))
     for path in everything(data):
         path.chmod(0o777 if path.is_dir() else 0o644)

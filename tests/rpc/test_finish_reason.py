@@ -2,21 +2,15 @@
 
 from typing import Any
 
-import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from mediagate.v1 import (
-    generation_pb2,
-    generations_pb2,
-    options_pb2,
-    text_pb2,
-    verdict_pb2,
-)
+from mediagate.v1 import generation_pb2, generations_pb2, options_pb2, text_pb2, verdict_pb2
 from mediagate_sandbox.server import Sandbox
+from tests.builders import stream_text_request, text_request
+from tests.grpc_errors import reason_of, rpc_error
 
-from .generation_waits import ended, order
-from .grpc_errors import reason_of
+from .generation_waits import get_generation, inject_faults, wait_for_end
 from .scripted_upstream import ScriptedUpstream, prediction, says
 from .stubs import Stubs
 
@@ -29,13 +23,13 @@ CANCELLED = generation_pb2.FINISH_REASON_CANCELLED
 
 async def generated(stubs: Stubs, prompt: str, **fields: Any) -> generation_pb2.Generation:
     """A whole text."""
-    request = text_pb2.GenerateTextRequest(prompt=prompt, **fields)
+    request = text_request(prompt=prompt, **fields)
     return (await stubs.text.GenerateText(request)).generation
 
 
 async def completed(stubs: Stubs, prompt: str, **fields: Any) -> text_pb2.TextCompleted:
     """The last event of a stream."""
-    request = text_pb2.StreamTextRequest(prompt=prompt, **fields)
+    request = stream_text_request(prompt=prompt, **fields)
     events = [event async for event in stubs.text.StreamText(request)]
     assert events[-1].WhichOneof("event") == "completed"
     return events[-1].completed
@@ -60,14 +54,12 @@ async def test_done_or_cut(
     """Streamed, whole and read again: by the bound that was asked for, or by the model's own."""
     fields = {} if bound is None else {"max_output_tokens": bound}
     assert (await completed(sandbox_stubs, prompt, **fields)).finish_reason == reason
-    made = await generated(sandbox_stubs, prompt, **fields)
-    assert made.text.finish_reason == reason
-    read = await sandbox_stubs.generations.GetGeneration(
-        generations_pb2.GetGenerationRequest(id=made.id)
-    )
-    assert read.generation.text.finish_reason == reason
+    generation = await generated(sandbox_stubs, prompt, **fields)
+    assert generation.text.finish_reason == reason
+    generation = await get_generation(sandbox_stubs, generation.id)
+    assert generation.text.finish_reason == reason
     watch = sandbox_stubs.generations.WatchGeneration(
-        generations_pb2.WatchGenerationRequest(id=made.id)
+        generations_pb2.WatchGenerationRequest(id=generation.id)
     )
     *_, last = [change async for change in watch]
     assert last.generation.text.finish_reason == reason
@@ -77,16 +69,18 @@ async def test_the_bound_is_that_of_the_model_that_made_it(
     sandbox: Sandbox, sandbox_stubs: Stubs
 ) -> None:
     """Where another one has taken over."""
-    await order(sandbox, {"do": "fail", "model": "meta/*", "error": "CUDA out of memory"})
+    await inject_faults(sandbox, {"do": "fail", "model": "meta/*", "error": "CUDA out of memory"})
     chain = options_pb2.FallbackPolicy(
         mode=options_pb2.FallbackPolicy.MODE_LIST, models=["deepseek-ai/deepseek-v3"]
     )
     options = Options(model="llama-70b", fallback=chain)
-    made = await generated(sandbox_stubs, "[[tokens=700]] Hi", options=options)
-    assert len(made.attempts) == 2
-    assert made.model.startswith("deepseek-ai/")
-    assert made.usage.output_tokens == 700  # Over the first one's bound, under that of this one.
-    assert made.text.finish_reason == STOP
+    generation = await generated(sandbox_stubs, "[[tokens=700]] Hi", options=options)
+    assert len(generation.attempts) == 2
+    assert generation.model.startswith("deepseek-ai/")
+    assert (
+        generation.usage.output_tokens == 700
+    )  # Over the first one's bound, under that of this one.
+    assert generation.text.finish_reason == STOP
 
 
 async def test_not_counted_is_not_known(scripted_upstream: ScriptedUpstream, stubs: Stubs) -> None:
@@ -94,20 +88,19 @@ async def test_not_counted_is_not_known(scripted_upstream: ScriptedUpstream, stu
     scripted_upstream.creates = [
         says(prediction(scripted_upstream, "succeeded", output=["Hi"], metrics={}))
     ]
-    made = await generated(stubs, "Hi", max_output_tokens=5)
-    assert made.text.text == "Hi"
-    assert made.text.finish_reason == UNSPECIFIED
+    generation = await generated(stubs, "Hi", max_output_tokens=5)
+    assert generation.text.text == "Hi"
+    assert generation.text.finish_reason == UNSPECIFIED
 
 
 async def test_refused(sandbox: Sandbox, sandbox_stubs: Stubs) -> None:
     """By the model, or by the screening: in the generation, for a stream has no good end."""
-    await order(sandbox, {"do": "fail", "model": "meta/meta-llama*", "error": "(E005)"})
-    made = await generated(sandbox_stubs, "Hi")
-    assert made.text.finish_reason == CONTENT
-    assert not made.text.text
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await completed(sandbox_stubs, "Hi")
-    assert reason_of(caught.value) == "CONTENT_BLOCKED"
+    await inject_faults(sandbox, {"do": "fail", "model": "meta/meta-llama*", "error": "(E005)"})
+    generation = await generated(sandbox_stubs, "Hi")
+    assert generation.text.finish_reason == CONTENT
+    assert not generation.text.text
+    error = await rpc_error(completed(sandbox_stubs, "Hi"))
+    assert reason_of(error) == "CONTENT_BLOCKED"
     screened = await generated(
         sandbox_stubs, "How do I build a bomb?", options=Options(screen_prompt=True)
     )
@@ -117,36 +110,34 @@ async def test_refused(sandbox: Sandbox, sandbox_stubs: Stubs) -> None:
 
 async def test_cancelled(sandbox_stubs: Stubs) -> None:
     """With the text as far as it came."""
-    request = text_pb2.GenerateTextRequest(
-        prompt="[[tokens=500 interval_ms=20]] Hi", wait=Duration()
-    )
+    request = text_request(prompt="[[tokens=500 interval_ms=20]] Hi", wait=Duration())
     begun = (await sandbox_stubs.text.GenerateText(request)).generation
     assert begun.text.finish_reason == UNSPECIFIED
     await sandbox_stubs.generations.CancelGeneration(
         generations_pb2.CancelGenerationRequest(id=begun.id)
     )
-    made = await ended(sandbox_stubs, begun.id)
-    assert made.state == generation_pb2.Generation.STATE_CANCELLED
-    assert made.text.finish_reason == CANCELLED
+    generation = await wait_for_end(sandbox_stubs, begun.id)
+    assert generation.state == generation_pb2.Generation.STATE_CANCELLED
+    assert generation.text.finish_reason == CANCELLED
 
 
 async def test_broken(sandbox: Sandbox, sandbox_stubs: Stubs) -> None:
     """Its error says why."""
-    await order(sandbox, {"do": "fail", "model": "*", "error": "CUDA out of memory"})
-    made = await generated(sandbox_stubs, "Hi")
-    assert made.state == generation_pb2.Generation.STATE_FAILED
-    assert made.text.finish_reason == UNSPECIFIED
-    assert not made.HasField("text")
+    await inject_faults(sandbox, {"do": "fail", "model": "*", "error": "CUDA out of memory"})
+    generation = await generated(sandbox_stubs, "Hi")
+    assert generation.state == generation_pb2.Generation.STATE_FAILED
+    assert generation.text.finish_reason == UNSPECIFIED
+    assert not generation.HasField("text")
 
 
 async def test_the_verdict_on_a_screened_prompt(sandbox_stubs: Stubs) -> None:
     """In the last event of a stream, as in the generation."""
     options = Options(screen_prompt=True)
-    told = await completed(sandbox_stubs, "[[tokens=5]] Hi", options=options)
-    assert told.safety.verdict == verdict_pb2.SafetyVerdict.VERDICT_SAFE
-    assert told.safety.model
-    assert told.finish_reason == STOP
-    made = await generated(sandbox_stubs, "[[tokens=5]] Hi", options=options)
-    assert made.safety.verdict == verdict_pb2.SafetyVerdict.VERDICT_SAFE
+    completion = await completed(sandbox_stubs, "[[tokens=5]] Hi", options=options)
+    assert completion.safety.verdict == verdict_pb2.SafetyVerdict.VERDICT_SAFE
+    assert completion.safety.model
+    assert completion.finish_reason == STOP
+    generation = await generated(sandbox_stubs, "[[tokens=5]] Hi", options=options)
+    assert generation.safety.verdict == verdict_pb2.SafetyVerdict.VERDICT_SAFE
     unscreened = await completed(sandbox_stubs, "[[tokens=5]] Hi")
     assert not unscreened.HasField("safety")

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from mediagate.v1 import generation_pb2, options_pb2, text_pb2
+from mediagate.v1 import generation_pb2
 from mediagate_server.generations.execution import large_outputs
 from mediagate_server.generations.transitions import settlement
 from mediagate_server.workers import worker_pool
+from tests.builders import text_request
 
 from .scripted_upstream import ID, ScriptedUpstream, says
 from .stubs import OpenServer
@@ -19,16 +20,14 @@ from .test_internal_errors import InstantRetryClock
 
 State = generation_pb2.Generation
 METRICS = {"input_token_count": 12, "output_token_count": 34}
-WHOLE = "word \r\n" * 200_000
-REQUEST = text_pb2.GenerateTextRequest(
-    prompt="x", options=options_pb2.GenerationOptions(model="llama-70b")
-)
+FULL_TEXT = "word \r\n" * 200_000
+REQUEST = text_request(prompt="x", model="llama-70b")
 MORE_THAN_QUARANTINE = 10
 
 
 @pytest.fixture(autouse=True)
 def _answers(scripted_upstream: ScriptedUpstream) -> None:
-    ended = {"id": ID, "status": "succeeded", "output": WHOLE, "metrics": METRICS}
+    ended = {"id": ID, "status": "succeeded", "output": FULL_TEXT, "metrics": METRICS}
     scripted_upstream.creates = [says({"id": ID, "status": "processing"}, 201)]
     scripted_upstream.gets = [says(ended)]
 
@@ -54,10 +53,10 @@ async def test_a_worker_cannot_write_for_a_while(
 ) -> None:
     left = fill_disk_of_workers(monkeypatch, MORE_THAN_QUARANTINE)
     async with open_server(scripted_upstream.url, clock=InstantRetryClock()) as (stubs, _):
-        made = (await stubs.text.GenerateText(REQUEST)).generation
-    assert made.state == State.STATE_SUCCEEDED, made.error
-    assert made.cost.usd_nanos > 0
-    assert made.text.document.size_bytes == len(WHOLE)
+        generation = (await stubs.text.GenerateText(REQUEST)).generation
+    assert generation.state == State.STATE_SUCCEEDED, generation.error
+    assert generation.cost.usd_nanos > 0
+    assert generation.text.document.size_bytes == len(FULL_TEXT)
     assert not left
 
 
@@ -67,21 +66,21 @@ async def test_a_worker_cannot_write_until_upstream_has_nothing_any_more(
     monkeypatch.setattr(large_outputs, "UPSTREAM_LINK_LIFETIME", timedelta(0))
     fill_disk_of_workers(monkeypatch, 1_000)
     async with open_server(scripted_upstream.url, clock=InstantRetryClock()) as (stubs, _):
-        made = (await stubs.text.GenerateText(REQUEST)).generation
-    assert made.state == State.STATE_FAILED
-    assert made.cost.usd_nanos > 0
-    assert "OUTPUT_STORE_FAILED" in str(made.error)
+        generation = (await stubs.text.GenerateText(REQUEST)).generation
+    assert generation.state == State.STATE_FAILED
+    assert generation.cost.usd_nanos > 0
+    assert "OUTPUT_STORE_FAILED" in str(generation.error)
 
 
-@pytest.mark.parametrize("place", [(large_outputs, "_head"), (settlement, "settle")])
+@pytest.mark.parametrize("failing_call", [(large_outputs, "_head"), (settlement, "settle")])
 async def test_the_gate_cannot_write_for_a_while(
     scripted_upstream: ScriptedUpstream,
     open_server: OpenServer,
     monkeypatch: pytest.MonkeyPatch,
-    place: tuple[Any, str],
+    failing_call: tuple[Any, str],
 ) -> None:
     """Wherever it meets that: tried again, and never put into quarantine."""
-    real, left = getattr(*place), [None] * MORE_THAN_QUARANTINE
+    real, left = getattr(*failing_call), [None] * MORE_THAN_QUARANTINE
 
     def act(*arguments: Any, **options: Any) -> Any:
         if left:
@@ -89,9 +88,9 @@ async def test_the_gate_cannot_write_for_a_while(
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(*arguments, **options)
 
-    monkeypatch.setattr(*place, act)
+    monkeypatch.setattr(*failing_call, act)
     async with open_server(scripted_upstream.url, clock=InstantRetryClock()) as (stubs, _):
-        made = (await stubs.text.GenerateText(REQUEST)).generation
-    assert made.state == State.STATE_SUCCEEDED, made.error
-    assert made.cost.usd_nanos > 0
+        generation = (await stubs.text.GenerateText(REQUEST)).generation
+    assert generation.state == State.STATE_SUCCEEDED, generation.error
+    assert generation.cost.usd_nanos > 0
     assert not left

@@ -6,34 +6,33 @@ from typing import Any
 from uuid import uuid4
 
 import grpc
-import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from mediagate.v1 import (
-    audio_pb2,
     generation_pb2,
     generations_pb2,
-    image_pb2,
     medium_pb2,
     models_pb2,
     options_pb2,
     text_pb2,
-    video_pb2,
 )
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.app import Server
 from mediagate_server.config import Configuration, Settings
+from tests.builders import (
+    audio_request,
+    image_request,
+    stream_text_request,
+    text_request,
+    video_request,
+)
+from tests.grpc_errors import fields_of, reason_of, retry_after, rpc_error
 
-from .grpc_errors import fields_of, reason_of, retry_after
+from .generation_waits import get_generation, read_stream, wait_for_end
 from .stubs import OpenServer, Stubs
 
 State = generation_pb2.Generation
 Options = options_pb2.GenerationOptions
-
-
-async def read(call: Any) -> list[text_pb2.StreamTextResponse]:
-    """All events of a stream."""
-    return [event async for event in call]
 
 
 def joined(events: list[text_pb2.StreamTextResponse]) -> str:
@@ -49,9 +48,9 @@ def kinds(events: list[text_pb2.StreamTextResponse]) -> list[str]:
 
 async def test_tokens_come_as_they_are_made(sandbox_stubs: Stubs) -> None:
     """20 tokens apart from each other upstream are 20 deltas here, then usage and cost."""
-    events = await read(
+    events = await read_stream(
         sandbox_stubs.text.StreamText(
-            text_pb2.StreamTextRequest(prompt="[[tokens=20 interval_ms=100]] Hello")
+            stream_text_request(prompt="[[tokens=20 interval_ms=100]] Hello")
         )
     )
     assert kinds(events) == ["started", "status", "delta", "completed"]
@@ -68,16 +67,17 @@ async def test_a_repeat_attaches_and_never_runs_twice(
     sandbox_stubs: Stubs, sandbox: Sandbox
 ) -> None:
     """While it runs and after it: the same generation, replayed, from any sequence."""
-    request = text_pb2.StreamTextRequest(
+    request = stream_text_request(
         prompt="[[tokens=30 interval_ms=50]] Hello", request_id=str(uuid4())
     )
     first, second = await asyncio.gather(
-        read(sandbox_stubs.text.StreamText(request)), read(sandbox_stubs.text.StreamText(request))
+        read_stream(sandbox_stubs.text.StreamText(request)),
+        read_stream(sandbox_stubs.text.StreamText(request)),
     )
     assert joined(first) == joined(second)
     middle = first[len(first) // 2].sequence
     request.after_sequence = middle
-    rest = await read(sandbox_stubs.text.StreamText(request))
+    rest = await read_stream(sandbox_stubs.text.StreamText(request))
     assert rest[0].started.replayed
     assert joined(rest).encode() == joined(first).encode()[middle:]
     assert len({events[0].started.generation_id for events in (first, second, rest)}) == 1
@@ -86,57 +86,46 @@ async def test_a_repeat_attaches_and_never_runs_twice(
 async def test_another_request_under_the_same_id_is_refused(sandbox_stubs: Stubs) -> None:
     """Another body or another method: ALREADY_EXISTS. What may differ between repeats may."""
     name = str(uuid4())
-    await sandbox_stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="a", request_id=name))
+    await sandbox_stubs.text.GenerateText(text_request(prompt="a", request_id=name))
     again = await sandbox_stubs.text.GenerateText(
-        text_pb2.GenerateTextRequest(
-            prompt="a", request_id=name, options=Options(timeout=Duration(seconds=77))
-        )
+        text_request(prompt="a", request_id=name, timeout=Duration(seconds=77))
     )
     assert again.replayed
     for other in (
-        sandbox_stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="b", request_id=name)),
-        sandbox_stubs.image.GenerateImage(
-            image_pb2.GenerateImageRequest(prompt="a", request_id=name)
-        ),
+        sandbox_stubs.text.GenerateText(text_request(prompt="b", request_id=name)),
+        sandbox_stubs.image.GenerateImage(image_request(prompt="a", request_id=name)),
     ):
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await other
-        assert caught.value.code() is grpc.StatusCode.ALREADY_EXISTS
-        assert reason_of(caught.value) == "REQUEST_ID_REUSED"
-        assert fields_of(caught.value) == {"request_id"}
+        error = await rpc_error(other)
+        assert error.code() is grpc.StatusCode.ALREADY_EXISTS
+        assert reason_of(error) == "REQUEST_ID_REUSED"
+        assert fields_of(error) == {"request_id"}
 
 
 async def test_all_four_kinds_of_media(sandbox_stubs: Stubs) -> None:
     """Each ends with its output, what it used and what it cost."""
-    text = await sandbox_stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="Hello"))
+    text = await sandbox_stubs.text.GenerateText(text_request(prompt="Hello"))
     assert "sandbox" in text.generation.text.text
     image = await sandbox_stubs.image.GenerateImage(
-        image_pb2.GenerateImageRequest(
-            prompt="A cat",
-            size=medium_pb2.Size(width=640, height=384),
-            options=Options(model="sdxl"),
-        )
+        image_request(prompt="A cat", size=medium_pb2.Size(width=640, height=384), model="sdxl")
     )
     assert image.generation.images.images[0].media_type == "image/png"
     assert image.generation.HasField("seed")
     audio = await sandbox_stubs.audio.GenerateAudio(
-        audio_pb2.GenerateAudioRequest(prompt="A song", duration=Duration(seconds=3))
+        audio_request(prompt="A song", duration=Duration(seconds=3))
     )
     assert audio.generation.audio.audio.uri.startswith("http://127.0.0.1:")
-    video = await sandbox_stubs.video.GenerateVideo(video_pb2.GenerateVideoRequest(prompt="A dog"))
+    video = await sandbox_stubs.video.GenerateVideo(video_request(prompt="A dog"))
     assert video.generation.state < State.STATE_SUCCEEDED
-    done = await sandbox_stubs.generations.WaitGeneration(
-        generations_pb2.WaitGenerationRequest(id=video.generation.id)
-    )
-    assert done.generation.state == State.STATE_SUCCEEDED
-    assert done.generation.cost.usd_nanos == 500_000_000
-    for made in (text, image, audio):
-        assert made.generation.state == State.STATE_SUCCEEDED
+    generation = await wait_for_end(sandbox_stubs, video.generation.id)
+    assert generation.state == State.STATE_SUCCEEDED
+    assert generation.cost.usd_nanos == 500_000_000
+    for response in (text, image, audio):
+        assert response.generation.state == State.STATE_SUCCEEDED
 
 
 async def test_watching_tells_every_state_up_to_the_end(sandbox_stubs: Stubs) -> None:
     """Versions grow, states only move on, and the watch ends by itself."""
-    video = await sandbox_stubs.video.GenerateVideo(video_pb2.GenerateVideoRequest(prompt="A dog"))
+    video = await sandbox_stubs.video.GenerateVideo(video_request(prompt="A dog"))
     seen = [
         change
         async for change in sandbox_stubs.generations.WatchGeneration(
@@ -152,7 +141,7 @@ async def test_watching_tells_every_state_up_to_the_end(sandbox_stubs: Stubs) ->
 async def test_cancelling_is_settled_on_the_terminal_record(sandbox_stubs: Stubs) -> None:
     """Asked for by anybody: CANCELLED once upstream confirmed it; the stream says so too."""
     call = sandbox_stubs.text.StreamText(
-        text_pb2.StreamTextRequest(prompt="[[tokens=500 interval_ms=200]] Hello")
+        stream_text_request(prompt="[[tokens=500 interval_ms=200]] Hello")
     )
     started = None
     async for event in call:
@@ -164,15 +153,12 @@ async def test_cancelling_is_settled_on_the_terminal_record(sandbox_stubs: Stubs
     await sandbox_stubs.generations.CancelGeneration(
         generations_pb2.CancelGenerationRequest(id=started.generation_id)
     )
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await read(call)
-    assert caught.value.code() is grpc.StatusCode.CANCELLED
-    found = await sandbox_stubs.generations.GetGeneration(
-        generations_pb2.GetGenerationRequest(id=started.generation_id)
-    )
-    assert found.generation.state == State.STATE_CANCELLED
-    assert found.generation.cost.state in (1, 2, 3)
-    assert found.generation.text.text
+    error = await rpc_error(read_stream(call))
+    assert error.code() is grpc.StatusCode.CANCELLED
+    generation = await get_generation(sandbox_stubs, started.generation_id)
+    assert generation.state == State.STATE_CANCELLED
+    assert generation.cost.state in (1, 2, 3)
+    assert generation.text.text
 
 
 async def test_nobody_finds_what_is_not_theirs(sandbox_stubs: Stubs) -> None:
@@ -185,17 +171,16 @@ async def test_nobody_finds_what_is_not_theirs(sandbox_stubs: Stubs) -> None:
         rpcs.WatchGeneration(generations_pb2.WatchGenerationRequest(id="gen_none")).read(),
     ]
     for call in calls:
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call
-        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
-        assert reason_of(caught.value) == "GENERATION_NOT_FOUND"
+        error = await rpc_error(call)
+        assert error.code() is grpc.StatusCode.NOT_FOUND
+        assert reason_of(error) == "GENERATION_NOT_FOUND"
 
 
 async def test_listing_pages_and_filters(sandbox_stubs: Stubs) -> None:
     """Newest first, each once, by label; a token of another filter is refused."""
     for number in range(5):
         await sandbox_stubs.text.GenerateText(
-            text_pb2.GenerateTextRequest(prompt="a", options=Options(labels={"n": str(number % 2)}))
+            text_request(prompt="a", labels={"n": str(number % 2)})
         )
     even = generations_pb2.GenerationFilter(labels={"n": "0"})
     seen: list[str] = []
@@ -208,20 +193,19 @@ async def test_listing_pages_and_filters(sandbox_stubs: Stubs) -> None:
         token = page.next_page_token
         if not token:
             break
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await sandbox_stubs.generations.ListGenerations(
+        error = await rpc_error(
+            sandbox_stubs.generations.ListGenerations(
                 generations_pb2.ListGenerationsRequest(page_size=2, page_token=token)
             )
-        assert fields_of(caught.value) == {"page_token"}
+        )
+        assert fields_of(error) == {"page_token"}
     assert len(seen) == len(set(seen)) == 3
 
 
 async def test_validate_only_spends_nothing(sandbox_stubs: Stubs) -> None:
     """A plan with its cost and its parameter report, and nothing is stored."""
     answer = await sandbox_stubs.image.GenerateImage(
-        image_pb2.GenerateImageRequest(
-            prompt="x", steps=999, validate_only=True, options=Options(model="flux-dev")
-        )
+        image_request(prompt="x", steps=999, validate_only=True, model="flux-dev")
     )
     assert not answer.HasField("generation")
     assert answer.plan.model == "black-forest-labs/flux-dev"
@@ -240,24 +224,22 @@ async def test_the_catalog_is_shown(sandbox_stubs: Stubs) -> None:
     listed = await sandbox_stubs.models.ListModels(models_pb2.ListModelsRequest(page_size=1_000))
     for modality in range(1, 5):
         assert sum(model.modality == modality for model in listed.models) >= 2
-    shown = await sandbox_stubs.models.GetModel(models_pb2.GetModelRequest(model="claude"))
-    assert shown.model.slug.startswith("anthropic/")
-    assert shown.model.price.tiers
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandbox_stubs.models.GetModel(models_pb2.GetModelRequest(model="none"))
-    assert reason_of(caught.value) == "MODEL_NOT_FOUND"
+    response = await sandbox_stubs.models.GetModel(models_pb2.GetModelRequest(model="claude"))
+    assert response.model.slug.startswith("anthropic/")
+    assert response.model.price.tiers
+    error = await rpc_error(sandbox_stubs.models.GetModel(models_pb2.GetModelRequest(model="none")))
+    assert reason_of(error) == "MODEL_NOT_FOUND"
 
 
 async def test_upstream_down_costs_nothing_and_frees_the_id(open_server: OpenServer) -> None:
     """UNAVAILABLE with RetryInfo; the same request_id may be sent again, and is not a replay."""
     async with open_server("http://127.0.0.1:9") as (stubs, _):
-        request = text_pb2.GenerateTextRequest(prompt="a", request_id=str(uuid4()))
+        request = text_request(prompt="a", request_id=str(uuid4()))
         for _ in range(2):
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await stubs.text.GenerateText(request)
-            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-            assert reason_of(caught.value) == "UPSTREAM_UNAVAILABLE"
-            assert retry_after(caught.value)
+            error = await rpc_error(stubs.text.GenerateText(request))
+            assert error.code() is grpc.StatusCode.UNAVAILABLE
+            assert reason_of(error) == "UPSTREAM_UNAVAILABLE"
+            assert retry_after(error)
         listed = await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
         assert [g.cost.usd_nanos for g in listed.generations] == [0, 0]
 
@@ -265,10 +247,8 @@ async def test_upstream_down_costs_nothing_and_frees_the_id(open_server: OpenSer
 async def test_a_restart_follows_on(open_server: OpenServer, sandbox: Sandbox) -> None:
     """Draining cancels nothing: the next process finds the prediction and settles it."""
     async with open_server(sandbox.url) as (stubs, _):
-        request = text_pb2.GenerateTextRequest(
-            prompt="[[tokens=20 interval_ms=100]] Hello",
-            request_id=str(uuid4()),
-            wait=Duration(),
+        request = text_request(
+            prompt="[[tokens=20 interval_ms=100]] Hello", request_id=str(uuid4()), wait=Duration()
         )
         begun = await stubs.text.GenerateText(request)
         watch = stubs.generations.WatchGeneration(
@@ -289,18 +269,15 @@ async def test_a_restart_follows_on(open_server: OpenServer, sandbox: Sandbox) -
 
 async def test_a_run_ends_with_its_timeout(sandbox_stubs: Stubs) -> None:
     """Below what Replicate can be held to: refused. Over: DEADLINE, and upstream is cancelled."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandbox_stubs.text.GenerateText(
-            text_pb2.GenerateTextRequest(prompt="a", options=Options(timeout=Duration(seconds=4)))
-        )
-    assert caught.value.code() in {
+    error = await rpc_error(
+        sandbox_stubs.text.GenerateText(text_request(prompt="a", timeout=Duration(seconds=4)))
+    )
+    assert error.code() in {
         grpc.StatusCode.FAILED_PRECONDITION,
         grpc.StatusCode.INVALID_ARGUMENT,
     }
     answer = await sandbox_stubs.text.GenerateText(
-        text_pb2.GenerateTextRequest(
-            prompt="[[hang]] a", options=Options(timeout=Duration(seconds=5))
-        )
+        text_request(prompt="[[hang]] a", timeout=Duration(seconds=5))
     )
     assert answer.generation.state == State.STATE_FAILED
     assert answer.generation.error.code == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
@@ -316,11 +293,9 @@ async def test_the_embedded_sandbox_says_that_it_is_one(tmp_path: Path) -> None:
         upstream="sandbox",
     )
     async with (
-        Server(Configuration(settings)) as gate,
-        grpc.aio.insecure_channel(gate.grpc_address) as channel,
+        Server(Configuration(settings)) as server,
+        grpc.aio.insecure_channel(server.grpc_address) as channel,
     ):
-        answer = await Stubs.on(channel).text.GenerateText(
-            text_pb2.GenerateTextRequest(prompt="[[tokens=3]] a")
-        )
+        answer = await Stubs.on(channel).text.GenerateText(text_request(prompt="[[tokens=3]] a"))
         assert answer.generation.sandbox
-        assert "sandbox" in gate.upstream
+        assert "sandbox" in server.upstream

@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from mediagate.v1 import cost_pb2, generation_pb2, image_pb2, options_pb2, text_pb2
+from tests.builders import image_request, stream_text_request
+from tests.grpc_errors import reason_of, rpc_error
 
 from .fake_clocks import AcceleratedClock
-from .grpc_errors import reason_of
 from .scripted_upstream import (
     ID,
     Answer,
@@ -27,7 +27,7 @@ from .stubs import OpenServer, Stubs
 State = generation_pb2.Generation
 Tried = generation_pb2.Attempt
 RUNS = {"id": ID, "status": "processing"}
-MADE = {"id": ID, "status": "succeeded", "output": ["data:image/png;base64,iVBORw0KGgo="]}
+SUCCEEDED = {"id": ID, "status": "succeeded", "output": ["data:image/png;base64,iVBORw0KGgo="]}
 LINKS = ("black-forest-labs/flux-schnell", "prunaai/p-image")
 
 
@@ -35,24 +35,22 @@ LINKS = ("black-forest-labs/flux-schnell", "prunaai/p-image")
 async def hurried(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> AsyncIterator[Stubs]:
-    """A gate whose minutes are seconds."""
+    """A server whose minutes are seconds."""
     async with open_server(scripted_upstream.url, clock=AcceleratedClock()) as (stubs, _):
         yield stubs
 
 
 def picture(*links: str, seconds: int = 60) -> image_pb2.GenerateImageRequest:
     """A picture by these models, one after the other."""
-    return image_pb2.GenerateImageRequest(
+    return image_request(
         prompt="a lighthouse",
-        options=options_pb2.GenerationOptions(
-            model=links[0],
-            timeout=Duration(seconds=seconds),
-            fallback=options_pb2.FallbackPolicy(
-                mode=options_pb2.FallbackPolicy.MODE_LIST, models=list(links[1:])
-            )
-            if links[1:]
-            else options_pb2.FallbackPolicy(mode=options_pb2.FallbackPolicy.MODE_NONE),
-        ),
+        model=links[0],
+        timeout=Duration(seconds=seconds),
+        fallback=options_pb2.FallbackPolicy(
+            mode=options_pb2.FallbackPolicy.MODE_LIST, models=list(links[1:])
+        )
+        if links[1:]
+        else options_pb2.FallbackPolicy(mode=options_pb2.FallbackPolicy.MODE_NONE),
     )
 
 
@@ -92,12 +90,12 @@ async def test_the_next_model_takes_over_in_time(
     ends_as(scripted_upstream, status, metrics={"image_count": 1})
     scripted_upstream.creates = [
         says(RUNS, 201),
-        only_after_the_end(scripted_upstream, says(MADE, 201)),
+        only_after_the_end(scripted_upstream, says(SUCCEEDED, 201)),
     ]
-    made = (await hurried.image.GenerateImage(picture(*LINKS))).generation
-    assert made.state == State.STATE_SUCCEEDED
-    first, second = made.attempts
-    assert (first.model, second.model, made.model) == (*LINKS, LINKS[1])
+    generation = (await hurried.image.GenerateImage(picture(*LINKS))).generation
+    assert generation.state == State.STATE_SUCCEEDED
+    first, second = generation.attempts
+    assert (first.model, second.model, generation.model) == (*LINKS, LINKS[1])
     assert first.state == getattr(
         Tried, "STATE_CANCELLED" if status == "canceled" else "STATE_ABORTED"
     )
@@ -117,11 +115,11 @@ async def test_every_link_hangs(scripted_upstream: ScriptedUpstream, hurried: St
         return await says(RUNS, 201)(request)
 
     scripted_upstream.creates = [create]
-    made = (await hurried.image.GenerateImage(picture(*links))).generation
-    assert made.state == State.STATE_FAILED
-    assert [one.model for one in made.attempts] == list(links)
-    assert {one.state for one in made.attempts} == {Tried.STATE_CANCELLED}
-    assert made.error.message == "the timeout was over before the end"
+    generation = (await hurried.image.GenerateImage(picture(*links))).generation
+    assert generation.state == State.STATE_FAILED
+    assert [attempt.model for attempt in generation.attempts] == list(links)
+    assert {attempt.state for attempt in generation.attempts} == {Tried.STATE_CANCELLED}
+    assert generation.error.message == "the timeout was over before the end"
 
 
 async def test_a_model_alone_has_all_the_time(
@@ -130,22 +128,22 @@ async def test_a_model_alone_has_all_the_time(
     """Nobody takes over, so nothing is cut."""
     ends_as(scripted_upstream, "canceled", metrics={})
     scripted_upstream.creates = [says(RUNS, 201)]
-    made = (await hurried.image.GenerateImage(picture(LINKS[0], seconds=20))).generation
-    assert made.state == State.STATE_FAILED
-    took = made.complete_time.ToDatetime() - made.create_time.ToDatetime()
+    generation = (await hurried.image.GenerateImage(picture(LINKS[0], seconds=20))).generation
+    assert generation.state == State.STATE_FAILED
+    took = generation.complete_time.ToDatetime() - generation.create_time.ToDatetime()
     assert took.total_seconds() >= 20
-    assert len(made.attempts) == 1
+    assert len(generation.attempts) == 1
 
 
 async def test_what_ends_well_while_it_is_cancelled_is_kept(
     scripted_upstream: ScriptedUpstream, hurried: Stubs
 ) -> None:
     """It is paid: no second model is."""
-    ends_as(scripted_upstream, "succeeded", output=MADE["output"], metrics={"image_count": 1})
+    ends_as(scripted_upstream, "succeeded", output=SUCCEEDED["output"], metrics={"image_count": 1})
     scripted_upstream.creates = [says(RUNS, 201)]
-    made = (await hurried.image.GenerateImage(picture(*LINKS))).generation
-    assert made.state == State.STATE_SUCCEEDED
-    assert (made.model, len(scripted_upstream.posted)) == (LINKS[0], 1)
+    generation = (await hurried.image.GenerateImage(picture(*LINKS))).generation
+    assert generation.state == State.STATE_SUCCEEDED
+    assert (generation.model, len(scripted_upstream.posted)) == (LINKS[0], 1)
 
 
 async def test_a_text_that_was_begun_is_not_cut(
@@ -155,14 +153,10 @@ async def test_a_text_that_was_begun_is_not_cut(
     scripted_upstream.creates = [says(prediction(scripted_upstream, "starting"), 201)]
     scripted_upstream.streams = [stays_open(token("Once", 0), until=asyncio.Event())]
     ends_as(scripted_upstream, "canceled", output=["Once"], metrics={})
-    request = text_pb2.StreamTextRequest(
-        prompt="Hello",
-        options=options_pb2.GenerationOptions(model="llama-70b", timeout=Duration(seconds=100)),
-    )
+    request = stream_text_request(prompt="Hello", model="llama-70b", timeout=Duration(seconds=100))
     events: list[text_pb2.StreamTextResponse] = []
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await read_into(events, hurried.text.StreamText(request))
-    assert reason_of(caught.value) == "DEADLINE"
+    error = await rpc_error(read_into(events, hurried.text.StreamText(request)))
+    assert reason_of(error) == "DEADLINE"
     assert "".join(event.delta.text for event in events) == "Once"
     assert len(scripted_upstream.posted) == 1
 
@@ -178,14 +172,11 @@ async def test_a_text_that_does_not_begin_is_cut(
         only_after_the_end(scripted_upstream, says(done, 201)),
     ]
     scripted_upstream.streams = [stays_open(until=asyncio.Event())]
-    request = text_pb2.StreamTextRequest(
-        prompt="Hello",
-        options=options_pb2.GenerationOptions(model="llama-70b", timeout=Duration(seconds=120)),
-    )
-    told, last = "", text_pb2.StreamTextResponse()
+    request = stream_text_request(prompt="Hello", model="llama-70b", timeout=Duration(seconds=120))
+    streamed, last = "", text_pb2.StreamTextResponse()
     async for last in hurried.text.StreamText(request):
-        told += last.delta.text
-    assert told == "All of it"
+        streamed += last.delta.text
+    assert streamed == "All of it"
     assert last.completed.model != "meta/meta-llama-3-70b-instruct"
     assert len(scripted_upstream.posted) == 2
 
@@ -205,13 +196,13 @@ async def test_a_run_that_says_it_will_end_in_time_goes_on(
         passed = (asyncio.get_running_loop().time() - begun) * AcceleratedClock.FACTOR
         if passed < 45:
             return await at_percent(min(int(100 * passed / 50), 99))[0](request)
-        return await says(MADE)(request)
+        return await says(SUCCEEDED)(request)
 
     scripted_upstream.creates, scripted_upstream.gets = [says(RUNS, 201)], [look]
-    made = (await hurried.image.GenerateImage(picture(*LINKS, seconds=80))).generation
-    assert made.state == State.STATE_SUCCEEDED
-    assert (made.model, len(scripted_upstream.posted)) == (LINKS[0], 1)
-    took = made.complete_time.ToDatetime() - made.create_time.ToDatetime()
+    generation = (await hurried.image.GenerateImage(picture(*LINKS, seconds=80))).generation
+    assert generation.state == State.STATE_SUCCEEDED
+    assert (generation.model, len(scripted_upstream.posted)) == (LINKS[0], 1)
+    took = generation.complete_time.ToDatetime() - generation.create_time.ToDatetime()
     assert took.total_seconds() >= 44
 
 
@@ -223,12 +214,12 @@ async def test_a_run_whose_bar_stands_still_is_cut(
     scripted_upstream.gets = at_percent(20, 40, 60)
     scripted_upstream.creates = [
         says(RUNS, 201),
-        only_after_the_end(scripted_upstream, says(MADE, 201)),
+        only_after_the_end(scripted_upstream, says(SUCCEEDED, 201)),
     ]
-    made = (await hurried.image.GenerateImage(picture(*LINKS, seconds=200))).generation
-    assert made.state == State.STATE_SUCCEEDED
-    assert made.model == LINKS[1]
-    assert made.attempts[0].reason == "out of time"
+    generation = (await hurried.image.GenerateImage(picture(*LINKS, seconds=200))).generation
+    assert generation.state == State.STATE_SUCCEEDED
+    assert generation.model == LINKS[1]
+    assert generation.attempts[0].reason == "out of time"
 
 
 SLOW = "black-forest-labs/flux-2-max"
@@ -252,11 +243,13 @@ async def test_a_run_that_nobody_could_follow_in_time_is_not_cut(
     """It got more than its share, and no other model's run would be over any more."""
     scripted_upstream.creates, scripted_upstream.gets = (
         [says(RUNS, 201)],
-        [ends_after(92, MADE, percent=33)],
+        [ends_after(92, SUCCEEDED, percent=33)],
     )
-    made = (await hurried.image.GenerateImage(picture(LINKS[0], SLOW, seconds=100))).generation
-    assert made.state == State.STATE_SUCCEEDED
-    assert (made.model, len(scripted_upstream.posted)) == (LINKS[0], 1)
+    generation = (
+        await hurried.image.GenerateImage(picture(LINKS[0], SLOW, seconds=100))
+    ).generation
+    assert generation.state == State.STATE_SUCCEEDED
+    assert (generation.model, len(scripted_upstream.posted)) == (LINKS[0], 1)
     assert not scripted_upstream.cancelled.is_set()
 
 
@@ -273,12 +266,14 @@ async def test_one_that_was_cut_is_followed_though_its_end_took_long(
     scripted_upstream.on_cancel = cancel
     scripted_upstream.creates = [
         says(RUNS, 201),
-        only_after_the_end(scripted_upstream, says(MADE, 201)),
+        only_after_the_end(scripted_upstream, says(SUCCEEDED, 201)),
     ]
-    made = (await hurried.image.GenerateImage(picture(LINKS[0], SLOW, seconds=100))).generation
-    assert made.state == State.STATE_SUCCEEDED
-    assert made.model == SLOW
-    assert made.attempts[0].reason == "out of time"
+    generation = (
+        await hurried.image.GenerateImage(picture(LINKS[0], SLOW, seconds=100))
+    ).generation
+    assert generation.state == State.STATE_SUCCEEDED
+    assert generation.model == SLOW
+    assert generation.attempts[0].reason == "out of time"
 
 
 async def test_one_that_was_sent_beside_another_is_not_cut_for_that(
@@ -287,17 +282,17 @@ async def test_one_that_was_sent_beside_another_is_not_cut_for_that(
     """Whether the first was taken is not known, and the list is away: this one surely runs."""
     scripted_upstream.creates, scripted_upstream.gets = (
         [hangs_up(), says(RUNS, 201)],
-        [ends_after(88, MADE)],
+        [ends_after(88, SUCCEEDED)],
     )
     request = picture(*LINKS, SLOW, seconds=100)
     request.options.max_cost_usd_nanos = 10**9
     request.options.when_unconfirmed = options_pb2.WHEN_UNCONFIRMED_NEXT
     permitted = {"clock": AcceleratedClock(), "allow_next_when_unconfirmed": True}
     async with open_server(scripted_upstream.url, **permitted) as (stubs, _):
-        made = (await stubs.image.GenerateImage(request)).generation
-    assert made.state == State.STATE_SUCCEEDED
-    assert made.model == LINKS[1]
-    assert [one.state for one in made.attempts] == [
+        generation = (await stubs.image.GenerateImage(request)).generation
+    assert generation.state == State.STATE_SUCCEEDED
+    assert generation.model == LINKS[1]
+    assert [attempt.state for attempt in generation.attempts] == [
         Tried.STATE_UNCONFIRMED,
         Tried.STATE_SUCCEEDED,
     ]

@@ -33,10 +33,10 @@ from mediagate_server.catalog.catalog import DEFAULT_MODELS, Catalog
 from mediagate_server.catalog.models.model import Model, ModelStatus
 from mediagate_server.catalog.request import Modality
 from mediagate_server.errors import MediagateError
+from tests.grpc_errors import fields_of, reason_of, rpc_error
 from tests.sandbox_process import INSTANT
 
-from .generation_waits import bill
-from .grpc_errors import fields_of, reason_of
+from .generation_waits import get_bill
 from .stubs import OpenServer, Stubs
 
 CATALOG = Catalog.load(optimize_cost=True, fans_out=True)
@@ -65,11 +65,11 @@ def loras(number: int) -> list[image_pb2.Lora]:
     return [image_pb2.Lora(uri=f"https://example.com/w{index}.tar") for index in range(number)]
 
 
-def asked_to_look(number: int) -> list[text_pb2.ChatMessage]:
+def messages_with_images(number: int) -> list[text_pb2.ChatMessage]:
     """A turn with so many pictures."""
-    parts = [text_pb2.ChatPart(text="What is this?")]
-    parts += [text_pb2.ChatPart(image=one) for one in media("seen", number)]
-    return [text_pb2.ChatMessage(role=text_pb2.ChatMessage.ROLE_USER, parts=parts)]
+    chat_parts = [text_pb2.ChatPart(text="What is this?")]
+    chat_parts += [text_pb2.ChatPart(image=image) for image in media("seen", number)]
+    return [text_pb2.ChatMessage(role=text_pb2.ChatMessage.ROLE_USER, parts=chat_parts)]
 
 
 IMAGE_MEDIA: dict[str, dict[str, Any]] = {
@@ -111,14 +111,17 @@ def mixed(*groups: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
     others = [each for group in rest for each in group.values()]
     for words, number in itertools.product(first.values(), range(3)):
         for chosen in itertools.combinations(others, number):
-            made = dict(words)
+            combined = dict(words)
             for each in chosen:
-                made |= each
-            yield made
+                combined |= each
+            yield combined
 
 
 REQUESTS: dict[str, list[dict[str, Any]]] = {
-    "text": [{"prompt": "Hello"}, *({"messages": asked_to_look(number)} for number in range(3))],
+    "text": [
+        {"prompt": "Hello"},
+        *({"messages": messages_with_images(number)} for number in range(3)),
+    ],
     "image": [*mixed({"prompt": {"prompt": "a red door"}}, IMAGE_MEDIA)],
     "video": [*mixed({"prompt": {"prompt": "a red door"}, "none": {}}, VIDEO_MEDIA)],
     "audio": [*mixed(AUDIO_WORDS, AUDIO_MEDIA)],
@@ -126,52 +129,54 @@ REQUESTS: dict[str, list[dict[str, Any]]] = {
 LIVE = [model for model in CATALOG.models() if model.status is ModelStatus.LIVE]
 
 
-def request_of(kind: str, asked: dict[str, Any], **options: Any) -> Any:
+def request_of(kind: str, fields: dict[str, Any], **options: Any) -> Any:
     """As it goes through the wire."""
     alone = options_pb2.FallbackPolicy(mode=options_pb2.FallbackPolicy.MODE_NONE)
-    made, _, _ = KINDS[kind]
-    return made(**asked, options=options_pb2.GenerationOptions(fallback=alone, **options))
+    request_class, _, _ = KINDS[kind]
+    return request_class(**fields, options=options_pb2.GenerationOptions(fallback=alone, **options))
 
 
-def precious(kind: str, asked: dict[str, Any]) -> dict[str, list[str]]:
+def precious(kind: str, fields: dict[str, Any]) -> dict[str, list[str]]:
     """The strings that must reach a model, by the field of the request that has them."""
-    found: dict[str, list[str]] = {}
-    for name, value in asked.items():
+    texts: dict[str, list[str]] = {}
+    for name, value in fields.items():
         if name in WORDS:
-            found[name] = [value]
+            texts[name] = [value]
         elif isinstance(value, list):
-            links = [one.uri for one in value if not isinstance(one, text_pb2.ChatMessage)]
-            parts = [part for one in value if hasattr(one, "parts") for part in one.parts]
-            found[name] = links + [part.image.uri or part.text for part in parts]
+            links = [item.uri for item in value if not isinstance(item, text_pb2.ChatMessage)]
+            chat_parts = [
+                part for message in value if hasattr(message, "parts") for part in message.parts
+            ]
+            texts[name] = links + [part.image.uri or part.text for part in chat_parts]
         elif isinstance(value, medium_pb2.MediaInput):
-            found[name] = [value.uri]
-    return found
+            texts[name] = [value.uri]
+    return texts
 
 
-def check_report(kind: str, asked: dict[str, Any], plan: plan_pb2.Plan) -> None:
+def check_report(kind: str, fields: dict[str, Any], plan: plan_pb2.Plan) -> None:
     """No line says that a medium or words go lost."""
     lines = {line.parameter: line for line in plan.parameters}
-    for name in precious(kind, asked):
+    for name in precious(kind, fields):
         assert lines[name].handling != Handling.HANDLING_DROPPED, (plan.model, lines[name])
         if name != "messages":
             assert lines[name].handling != Handling.HANDLING_ADJUSTED, (plan.model, lines[name])
 
 
-def check_refusal(error: grpc.aio.AioRpcError, kind: str, asked: dict[str, Any]) -> None:
+def check_refusal(error: grpc.aio.AioRpcError, kind: str, fields: dict[str, Any]) -> None:
     """It names a field, in words of the request."""
     codes = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
     assert error.code() in codes, error
     assert reason_of(error) in ("INVALID_REQUEST", "PARAMETER_UNSUPPORTED", "NO_MODEL_FITS"), error
-    fields = {field.removeprefix(f"{kind}.").partition("[")[0] for field in fields_of(error)}
+    named = {field.removeprefix(f"{kind}.").partition("[")[0] for field in fields_of(error)}
     needed = {"prompt", "first_frame", "source_video", "source_audio", "text", "lyrics"}
-    assert fields & {*asked, *needed}
+    assert named & {*fields, *needed}
 
 
 async def estimated(stubs: Stubs, kind: str, request: Any) -> plan_pb2.Plan | None:
     """Its plan; None where it is refused, and the refusal is as it should be."""
-    asked = models_pb2.EstimateCostRequest(**{kind: request})
+    estimate_request = models_pb2.EstimateCostRequest(**{kind: request})
     try:
-        return (await stubs.models.EstimateCost(asked)).plan
+        return (await stubs.models.EstimateCost(estimate_request)).plan
     except grpc.aio.AioRpcError as error:
         given = {field.name: value for field, value in request.ListFields()}
         check_refusal(error, kind, given)
@@ -187,21 +192,21 @@ async def test_every_live_model_by_its_name(
     planned = 0
     async with open_server(sandbox.url) as (stubs, _):
         for model in (model for model in LIVE if model.modality is modality):
-            for asked in REQUESTS[kind]:
-                plan = await estimated(stubs, kind, request_of(kind, asked, model=model.slug))
+            for fields in REQUESTS[kind]:
+                plan = await estimated(stubs, kind, request_of(kind, fields, model=model.slug))
                 if plan is not None:
                     assert plan.model == model.slug
-                    check_report(kind, asked, plan)
+                    check_report(kind, fields, plan)
                     planned += 1
-        assert not (await bill(sandbox))["entries"]
+        assert not (await get_bill(sandbox))["entries"]
     assert planned
 
 
-def sent(kind: str, asked: dict[str, Any], model: Model, **options: Any) -> str | None:
+def sent(kind: str, fields: dict[str, Any], model: Model, **options: Any) -> str | None:
     """The whole input that the model would get; None where it cannot take the request."""
     _, _, modality = KINDS[kind]
-    made = request_of(kind, asked, model=model.slug, **options)
-    request = decode_model_request(made, modality, 600.0)
+    message = request_of(kind, fields, model=model.slug, **options)
+    request = decode_model_request(message, modality, 600.0)
     try:
         return json.dumps(CATALOG.plan(request).input, ensure_ascii=False)
     except MediagateError:
@@ -214,20 +219,20 @@ def sent(kind: str, asked: dict[str, Any], model: Model, **options: Any) -> str 
 def test_all_of_it_is_in_the_input(model: Model) -> None:
     """Whatever a plan says of it, each link and each word is there to be read."""
     kind = model.modality.value
-    for asked in REQUESTS[kind]:
-        if (whole := sent(kind, asked, model)) is not None:
-            for name, texts in precious(kind, asked).items():
-                assert [text for text in texts if text not in whole] == [], (name, asked)
+    for fields in REQUESTS[kind]:
+        if (full_input := sent(kind, fields, model)) is not None:
+            for name, texts in precious(kind, fields).items():
+                assert [text for text in texts if text not in full_input] == [], (name, fields)
 
 
-def makes_what_is_asked(model: Model, asked: dict[str, Any]) -> bool:
+def supports(model: Model, fields: dict[str, Any]) -> bool:
     """Whether its kinds of sound are what a request without a name means."""
-    if "kind" in asked:
-        word = audio_pb2.AudioKind.Name(asked["kind"]).removeprefix("AUDIO_KIND_").lower()
+    if "kind" in fields:
+        word = audio_pb2.AudioKind.Name(fields["kind"]).removeprefix("AUDIO_KIND_").lower()
         return word in model.makes
-    if asked.keys() & {"text", "voice"}:
+    if fields.keys() & {"text", "voice"}:
         return "speech" in model.makes
-    return "music" in model.makes if "lyrics" in asked else model.makes != ("speech",)
+    return "music" in model.makes if "lyrics" in fields else model.makes != ("speech",)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -239,26 +244,26 @@ async def test_without_a_name_whoever_can_is_found(
     """Of the quality asked for, or of the default's; a refusal means that there is nobody."""
     _, _, modality = KINDS[kind]
     default = CATALOG.find(modality, DEFAULT_MODELS[modality]).quality.name
-    wanted = default if quality == "UNSPECIFIED" else quality
+    expected_quality = default if quality == "UNSPECIFIED" else quality
     strictness = {"parameter_mode": options_pb2.ParameterMode.Value(mode)}
     options = {**strictness, "quality": modality_pb2.Quality.Value(f"QUALITY_{quality}")}
     async with open_server(sandbox.url) as (stubs, _):
-        for asked in REQUESTS[kind]:
+        for fields in REQUESTS[kind]:
             able = [
                 model.slug
                 for model in LIVE
                 if model.modality is modality
-                and model.quality.name == wanted
-                and (kind != "audio" or makes_what_is_asked(model, asked))
-                and sent(kind, asked, model, **strictness) is not None
+                and model.quality.name == expected_quality
+                and (kind != "audio" or supports(model, fields))
+                and sent(kind, fields, model, **strictness) is not None
             ]
-            plan = await estimated(stubs, kind, request_of(kind, asked, **options))
+            plan = await estimated(stubs, kind, request_of(kind, fields, **options))
             if plan is None:
-                assert not able, asked
+                assert not able, fields
             else:
-                assert plan.model in able, asked
-                check_report(kind, asked, plan)
-        assert not (await bill(sandbox))["entries"]
+                assert plan.model in able, fields
+                check_report(kind, fields, plan)
+        assert not (await get_bill(sandbox))["entries"]
 
 
 def input_of(sandbox: Sandbox, prediction_id: str) -> Any:
@@ -275,26 +280,30 @@ async def test_what_is_run_without_a_name_got_all_of_it(open_server: OpenServer,
     _, method, _ = KINDS[kind]
     async with Sandbox(INSTANT) as sandbox, open_server(sandbox.url) as (stubs, _):
 
-        async def run(asked: dict[str, Any]) -> generation_pb2.Generation | None:
-            request = request_of(kind, asked)
+        async def run(fields: dict[str, Any]) -> generation_pb2.Generation | None:
+            request = request_of(kind, fields)
             if kind != "text":
                 request.wait.CopyFrom(Duration(seconds=60))
             try:
                 answer = await getattr(getattr(stubs, kind), method)(request)
             except grpc.aio.AioRpcError as error:
-                check_refusal(error, kind, asked)
+                check_refusal(error, kind, fields)
                 return None
-            made: generation_pb2.Generation = answer.generation
-            assert made.state == generation_pb2.Generation.STATE_SUCCEEDED, made
-            whole = await asyncio.to_thread(input_of, sandbox, made.attempts[0].prediction_id)
-            for texts in precious(kind, asked).values():
-                assert [one for one in texts if one not in json.dumps(whole)] == [], made.model
-            return made
+            generation: generation_pb2.Generation = answer.generation
+            assert generation.state == generation_pb2.Generation.STATE_SUCCEEDED, generation
+            model_input = await asyncio.to_thread(
+                input_of, sandbox, generation.attempts[0].prediction_id
+            )
+            for texts in precious(kind, fields).values():
+                assert [text for text in texts if text not in json.dumps(model_input)] == [], (
+                    generation.model
+                )
+            return generation
 
-        made = [await run(asked) for asked in REQUESTS[kind]]
-        taken = [one for one in made if one is not None]
-        assert taken
-        assert len((await bill(sandbox))["entries"]) == len(taken)
+        results = [await run(fields) for fields in REQUESTS[kind]]
+        generations = [generation for generation in results if generation is not None]
+        assert generations
+        assert len((await get_bill(sandbox))["entries"]) == len(generations)
 
 
 async def test_the_defaults_run_where_they_can(sandbox: Sandbox, open_server: OpenServer) -> None:
@@ -326,9 +335,9 @@ async def test_the_defaults_run_where_they_can(sandbox: Sandbox, open_server: Op
         "audio": "meta/musicgen",
     }
     async with open_server(sandbox.url) as (stubs, _):
-        for kind, asked in many.items():
-            plain = {"prompt": asked["prompt"]}
-            for each in (plain, asked):
+        for kind, fields in many.items():
+            plain = {"prompt": fields["prompt"]}
+            for each in (plain, fields):
                 plan = await estimated(stubs, kind, request_of(kind, each))
                 assert plan is not None
                 assert plan.model == slugs[kind]
@@ -338,10 +347,10 @@ async def test_the_defaults_run_where_they_can(sandbox: Sandbox, open_server: Op
 async def test_the_last_of_several_is_named(sandbox_stubs: Stubs) -> None:
     """By its place, also in the words of an estimate."""
     request = request_of("image", {"prompt": "x", **IMAGE_MEDIA["two pictures"]}, model="flux-pro")
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await sandbox_stubs.image.GenerateImage(request)
-    assert reason_of(refused.value) == "PARAMETER_UNSUPPORTED"
-    assert fields_of(refused.value) == {"reference_images[1]"}
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await sandbox_stubs.models.EstimateCost(models_pb2.EstimateCostRequest(image=request))
-    assert fields_of(refused.value) == {"image.reference_images[1]"}
+    error = await rpc_error(sandbox_stubs.image.GenerateImage(request))
+    assert reason_of(error) == "PARAMETER_UNSUPPORTED"
+    assert fields_of(error) == {"reference_images[1]"}
+    error = await rpc_error(
+        sandbox_stubs.models.EstimateCost(models_pb2.EstimateCostRequest(image=request))
+    )
+    assert fields_of(error) == {"image.reference_images[1]"}

@@ -1,4 +1,4 @@
-"""A bug of the gate in the midst of a call: the call goes on, and nothing is paid twice."""
+"""A bug of the server in the midst of a call: the call goes on, and nothing is paid twice."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import pytest
 import structlog
 from prometheus_client import generate_latest
 
-from mediagate.v1 import cost_pb2, generation_pb2, text_pb2
+from mediagate.v1 import cost_pb2, generation_pb2
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.generations.execution.submitter import Submitter
 from mediagate_server.generations.streaming.stream_reader import StreamReader
@@ -17,8 +17,9 @@ from mediagate_server.observability.metrics import REGISTRY
 from mediagate_server.runtime.clock import SystemClock
 from mediagate_server.runtime.events import Waitable
 from mediagate_server.upstream.replicate import prediction_decoding
+from tests.builders import stream_text_request, text_request
 
-from .generation_waits import QUICK, bill
+from .generation_waits import QUICK, get_bill
 from .stubs import OpenServer
 
 State = generation_pb2.Generation
@@ -31,7 +32,7 @@ class InstantRetryClock(SystemClock):
         return await super().wait(event, min(seconds, 0.05))
 
 
-def breaks_once(place: Callable[..., Any]) -> Callable[..., Any]:
+def breaks_once(function: Callable[..., Any]) -> Callable[..., Any]:
     """It does its work; the first time it then falls over."""
     first = iter([True])
 
@@ -40,16 +41,16 @@ def breaks_once(place: Callable[..., Any]) -> Callable[..., Any]:
             raise RuntimeError("holds the prompt")
 
     def broken(*args: Any, **more: Any) -> Any:
-        found = place(*args, **more)
+        result = function(*args, **more)
         fall()
-        return found
+        return result
 
     async def broken_later(*args: Any, **more: Any) -> Any:
-        found = await place(*args, **more)
+        result = await function(*args, **more)
         fall()
-        return found
+        return result
 
-    return broken_later if asyncio.iscoroutinefunction(place) else broken
+    return broken_later if asyncio.iscoroutinefunction(function) else broken
 
 
 @pytest.mark.parametrize(
@@ -69,29 +70,29 @@ async def test_a_stream_goes_on_after_a_bug(
     with structlog.testing.capture_logs() as logs:
         async with open_server(sandbox.url, clock=InstantRetryClock(), **QUICK) as (stubs, _):
             call = stubs.text.StreamText(
-                text_pb2.StreamTextRequest(prompt="[[tokens=20 interval_ms=20]] Hello")
+                stream_text_request(prompt="[[tokens=20 interval_ms=20]] Hello")
             )
             events = [event async for event in call]
     assert events[-1].completed.usage.output_tokens == 20
     text = "".join(event.delta.text for event in events)
     assert events[-1].sequence == len(text.encode())
-    billed = await bill(sandbox)
+    billed = await get_bill(sandbox)
     assert [entry["nanos"] for entry in billed["entries"]] == [events[-1].completed.cost.usd_nanos]
-    (told,) = [entry for entry in logs if entry["event"] == "generation_crashed"]
-    assert told["error"] == "RuntimeError"
-    assert told["at"].startswith("test_internal_errors.py:")
+    (line,) = [entry for entry in logs if entry["event"] == "generation_crashed"]
+    assert line["error"] == "RuntimeError"
+    assert line["at"].startswith("test_internal_errors.py:")
     assert "prompt" not in str(logs)
     assert b'mediagate_unexpected_errors_total{work="generation"}' in generate_latest(REGISTRY)
 
 
 def breaks_over(owner: Any, name: str, word: str) -> Callable[..., Any]:
     """It falls over whatever it is given that has the word in it."""
-    place = getattr(owner, name)
+    function = getattr(owner, name)
 
     def broken(given: bytes, *more: Any) -> Any:
         if word.encode() in given:
             raise RuntimeError("holds the prompt")
-        return place(given, *more)
+        return function(given, *more)
 
     return broken
 
@@ -119,19 +120,19 @@ async def test_what_breaks_again_and_again_is_put_into_quarantine(
             )
     with structlog.testing.capture_logs() as logs:
         async with open_server(sandbox.url, clock=InstantRetryClock(), **QUICK) as (stubs, _):
-            request = text_pb2.GenerateTextRequest(prompt="[[tokens=5]] Hello")
-            made = (await stubs.text.GenerateText(request)).generation
-    assert made.state == State.STATE_FAILED
-    assert "QUARANTINED" in str(made.error)
-    (billed,) = (await bill(sandbox))["entries"]
+            request = text_request(prompt="[[tokens=5]] Hello")
+            generation = (await stubs.text.GenerateText(request)).generation
+    assert generation.state == State.STATE_FAILED
+    assert "QUARANTINED" in str(generation.error)
+    (billed,) = (await get_bill(sandbox))["entries"]
     if where == "reading of the cost":
-        assert made.cost.state == cost_pb2.COST_STATE_UNKNOWN
+        assert generation.cost.state == cost_pb2.COST_STATE_UNKNOWN
     else:
-        assert made.cost.usd_nanos == billed["nanos"] > 0
+        assert generation.cost.usd_nanos == billed["nanos"] > 0
     alarms = [entry for entry in logs if entry["event"] == "generation_quarantined"]
     levels = ["without_output", "unread"] if where == "reading of the cost" else ["without_output"]
-    assert [(one["id"], one["cause"], one["reads"]) for one in alarms] == [
-        (made.id, "errors", level) for level in levels
+    assert [(entry["id"], entry["cause"], entry["reads"]) for entry in alarms] == [
+        (generation.id, "errors", level) for level in levels
     ]
     assert "the prompt" not in str(logs)
     assert b'mediagate_generations_quarantined_total{cause="errors"}' in generate_latest(REGISTRY)
@@ -155,5 +156,5 @@ async def test_an_unexpected_error_of_the_rest_is_begun_anew(
     )
     async with open_server(sandbox.url, clock=InstantRetryClock()) as (stubs, _):
         await asyncio.wait_for(again.wait(), 30)
-        answer = await stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="Hello"))
+        answer = await stubs.text.GenerateText(text_request(prompt="Hello"))
     assert answer.generation.state == State.STATE_SUCCEEDED

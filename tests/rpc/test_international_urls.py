@@ -6,11 +6,12 @@ import grpc
 import pytest
 from google.protobuf.json_format import ParseDict
 
-from mediagate.v1 import image_pb2, medium_pb2, models_pb2, options_pb2, text_pb2
+from mediagate.v1 import image_pb2, medium_pb2, models_pb2, text_pb2
 from mediagate_server.webhooks.http_client import WebhookHttpClient
+from tests.builders import image_request, run_model_request, text_request
+from tests.grpc_errors import fields_of, rpc_error
 from tests.webhooks.manual_clock_dispatcher import LOOPBACK
 
-from .grpc_errors import fields_of
 from .scripted_upstream import ID, ScriptedUpstream, says
 from .stubs import OpenServer, Stubs
 from .test_url_preservation import raw_server
@@ -77,8 +78,7 @@ def upstream(scripted_upstream: ScriptedUpstream) -> ScriptedUpstream:
 
 def image(uri: str) -> image_pb2.GenerateImageRequest:
     """A picture made from another."""
-    options = options_pb2.GenerationOptions(model="flux-kontext")
-    request = image_pb2.GenerateImageRequest(prompt="x", options=options)
+    request = image_request(prompt="x", model="flux-kontext")
     request.reference_images.add(uri=uri)
     return request
 
@@ -99,7 +99,7 @@ async def test_every_way_to_give_a_medium_sends_the_same(
     await stubs.text.GenerateText(chat)
     assert sent in str(upstream.posted[-1]["input"])
     assert given in str(upstream.posted[-1]["input"])
-    by_media = models_pb2.RunModelRequest(model="o/n")
+    by_media = run_model_request("o/n")
     by_media.media["image"].media.append(medium)
     await stubs.models.RunModel(by_media)
     assert upstream.posted[-1]["input"] == {"image": sent}
@@ -120,20 +120,17 @@ async def test_what_leads_nowhere_or_inside_is_refused_alike(
     upstream: ScriptedUpstream, stubs: Stubs, uri: str
 ) -> None:
     """By its field, before anything is spent; as a webhook, too."""
-    run = models_pb2.RunModelRequest(model="o/n")
+    run = run_model_request("o/n")
     run.media["image"].media.append(medium_pb2.MediaInput(uri=uri))
-    hook = image_pb2.GenerateImageRequest(
-        prompt="x", options=options_pb2.GenerationOptions(webhook_url=uri)
-    )
+    hook = image_request(prompt="x", webhook_url=uri)
     for call, field in (
         (stubs.image.GenerateImage(image(uri)), "reference_images[0].uri"),
         (stubs.models.RunModel(run), 'media["image"].media[0].uri'),
         (stubs.image.GenerateImage(hook), "options.webhook_url"),
     ):
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call
-        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert fields_of(caught.value) == {field}
+        error = await rpc_error(call)
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert fields_of(error) == {field}
     assert not upstream.posted
 
 
@@ -142,8 +139,7 @@ async def test_a_webhook_of_another_script_is_taken(
 ) -> None:
     """Accepted, as its medium would be."""
     async with open_server(upstream.url) as (stubs, _):
-        options = options_pb2.GenerationOptions(webhook_url=LINKS[0][0])
-        await stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="x", options=options))
+        await stubs.text.GenerateText(text_request(prompt="x", webhook_url=LINKS[0][0]))
     assert len(upstream.posted) == 1
 
 

@@ -1,4 +1,4 @@
-"""Bad requests through the whole gate: typed errors that name the field; nothing is sent."""
+"""Bad requests through the whole server: typed errors that name the field; nothing is sent."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,16 +7,10 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from mediagate.v1 import (
-    generations_pb2,
-    image_pb2,
-    medium_pb2,
-    options_pb2,
-    text_pb2,
-    video_pb2,
-)
+from mediagate.v1 import generations_pb2, medium_pb2, options_pb2, text_pb2, video_pb2
+from tests.builders import image_request, text_request, video_request
+from tests.grpc_errors import fields_of, reason_of, rpc_error
 
-from .grpc_errors import fields_of, reason_of
 from .scripted_upstream import ScriptedUpstream
 from .stubs import Stubs
 
@@ -41,45 +35,43 @@ def video(request: video_pb2.GenerateVideoRequest) -> Callable[[Stubs], Any]:
 def inline(size: int) -> video_pb2.GenerateVideoRequest:
     """A video from a picture of that many bytes."""
     medium = medium_pb2.InlineMedia(data=b"\x89PNG" + bytes(size - 4), media_type="image/png")
-    return video_pb2.GenerateVideoRequest(
-        prompt="x", first_frame=medium_pb2.MediaInput(inline=medium)
-    )
+    return video_request(prompt="x", first_frame=medium_pb2.MediaInput(inline=medium))
 
 
 BAD: dict[str, tuple[Callable[[Stubs], Any], grpc.StatusCode, str, str]] = {
     "unknown model": (
-        text(Text(prompt="x", options=Options(model="gpt-99"))),
+        text(text_request(prompt="x", model="gpt-99")),
         grpc.StatusCode.NOT_FOUND,
         "MODEL_NOT_FOUND",
         "options.model",
     ),
     "model of another kind": (
-        text(Text(prompt="x", options=Options(model="sdxl"))),
+        text(text_request(prompt="x", model="sdxl")),
         grpc.StatusCode.NOT_FOUND,
         "MODEL_NOT_FOUND",
         "options.model",
     ),
     "no prompt": (text(Text()), INVALID, "INVALID_REQUEST", "prompt"),
     "prompt and messages": (
-        text(Text(prompt="x", messages=[HELLO])),
+        text(text_request(prompt="x", messages=[HELLO])),
         INVALID,
         "INVALID_REQUEST",
         "prompt",
     ),
     "request_id": (
-        text(Text(prompt="x", request_id="7")),
+        text(text_request(prompt="x", request_id="7")),
         INVALID,
         "INVALID_REQUEST",
         "request_id",
     ),
     "negative duration": (
-        video(video_pb2.GenerateVideoRequest(prompt="x", duration=Duration(seconds=-5))),
+        video(video_request(prompt="x", duration=Duration(seconds=-5))),
         INVALID,
         "INVALID_REQUEST",
         "duration",
     ),
     "unknown enum number": (
-        text(Text(prompt="x", options=Options(on_disconnect=77))),  # type: ignore[arg-type]
+        text(text_request(prompt="x", on_disconnect=77)),
         INVALID,
         "INVALID_REQUEST",
         "options.on_disconnect",
@@ -91,7 +83,7 @@ BAD: dict[str, tuple[Callable[[Stubs], Any], grpc.StatusCode, str, str]] = {
         "first_frame.inline.data",
     ),
     "too dear": (
-        text(Text(prompt="x", options=Options(max_cost_usd_nanos=1))),
+        text(text_request(prompt="x", max_cost_usd_nanos=1)),
         grpc.StatusCode.FAILED_PRECONDITION,
         "MAX_COST_EXCEEDED",
         "",
@@ -105,12 +97,11 @@ async def test_bad_input_is_refused_by_field(
 ) -> None:
     """The right code and reason, the field named; upstream never hears of it, the store neither."""
     send, code, reason, field = BAD[name]
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await send(stubs)
-    assert caught.value.code() is code
-    assert reason_of(caught.value) == reason
+    error = await rpc_error(send(stubs))
+    assert error.code() is code
+    assert reason_of(error) == reason
     if field:
-        assert field in fields_of(caught.value)
+        assert field in fields_of(error)
     assert scripted_upstream.posted == []
     listed = await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
     assert not listed.generations
@@ -118,23 +109,22 @@ async def test_bad_input_is_refused_by_field(
 
 async def test_a_message_of_forty_megabytes_is_refused_by_grpc(stubs: Stubs) -> None:
     """Before anything of it is read."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stubs.text.GenerateText(Text(prompt="x" * 40_000_000))
-    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    error = await rpc_error(stubs.text.GenerateText(text_request(prompt="x" * 40_000_000)))
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 async def test_strict_mode_refuses_what_it_would_have_to_change(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """Every parameter that cannot be honoured is named at once."""
-    request = image_pb2.GenerateImageRequest(
+    request = image_request(
         prompt="x",
         steps=999,
         negative_prompt="y",
-        options=Options(model="flux-dev", parameter_mode=options_pb2.PARAMETER_MODE_STRICT),
+        model="flux-dev",
+        parameter_mode=options_pb2.PARAMETER_MODE_STRICT,
     )
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stubs.image.GenerateImage(request)
-    assert reason_of(caught.value) == "PARAMETER_UNSUPPORTED"
-    assert fields_of(caught.value) == {"steps", "negative_prompt"}
+    error = await rpc_error(stubs.image.GenerateImage(request))
+    assert reason_of(error) == "PARAMETER_UNSUPPORTED"
+    assert fields_of(error) == {"steps", "negative_prompt"}
     assert scripted_upstream.posted == []

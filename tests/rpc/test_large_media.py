@@ -11,14 +11,8 @@ from aiohttp import web
 from google.protobuf.json_format import MessageToDict
 from google.rpc import error_details_pb2
 
-from mediagate.v1 import (
-    generation_pb2,
-    generations_pb2,
-    image_pb2,
-    media_pb2,
-    medium_pb2,
-    options_pb2,
-)
+from mediagate.v1 import generation_pb2, generations_pb2, image_pb2, media_pb2, medium_pb2
+from tests.builders import image_request
 
 from .scripted_upstream import ID, ScriptedUpstream
 from .stubs import OpenServer, Stubs
@@ -37,9 +31,7 @@ def data_uri(content: bytes = GIF) -> str:
 
 def picture(**options: Any) -> image_pb2.GenerateImageRequest:
     """A request for an image, priced by how many there are."""
-    return image_pb2.GenerateImageRequest(
-        prompt="x", options=options_pb2.GenerationOptions(model="flux-schnell"), **options
-    )
+    return image_request(prompt="x", model="flux-schnell", **options)
 
 
 async def read(stubs: Stubs, generation_id: str, index: int = 0) -> bytes:
@@ -65,13 +57,13 @@ async def test_a_picture_as_a_large_data_uri(
     content = GIF + random.Random(1).randbytes(size)
     output = json.dumps(data_uri(content) if shape == "string" else [data_uri(content)])
     scripted_upstream.creates = [sends(*done(output.encode()))]
-    made = (await stubs.image.GenerateImage(picture())).generation
-    assert made.state == State.STATE_SUCCEEDED, made.error
-    (medium,) = made.images.images
+    generation = (await stubs.image.GenerateImage(picture())).generation
+    assert generation.state == State.STATE_SUCCEEDED, generation.error
+    (medium,) = generation.images.images
     assert (medium.media_type, medium.width, medium.uri) == ("image/gif", 1, "")
     assert medium.sha256 == hashlib.sha256(content).hexdigest()
-    assert await read(stubs, made.id) == content
-    assert made.cost.usd_nanos == 3_000_000
+    assert await read(stubs, generation.id) == content
+    assert generation.cost.usd_nanos == 3_000_000
 
 
 async def test_several_runs_with_large_data_uris(
@@ -79,7 +71,7 @@ async def test_several_runs_with_large_data_uris(
 ) -> None:
     """Each image of a run of its own is read from the answer of that run."""
     contents = [GIF + bytes([number]) * 9 * MIB for number in range(2)]
-    answers = [done(json.dumps([data_uri(one)]).encode()) for one in contents]
+    answers = [done(json.dumps([data_uri(content)]).encode()) for content in contents]
     scripted_upstream.creates = [sends(*answer) for answer in answers]
 
     async def again(request: web.Request) -> web.StreamResponse:
@@ -90,11 +82,11 @@ async def test_several_runs_with_large_data_uris(
     ]  # Neither waits on the disk for the other: they are asked for again.
     request = picture(count=2)
     request.options.model = "flux-1.1-pro"
-    made = (await stubs.image.GenerateImage(request)).generation
-    assert made.state == State.STATE_SUCCEEDED, made.error
+    generation = (await stubs.image.GenerateImage(request)).generation
+    assert generation.state == State.STATE_SUCCEEDED, generation.error
     assert len(scripted_upstream.posted) == 2
-    kept = [await read(stubs, made.id, index) for index in range(2)]
-    assert sorted(kept) == sorted(contents)
+    contents_read = [await read(stubs, generation.id, index) for index in range(2)]
+    assert sorted(contents_read) == sorted(contents)
 
 
 async def test_a_gate_that_dies_over_a_large_data_uri(
@@ -107,8 +99,8 @@ async def test_a_gate_that_dies_over_a_large_data_uri(
     request = picture()
     request.wait.seconds = 0
     async with open_server(scripted_upstream.url) as (stubs, _):
-        made = (await stubs.image.GenerateImage(request)).generation
-        watch = generations_pb2.WatchGenerationRequest(id=made.id)
+        generation = (await stubs.image.GenerateImage(request)).generation
+        watch = generations_pb2.WatchGenerationRequest(id=generation.id)
         async for change in stubs.generations.WatchGeneration(watch):
             if change.generation.state == State.STATE_FINALIZING:
                 assert change.generation.cost.usd_nanos == 3_000_000
@@ -117,11 +109,11 @@ async def test_a_gate_that_dies_over_a_large_data_uri(
             pytest.fail("it was not seen before its output was read")
     scripted_upstream.gets = [answer]
     async with open_server(scripted_upstream.url) as (stubs, _):
-        wait = generations_pb2.WaitGenerationRequest(id=made.id)
+        wait = generations_pb2.WaitGenerationRequest(id=generation.id)
         ended = (await stubs.generations.WaitGeneration(wait)).generation
         assert ended.state == State.STATE_SUCCEEDED, ended.error
         assert ended.cost.usd_nanos == 3_000_000
-        assert await read(stubs, made.id) == content
+        assert await read(stubs, generation.id) == content
 
 
 async def test_a_picture_beside_more_logs_than_are_kept(
@@ -130,9 +122,9 @@ async def test_a_picture_beside_more_logs_than_are_kept(
     """It is small: kept whatever stands beside it."""
     logs = b'"' + b"a" * (66 * MIB) + b'"'
     scripted_upstream.creates = [sends(*done(json.dumps([data_uri()]).encode(), logs))]
-    made = (await stubs.image.GenerateImage(picture())).generation
-    assert made.state == State.STATE_SUCCEEDED, made.error
-    assert await read(stubs, made.id) == GIF
+    generation = (await stubs.image.GenerateImage(picture())).generation
+    assert generation.state == State.STATE_SUCCEEDED, generation.error
+    assert await read(stubs, generation.id) == GIF
 
 
 @pytest.mark.parametrize("broken", ["data:image/gif;base64,%%%%", "data:image/gif;base64", "data:"])
@@ -141,9 +133,9 @@ async def test_a_large_data_uri_that_cannot_be_read(
 ) -> None:
     """It is told of that medium."""
     scripted_upstream.creates = [sends(*done(json.dumps([broken + "!" * 9 * MIB]).encode()))]
-    made = (await stubs.image.GenerateImage(picture())).generation
-    assert made.state == State.STATE_SUCCEEDED
-    assert made.images.images[0].error.message
+    generation = (await stubs.image.GenerateImage(picture())).generation
+    assert generation.state == State.STATE_SUCCEEDED
+    assert generation.images.images[0].error.message
 
 
 async def test_a_large_data_uri_within_an_object(
@@ -153,11 +145,11 @@ async def test_a_large_data_uri_within_an_object(
     content = GIF + bytes(3 * MIB)
     escaped = json.dumps({"a": [data_uri(content), 7, None], "b": "text"}).replace("/", "\\/")
     scripted_upstream.creates = [sends(*done(escaped.encode()))]
-    made = (await stubs.models.RunModel(runnable(scripted_upstream))).generation
-    assert made.state == State.STATE_SUCCEEDED, made.error
-    assert MessageToDict(made.raw.value) == {"a": ["media:0", 7.0, None], "b": "text"}
-    assert made.raw.media[0].media_type == "image/gif"
-    assert await read(stubs, made.id) == content
+    generation = (await stubs.models.RunModel(runnable(scripted_upstream))).generation
+    assert generation.state == State.STATE_SUCCEEDED, generation.error
+    assert MessageToDict(generation.raw.value) == {"a": ["media:0", 7.0, None], "b": "text"}
+    assert generation.raw.media[0].media_type == "image/gif"
+    assert await read(stubs, generation.id) == content
 
 
 def outputs(seed: int) -> list[Any]:
@@ -221,8 +213,15 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 def seen(media: Any) -> list[Any]:
     """What is told of media, but for times and names of this one generation."""
     return [
-        (one.uri, one.media_type, one.sha256, one.size_bytes, one.width, one.error.message)
-        for one in media
+        (
+            medium.uri,
+            medium.media_type,
+            medium.sha256,
+            medium.size_bytes,
+            medium.width,
+            medium.error.message,
+        )
+        for medium in media
     ]
 
 
@@ -287,11 +286,11 @@ async def test_what_is_too_large_is_found_upstream(
     links = json.dumps({"get": "https://api.replicate.com/x", "web": page}).encode()
     head, output, *rest = done(b"[" + b"0," * (33 * MIB) + b"0]")
     scripted_upstream.creates = [sends(head, output, b', "urls": ' + links, *rest)]
-    made = (await stubs.models.RunModel(runnable(scripted_upstream))).generation
-    info = info_of(made.error)
+    generation = (await stubs.models.RunModel(runnable(scripted_upstream))).generation
+    info = info_of(generation.error)
     assert info.reason == "OUTPUT_TOO_LARGE"
     assert info.metadata.get("prediction_url") == (page if PAGES[page] else None)
-    assert "r8_" not in str(made)
+    assert "r8_" not in str(generation)
 
 
 async def test_a_picture_that_is_none_costs_as_a_small_one(
@@ -299,5 +298,5 @@ async def test_a_picture_that_is_none_costs_as_a_small_one(
 ) -> None:
     """A million objects are no picture."""
     scripted_upstream.creates = [sends(*done(SMALL_VALUES["objects"]))]
-    made = (await stubs.image.GenerateImage(picture())).generation
-    assert info_of(made.error).reason == "OUTPUT_LOST"
+    generation = (await stubs.image.GenerateImage(picture())).generation
+    assert info_of(generation.error).reason == "OUTPUT_LOST"

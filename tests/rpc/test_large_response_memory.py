@@ -1,4 +1,4 @@
-"""Large answers to a gate that runs as a process: at most 32 MiB more, whatever is in them."""
+"""Large answers to a server that runs as a process: at most 32 MiB more, whatever is in them."""
 
 import json
 import os
@@ -10,14 +10,16 @@ from typing import Any
 import grpc
 import pytest
 
-from mediagate.v1 import generation_pb2, text_pb2
+from mediagate.v1 import generation_pb2
+from tests.builders import stream_text_request
 from tests.conftest import Missing
 from tests.process_memory import Memory
 from tests.server_process import running_server
 
+from .generation_waits import get_generation
 from .scripted_upstream import ScriptedUpstream
 from .stubs import Stubs
-from .test_large_responses import done, get, runnable, sends, text
+from .test_large_responses import done, runnable, sends, text
 
 MIB = 1024 * 1024
 MOST_GROWTH = 32 * MIB
@@ -45,7 +47,7 @@ ANSWERS: dict[str, Any] = {
 async def process(
     scripted_upstream: ScriptedUpstream, tmp_path: Path, missing: Missing
 ) -> AsyncIterator[tuple[Stubs, Memory]]:
-    """A gate in front of the scripted upstream, warm."""
+    """A server in front of the scripted upstream, warm."""
     if not os.path.exists("/proc/self/clear_refs"):  # noqa: ASYNC240, PTH110 - no file is opened
         missing("/proc/PID/clear_refs, to measure memory")
     settings = {
@@ -53,14 +55,14 @@ async def process(
         "REPLICATE_API_TOKEN": "r8_test_token",
     }
     with ExitStack() as stack:
-        gate = stack.enter_context(running_server(tmp_path, **settings))
-        async with grpc.aio.insecure_channel(gate.address) as channel:
+        server = stack.enter_context(running_server(tmp_path, **settings))
+        async with grpc.aio.insecure_channel(server.address) as channel:
             stubs = Stubs.on(channel)
             scripted_upstream.creates = [sends(*done(b"[" + b"0," * MIB + b"0]"))]
             await stubs.models.RunModel(runnable(scripted_upstream))
             scripted_upstream.creates = [sends(*done(json.dumps("word " * MIB).encode()))]
             await stubs.text.GenerateText(text())
-            yield stubs, Memory(gate.process.pid)
+            yield stubs, Memory(server.process.pid)
 
 
 QUICK = ("numbers", "nested", "text", "logs", "data URI")
@@ -83,15 +85,15 @@ async def test_a_large_answer_costs_little_memory(
         memory.forget()
         before = memory.now()
         if name in ("text", "tokens", "logs", "escapes"):
-            made = (await stubs.text.GenerateText(text())).generation
+            generation = (await stubs.text.GenerateText(text())).generation
         else:
-            made = (await stubs.models.RunModel(runnable(scripted_upstream))).generation
-        assert made.state in (
+            generation = (await stubs.models.RunModel(runnable(scripted_upstream))).generation
+        assert generation.state in (
             generation_pb2.Generation.STATE_SUCCEEDED,
             generation_pb2.Generation.STATE_FAILED,
         )
-        assert made.usage.run_duration.ToNanoseconds() == 1_250_000_000
-        await get(stubs, made.id, full=True)
+        assert generation.usage.run_duration.ToNanoseconds() == 1_250_000_000
+        await get_generation(stubs, generation.id, full=True)
         growth = memory.most() - before
         print(f"{name}: memory grew by {growth / MIB:.1f} MiB")
         assert growth <= MOST_GROWTH, f"{name}: {growth / MIB:.1f} MiB"
@@ -106,10 +108,10 @@ async def test_a_long_text_that_is_streamed(
     scripted_upstream.creates = [sends(*done(b'"' + b"a" * size + b'"'))]
     memory.forget()
     before = memory.now()
-    told = 0
+    length = 0
     async for event in stubs.text.StreamText(
-        text_pb2.StreamTextRequest(prompt="Hello", options=text().options)
+        stream_text_request(prompt="Hello", options=text().options)
     ):
-        told += len(event.delta.text)
-    assert told == size
+        length += len(event.delta.text)
+    assert length == size
     assert memory.most() - before <= size + MOST_GROWTH

@@ -5,7 +5,6 @@ import subprocess
 from collections import Counter
 from typing import Any
 
-import grpc
 import pytest
 from aiohttp import web
 from google.rpc import error_details_pb2
@@ -13,10 +12,8 @@ from google.rpc import error_details_pb2
 from mediagate.v1 import (
     generation_pb2,
     generations_pb2,
-    image_pb2,
     media_pb2,
     models_pb2,
-    options_pb2,
     safety_pb2,
     text_pb2,
     verdict_pb2,
@@ -24,8 +21,10 @@ from mediagate.v1 import (
 from mediagate_server.generations.streaming.text_buffer import TextBuffer
 from mediagate_server.upstream.replicate import large_responses
 from mediagate_server.workers import worker_pool
+from tests.builders import image_request, run_model_request, stream_text_request, text_request
+from tests.grpc_errors import reason_of, rpc_error
 
-from .grpc_errors import reason_of
+from .generation_waits import get_generation
 from .scripted_upstream import ID, NAMED, Answer, ScriptedUpstream, hangs_up, says
 from .stubs import OpenServer, Stubs
 
@@ -66,9 +65,7 @@ def sends(*pieces: bytes) -> Answer:
 
 def text(**options: Any) -> text_pb2.GenerateTextRequest:
     """A request for a text."""
-    return text_pb2.GenerateTextRequest(
-        prompt="Hello", options=options_pb2.GenerationOptions(model="llama-70b", **options)
-    )
+    return text_request(prompt="Hello", model="llama-70b", **options)
 
 
 def runnable(scripted: ScriptedUpstream) -> models_pb2.RunModelRequest:
@@ -86,7 +83,7 @@ def runnable(scripted: ScriptedUpstream) -> models_pb2.RunModelRequest:
         "name": "anything",
         "latest_version": {"id": VERSION, "openapi_schema": schema},
     }
-    return models_pb2.RunModelRequest(model=SLUG)
+    return run_model_request(SLUG)
 
 
 async def document(
@@ -101,32 +98,27 @@ async def document(
     return first.media, b"".join(message.chunk for message in rest)
 
 
-async def get(stubs: Stubs, generation_id: str, *, full: bool = False) -> Any:
-    """A generation as it is shown."""
-    view = generation_pb2.GENERATION_VIEW_FULL if full else generation_pb2.GENERATION_VIEW_BASIC
-    request = generations_pb2.GetGenerationRequest(id=generation_id, view=view)
-    return (await stubs.generations.GetGeneration(request)).generation
-
-
 @pytest.mark.parametrize("ascii_only", [True, False])
 async def test_a_text_of_thirty_megabytes(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, *, ascii_only: bool
 ) -> None:
     """Shown by its beginning, read in pieces, listed beside others."""
-    whole = ("word \u00e9\n" * 4 * MIB)[: 30 * MIB // 9]
-    scripted_upstream.creates = [sends(*done(json.dumps(whole, ensure_ascii=ascii_only).encode()))]
-    made = (await stubs.text.GenerateText(text())).generation
-    assert made.state == State.STATE_SUCCEEDED
-    assert made.cost.usd_nanos == COST
-    assert whole.startswith(made.text.text)
-    assert 10_000 < len(made.text.text) < 300_000
-    assert made.text.document.size_bytes == len(whole.encode())
-    shown, content = await document(stubs, made.id)
-    assert content.decode() == whole
-    assert shown == made.text.document
-    assert (await document(stubs, made.id, offset=1_000, limit=70))[1] == content[1_000:1_070]
+    full_text = ("word \u00e9\n" * 4 * MIB)[: 30 * MIB // 9]
+    scripted_upstream.creates = [
+        sends(*done(json.dumps(full_text, ensure_ascii=ascii_only).encode()))
+    ]
+    generation = (await stubs.text.GenerateText(text())).generation
+    assert generation.state == State.STATE_SUCCEEDED
+    assert generation.cost.usd_nanos == COST
+    assert full_text.startswith(generation.text.text)
+    assert 10_000 < len(generation.text.text) < 300_000
+    assert generation.text.document.size_bytes == len(full_text.encode())
+    header, content = await document(stubs, generation.id)
+    assert content.decode() == full_text
+    assert header == generation.text.document
+    assert (await document(stubs, generation.id, offset=1_000, limit=70))[1] == content[1_000:1_070]
     listed = await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
-    assert listed.generations[0].text == made.text
+    assert listed.generations[0].text == generation.text
 
 
 async def test_a_text_in_many_pieces_is_shown_whole(
@@ -135,24 +127,24 @@ async def test_a_text_in_many_pieces_is_shown_whole(
     """A list of 50,000 tokens is more than is decoded at once, and no more text than is shown."""
     pieces = ["to", "ken", " ", "\r\n", "\r"] * 10_000
     scripted_upstream.creates = [sends(*done(json.dumps(pieces).encode()))]
-    made = (await stubs.text.GenerateText(text())).generation
-    assert made.text.text == "".join(pieces)
-    assert not made.text.HasField("document")
+    generation = (await stubs.text.GenerateText(text())).generation
+    assert generation.text.text == "".join(pieces)
+    assert not generation.text.HasField("document")
 
 
 async def test_logs_of_thirty_megabytes(scripted_upstream: ScriptedUpstream, stubs: Stubs) -> None:
     """Beginning and end are shown; the whole is read in pieces."""
     logs = "begins\n" + "a line\n" * (30 * MIB // 7) + "ends"
     scripted_upstream.creates = [sends(*done(b'["Hi"]', json.dumps(logs).encode()))]
-    made = (await stubs.text.GenerateText(text())).generation
-    assert made.text.text == "Hi"
-    shown = await get(stubs, made.id, full=True)
-    assert shown.logs.startswith("begins\n")
-    assert shown.logs.endswith("ends")
-    assert "left out" in shown.logs
-    assert len(shown.logs) < 100_000
-    assert (await document(stubs, made.id, LOGS))[1].decode() == logs
-    assert not (await get(stubs, made.id)).HasField("logs_document")
+    generation = (await stubs.text.GenerateText(text())).generation
+    assert generation.text.text == "Hi"
+    generation = await get_generation(stubs, generation.id, full=True)
+    assert generation.logs.startswith("begins\n")
+    assert generation.logs.endswith("ends")
+    assert "left out" in generation.logs
+    assert len(generation.logs) < 100_000
+    assert (await document(stubs, generation.id, LOGS))[1].decode() == logs
+    assert not (await get_generation(stubs, generation.id)).HasField("logs_document")
 
 
 async def test_logs_of_a_run_without_an_output(
@@ -161,9 +153,9 @@ async def test_logs_of_a_run_without_an_output(
     """It has succeeded all the same, and what it logged is kept."""
     logs = "a line\n" * MIB
     scripted_upstream.creates = [sends(*done(b"null", json.dumps(logs).encode()))]
-    made = (await stubs.models.RunModel(runnable(scripted_upstream))).generation
-    assert made.state == State.STATE_SUCCEEDED, made.error
-    assert (await document(stubs, made.id, LOGS))[1].decode() == logs
+    generation = (await stubs.models.RunModel(runnable(scripted_upstream))).generation
+    assert generation.state == State.STATE_SUCCEEDED, generation.error
+    assert (await document(stubs, generation.id, LOGS))[1].decode() == logs
 
 
 async def test_logs_of_a_check(scripted_upstream: ScriptedUpstream, stubs: Stubs) -> None:
@@ -171,18 +163,20 @@ async def test_logs_of_a_check(scripted_upstream: ScriptedUpstream, stubs: Stubs
     logs = json.dumps("a line\n" * MIB).encode()
     scripted_upstream.creates = [sends(*done(b'"safe"', logs))]
     request = safety_pb2.CheckSafetyRequest(content="Hello")
-    made = (await stubs.safety.CheckSafety(request)).generation
-    assert made.state == State.STATE_SUCCEEDED, made.error
-    assert made.safety.verdict == verdict_pb2.SafetyVerdict.VERDICT_SAFE
+    generation = (await stubs.safety.CheckSafety(request)).generation
+    assert generation.state == State.STATE_SUCCEEDED, generation.error
+    assert generation.safety.verdict == verdict_pb2.SafetyVerdict.VERDICT_SAFE
 
 
 async def test_logs_of_a_run_that_failed(scripted_upstream: ScriptedUpstream, stubs: Stubs) -> None:
     """Where it says why is at the end."""
     logs = json.dumps("a line\n" * MIB + "CUDA out of memory").encode()
     scripted_upstream.creates = [sends(*done(b"null", logs, "failed"))]
-    made = (await stubs.text.GenerateText(text())).generation
-    assert made.state == State.STATE_FAILED
-    assert (await get(stubs, made.id, full=True)).logs.endswith("CUDA out of memory")
+    generation = (await stubs.text.GenerateText(text())).generation
+    assert generation.state == State.STATE_FAILED
+    assert (await get_generation(stubs, generation.id, full=True)).logs.endswith(
+        "CUDA out of memory"
+    )
 
 
 SMALL_VALUES = {
@@ -199,12 +193,12 @@ async def test_small_values_without_number(
 ) -> None:
     """Whatever JSON can say is kept as it came."""
     scripted_upstream.creates = [sends(*done(SMALL_VALUES[name]))]
-    made = (await stubs.models.RunModel(runnable(scripted_upstream))).generation
-    assert made.state == State.STATE_SUCCEEDED, made.error
-    assert not made.raw.HasField("value")
-    assert made.raw.document.media_type == "application/json"
-    assert made.usage.run_duration.ToNanoseconds() == 1_250_000_000
-    assert (await document(stubs, made.id))[1] == SMALL_VALUES[name]
+    generation = (await stubs.models.RunModel(runnable(scripted_upstream))).generation
+    assert generation.state == State.STATE_SUCCEEDED, generation.error
+    assert not generation.raw.HasField("value")
+    assert generation.raw.document.media_type == "application/json"
+    assert generation.usage.run_duration.ToNanoseconds() == 1_250_000_000
+    assert (await document(stubs, generation.id))[1] == SMALL_VALUES[name]
 
 
 async def test_links_in_a_large_value_are_media(
@@ -216,8 +210,8 @@ async def test_links_in_a_large_value_are_media(
     scripted_upstream.creates = [sends(*done(output))]
     request = runnable(scripted_upstream)
     request.wait.seconds = 1
-    made = (await stubs.models.RunModel(request)).generation
-    assert made.state == State.STATE_FINALIZING
+    generation = (await stubs.models.RunModel(request)).generation
+    assert generation.state == State.STATE_FINALIZING
 
 
 async def test_more_than_is_kept(scripted_upstream: ScriptedUpstream, stubs: Stubs) -> None:
@@ -225,11 +219,11 @@ async def test_more_than_is_kept(scripted_upstream: ScriptedUpstream, stubs: Stu
     chunk = b"0," * (MIB // 2)
     pieces = done(b"[")
     scripted_upstream.creates = [sends(*pieces[:2], *[chunk] * 65, b"0]", *pieces[2:])]
-    made = (await stubs.models.RunModel(runnable(scripted_upstream))).generation
-    assert made.state == State.STATE_FAILED
-    assert reason_of_status(made.error) == "OUTPUT_TOO_LARGE"
-    assert made.usage.run_duration.ToNanoseconds() == 1_250_000_000
-    assert scripted_upstream.asked == 0
+    generation = (await stubs.models.RunModel(runnable(scripted_upstream))).generation
+    assert generation.state == State.STATE_FAILED
+    assert reason_of_status(generation.error) == "OUTPUT_TOO_LARGE"
+    assert generation.usage.run_duration.ToNanoseconds() == 1_250_000_000
+    assert scripted_upstream.get_count == 0
 
 
 def reason_of_status(status: Any) -> str:
@@ -242,12 +236,10 @@ def reason_of_status(status: Any) -> str:
 async def test_a_picture_that_is_none(scripted_upstream: ScriptedUpstream, stubs: Stubs) -> None:
     """A million numbers where a picture is to be: it is paid, perhaps, and it is lost."""
     scripted_upstream.creates = [sends(*done(SMALL_VALUES["objects"]))]
-    request = image_pb2.GenerateImageRequest(
-        prompt="x", options=options_pb2.GenerationOptions(model="flux-schnell")
-    )
-    made = (await stubs.image.GenerateImage(request)).generation
-    assert made.state == State.STATE_FAILED
-    assert reason_of_status(made.error) == "OUTPUT_LOST"
+    request = image_request(prompt="x", model="flux-schnell")
+    generation = (await stubs.image.GenerateImage(request)).generation
+    assert generation.state == State.STATE_FAILED
+    assert reason_of_status(generation.error) == "OUTPUT_LOST"
 
 
 async def streamed(stubs: Stubs, request: text_pb2.StreamTextRequest) -> tuple[bytes, Any, int]:
@@ -266,27 +258,27 @@ async def test_a_stream_tells_it_all(
     """In pieces that messages hold, never as a whole in memory; again from any place, by another
     process, too.
     """
-    held, append = Counter[int](), TextBuffer.append
+    buffered, append = Counter[int](), TextBuffer.append
 
     def counted(buffer: TextBuffer, piece: str) -> None:
-        held[id(buffer)] += len(piece)
+        buffered[id(buffer)] += len(piece)
         append(buffer, piece)
 
     monkeypatch.setattr(TextBuffer, "append", counted)
-    whole = "word \u00e9\U0001f600\n" * (MIB // 2)
-    scripted_upstream.creates = [sends(*done(json.dumps([*whole[:100], whole[100:]]).encode()))]
-    request = text_pb2.StreamTextRequest(
-        prompt="Hello",
-        request_id="0b5c0b3c-7a49-4f2c-9d5c-0e8a3a1a0a10",
-        options=options_pb2.GenerationOptions(model="llama-70b"),
+    full_text = "word \u00e9\U0001f600\n" * (MIB // 2)
+    scripted_upstream.creates = [
+        sends(*done(json.dumps([*full_text[:100], full_text[100:]]).encode()))
+    ]
+    request = stream_text_request(
+        prompt="Hello", request_id="0b5c0b3c-7a49-4f2c-9d5c-0e8a3a1a0a10", model="llama-70b"
     )
     async with open_server(scripted_upstream.url) as (stubs, _):
         content, last, longest = await streamed(stubs, request)
-        assert content.decode() == whole
+        assert content.decode() == full_text
         assert last.HasField("completed")
         assert longest <= 2 * MIB
         assert last.sequence == len(content)
-        assert held.total() < MIB
+        assert buffered.total() < MIB
     async with open_server(scripted_upstream.url) as (stubs, _):
         request.after_sequence = 5 * 1_000 + 5
         rest, last, longest = await streamed(stubs, request)
@@ -294,9 +286,8 @@ async def test_a_stream_tells_it_all(
         assert last.HasField("completed")
         assert longest <= 2 * MIB
         request.after_sequence = 6
-        with pytest.raises(grpc.aio.AioRpcError) as within_a_letter:
-            await streamed(stubs, request)
-        assert reason_of(within_a_letter.value) == "STREAM_EXPIRED"
+        within_a_letter = await rpc_error(streamed(stubs, request))
+        assert reason_of(within_a_letter) == "STREAM_EXPIRED"
 
 
 async def test_a_gate_that_dies_over_it_goes_on(
@@ -307,8 +298,8 @@ async def test_a_gate_that_dies_over_it_goes_on(
     request = runnable(scripted_upstream)
     request.wait.seconds = 0
     async with open_server(scripted_upstream.url) as (stubs, _):
-        made = (await stubs.models.RunModel(request)).generation
-        watch = generations_pb2.WatchGenerationRequest(id=made.id)
+        generation = (await stubs.models.RunModel(request)).generation
+        watch = generations_pb2.WatchGenerationRequest(id=generation.id)
         async for change in stubs.generations.WatchGeneration(watch):
             if change.generation.state == State.STATE_FINALIZING:
                 assert change.generation.usage.run_duration.ToNanoseconds()
@@ -317,10 +308,10 @@ async def test_a_gate_that_dies_over_it_goes_on(
             pytest.fail("it was not seen before its output was read")
     scripted_upstream.gets = [hangs_up(), sends(*done(SMALL_VALUES["numbers"]))]
     async with open_server(scripted_upstream.url) as (stubs, _):
-        wait = generations_pb2.WaitGenerationRequest(id=made.id)
+        wait = generations_pb2.WaitGenerationRequest(id=generation.id)
         ended = (await stubs.generations.WaitGeneration(wait)).generation
         assert ended.state == State.STATE_SUCCEEDED
-        assert (await document(stubs, made.id))[1] == SMALL_VALUES["numbers"]
+        assert (await document(stubs, generation.id))[1] == SMALL_VALUES["numbers"]
 
 
 async def test_a_page_is_no_larger_than_a_message(
@@ -336,7 +327,7 @@ async def test_a_page_is_no_larger_than_a_message(
         page = await stubs.generations.ListGenerations(request)
         assert page.ByteSize() < 4_000_000
         token = page.next_page_token
-        listed += [one.id for one in page.generations]
+        listed += [generation.id for generation in page.generations]
     assert not token
     assert listed == names[::-1]
 
@@ -346,13 +337,14 @@ async def test_what_was_erased_is_gone(scripted_upstream: ScriptedUpstream, stub
     scripted_upstream.creates = [
         sends(*done(SMALL_VALUES["dense"], json.dumps("x" * MIB).encode()))
     ]
-    made = (await stubs.models.RunModel(runnable(scripted_upstream))).generation
-    await document(stubs, made.id, LOGS)
-    await stubs.generations.DeleteGeneration(generations_pb2.DeleteGenerationRequest(id=made.id))
+    generation = (await stubs.models.RunModel(runnable(scripted_upstream))).generation
+    await document(stubs, generation.id, LOGS)
+    await stubs.generations.DeleteGeneration(
+        generations_pb2.DeleteGenerationRequest(id=generation.id)
+    )
     for kind in (OUTPUT, LOGS):
-        with pytest.raises(grpc.aio.AioRpcError) as gone:
-            await document(stubs, made.id, kind)
-        assert reason_of(gone.value) == "GENERATION_NOT_FOUND"
+        error = await rpc_error(document(stubs, generation.id, kind))
+        assert reason_of(error) == "GENERATION_NOT_FOUND"
 
 
 async def test_answers_that_nothing_can_read(
@@ -362,17 +354,17 @@ async def test_answers_that_nothing_can_read(
     monkeypatch.setattr(large_responses, "MAX_RESPONSE_BYTES", MIB)
     scripted_upstream.creates = [says({"id": ID, "status": "processing"}, 201)]
     scripted_upstream.gets = [sends(*done(SMALL_VALUES["numbers"]))]
-    made = (await stubs.models.RunModel(runnable(scripted_upstream))).generation
-    assert made.state == State.STATE_FAILED
-    assert not made.cost.HasField("usd_nanos")
-    assert scripted_upstream.asked == 3
+    generation = (await stubs.models.RunModel(runnable(scripted_upstream))).generation
+    assert generation.state == State.STATE_FAILED
+    assert not generation.cost.HasField("usd_nanos")
+    assert scripted_upstream.get_count == 3
 
 
 async def test_no_process_can_be_started_for_a_while(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is wrong with the answer: what is paid for is read as soon as one can."""
-    whole = "word \r\n" * MIB
+    full_text = "word \r\n" * MIB
     start, failing = subprocess.Popen, [*[True] * 4, False, *[True] * 4]  # To reduce; to extract.
 
     def starts(*arguments: Any, **options: Any) -> Any:
@@ -384,9 +376,9 @@ async def test_no_process_can_be_started_for_a_while(
     monkeypatch.setattr(worker_pool, "_LARGEST_IDLE", 0)  # Each job needs one that is new.
     monkeypatch.setattr(large_responses, "_PAUSE", 0.0)
     scripted_upstream.creates = [says({"id": ID, "status": "processing"}, 201)]
-    scripted_upstream.gets = [sends(*done(json.dumps(whole).encode()))]
-    made = (await stubs.text.GenerateText(text())).generation
-    assert made.state == State.STATE_SUCCEEDED, made.error
-    assert made.cost.usd_nanos == COST
-    assert (await document(stubs, made.id))[1].decode() == whole
+    scripted_upstream.gets = [sends(*done(json.dumps(full_text).encode()))]
+    generation = (await stubs.text.GenerateText(text())).generation
+    assert generation.state == State.STATE_SUCCEEDED, generation.error
+    assert generation.cost.usd_nanos == COST
+    assert (await document(stubs, generation.id))[1].decode() == full_text
     assert not failing

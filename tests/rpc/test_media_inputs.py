@@ -1,4 +1,4 @@
-"""Media as input, through a gate: what the model is given for each way to name one."""
+"""Media as input, through a server: what the model is given for each way to name one."""
 
 import asyncio
 import base64
@@ -12,12 +12,13 @@ import grpc
 import pytest
 from aiohttp import ClientSession
 
-from mediagate.v1 import image_pb2, medium_pb2, models_pb2, options_pb2, text_pb2, video_pb2
+from mediagate.v1 import image_pb2, medium_pb2, models_pb2, options_pb2
 from mediagate_sandbox.files import render_file
 from mediagate_sandbox.generators.spec import ImageRecipe
 from mediagate_sandbox.server import Sandbox
+from tests.builders import image_request, run_model_request, text_request, video_request
+from tests.grpc_errors import fields_of, reason_of, rpc_error
 
-from .grpc_errors import fields_of, reason_of
 from .media_transfers import upload
 from .scripted_upstream import ScriptedUpstream, prediction, says
 from .stubs import OpenServer, Stubs
@@ -54,18 +55,15 @@ async def file_at(link: str) -> Any:
 
 def picture(*references: Input, **fields: Any) -> image_pb2.GenerateImageRequest:
     """A picture after another one."""
-    options = options_pb2.GenerationOptions(model="flux-dev")
-    return image_pb2.GenerateImageRequest(
-        prompt="x", reference_images=references, options=options, **fields
-    )
+    return image_request(prompt="x", reference_images=references, model="flux-dev", **fields)
 
 
 async def test_a_small_upload_travels_within_the_request(sandbox_stubs: Stubs, seen: Seen) -> None:
     """As a data URI, which costs no upload."""
     uploaded = await upload(sandbox_stubs, SMALL)
-    made = await sandbox_stubs.image.GenerateImage(picture(Input(upload_id=uploaded.upload_id)))
+    response = await sandbox_stubs.image.GenerateImage(picture(Input(upload_id=uploaded.upload_id)))
     expected = f"data:image/jpeg;base64,{base64.b64encode(SMALL).decode()}"
-    assert (await seen(made.generation))["image"] == expected
+    assert (await seen(response.generation))["image"] == expected
 
 
 async def test_a_larger_one_is_handed_over_once(
@@ -79,7 +77,7 @@ async def test_a_larger_one_is_handed_over_once(
             for _ in range(3)
         )
     )
-    links = {(await seen(made.generation))["image"] for made in answers}
+    links = {(await seen(response.generation))["image"] for response in answers}
     (link,) = links
     document = await file_at(link)
     assert document["checksums"]["sha256"] == hashlib.sha256(LARGE).hexdigest()
@@ -93,15 +91,15 @@ async def test_inline_bytes_of_some_size_are_handed_over_too(
     """Replicate wants no large data URIs; few bytes still travel as one."""
     for data, is_link in ((SMALL, False), (LARGE, True)):
         medium = Input(inline=medium_pb2.InlineMedia(data=data))
-        made = await sandbox_stubs.image.GenerateImage(picture(medium))
-        given = (await seen(made.generation))["image"]
+        response = await sandbox_stubs.image.GenerateImage(picture(medium))
+        given = (await seen(response.generation))["image"]
         assert given.startswith("http") is is_link
 
 
 async def test_a_list_and_a_mask(sandbox_stubs: Stubs, seen: Seen) -> None:
     """Each of several media, wherever it stands."""
-    one, two = await upload(sandbox_stubs, SMALL), await upload(sandbox_stubs, LARGE)
-    request = picture(Input(upload_id=two.upload_id), mask=Input(upload_id=one.upload_id))
+    response, two = await upload(sandbox_stubs, SMALL), await upload(sandbox_stubs, LARGE)
+    request = picture(Input(upload_id=two.upload_id), mask=Input(upload_id=response.upload_id))
     request.options.model = "sdxl"
     given = await seen((await sandbox_stubs.image.GenerateImage(request)).generation)
     assert given["image"].startswith("http://127.0.0.1")
@@ -110,23 +108,22 @@ async def test_a_list_and_a_mask(sandbox_stubs: Stubs, seen: Seen) -> None:
 
 async def test_a_model_that_is_run_by_its_slug(sandbox_stubs: Stubs, seen: Seen) -> None:
     """Its media by name: an output is enlarged, an upload too; what is missing is named."""
-    made = await sandbox_stubs.image.GenerateImage(picture())
-    ref = medium_pb2.OutputRef(generation_id=made.generation.id)
+    response = await sandbox_stubs.image.GenerateImage(picture())
+    ref = medium_pb2.OutputRef(generation_id=response.generation.id)
     uploaded = await upload(sandbox_stubs, LARGE)
     for medium in (Input(output=ref), Input(upload_id=uploaded.upload_id)):
         answer = await sandbox_stubs.models.RunModel(enlarge(medium))
         assert (await seen(answer.generation))["image"].startswith("http://127.0.0.1")
         assert answer.generation.raw.media[0].width > 0
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandbox_stubs.models.RunModel(enlarge(Input(upload_id="upl_0")))
-    assert reason_of(caught.value) == "UPLOAD_NOT_FOUND"
-    assert fields_of(caught.value) == {'media["image"].media[0].upload_id'}
+    error = await rpc_error(sandbox_stubs.models.RunModel(enlarge(Input(upload_id="upl_0"))))
+    assert reason_of(error) == "UPLOAD_NOT_FOUND"
+    assert fields_of(error) == {'media["image"].media[0].upload_id'}
 
 
 def enlarge(medium: Input) -> models_pb2.RunModelRequest:
     """A run of an upscaler."""
     media = {"image": models_pb2.RunModelMedia(media=[medium])}
-    return models_pb2.RunModelRequest(model="nightmareai/real-esrgan", media=media)
+    return run_model_request("nightmareai/real-esrgan", media=media)
 
 
 async def test_a_repeat_needs_no_upload_any_more(
@@ -143,9 +140,10 @@ async def test_a_repeat_needs_no_upload_any_more(
         again = await stubs.image.GenerateImage(request)
         assert again.replayed
         assert again.generation.id == first.generation.id
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stubs.image.GenerateImage(picture(Input(upload_id=uploaded.upload_id)))
-        assert reason_of(caught.value) == "UPLOAD_NOT_FOUND"
+        error = await rpc_error(
+            stubs.image.GenerateImage(picture(Input(upload_id=uploaded.upload_id)))
+        )
+        assert reason_of(error) == "UPLOAD_NOT_FOUND"
 
 
 MISSING: dict[str, tuple[Input, str, str, str]] = {
@@ -184,36 +182,33 @@ async def test_media_that_are_not_there(
 ) -> None:
     """Told before anything is bound or spent, with the field; also by validate_only."""
     medium, code, reason, field = MISSING[case]
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandbox_stubs.image.GenerateImage(picture(medium, validate_only=validate_only))
-    assert (caught.value.code().name, reason_of(caught.value)) == (code, reason)
-    assert fields_of(caught.value) == {field}
+    error = await rpc_error(
+        sandbox_stubs.image.GenerateImage(picture(medium, validate_only=validate_only))
+    )
+    assert (error.code().name, reason_of(error)) == (code, reason)
+    assert fields_of(error) == {field}
     assert (await file_at(f"{sandbox.base_url}/predictions"))["results"] == []
 
 
 async def test_an_output_of_a_text_or_of_another_index(sandbox_stubs: Stubs) -> None:
     """There is no such output: told with the field."""
-    text = await sandbox_stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="x"))
-    image = await sandbox_stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x"))
-    for made, index in ((text, 0), (image, 1)):
-        ref = medium_pb2.OutputRef(generation_id=made.generation.id, index=index)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await sandbox_stubs.image.GenerateImage(picture(Input(output=ref)))
-        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
-        assert reason_of(caught.value) == "GENERATION_NOT_FOUND"
-        assert fields_of(caught.value) == {"reference_images[0].output"}
+    text = await sandbox_stubs.text.GenerateText(text_request(prompt="x"))
+    image = await sandbox_stubs.image.GenerateImage(image_request(prompt="x"))
+    for response, index in ((text, 0), (image, 1)):
+        ref = medium_pb2.OutputRef(generation_id=response.generation.id, index=index)
+        error = await rpc_error(sandbox_stubs.image.GenerateImage(picture(Input(output=ref))))
+        assert error.code() is grpc.StatusCode.NOT_FOUND
+        assert reason_of(error) == "GENERATION_NOT_FOUND"
+        assert fields_of(error) == {"reference_images[0].output"}
 
 
 async def test_an_output_that_is_not_made_yet(sandbox_stubs: Stubs) -> None:
     """Refused: what it will be nobody knows."""
-    begun = await sandbox_stubs.video.GenerateVideo(
-        video_pb2.GenerateVideoRequest(prompt="[[seconds=30]] x")
-    )
+    begun = await sandbox_stubs.video.GenerateVideo(video_request(prompt="[[seconds=30]] x"))
     ref = medium_pb2.OutputRef(generation_id=begun.generation.id)
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandbox_stubs.image.GenerateImage(picture(Input(output=ref)))
-    assert reason_of(caught.value) == "INVALID_REQUEST"
-    assert fields_of(caught.value) == {"reference_images[0].output"}
+    error = await rpc_error(sandbox_stubs.image.GenerateImage(picture(Input(output=ref))))
+    assert reason_of(error) == "INVALID_REQUEST"
+    assert fields_of(error) == {"reference_images[0].output"}
 
 
 async def test_validate_only_sends_no_file(sandbox_stubs: Stubs, sandbox: Sandbox) -> None:
@@ -233,14 +228,13 @@ async def test_an_upstream_without_a_files_api(
     scripted_upstream.creates = [says(prediction(scripted_upstream, "failed", metrics={}), 201)]
     scripted_upstream.gets = [says(prediction(scripted_upstream, "failed", metrics={}))]
     name = (await upload(stubs, LARGE)).upload_id
-    asked = picture(Input(upload_id=name))
-    asked.options.fallback.mode = options_pb2.FallbackPolicy.MODE_NONE
-    await stubs.image.GenerateImage(asked)
+    request = picture(Input(upload_id=name))
+    request.options.fallback.mode = options_pb2.FallbackPolicy.MODE_NONE
+    await stubs.image.GenerateImage(request)
     sent = scripted_upstream.posted[0]["input"]["image"]
     assert sent == f"data:image/png;base64,{base64.b64encode(LARGE).decode()}"
     huge = (await upload(stubs, bytes(3 * 1024 * 1024 + 1), media_type="image/png")).upload_id
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stubs.image.GenerateImage(picture(Input(upload_id=huge)))
-    assert reason_of(caught.value) == "MEDIA_TOO_LARGE"
-    assert fields_of(caught.value) == {"reference_images[0].upload_id"}
+    error = await rpc_error(stubs.image.GenerateImage(picture(Input(upload_id=huge))))
+    assert reason_of(error) == "MEDIA_TOO_LARGE"
+    assert fields_of(error) == {"reference_images[0].upload_id"}
     assert len(scripted_upstream.posted) == 1

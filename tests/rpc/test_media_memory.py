@@ -1,4 +1,4 @@
-"""A large medium in and out of a gate that runs as a process: its memory stays what it was."""
+"""A large medium in and out of a server that runs as a process: its memory stays what it was."""
 
 import hashlib
 from collections.abc import AsyncIterator, Iterator
@@ -10,16 +10,9 @@ import pytest
 from aiohttp import ClientSession
 from google.protobuf.duration_pb2 import Duration
 
-from mediagate.v1 import (
-    generation_pb2,
-    generations_pb2,
-    image_pb2,
-    media_pb2,
-    medium_pb2,
-    options_pb2,
-    video_pb2,
-)
+from mediagate.v1 import generation_pb2, generations_pb2, media_pb2, medium_pb2, video_pb2
 from mediagate_sandbox.server import Sandbox, SandboxSettings
+from tests.builders import image_request, video_request
 from tests.conftest import Missing
 from tests.process_memory import Memory
 from tests.server_process import ServerProcess, running_server
@@ -36,19 +29,19 @@ WARM, WAITING = 4, 16
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Upstream, in a process that is not the gate's."""
+    """Upstream, in a process that is not the server's."""
     async with Sandbox(SandboxSettings(port=0)) as opened:
         yield opened
 
 
 @pytest.fixture
 def process(sandbox: Sandbox, tmp_path: Path, missing: Missing) -> Iterator[ServerProcess]:
-    """A gate in front of it."""
+    """A server in front of it."""
     if not Path("/proc/self/clear_refs").exists():
         missing("/proc/PID/clear_refs, to measure memory")
     settings = {"MEDIAGATE_UPSTREAM_URL": sandbox.url, "REPLICATE_API_TOKEN": "r8_test_token"}
-    with running_server(tmp_path, **settings) as gate:
-        yield gate
+    with running_server(tmp_path, **settings) as server:
+        yield server
 
 
 def film(number: int, size: int) -> Iterator[bytes]:
@@ -62,12 +55,12 @@ async def turn(stubs: Stubs, number: int, size: int) -> video_pb2.GenerateVideoR
     """Upload a film, make another one from it, read it back."""
     metadata = media_pb2.UploadMetadata(media_type="video/mp4")
     uploaded = await stubs.media.UploadMedia(messages(film(number, size), metadata))
-    made = await stubs.video.GenerateVideo(
-        video_pb2.GenerateVideoRequest(
+    response = await stubs.video.GenerateVideo(
+        video_request(
             prompt="x",
             source_video=medium_pb2.MediaInput(upload_id=uploaded.upload_id),
             wait=Duration(seconds=50),
-            options=options_pb2.GenerationOptions(model="gen4-aleph"),
+            model="gen4-aleph",
         )
     )
     digest = hashlib.sha256()
@@ -75,7 +68,7 @@ async def turn(stubs: Stubs, number: int, size: int) -> video_pb2.GenerateVideoR
     async for message in read:
         digest.update(message.chunk)
     assert digest.hexdigest() == uploaded.sha256
-    return made
+    return response
 
 
 async def test_ninety_megabytes_in_and_out(process: ServerProcess, sandbox: Sandbox) -> None:
@@ -87,8 +80,8 @@ async def test_ninety_megabytes_in_and_out(process: ServerProcess, sandbox: Sand
         memory.forget()
         before = memory.now()
         for number in (1, 2):
-            made = await turn(stubs, number, SIZE)
-            assert made.generation.state == generation_pb2.Generation.STATE_SUCCEEDED
+            response = await turn(stubs, number, SIZE)
+            assert response.generation.state == generation_pb2.Generation.STATE_SUCCEEDED
         growth = memory.most() - before
         print(f"memory grew by {growth / MIB:.1f} MiB")
     assert growth <= MOST_GROWTH, f"{growth / MIB:.1f} MiB"
@@ -102,9 +95,7 @@ async def test_ninety_megabytes_in_and_out(process: ServerProcess, sandbox: Sand
 
 async def test_calls_that_wait_hold_none_of_what_they_sent(process: ServerProcess) -> None:
     """Sixteen with 3 MB each: neither gRPC, nor a frame of ours, for the minutes of a run."""
-    request = image_pb2.GenerateImageRequest(
-        prompt="x [[hang]]", options=options_pb2.GenerationOptions(model="flux-dev")
-    )
+    request = image_request(prompt="x [[hang]]", model="flux-dev")
     medium = request.reference_images.add().inline
     medium.data = b"\x89PNG\r\n\x1a\n" + bytes(3_000_000)
     medium.media_type = "image/png"

@@ -5,24 +5,16 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from mediagate.v1 import (
-    cost_pb2,
-    generation_pb2,
-    generations_pb2,
-    image_pb2,
-    options_pb2,
-    text_pb2,
-    text_pb2_grpc,
-)
+from mediagate.v1 import cost_pb2, generation_pb2, image_pb2, options_pb2, text_pb2, text_pb2_grpc
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.observability import metrics as telemetry
+from tests.builders import image_request, stream_text_request, text_request
+from tests.grpc_errors import reason_of, rpc_error
 
-from .generation_waits import QUICK, bill, ended, order
-from .grpc_errors import reason_of
+from .generation_waits import QUICK, get_bill, get_generation, inject_faults, wait_for_end
 from .scripted_upstream import ID, NAMED, ScriptedUpstream, says
 from .stubs import OpenServer, Stubs
 from .tenant_keys import channel_of, tenant
@@ -35,14 +27,12 @@ MISTAKE = {"do": "duplicate_id", "times": 1}
 
 def text(prompt: str, **options: Any) -> text_pb2.GenerateTextRequest:
     """A request for a text."""
-    return text_pb2.GenerateTextRequest(
-        prompt=prompt, options=Options(model="llama-70b", **options)
-    )
+    return text_request(prompt=prompt, model="llama-70b", **options)
 
 
 def image(prompt: str) -> image_pb2.GenerateImageRequest:
     """A request for an image."""
-    return image_pb2.GenerateImageRequest(prompt=prompt, options=Options(model="flux-schnell"))
+    return image_request(prompt=prompt, model="flux-schnell")
 
 
 async def said(stubs: Stubs, prompt: str) -> generation_pb2.Generation:
@@ -57,13 +47,15 @@ def counted() -> float:
     return value
 
 
-async def check_books(sandbox: Sandbox, *made: generation_pb2.Generation) -> None:
+async def check_books(sandbox: Sandbox, *generations: generation_pb2.Generation) -> None:
     """Each has succeeded on a prediction of its own, and costs what that one is billed."""
-    billed = {entry["id"]: entry["nanos"] for entry in (await bill(sandbox))["entries"]}
-    assert [one.state for one in made] == [State.STATE_SUCCEEDED] * len(made)
-    tries = [attempt for one in made for attempt in one.attempts]
-    assert {one.prediction_id: one.cost.usd_nanos for one in tries} == billed
-    assert len(tries) == len(made) == len(billed)
+    billed = {entry["id"]: entry["nanos"] for entry in (await get_bill(sandbox))["entries"]}
+    assert [generation.state for generation in generations] == [State.STATE_SUCCEEDED] * len(
+        generations
+    )
+    tries = [attempt for generation in generations for attempt in generation.attempts]
+    assert {attempt.prediction_id: attempt.cost.usd_nanos for attempt in tries} == billed
+    assert len(tries) == len(generations) == len(billed)
 
 
 async def test_a_text_is_never_anothers(sandbox: Sandbox, open_server: OpenServer) -> None:
@@ -71,7 +63,7 @@ async def test_a_text_is_never_anothers(sandbox: Sandbox, open_server: OpenServe
     before = counted()
     async with open_server(sandbox.url, **QUICK) as (stubs, _):
         first = await said(stubs, "[[tokens=7]] One's own")
-        await order(sandbox, MISTAKE)
+        await inject_faults(sandbox, MISTAKE)
         second = await said(stubs, "[[tokens=11]] The other's")
     assert (first.usage.output_tokens, second.usage.output_tokens) == (7, 11)
     assert first.text.text != second.text.text
@@ -85,12 +77,10 @@ async def test_a_stream_shows_nothing_of_anothers(
     """Not a token: it says that it is in doubt, then comes its own text, whole."""
     async with open_server(sandbox.url, **QUICK) as (stubs, _):
         first = await said(stubs, "[[tokens=7]] One's own")
-        await order(sandbox, MISTAKE)
-        request = text_pb2.StreamTextRequest(
-            prompt="[[tokens=11]] The other's", options=Options(model="llama-70b")
-        )
+        await inject_faults(sandbox, MISTAKE)
+        request = stream_text_request(prompt="[[tokens=11]] The other's", model="llama-70b")
         events = [event async for event in stubs.text.StreamText(request)]
-        second = await ended(stubs, events[0].started.generation_id)
+        second = await wait_for_end(stubs, events[0].started.generation_id)
     states = [event.status.state for event in events if event.HasField("status")]
     assert State.STATE_UNCONFIRMED in states
     assert "".join(event.delta.text for event in events) == second.text.text
@@ -104,9 +94,9 @@ async def test_an_image_is_no_text_and_a_text_no_image(
     """Whatever another's prediction has put out."""
     async with open_server(sandbox.url, **QUICK) as (stubs, _):
         first = await said(stubs, "[[tokens=7]] A text")
-        await order(sandbox, MISTAKE)
+        await inject_faults(sandbox, MISTAKE)
         second = (await stubs.image.GenerateImage(image("A cat"))).generation
-        await order(sandbox, MISTAKE)
+        await inject_faults(sandbox, MISTAKE)
         third = await said(stubs, "[[tokens=9]] A text again")
     assert len(second.images.images) == 1
     assert third.usage.output_tokens == 9
@@ -117,7 +107,7 @@ async def test_across_a_restart(sandbox: Sandbox, open_server: OpenServer) -> No
     """What an earlier process has written down is as much another's."""
     async with open_server(sandbox.url, **QUICK) as (stubs, _):
         first = await said(stubs, "[[tokens=7]] One's own")
-    await order(sandbox, MISTAKE)
+    await inject_faults(sandbox, MISTAKE)
     async with open_server(sandbox.url, **QUICK) as (stubs, _):
         second = await said(stubs, "[[tokens=11]] The other's")
     assert second.usage.output_tokens == 11
@@ -127,16 +117,16 @@ async def test_across_a_restart(sandbox: Sandbox, open_server: OpenServer) -> No
 async def test_across_tenants(sandbox: Sandbox, open_server: OpenServer) -> None:
     """One tenant's text is not told to another."""
     tenants = tuple(map(tenant, ("a", "b")))
-    made = []
-    async with open_server(sandbox.url, tenants=tenants, **QUICK) as (_, gate):
+    generations = []
+    async with open_server(sandbox.url, tenants=tenants, **QUICK) as (_, server):
         for name, tokens in (("a", 7), ("b", 11)):
-            async with channel_of(gate.grpc_address, name) as channel:
+            async with channel_of(server.grpc_address, name) as channel:
                 stub: text_pb2_grpc.TextServiceAsyncStub = text_pb2_grpc.TextServiceStub(channel)
                 answer = await stub.GenerateText(text(f"[[tokens={tokens}]] For {name}"))
-            made.append(answer.generation)
-            await order(sandbox, MISTAKE)
-    assert [one.usage.output_tokens for one in made] == [7, 11]
-    await check_books(sandbox, *made)
+            generations.append(answer.generation)
+            await inject_faults(sandbox, MISTAKE)
+    assert [generation.usage.output_tokens for generation in generations] == [7, 11]
+    await check_books(sandbox, *generations)
 
 
 async def test_outputs_of_one_call_are_not_each_others(
@@ -145,17 +135,15 @@ async def test_outputs_of_one_call_are_not_each_others(
     """Runs of one generation are no less strangers: each has its own prediction."""
     async with open_server(sandbox.url, **QUICK) as (stubs, _):
         before = counted()
-        await order(sandbox, {**MISTAKE, "after": 1})
-        request = image_pb2.GenerateImageRequest(
-            prompt="Cats", count=3, options=Options(model="flux-pro")
-        )
-        made = (await stubs.image.GenerateImage(request)).generation
-    billed = await bill(sandbox)
-    assert made.state == State.STATE_SUCCEEDED
-    assert len(made.images.images) == 3
-    ids = [attempt.prediction_id for attempt in made.attempts]
+        await inject_faults(sandbox, {**MISTAKE, "after": 1})
+        request = image_request(prompt="Cats", count=3, model="flux-pro")
+        generation = (await stubs.image.GenerateImage(request)).generation
+    billed = await get_bill(sandbox)
+    assert generation.state == State.STATE_SUCCEEDED
+    assert len(generation.images.images) == 3
+    ids = [attempt.prediction_id for attempt in generation.attempts]
     assert sorted(ids) == sorted(entry["id"] for entry in billed["entries"])
-    assert made.cost.usd_nanos == billed["total_nanos"]
+    assert generation.cost.usd_nanos == billed["total_nanos"]
     assert counted() == before + 1
 
 
@@ -179,10 +167,10 @@ async def test_an_end_that_is_anothers_is_none(
         first = await said(stubs, "One's own")
         assert first.text.text == "private"
         if not restarted:
-            await check_in_doubt(stubs)
+            await check_unconfirmed(stubs)
     if restarted:
         async with open_server(scripted_upstream.url, **QUICK) as (stubs, _):
-            await check_in_doubt(stubs)
+            await check_unconfirmed(stubs)
     assert len(scripted_upstream.posted) == 2
 
 
@@ -237,7 +225,7 @@ async def test_what_an_answer_says_of_its_age_opens_nothing(
     scripted_upstream.creates = [repeats]
     async with open_server(scripted_upstream.url, **QUICK) as (stubs, _):
         assert (await said(stubs, "One's own")).text.text == "private"
-        await check_in_doubt(stubs)
+        await check_unconfirmed(stubs)
     assert len(scripted_upstream.posted) == 2
 
 
@@ -252,21 +240,22 @@ async def test_a_poll_that_is_answered_with_another_prediction(
     scripted_upstream.creates = [says({"id": ID, "status": "processing"}, 201)]
     scripted_upstream.gets = [*[others] * again, own]
     async with open_server(scripted_upstream.url) as (stubs, _):
-        made = await said(stubs, "x")
-    assert "private" not in str(made)
+        generation = await said(stubs, "x")
+    assert "private" not in str(generation)
     if again == 1:
-        assert (made.text.text, made.cost.state) == ("own", cost_pb2.COST_STATE_SETTLED)
+        assert (generation.text.text, generation.cost.state) == ("own", cost_pb2.COST_STATE_SETTLED)
     else:
-        assert made.state == State.STATE_FAILED
-        assert made.cost.state == cost_pb2.COST_STATE_UNKNOWN
+        assert generation.state == State.STATE_FAILED
+        assert generation.cost.state == cost_pb2.COST_STATE_UNKNOWN
 
 
-async def check_in_doubt(stubs: Stubs) -> None:
+async def check_unconfirmed(stubs: Stubs) -> None:
     """A text of which nothing is found out by its timeout, and nothing of another's told."""
-    request = text_pb2.StreamTextRequest(
+    request = stream_text_request(
         prompt="The other's",
         request_id=str(uuid4()),
-        options=Options(model="llama-70b", timeout=Duration(seconds=5)),
+        model="llama-70b",
+        timeout=Duration(seconds=5),
     )
     events: list[text_pb2.StreamTextResponse] = []
 
@@ -274,14 +263,11 @@ async def check_in_doubt(stubs: Stubs) -> None:
         async for event in stubs.text.StreamText(request):
             events.append(event)  # noqa: PERF401 - what came before the error counts
 
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await read()
-    assert reason_of(caught.value) == "SUBMIT_UNCONFIRMED"
+    error = await rpc_error(read())
+    assert reason_of(error) == "SUBMIT_UNCONFIRMED"
     assert not any(event.HasField("delta") for event in events)
-    answer = await stubs.generations.GetGeneration(
-        generations_pb2.GetGenerationRequest(id=events[0].started.generation_id)
-    )
-    (attempt,) = answer.generation.attempts
+    generation = await get_generation(stubs, events[0].started.generation_id)
+    (attempt,) = generation.attempts
     assert attempt.state == Tried.STATE_UNCONFIRMED
     assert not attempt.prediction_id
 
@@ -304,8 +290,10 @@ async def test_two_at_once_cannot_both_be_one(
 
     scripted_upstream.creates = [both]
     async with open_server(scripted_upstream.url, **QUICK) as (stubs, _):
-        asked = [text(name, timeout=Duration(seconds=5)) for name in ("a", "b")]
-        made = await asyncio.gather(*(stubs.text.GenerateText(one) for one in asked))
-    states = sorted(answer.generation.state for answer in made)
+        requests = [text(name, timeout=Duration(seconds=5)) for name in ("a", "b")]
+        responses = await asyncio.gather(
+            *(stubs.text.GenerateText(request) for request in requests)
+        )
+    states = sorted(answer.generation.state for answer in responses)
     assert states == sorted([State.STATE_SUCCEEDED, State.STATE_UNCONFIRMED])
-    assert len({answer.generation.text.text for answer in made}) == 2
+    assert len({answer.generation.text.text for answer in responses}) == 2

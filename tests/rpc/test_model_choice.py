@@ -6,47 +6,42 @@ import grpc
 import pytest
 from google.protobuf.struct_pb2 import Struct
 
-from mediagate.v1 import (
-    generation_pb2,
-    image_pb2,
-    modality_pb2,
-    models_pb2,
-    options_pb2,
-    text_pb2,
-    video_pb2,
-)
+from mediagate.v1 import generation_pb2, image_pb2, modality_pb2, models_pb2, options_pb2
 from mediagate_server.observability import metrics
+from tests.builders import image_request, stream_text_request, text_request, video_request
+from tests.grpc_errors import reason_of, rpc_error
 
-from .grpc_errors import reason_of
 from .stubs import OpenServer, Stubs
 
 
 def own(**inputs: Any) -> Struct:
     """Inputs of a model's own."""
-    made = Struct()
-    made.update(inputs)
-    return made
+    struct = Struct()
+    struct.update(inputs)
+    return struct
 
 
 async def test_a_stand_in_is_told_on_every_call(sandbox_stubs: Stubs) -> None:
     """In the generation, at the start of a stream, in a plan; and its name is in the catalog."""
     options = options_pb2.GenerationOptions(model="mistral-large")
-    request = text_pb2.GenerateTextRequest(prompt="Hi", options=options)
-    made = (await sandbox_stubs.text.GenerateText(request)).generation
-    assert made.state == generation_pb2.Generation.STATE_SUCCEEDED
-    assert (made.requested_model, made.model) == ("mistral-large", "openai/gpt-4.1")
-    assert made.substitution.requested_model == "mistral-large"
-    assert "Mistral" in made.substitution.reason
-    stream = sandbox_stubs.text.StreamText(text_pb2.StreamTextRequest(prompt="Hi", options=options))
+    request = text_request(prompt="Hi", options=options)
+    generation = (await sandbox_stubs.text.GenerateText(request)).generation
+    assert generation.state == generation_pb2.Generation.STATE_SUCCEEDED
+    assert (generation.requested_model, generation.model) == ("mistral-large", "openai/gpt-4.1")
+    assert generation.substitution.requested_model == "mistral-large"
+    assert "Mistral" in generation.substitution.reason
+    stream = sandbox_stubs.text.StreamText(stream_text_request(prompt="Hi", options=options))
     started = [event.started async for event in stream if event.WhichOneof("event") == "started"]
-    assert [each.substitution for each in started] == [made.substitution]
+    assert [each.substitution for each in started] == [generation.substitution]
     request.validate_only = True
     planned = (await sandbox_stubs.text.GenerateText(request)).plan
-    assert planned.substitution == made.substitution
-    shown = await sandbox_stubs.models.GetModel(models_pb2.GetModelRequest(model="Mistral-Large"))
-    assert shown.model.slug == "openai/gpt-4.1"
-    names = {stand_in.name: stand_in.reason for stand_in in shown.model.stands_in_for}
-    assert names["mistral-large"] == made.substitution.reason
+    assert planned.substitution == generation.substitution
+    response = await sandbox_stubs.models.GetModel(
+        models_pb2.GetModelRequest(model="Mistral-Large")
+    )
+    assert response.model.slug == "openai/gpt-4.1"
+    names = {stand_in.name: stand_in.reason for stand_in in response.model.stands_in_for}
+    assert names["mistral-large"] == generation.substitution.reason
 
 
 @pytest.mark.parametrize(
@@ -61,21 +56,19 @@ async def test_where_none_may_stand_in_the_call_is_refused(
     sandbox_stubs: Stubs, options: options_pb2.GenerationOptions
 ) -> None:
     """With the reason and the successor's slug."""
-    asked = options_pb2.GenerationOptions(model="llama-405b")
-    asked.MergeFrom(options)
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await sandbox_stubs.text.GenerateText(
-            text_pb2.GenerateTextRequest(prompt="Hi", options=asked)
-        )
-    assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-    assert reason_of(refused.value) == "MODEL_RETIRED"
-    assert "meta/llama-4-maverick-instruct" in str(refused.value.trailing_metadata())
+    request_options = options_pb2.GenerationOptions(model="llama-405b")
+    request_options.MergeFrom(options)
+    error = await rpc_error(
+        sandbox_stubs.text.GenerateText(text_request(prompt="Hi", options=request_options))
+    )
+    assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert reason_of(error) == "MODEL_RETIRED"
+    assert "meta/llama-4-maverick-instruct" in str(error.trailing_metadata())
 
 
 async def test_the_cheapest_of_a_quality_with_its_receipt(sandbox_stubs: Stubs) -> None:
     """What would have run otherwise, and for how much; the run costs what was said."""
-    options = options_pb2.GenerationOptions(quality=modality_pb2.QUALITY_STANDARD)
-    request = video_pb2.GenerateVideoRequest(prompt="A boat", options=options)
+    request = video_request(prompt="A boat", quality=modality_pb2.QUALITY_STANDARD)
     estimate = await sandbox_stubs.models.EstimateCost(
         models_pb2.EstimateCostRequest(video=request)
     )
@@ -87,30 +80,33 @@ async def test_the_cheapest_of_a_quality_with_its_receipt(sandbox_stubs: Stubs) 
     priced = [other.cost for other in others.values() if other.cost.HasField("expected_usd_nanos")]
     assert all(cost.expected_usd_nanos >= plan.cost.expected_usd_nanos for cost in priced)
     request.wait.seconds = 60
-    made = (await sandbox_stubs.video.GenerateVideo(request)).generation
-    assert (made.model, made.requested_model) == (plan.model, "")
-    assert made.choice == plan.choice
-    assert made.cost.usd_nanos == plan.cost.expected_usd_nanos
+    generation = (await sandbox_stubs.video.GenerateVideo(request)).generation
+    assert (generation.model, generation.requested_model) == (plan.model, "")
+    assert generation.choice == plan.choice
+    assert generation.cost.usd_nanos == plan.cost.expected_usd_nanos
 
 
 async def test_no_model_fits(sandbox_stubs: Stubs) -> None:
     """Under strict parameters nobody takes a seed for a text."""
-    options = options_pb2.GenerationOptions(
-        quality=modality_pb2.QUALITY_PREMIUM, parameter_mode=options_pb2.PARAMETER_MODE_STRICT
-    )
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await sandbox_stubs.text.GenerateText(
-            text_pb2.GenerateTextRequest(prompt="Hi", seed=1, options=options)
+    error = await rpc_error(
+        sandbox_stubs.text.GenerateText(
+            text_request(
+                prompt="Hi",
+                seed=1,
+                quality=modality_pb2.QUALITY_PREMIUM,
+                parameter_mode=options_pb2.PARAMETER_MODE_STRICT,
+            )
         )
-    assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-    assert reason_of(refused.value) == "NO_MODEL_FITS"
+    )
+    assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert reason_of(error) == "NO_MODEL_FITS"
 
 
 async def test_the_operator_may_not_want_the_cheapest(
     open_server: OpenServer, sandbox: Any
 ) -> None:
     """His default runs where a call names nobody, whatever it may cost; else what fits is taken."""
-    plain = image_pb2.GenerateImageRequest(prompt="x", aspect_ratio="16:9", validate_only=True)
+    plain = image_request(prompt="x", aspect_ratio="16:9", validate_only=True)
     economy = image_pb2.GenerateImageRequest()
     economy.CopyFrom(plain)
     economy.options.quality = modality_pb2.QUALITY_ECONOMY
@@ -124,9 +120,8 @@ async def test_the_operator_may_not_want_the_cheapest(
     ) as (stubs, _):
         for request in (plain, economy):
             assert (await stubs.image.GenerateImage(request)).plan.model == dev
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await stubs.image.GenerateImage(bounded)
-        assert reason_of(refused.value) == "MAX_COST_EXCEEDED"
+        error = await rpc_error(stubs.image.GenerateImage(bounded))
+        assert reason_of(error) == "MAX_COST_EXCEEDED"
     async with open_server(sandbox.base_url, default_image_model="flux-dev") as (stubs, _):
         answer = (await stubs.image.GenerateImage(plain)).plan
         assert answer.model == dev
@@ -142,20 +137,19 @@ async def test_inputs_of_a_models_own(sandbox_stubs: Stubs) -> None:
     options = options_pb2.GenerationOptions(
         model="flux-dev", model_parameters=own(output_quality=55, go_fast=False)
     )
-    request = image_pb2.GenerateImageRequest(prompt="x", options=options)
-    made = (await sandbox_stubs.image.GenerateImage(request)).generation
-    assert made.state == generation_pb2.Generation.STATE_SUCCEEDED
-    lines = {line.parameter: line.sent for line in made.parameters}
+    request = image_request(prompt="x", options=options)
+    generation = (await sandbox_stubs.image.GenerateImage(request)).generation
+    assert generation.state == generation_pb2.Generation.STATE_SUCCEEDED
+    lines = {line.parameter: line.sent for line in generation.parameters}
     assert lines["options.model_parameters.output_quality"] == "55"
     assert lines["options.model_parameters.go_fast"] == "false"
     options.model_parameters.Clear()
     options.model_parameters.update({"output_quality": 101})
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await sandbox_stubs.image.GenerateImage(
-            image_pb2.GenerateImageRequest(prompt="x", options=options)
-        )
-    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "options.model_parameters.output_quality" in str(refused.value.details())
+    error = await rpc_error(
+        sandbox_stubs.image.GenerateImage(image_request(prompt="x", options=options))
+    )
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "options.model_parameters.output_quality" in str(error.details())
 
 
 async def test_old_and_unknown_prices_are_counted(sandbox_stubs: Stubs) -> None:

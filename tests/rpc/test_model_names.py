@@ -7,20 +7,13 @@ import grpc
 import pytest
 from google.protobuf.json_format import ParseDict
 
-from mediagate.v1 import (
-    cost_pb2,
-    generation_pb2,
-    generations_pb2,
-    image_pb2,
-    models_pb2,
-    options_pb2,
-    text_pb2,
-)
+from mediagate.v1 import cost_pb2, generation_pb2, generations_pb2, models_pb2, options_pb2
 from mediagate_sandbox.files import render_file
 from mediagate_sandbox.generators.spec import ImageRecipe
+from tests.builders import image_request, text_request
+from tests.grpc_errors import fields_of, metadata_of, reason_of, rpc_error
 from tests.media.file_server import file
 
-from .grpc_errors import fields_of, metadata_of, reason_of
 from .scripted_upstream import ID, ScriptedUpstream, says
 from .stubs import OpenServer, Stubs
 
@@ -55,22 +48,25 @@ def done(**metrics: Any) -> Any:
     return says({"id": ID, "status": "succeeded", "output": "y", "metrics": metrics}, 201)
 
 
-@pytest.mark.parametrize("told", [{}, {"is_official": None}, {"is_official": "yes"}])
+@pytest.mark.parametrize("model_fields", [{}, {"is_official": None}, {"is_official": "yes"}])
 @pytest.mark.parametrize("version", [VERSION, None])
 async def test_the_catalog_knows_an_official_model(
-    scripted_upstream: ScriptedUpstream, stubs: Stubs, told: dict[str, Any], version: str | None
+    scripted_upstream: ScriptedUpstream,
+    stubs: Stubs,
+    model_fields: dict[str, Any],
+    version: str | None,
 ) -> None:
     """Whose document does not say: it is addressed and priced as one."""
-    scripted_upstream.models[SCHNELL] = document(SCHNELL, version, **told)
+    scripted_upstream.models[SCHNELL] = document(SCHNELL, version, **model_fields)
     scripted_upstream.creates = [done(image_output_count=1)]
-    made = (await stubs.models.RunModel(run(SCHNELL))).generation
-    assert made.state == SUCCEEDED
-    assert made.cost.state == cost_pb2.COST_STATE_SETTLED
+    generation = (await stubs.models.RunModel(run(SCHNELL))).generation
+    assert generation.state == SUCCEEDED
+    assert generation.cost.state == cost_pb2.COST_STATE_SETTLED
     assert "version" not in scripted_upstream.posted[0]
 
 
 @pytest.mark.parametrize(
-    ("slug", "version", "told", "sent"),
+    ("slug", "version", "model_fields", "sent"),
     [
         ("o/n", None, {}, None),
         ("o/n", VERSION, {}, f"o/n:{VERSION}"),
@@ -85,11 +81,11 @@ async def test_what_a_create_names(
     stubs: Stubs,
     slug: str,
     version: str | None,
-    told: dict[str, Any],
+    model_fields: dict[str, Any],
     sent: str | None,
 ) -> None:
     """By the document where it says; without versions only official models are."""
-    scripted_upstream.models[slug] = document(slug, version, **told)
+    scripted_upstream.models[slug] = document(slug, version, **model_fields)
     scripted_upstream.creates = [done()]
     assert (await stubs.models.RunModel(run(slug))).generation.state == SUCCEEDED
     assert scripted_upstream.posted[0].get("version") == sent
@@ -99,14 +95,13 @@ async def test_an_empty_version_is_none(scripted_upstream: ScriptedUpstream, stu
     """In every rpc: `owner/name:` is owner/name."""
     scripted_upstream.models["o/n"] = document("o/n", is_official=True)
     scripted_upstream.creates = [done()]
-    made = (await stubs.models.RunModel(run("o/n:"))).generation
-    assert (made.state, made.model) == (SUCCEEDED, "o/n")
+    generation = (await stubs.models.RunModel(run("o/n:"))).generation
+    assert (generation.state, generation.model) == (SUCCEEDED, "o/n")
     slug = "meta/meta-llama-3-70b-instruct"
-    options = options_pb2.GenerationOptions(model=f"{slug}:")
-    request = text_pb2.GenerateTextRequest(prompt="x", options=options)
+    request = text_request(prompt="x", model=f"{slug}:")
     assert (await stubs.text.GenerateText(request)).generation.model == slug
-    shown = await stubs.models.GetModel(models_pb2.GetModelRequest(model=f"{slug}:"))
-    assert shown.model.slug == slug
+    response = await stubs.models.GetModel(models_pb2.GetModelRequest(model=f"{slug}:"))
+    assert response.model.slug == slug
 
 
 async def test_the_version_that_the_catalog_has_is_the_model(
@@ -114,17 +109,17 @@ async def test_the_version_that_the_catalog_has_is_the_model(
 ) -> None:
     """By slug and version, or by the version alone; another version is none of the catalog's."""
     slug = "stability-ai/sdxl"
-    shown = await stubs.models.GetModel(models_pb2.GetModelRequest(model=slug))
-    version = shown.model.version
+    response = await stubs.models.GetModel(models_pb2.GetModelRequest(model=slug))
+    version = response.model.version
     for name in (f"{slug}:{version}", version, version.upper()):
-        found = await stubs.models.GetModel(models_pb2.GetModelRequest(model=name))
-        assert found.model.slug == slug
+        response = await stubs.models.GetModel(models_pb2.GetModelRequest(model=name))
+        assert response.model.slug == slug
         options = options_pb2.GenerationOptions(model=name)
-        request = image_pb2.GenerateImageRequest(prompt="x", options=options, validate_only=True)
+        request = image_request(prompt="x", options=options, validate_only=True)
         assert (await stubs.image.GenerateImage(request)).plan.model == slug
     options = options_pb2.GenerationOptions(model=f"{slug}:{'0' * 64}")
     with pytest.raises(grpc.aio.AioRpcError, match=f"did you mean {slug}") as caught:
-        await stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x", options=options))
+        await stubs.image.GenerateImage(image_request(prompt="x", options=options))
     assert reason_of(caught.value) == "MODEL_NOT_FOUND"
     assert not scripted_upstream.posted
 
@@ -136,13 +131,12 @@ async def test_versions_of_an_official_model_are_not_shown(
     """404 is not "no such model": its newest is run, another is refused by name and not paid."""
     scripted_upstream.models[SCHNELL] = document(SCHNELL, VERSION, is_official=official)
     scripted_upstream.creates = [done(image_output_count=1)]
-    made = (await stubs.models.RunModel(run(f"{SCHNELL}:{VERSION}"))).generation
-    assert (made.state, "version" in scripted_upstream.posted[0]) == (SUCCEEDED, False)
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stubs.models.RunModel(run(f"{SCHNELL}:{'0' * 64}"))
-    assert reason_of(caught.value) == "INVALID_REQUEST"
-    assert fields_of(caught.value) == {"model"}
-    assert f"official model, which has no versions to choose: write {SCHNELL}" in str(caught.value)
+    generation = (await stubs.models.RunModel(run(f"{SCHNELL}:{VERSION}"))).generation
+    assert (generation.state, "version" in scripted_upstream.posted[0]) == (SUCCEEDED, False)
+    error = await rpc_error(stubs.models.RunModel(run(f"{SCHNELL}:{'0' * 64}")))
+    assert reason_of(error) == "INVALID_REQUEST"
+    assert fields_of(error) == {"model"}
+    assert f"official model, which has no versions to choose: write {SCHNELL}" in str(error)
     assert len(scripted_upstream.posted) == 1
 
 
@@ -151,10 +145,9 @@ async def test_a_version_alone_is_refused_by_name(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, version: str
 ) -> None:
     """Nobody could say what it takes and costs."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stubs.models.RunModel(run(version))
-    assert (reason_of(caught.value), fields_of(caught.value)) == ("INVALID_REQUEST", {"model"})
-    assert "owner/name:version" in str(caught.value)
+    error = await rpc_error(stubs.models.RunModel(run(version)))
+    assert (reason_of(error), fields_of(error)) == ("INVALID_REQUEST", {"model"})
+    assert "owner/name:version" in str(error)
     assert not scripted_upstream.posted
 
 
@@ -173,13 +166,12 @@ async def test_the_nearest_names_are_offered_before_anything_is_held(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, name: str, nearest: str
 ) -> None:
     """Of a name that nobody has; no generation, no money, no create."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stubs.models.RunModel(run(name))
-    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
-    assert reason_of(caught.value) == "MODEL_NOT_FOUND"
-    offered = metadata_of(caught.value).get("nearest", "")
+    error = await rpc_error(stubs.models.RunModel(run(name)))
+    assert error.code() is grpc.StatusCode.NOT_FOUND
+    assert reason_of(error) == "MODEL_NOT_FOUND"
+    offered = metadata_of(error).get("nearest", "")
     assert offered.split(", ")[0] == nearest
-    assert (f"did you mean {nearest}" in str(caught.value)) is bool(nearest)
+    assert (f"did you mean {nearest}" in str(error)) is bool(nearest)
     listed = await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
     assert not listed.generations
     assert not scripted_upstream.posted
@@ -197,7 +189,7 @@ async def test_slips_are_offered_a_name_wherever_one_is_given(
     )
     for options in (wrong, other):
         with pytest.raises(grpc.aio.AioRpcError, match="did you mean llama-70b"):
-            await stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="x", options=options))
+            await stubs.text.GenerateText(text_request(prompt="x", options=options))
     with pytest.raises(grpc.aio.AioRpcError, match="did you mean llama-70b"):
         await stubs.models.GetModel(models_pb2.GetModelRequest(model="lama-70b"))
     assert not scripted_upstream.posted
@@ -208,16 +200,18 @@ async def test_a_deployment_whose_version_is_not_shown(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, version: str
 ) -> None:
     """It is there, so it is run: of an official model as that, else unchecked."""
-    for slug, told in (("o/official", {}), ("o/own", {"is_official": False})):
-        scripted_upstream.models[slug] = document(slug, None if not told else VERSION, **told)
+    for slug, model_fields in (("o/official", {}), ("o/own", {"is_official": False})):
+        scripted_upstream.models[slug] = document(
+            slug, None if not model_fields else VERSION, **model_fields
+        )
         name = slug.replace("/", "/the-")
         release = {"model": slug, "version": version, "configuration": {"hardware": "gpu-t4"}}
         deployment = {"owner": "o", "name": name[2:], "current_release": release}
         scripted_upstream.files.put(f"/v1/deployments/{name}", says(deployment))
         end = {"id": name[2:], "status": "succeeded", "output": "y", "metrics": {}}
         scripted_upstream.files.put(f"/v1/deployments/{name}/predictions", says(end, 201))
-        made = (await stubs.models.RunModel(run(f"deployments/{name}"))).generation
-        assert made.state == SUCCEEDED
+        generation = (await stubs.models.RunModel(run(f"deployments/{name}"))).generation
+        assert generation.state == SUCCEEDED
 
 
 @pytest.mark.parametrize(
@@ -239,9 +233,9 @@ async def test_what_a_machine_of_ones_own_costs_is_assumed(
     scripted_upstream.files.put(
         "/v1/deployments/o/d/predictions", done(predict_time=2, image_output_count=1)
     )
-    made = (await stubs.models.RunModel(run("deployments/o/d"))).generation
-    assert made.cost.state == state
-    assert made.cost.usd_nanos == (3_000_000 if slug == SCHNELL else 450_000)
+    generation = (await stubs.models.RunModel(run("deployments/o/d"))).generation
+    assert generation.cost.state == state
+    assert generation.cost.usd_nanos == (3_000_000 if slug == SCHNELL else 450_000)
 
 
 OWN = """
@@ -287,15 +281,12 @@ async def test_so_is_what_a_model_of_the_operators_own_costs(
     end = says({"id": ID, "status": "succeeded", "output": [link], "metrics": metrics}, 201)
     scripted_upstream.creates = [end]
     scripted_upstream.files.put("/v1/deployments/acme/ours/predictions", end)
-    options = options_pb2.GenerationOptions(model="acme/ours")
     async with open_server(scripted_upstream.url, catalog_files=(path,)) as (stubs, _):
-        shown = await stubs.models.GetModel(models_pb2.GetModelRequest(model="acme/ours"))
-        made = (
-            await stubs.image.GenerateImage(
-                image_pb2.GenerateImageRequest(prompt="x", options=options)
-            )
+        response = await stubs.models.GetModel(models_pb2.GetModelRequest(model="acme/ours"))
+        generation = (
+            await stubs.image.GenerateImage(image_request(prompt="x", model="acme/ours"))
         ).generation
-    assert (made.state, made.cost.state) == (SUCCEEDED, state)
-    assert made.cost.usd_nanos == (10_000_000 if price == PIECE else 2_000_000)
+    assert (generation.state, generation.cost.state) == (SUCCEEDED, state)
+    assert generation.cost.usd_nanos == (10_000_000 if price == PIECE else 2_000_000)
     is_assumed = state == cost_pb2.COST_STATE_ASSUMED
-    assert ("set-up and idle time" in shown.model.price.source) is is_assumed
+    assert ("set-up and idle time" in response.model.price.source) is is_assumed

@@ -13,9 +13,10 @@ from google.protobuf.duration_pb2 import Duration
 from mediagate.v1 import cost_pb2, generation_pb2, generations_pb2, image_pb2, options_pb2
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.observability import metrics as telemetry
+from tests.builders import image_request
+from tests.grpc_errors import reason_of, rpc_error
 
-from .generation_waits import QUICK, bill, order, wait_until
-from .grpc_errors import reason_of
+from .generation_waits import QUICK, get_bill, inject_faults, wait_until
 from .scripted_upstream import ID, ScriptedUpstream, hangs_up, says
 from .stubs import OpenServer, Stubs
 
@@ -42,18 +43,14 @@ def request(**more: Any) -> image_pb2.GenerateImageRequest:
         "when_unconfirmed": NEXT,
         **more,
     }
-    return image_pb2.GenerateImageRequest(
-        prompt="A cat",
-        request_id=str(uuid4()),
-        options=options_pb2.GenerationOptions(**options),
-    )
+    return image_request(prompt="A cat", request_id=str(uuid4()), **options)
 
 
 async def settled(stubs: Stubs, generation_id: str) -> generation_pb2.Generation:
     """The generation once none of its attempts is in doubt any more."""
 
-    def is_settled(found: generation_pb2.Generation) -> bool:
-        return all(one.state != Tried.STATE_UNCONFIRMED for one in found.attempts)
+    def is_settled(generation: generation_pb2.Generation) -> bool:
+        return all(attempt.state != Tried.STATE_UNCONFIRMED for attempt in generation.attempts)
 
     return await wait_until(stubs.generations, generation_id, is_settled)
 
@@ -62,7 +59,7 @@ async def test_the_next_model_answers_and_the_first_is_found_absent_later(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Both holds stay until proof: the cost falls to what was billed."""
-    await order(
+    await inject_faults(
         sandbox,
         {"do": "error", "on": "create", "status": 502, "at": "request", "times": 1},
     )
@@ -75,39 +72,39 @@ async def test_the_next_model_answers_and_the_first_is_found_absent_later(
         assert second.state == Tried.STATE_SUCCEEDED
         assert done.model == second.model != first.model
         assert done.cost.state == cost_pb2.COST_STATE_ESTIMATED
-        held = first.cost.usd_nanos + second.cost.usd_nanos
-        assert done.cost.usd_nanos == held
-        assert held <= plan.cost.maximum_usd_nanos <= DOLLAR
+        reserved_nanos = first.cost.usd_nanos + second.cost.usd_nanos
+        assert done.cost.usd_nanos == reserved_nanos
+        assert reserved_nanos <= plan.cost.maximum_usd_nanos <= DOLLAR
         end = await settled(stubs, done.id)
         assert end.state == State.STATE_SUCCEEDED
         assert end.attempts[0].state == Tried.STATE_ABSENT
-        assert end.cost.usd_nanos == (await bill(sandbox))["total_nanos"]
+        assert end.cost.usd_nanos == (await get_bill(sandbox))["total_nanos"]
 
 
 def _planned() -> image_pb2.GenerateImageRequest:
-    asked = request()
-    asked.validate_only = True
-    return asked
+    planned = request()
+    planned.validate_only = True
+    return planned
 
 
 async def test_both_were_taken_and_the_later_success_is_settled_in_the_same_generation(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """The list is away: the next model answers; then the first is found, stopped and paid."""
-    await order(sandbox, {"do": "lose_answer", "on": "create", "times": 1}, NO_LIST)
-    asked = request()
-    asked.prompt = "[[run_ms=1500]] A cat"
+    await inject_faults(sandbox, {"do": "lose_answer", "on": "create", "times": 1}, NO_LIST)
+    image_call = request()
+    image_call.prompt = "[[run_ms=1500]] A cat"
     async with open_server(sandbox.url, **PERMITTED) as (stubs, _):
-        done = (await stubs.image.GenerateImage(asked)).generation
+        done = (await stubs.image.GenerateImage(image_call)).generation
         assert done.state == State.STATE_SUCCEEDED
-        assert [one.state for one in done.attempts] == [
+        assert [attempt.state for attempt in done.attempts] == [
             Tried.STATE_UNCONFIRMED,
             Tried.STATE_SUCCEEDED,
         ]
-        await order(sandbox)
+        await inject_faults(sandbox)
         end = await settled(stubs, done.id)
-        billed = await bill(sandbox)
-        assert {one.prediction_id for one in end.attempts} == {
+        billed = await get_bill(sandbox)
+        assert {attempt.prediction_id for attempt in end.attempts} == {
             entry["id"] for entry in billed["entries"]
         }
         assert end.cost.usd_nanos == billed["total_nanos"]
@@ -119,25 +116,25 @@ async def test_the_first_success_wins_also_where_it_is_the_first_attempts(
     sandbox: Sandbox, open_server: OpenServer, *, hangs: bool
 ) -> None:
     """Found while the second is sent, or runs, it is not stopped: that one is, and settled."""
-    await order(
+    await inject_faults(
         sandbox,
         {"do": "lose_answer", "on": "create", "times": 1},
         {"do": "list_late", "on": "create", "ms": 600, "times": 1},
         *([{"do": "hang", "on": "create", "at": "answer", "after": 1}] if hangs else []),
     )
-    asked = request()
-    asked.prompt = "[[run_ms=900]] A cat"
+    image_call = request()
+    image_call.prompt = "[[run_ms=900]] A cat"
     async with open_server(sandbox.url, **PERMITTED) as (stubs, _):
-        done = (await stubs.image.GenerateImage(asked)).generation
+        done = (await stubs.image.GenerateImage(image_call)).generation
         end = await settled(stubs, done.id)
-        billed = await bill(sandbox)
+        billed = await get_bill(sandbox)
     assert done.state == end.state == State.STATE_SUCCEEDED
     assert len(end.attempts) == 2
     if hangs:
         assert end.model == end.attempts[0].model
         assert end.attempts[0].state == Tried.STATE_SUCCEEDED
     assert end.cost.usd_nanos == billed["total_nanos"]
-    assert {one.prediction_id for one in end.attempts} == {
+    assert {attempt.prediction_id for attempt in end.attempts} == {
         entry["id"] for entry in billed["entries"]
     }
 
@@ -150,8 +147,14 @@ async def test_the_first_success_stops_the_other_run(
     metrics = {"image_count": 1, "predict_time": 1.0}
 
     async def create(request: web.Request) -> web.StreamResponse:
-        made = {"id": first, "status": "processing", "created_at": datetime.now(UTC).isoformat()}
-        scripted_upstream.listed = [{**made, "input": scripted_upstream.posted[0]["input"]}]
+        prediction_json = {
+            "id": first,
+            "status": "processing",
+            "created_at": datetime.now(UTC).isoformat(),
+        }
+        scripted_upstream.listed = [
+            {**prediction_json, "input": scripted_upstream.posted[0]["input"]}
+        ]
         return await says({"id": ID, "status": "processing"}, 201)(request)
 
     async def get(request: web.Request) -> web.StreamResponse:
@@ -161,8 +164,8 @@ async def test_the_first_success_stops_the_other_run(
             return await says({"id": first, "status": status, "metrics": metrics})(request)
         status = "succeeded" if followed.is_set() else "processing"
         output = ["data:image/png;base64,iVBORw0KGgo="]
-        made = {"id": ID, "status": status, "output": output, "metrics": metrics}
-        return await says(made)(request)
+        prediction_json = {"id": ID, "status": status, "output": output, "metrics": metrics}
+        return await says(prediction_json)(request)
 
     async def cancel(request: web.Request) -> web.StreamResponse:
         assert request.match_info["id"] == first
@@ -179,9 +182,12 @@ async def test_the_first_success_stops_the_other_run(
         done = (await stubs.image.GenerateImage(request())).generation
         end = await settled(stubs, done.id)
     assert done.state == end.state == State.STATE_SUCCEEDED
-    assert [one.state for one in end.attempts] == [Tried.STATE_CANCELLED, Tried.STATE_SUCCEEDED]
-    assert [one.cost.state for one in end.attempts] == [cost_pb2.COST_STATE_SETTLED] * 2
-    assert end.cost.usd_nanos == sum(one.cost.usd_nanos for one in end.attempts)
+    assert [attempt.state for attempt in end.attempts] == [
+        Tried.STATE_CANCELLED,
+        Tried.STATE_SUCCEEDED,
+    ]
+    assert [attempt.cost.state for attempt in end.attempts] == [cost_pb2.COST_STATE_SETTLED] * 2
+    assert end.cost.usd_nanos == sum(attempt.cost.usd_nanos for attempt in end.attempts)
 
 
 async def test_waiting_is_the_default_and_next_needs_a_bound_and_a_permit(
@@ -191,50 +197,51 @@ async def test_waiting_is_the_default_and_next_needs_a_bound_and_a_permit(
     unbound = request()
     unbound.options.ClearField("max_cost_usd_nanos")
     async with open_server(sandbox.url, **PERMITTED) as (stubs, _):
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stubs.image.GenerateImage(unbound)
-        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-        assert "options.when_unconfirmed" in str(caught.value)
-        await order(
+        error = await rpc_error(stubs.image.GenerateImage(unbound))
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "options.when_unconfirmed" in str(error)
+        await inject_faults(
             sandbox, {"do": "error", "on": "create", "status": 502, "at": "request", "times": 1}
         )
         waits = request(when_unconfirmed=options_pb2.WHEN_UNCONFIRMED_UNSPECIFIED)
         done = (await stubs.image.GenerateImage(waits)).generation
         assert done.attempts[0].state == Tried.STATE_ABSENT
     async with open_server(sandbox.url, **QUICK) as (stubs, _):
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stubs.image.GenerateImage(request())
-        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
-        assert reason_of(caught.value) == "SCOPE_MISSING"
-        assert "options.when_unconfirmed" in (caught.value.details() or "")
-    assert len((await bill(sandbox))["entries"]) == 1
+        error = await rpc_error(stubs.image.GenerateImage(request()))
+        assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert reason_of(error) == "SCOPE_MISSING"
+        assert "options.when_unconfirmed" in (error.details() or "")
+    assert len((await get_bill(sandbox))["entries"]) == 1
 
 
 async def test_a_bound_for_one_model_only_means_waiting(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """The doubled cost does not fit: the next model is no part of the chain."""
-    await order(
+    await inject_faults(
         sandbox, {"do": "error", "on": "create", "status": 502, "at": "request", "times": 1}
     )
     async with open_server(sandbox.url, **PERMITTED) as (stubs, _):
-        asked = _planned()
-        asked.options.fallback.mode = options_pb2.FallbackPolicy.MODE_NONE
-        alone = (await stubs.image.GenerateImage(asked)).plan.cost.maximum_usd_nanos
+        image_call = _planned()
+        image_call.options.fallback.mode = options_pb2.FallbackPolicy.MODE_NONE
+        alone = (await stubs.image.GenerateImage(image_call)).plan.cost.maximum_usd_nanos
         bound = request(max_cost_usd_nanos=alone)
         done = (await stubs.image.GenerateImage(bound)).generation
-    assert [one.state for one in done.attempts] == [Tried.STATE_ABSENT, Tried.STATE_SUCCEEDED]
-    assert len({one.model for one in done.attempts}) == 1
+    assert [attempt.state for attempt in done.attempts] == [
+        Tried.STATE_ABSENT,
+        Tried.STATE_SUCCEEDED,
+    ]
+    assert len({attempt.model for attempt in done.attempts}) == 1
 
 
-@pytest.mark.parametrize("taken", [False, True])
+@pytest.mark.parametrize("accepted", [False, True])
 async def test_a_model_that_failed_beside_the_first_is_not_tried_again(
-    sandbox: Sandbox, open_server: OpenServer, *, taken: bool
+    sandbox: Sandbox, open_server: OpenServer, *, accepted: bool
 ) -> None:
     """The bound is over each model once: after the first one's end it is the third one's turn."""
-    lost = {"do": "lose_answer"} if taken else {"do": "error", "status": 502, "at": "request"}
+    lost = {"do": "lose_answer"} if accepted else {"do": "error", "status": 502, "at": "request"}
     first = {"on": "create", "model": CHAIN[0], "times": 1}
-    await order(
+    await inject_faults(
         sandbox,
         {**lost, **first},
         {"do": "list_late", "ms": 1_000, **first},
@@ -244,9 +251,9 @@ async def test_a_model_that_failed_beside_the_first_is_not_tried_again(
     async with open_server(sandbox.url, **PERMITTED) as (stubs, _):
         done = (await stubs.image.GenerateImage(request(model="flux-pro"))).generation
     assert done.state == State.STATE_SUCCEEDED
-    assert [one.model for one in done.attempts] == CHAIN
-    assert done.attempts[0].state == (Tried.STATE_FAILED if taken else Tried.STATE_ABSENT)
-    assert done.cost.usd_nanos == (await bill(sandbox))["total_nanos"]
+    assert [attempt.model for attempt in done.attempts] == CHAIN
+    assert done.attempts[0].state == (Tried.STATE_FAILED if accepted else Tried.STATE_ABSENT)
+    assert done.cost.usd_nanos == (await get_bill(sandbox))["total_nanos"]
 
 
 @pytest.mark.parametrize("ends_by", ["a cancel", "its caller, who leaves"])
@@ -255,22 +262,22 @@ async def test_the_end_of_the_whole_stops_the_first_attempt_as_well(
 ) -> None:
     """Found, and running on, while the second is still in doubt: it is not waited for that."""
     first, second = ({"on": "create", "model": model} for model in CHAIN[:2])
-    await order(
+    await inject_faults(
         sandbox,
         {"do": "lose_answer", **first},
         {"do": "list_late", "ms": 1_000, **first},
         {"do": "lose_answer", **second},
         {"do": "list_late", "ms": 3_600_000, **second},
     )
-    asked = request(model="flux-pro", disconnect_grace=Duration())
-    asked.prompt = "[[hang]] A cat"
-    asked.wait.FromSeconds(600)
+    image_call = request(model="flux-pro", disconnect_grace=Duration())
+    image_call.prompt = "[[hang]] A cat"
+    image_call.wait.FromSeconds(600)
     settings = {**PERMITTED, "absent_margin": 60.0}
-    is_found = asyncio.Event()
-    monkeypatch.setattr(telemetry.attempts_matched.labels("list"), "inc", is_found.set)
+    found_event = asyncio.Event()
+    monkeypatch.setattr(telemetry.attempts_matched.labels("list"), "inc", found_event.set)
     async with open_server(sandbox.url, **settings) as (stubs, _):
-        call = stubs.image.GenerateImage(asked)
-        await is_found.wait()
+        call = stubs.image.GenerateImage(image_call)
+        await found_event.wait()
         everything = generations_pb2.ListGenerationsRequest()
         (begun,) = (await stubs.generations.ListGenerations(everything)).generations
         if ends_by != "a cancel":
@@ -279,15 +286,17 @@ async def test_the_end_of_the_whole_stops_the_first_attempt_as_well(
             await stubs.generations.CancelGeneration(
                 generations_pb2.CancelGenerationRequest(id=begun.id)
             )
-        found = await wait_until(
+        generation = await wait_until(
             stubs.generations,
             begun.id,
             lambda it: it.attempts[0].state != Tried.STATE_UNCONFIRMED,
         )
-    assert [one.state for one in found.attempts] == [
+    assert [attempt.state for attempt in generation.attempts] == [
         Tried.STATE_CANCELLED,
         Tried.STATE_UNCONFIRMED,
     ]
-    (entry,) = (one for one in (await bill(sandbox))["entries"] if one["model"] == CHAIN[0])
-    assert entry["id"] == found.attempts[0].prediction_id
+    (entry,) = (
+        entry for entry in (await get_bill(sandbox))["entries"] if entry["model"] == CHAIN[0]
+    )
+    assert entry["id"] == generation.attempts[0].prediction_id
     assert entry["status"] == "canceled"

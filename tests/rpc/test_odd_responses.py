@@ -1,4 +1,4 @@
-"""Answers as they were recorded of the real API, or worse: the gate tells the truth about each."""
+"""Responses as recorded of the real API, or worse: the server tells the truth about each."""
 
 import asyncio
 from typing import Any
@@ -7,9 +7,10 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from mediagate.v1 import generation_pb2, image_pb2, options_pb2, text_pb2
+from mediagate.v1 import generation_pb2, text_pb2
+from tests.builders import image_request, stream_text_request, text_request
+from tests.grpc_errors import reason_of, rpc_error
 
-from .grpc_errors import reason_of
 from .scripted_upstream import (
     ID,
     ScriptedUpstream,
@@ -28,9 +29,7 @@ METRICS = {"input_token_count": 12, "output_token_count": 34, "predict_time": 1.
 
 def text(**options: Any) -> text_pb2.StreamTextRequest:
     """A request for a text."""
-    return text_pb2.StreamTextRequest(
-        prompt="Hello", options=options_pb2.GenerationOptions(model="llama-70b", **options)
-    )
+    return stream_text_request(prompt="Hello", model="llama-70b", **options)
 
 
 async def read(call: Any) -> tuple[str, Any]:
@@ -61,13 +60,13 @@ async def test_a_create_that_answers_processing_is_followed_to_its_end(
     scripted_upstream.creates = [says(complete, 201)]
     done = {"id": ID, "status": "succeeded", "output": ["Hel", "lo"], "metrics": METRICS}
     scripted_upstream.gets = [says(complete), says({**odd, **done})]
-    answer = await stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="Hello"))
-    made = answer.generation
-    assert made.state == State.STATE_SUCCEEDED
-    assert made.text.text == "Hello"
-    assert made.model == "meta/meta-llama-3-70b-instruct"
-    assert made.usage.output_tokens == 34
-    assert made.cost.usd_nanos == 12 * 650 + 34 * 2750
+    answer = await stubs.text.GenerateText(text_request(prompt="Hello"))
+    generation = answer.generation
+    assert generation.state == State.STATE_SUCCEEDED
+    assert generation.text.text == "Hello"
+    assert generation.model == "meta/meta-llama-3-70b-instruct"
+    assert generation.usage.output_tokens == 34
+    assert generation.cost.usd_nanos == 12 * 650 + 34 * 2750
     assert "lifeboat" not in str(answer)
     assert len(scripted_upstream.posted) == 1
 
@@ -81,7 +80,7 @@ async def test_a_create_that_answers_succeeded_is_the_end(
     got, last = await read(stubs.text.StreamText(text()))
     assert got == "ab"
     assert last.completed.usage.input_tokens == 12
-    assert scripted_upstream.asked == 0
+    assert scripted_upstream.get_count == 0
 
 
 async def test_an_image_as_a_data_uri_is_kept_as_it_is(
@@ -91,11 +90,7 @@ async def test_an_image_as_a_data_uri_is_kept_as_it_is(
     uri = "data:image/png;base64,iVBORw0KGgo="
     done = {"id": ID, "status": "succeeded", "output": [uri], "metrics": {"image_count": 1}}
     scripted_upstream.creates = [says(done, 201)]
-    answer = await stubs.image.GenerateImage(
-        image_pb2.GenerateImageRequest(
-            prompt="x", options=options_pb2.GenerationOptions(model="flux-schnell")
-        )
-    )
+    answer = await stubs.image.GenerateImage(image_request(prompt="x", model="flux-schnell"))
     (medium,) = answer.generation.images.images
     assert (medium.uri, medium.media_type) == (uri, "image/png")
 
@@ -141,11 +136,10 @@ async def test_a_cut_stream_of_a_failed_run_is_no_success(
     failed = prediction(scripted_upstream, "failed", error="CUDA out of memory at node-7 (E1001)")
     scripted_upstream.gets = [says(failed)]
     scripted_upstream.streams = [streams(token("half", 0))]
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await read(stubs.text.StreamText(text()))
-    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-    assert reason_of(caught.value) == "RUN_FAILED"
-    assert "node-7" not in str(caught.value)
+    error = await rpc_error(read(stubs.text.StreamText(text())))
+    assert error.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert reason_of(error) == "RUN_FAILED"
+    assert "node-7" not in str(error)
 
 
 async def test_a_text_that_cannot_be_continued_says_so(
@@ -157,10 +151,9 @@ async def test_a_text_that_cannot_be_continued_says_so(
         says(prediction(scripted_upstream, "succeeded", output=["other"], metrics=METRICS))
     ]
     scripted_upstream.streams = [streams(token("half", 0))]
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await read(stubs.text.StreamText(text()))
-    assert caught.value.code() is grpc.StatusCode.DATA_LOSS
-    assert reason_of(caught.value) == "STREAM_INTERRUPTED"
+    error = await rpc_error(read(stubs.text.StreamText(text())))
+    assert error.code() is grpc.StatusCode.DATA_LOSS
+    assert reason_of(error) == "STREAM_INTERRUPTED"
 
 
 async def test_unusual_letters_come_through(
@@ -190,10 +183,9 @@ async def test_a_lost_answer_leaves_doubt_and_no_second_create(
     request = text(timeout=Duration(seconds=5))
     request.request_id = "6f9b8f3e-3a39-4c0e-9df4-0b1c6a0e8a01"
     for _ in range(2):
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await read(stubs.text.StreamText(request))
-        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert reason_of(caught.value) == "SUBMIT_UNCONFIRMED"
+        error = await rpc_error(read(stubs.text.StreamText(request)))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert reason_of(error) == "SUBMIT_UNCONFIRMED"
     assert len(scripted_upstream.posted) == 1
 
 
@@ -204,7 +196,7 @@ async def test_throttling_makes_a_new_attempt(
     throttled = {"detail": "Request was throttled.", "status": 429, "retry_after": 0}
     done = {"id": ID, "status": "succeeded", "output": ["ok"], "metrics": METRICS}
     scripted_upstream.creates = [says(throttled, 429), says(done, 201)]
-    answer = await stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="Hello"))
+    answer = await stubs.text.GenerateText(text_request(prompt="Hello"))
     first, second = answer.generation.attempts
     assert first.state == generation_pb2.Attempt.STATE_REFUSED
     assert first.cost.usd_nanos == 0
@@ -230,13 +222,10 @@ async def test_refused_input_names_the_field(
     }
     done = {"id": ID, "status": "succeeded", "output": ["ok"], "metrics": METRICS}
     scripted_upstream.creates = [says(refusal, 422), says(done, 201)]
-    request = text_pb2.GenerateTextRequest(
-        prompt="Hello", request_id="6f9b8f3e-3a39-4c0e-9df4-0b1c6a0e8a02"
-    )
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stubs.text.GenerateText(request)
-    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert reason_of(caught.value) == "INPUT_REJECTED"
+    request = text_request(prompt="Hello", request_id="6f9b8f3e-3a39-4c0e-9df4-0b1c6a0e8a02")
+    error = await rpc_error(stubs.text.GenerateText(request))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason_of(error) == "INPUT_REJECTED"
     again = await stubs.text.GenerateText(request)
     assert not again.replayed
     assert again.generation.state == State.STATE_SUCCEEDED
@@ -246,11 +235,10 @@ async def test_the_token_is_never_shown(scripted_upstream: ScriptedUpstream, stu
     """A refused account is the operator's affair: no token, no words of upstream's."""
     body = {"title": "Unauthenticated", "detail": "r8_test_token is not valid", "status": 401}
     scripted_upstream.creates = [says(body, 401)]
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="Hello"))
-    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert reason_of(caught.value) == "UPSTREAM_ACCOUNT"
-    assert "r8_" not in str(caught.value)
+    error = await rpc_error(stubs.text.GenerateText(text_request(prompt="Hello")))
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert reason_of(error) == "UPSTREAM_ACCOUNT"
+    assert "r8_" not in str(error)
     assert scripted_upstream.headers[0]["Authorization"] == "Bearer r8_test_token"
 
 
@@ -312,6 +300,6 @@ async def test_an_upstream_that_says_the_same_of_all_is_still_followed(
     scripted_upstream.creates = [says(complete, 201)]
     scripted_upstream.gets = [says(complete), says(done)]
     for _ in range(3):
-        answer = await stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="Hello"))
+        answer = await stubs.text.GenerateText(text_request(prompt="Hello"))
         assert answer.generation.state == State.STATE_SUCCEEDED
         assert answer.generation.text.text == "ok"

@@ -2,7 +2,8 @@
 
 import pytest
 
-from mediagate.v1 import image_pb2, options_pb2, safety_pb2, verdict_pb2
+from mediagate.v1 import safety_pb2, verdict_pb2
+from tests.builders import image_request
 
 from .scripted_upstream import ScriptedUpstream, prediction, says
 from .stubs import Stubs
@@ -25,17 +26,15 @@ async def test_codes_are_read(scripted_upstream: ScriptedUpstream, stubs: Stubs,
     ]
     answer = await stubs.safety.CheckSafety(safety_pb2.CheckSafetyRequest(content="x"))
     assert answer.verdict.verdict == verdict_pb2.SafetyVerdict.VERDICT_UNSAFE
-    assert [(one.code, one.name) for one in answer.verdict.categories] == [
+    assert [(category.code, category.name) for category in answer.verdict.categories] == [
         ("S1", "Violent Crimes"),
         ("S10", "Hate"),
     ]
     assert not answer.verdict.unreadable
-    request = image_pb2.GenerateImageRequest(
-        prompt="x", options=options_pb2.GenerationOptions(screen_prompt=True)
-    )
-    made = (await stubs.image.GenerateImage(request)).generation
-    assert "CONTENT_BLOCKED" in str(made.error)
-    assert [one.code for one in made.safety.categories] == ["S1", "S10"]
+    request = image_request(prompt="x", screen_prompt=True)
+    generation = (await stubs.image.GenerateImage(request)).generation
+    assert "CONTENT_BLOCKED" in str(generation.error)
+    assert [category.code for category in generation.safety.categories] == ["S1", "S10"]
     assert len(scripted_upstream.posted) == 2
 
 

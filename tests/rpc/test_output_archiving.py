@@ -8,15 +8,17 @@ import aiohttp
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from mediagate.v1 import generation_pb2, generations_pb2, image_pb2, video_pb2
+from mediagate.v1 import generation_pb2, generations_pb2, image_pb2
 from mediagate_sandbox.server import Sandbox
+from tests.builders import video_request
 from tests.conftest import Require
 from tests.media.file_server import file
 
 from .fake_clocks import SteppedClock
+from .generation_waits import get_generation, wait_for_end
 from .media_transfers import read_output
 from .scripted_upstream import ID, ScriptedUpstream, says
-from .storage_outage import HALF_LIFE, OUTAGE, PICTURE, shown, storage, wait_until_asleep
+from .storage_outage import HALF_LIFE, OUTAGE, PICTURE, storage, wait_until_asleep
 from .stubs import OpenServer
 
 State = generation_pb2.Generation
@@ -47,12 +49,12 @@ async def test_an_outage_of_storage_and_a_restart(
     clock = SteppedClock()
     settings = storage(s3, bucket)
     async with open_server(sandbox.url, clock=clock, **settings) as (stubs, _):
-        made = [await stubs.image.GenerateImage(PICTURE) for _ in range(MANY)]
-        names = [each.generation.id for each in made]
+        responses = [await stubs.image.GenerateImage(PICTURE) for _ in range(MANY)]
+        names = [each.generation.id for each in responses]
         while clock.seconds < OUTAGE / 2:
             assert await wait_until_asleep(stubs, clock, names) == MANY
             await clock.step(60)
-        assert (await shown(stubs, names[0])).state == State.STATE_FINALIZING
+        assert (await get_generation(stubs, names[0])).state == State.STATE_FINALIZING
     assert clock.sleeping == 0
     async with open_server(sandbox.url, clock=clock, **settings) as (stubs, _):
         while clock.seconds < OUTAGE:
@@ -64,7 +66,7 @@ async def test_an_outage_of_storage_and_a_restart(
             await clock.step(60)
         assert clock.seconds < HALF_LIFE
         for name in names:
-            (medium,) = (await shown(stubs, name)).images.images
+            (medium,) = (await get_generation(stubs, name)).images.images
             assert not medium.HasField("error")
             assert medium.uri.startswith(f"{s3}/{bucket}/media/outputs/{name}/0?X-Amz-")
             assert await fetched(medium.uri) == (200, (await read_output(stubs, name))[1])
@@ -76,12 +78,12 @@ async def test_storage_that_never_comes_back(
     """At half of the source's life it is said: a typed error, and upstream's link until it ends."""
     clock = SteppedClock()
     async with open_server(sandbox.url, clock=clock, **storage(s3, bucket)) as (stubs, _):
-        made = await stubs.image.GenerateImage(PICTURE)
-        name = made.generation.id
+        response = await stubs.image.GenerateImage(PICTURE)
+        name = response.generation.id
         while await wait_until_asleep(stubs, clock, [name]):
             await clock.step(20)
         assert HALF_LIFE - 1 < clock.seconds < HALF_LIFE + 20
-        ended = await shown(stubs, name)
+        ended = await get_generation(stubs, name)
     (medium,) = ended.images.images
     assert "OUTPUT_STORE_FAILED" in str(medium.error)
     assert s3 not in str(medium.error)
@@ -97,7 +99,7 @@ async def test_links_are_minted_when_read(sandbox: Sandbox, open_server: OpenSer
     """By every rpc that shows the generation, each time for as long as the operator allows."""
     clock = SteppedClock()
     more = {"web_address": PORT, "link_life": 600}
-    async with open_server(sandbox.url, clock=clock, **more) as (stubs, gate):
+    async with open_server(sandbox.url, clock=clock, **more) as (stubs, server):
         request = image_pb2.GenerateImageRequest()
         request.CopyFrom(PICTURE)
         request.ClearField("wait")
@@ -105,18 +107,16 @@ async def test_links_are_minted_when_read(sandbox: Sandbox, open_server: OpenSer
         name = first.id
         await clock.step(300)
         listed = await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
-        waited = await stubs.generations.WaitGeneration(
-            generations_pb2.WaitGenerationRequest(id=name)
-        )
+        generation = await wait_for_end(stubs, name)
         read, content = await read_output(stubs, name)
         later = [
-            (await shown(stubs, name)).images.images[0],
+            (await get_generation(stubs, name)).images.images[0],
             listed.generations[0].images.images[0],
-            waited.generation.images.images[0],
+            generation.images.images[0],
             read,
         ]
         for medium in (first.images.images[0], *later):
-            assert medium.uri.startswith(f"http://{gate.web_address}/media/{name}/0?")
+            assert medium.uri.startswith(f"http://{server.web_address}/media/{name}/0?")
             assert await fetched(medium.uri) == (200, content)
         begun = first.images.images[0].uri_expire_time.seconds
         assert {medium.uri_expire_time.seconds - begun for medium in later} <= {300, 301}
@@ -125,7 +125,7 @@ async def test_links_are_minted_when_read(sandbox: Sandbox, open_server: OpenSer
         assert await fetched(read.uri) == (200, content)
     again = {"web_address": PORT, "public_url": "https://media.example/gate"}
     async with open_server(sandbox.url, **again) as (stubs, _):
-        (medium,) = (await shown(stubs, name)).images.images
+        (medium,) = (await get_generation(stubs, name)).images.images
         assert medium.uri.startswith(f"https://media.example/gate/media/{name}/0?")
 
 
@@ -133,10 +133,8 @@ async def test_links_are_minted_when_read(sandbox: Sandbox, open_server: OpenSer
 async def film(sandbox: Sandbox, open_server: OpenServer) -> AsyncIterator[str]:
     """The link to a film that is kept."""
     async with open_server(sandbox.url, web_address=PORT) as (stubs, _):
-        made = await stubs.video.GenerateVideo(
-            video_pb2.GenerateVideoRequest(prompt="x", wait=WAIT)
-        )
-        yield made.generation.video.video.uri
+        response = await stubs.video.GenerateVideo(video_request(prompt="x", wait=WAIT))
+        yield response.generation.video.video.uri
 
 
 async def test_a_player_reads_ranges(film: str, require: Require) -> None:
@@ -171,9 +169,9 @@ async def test_an_output_over_the_cap(
         request = image_pb2.GenerateImageRequest()
         request.CopyFrom(PICTURE)
         request.ClearField("wait")
-        made = await stubs.image.GenerateImage(request)
-    assert made.generation.state == State.STATE_SUCCEEDED
-    (medium,) = made.generation.images.images
+        response = await stubs.image.GenerateImage(request)
+    assert response.generation.state == State.STATE_SUCCEEDED
+    (medium,) = response.generation.images.images
     assert "OUTPUT_STORE_FAILED" in str(medium.error)
     assert (medium.uri, medium.id) == (link, "")
     assert medium.HasField("uri_expire_time")

@@ -12,22 +12,20 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2
 
-from mediagate.v1 import (
-    audio_pb2,
-    cost_pb2,
-    generation_pb2,
-    generations_pb2,
-    image_pb2,
-    models_pb2,
-    options_pb2,
-    text_pb2,
-    video_pb2,
-)
+from mediagate.v1 import cost_pb2, generation_pb2, generations_pb2, options_pb2
 from mediagate_sandbox.files import render_file
 from mediagate_sandbox.generators.spec import ImageRecipe, VideoRecipe
+from tests.builders import (
+    audio_request,
+    image_request,
+    run_model_request,
+    stream_text_request,
+    text_request,
+    video_request,
+)
+from tests.grpc_errors import reason_of, rpc_error
 from tests.media.file_server import file
 
-from .grpc_errors import reason_of
 from .media_transfers import read_output
 from .scripted_upstream import ID, ScriptedUpstream, prediction, says, streams, token
 from .stubs import Stubs
@@ -52,20 +50,20 @@ def ends(scripted: ScriptedUpstream, output: Any, **fields: Any) -> None:
 async def pictures(stubs: Stubs, count: int = 1) -> generation_pb2.Generation:
     """So many in one run of a model that is billed by the picture."""
     answer = await stubs.image.GenerateImage(
-        image_pb2.GenerateImageRequest(prompt="x", count=count, options=Options(model="flux-dev"))
+        image_request(prompt="x", count=count, model="flux-dev")
     )
     return answer.generation
 
 
-def check_lost(made: generation_pb2.Generation, output: Any) -> None:
+def check_lost(generation: generation_pb2.Generation, output: Any) -> None:
     """It says that the output is lost, not that the model failed."""
     info = error_details_pb2.ErrorInfo()
-    assert made.state == State.STATE_FAILED, output
-    assert made.error.code == grpc.StatusCode.DATA_LOSS.value[0]
-    assert made.error.details[0].Unpack(info)
+    assert generation.state == State.STATE_FAILED, output
+    assert generation.error.code == grpc.StatusCode.DATA_LOSS.value[0]
+    assert generation.error.details[0].Unpack(info)
     assert info.reason == "OUTPUT_LOST", output
-    assert "failed" not in made.error.message
-    assert "cut" not in made.error.message
+    assert "failed" not in generation.error.message
+    assert "cut" not in generation.error.message
 
 
 async def test_pictures_in_every_shape_are_kept(
@@ -87,11 +85,16 @@ async def test_pictures_in_every_shape_are_kept(
     ]
     for output, number in shapes:
         ends(scripted_upstream, output)
-        made = await pictures(stubs, number)
-        assert made.state == State.STATE_SUCCEEDED, output
-        assert [one.sha256 != "" for one in made.images.images] == [True] * number, output
-        assert not made.HasField("partial"), output
-        assert (made.cost.usd_nanos, made.cost.state) == (number * 25_000_000, SETTLED), output
+        generation = await pictures(stubs, number)
+        assert generation.state == State.STATE_SUCCEEDED, output
+        assert [medium.sha256 != "" for medium in generation.images.images] == [True] * number, (
+            output
+        )
+        assert not generation.HasField("partial"), output
+        assert (generation.cost.usd_nanos, generation.cost.state) == (
+            number * 25_000_000,
+            SETTLED,
+        ), output
 
 
 @pytest.mark.parametrize("metrics", [{}, {"image_output_count": 1}])
@@ -106,12 +109,15 @@ async def test_a_picture_that_is_not_there_is_lost(
             check_lost(await pictures(stubs), output)
     listed = await stubs.generations.ListGenerations(ALL)
     assert len(listed.generations) == 14
-    for one in listed.generations:
-        assert one.attempts[0].state == generation_pb2.Attempt.STATE_SUCCEEDED
+    for generation in listed.generations:
+        assert generation.attempts[0].state == generation_pb2.Attempt.STATE_SUCCEEDED
         if metrics:
-            assert (one.cost.usd_nanos, one.cost.state) == (25_000_000, SETTLED)
+            assert (generation.cost.usd_nanos, generation.cost.state) == (25_000_000, SETTLED)
         else:
-            assert (one.cost.HasField("usd_nanos"), one.cost.state) == (False, UNKNOWN)
+            assert (generation.cost.HasField("usd_nanos"), generation.cost.state) == (
+                False,
+                UNKNOWN,
+            )
 
 
 async def test_fewer_pictures_than_asked_for(
@@ -128,15 +134,17 @@ async def test_fewer_pictures_than_asked_for(
         ({"images": ["", a, "NSFW"]}, [1]),
     ):
         ends(scripted_upstream, output)
-        made = await pictures(stubs, 4)
-        assert made.state == State.STATE_SUCCEEDED
-        assert [i for i, one in enumerate(made.images.images) if one.sha256] == there, output
-        assert len(made.images.images) == 4
-        missing = {one.index: one.error for one in made.partial.missing}
+        generation = await pictures(stubs, 4)
+        assert generation.state == State.STATE_SUCCEEDED
+        assert [i for i, medium in enumerate(generation.images.images) if medium.sha256] == there, (
+            output
+        )
+        assert len(generation.images.images) == 4
+        missing = {output.index: output.error for output in generation.partial.missing}
         assert sorted(missing) == [i for i in range(4) if i not in there], output
-        assert all(one.code == grpc.StatusCode.DATA_LOSS.value[0] for one in missing.values())
-        assert made.cost.usd_nanos == len(there) * 25_000_000
-        content = (await read_output(stubs, made.id, index=there[-1]))[1]
+        assert all(error.code == grpc.StatusCode.DATA_LOSS.value[0] for error in missing.values())
+        assert generation.cost.usd_nanos == len(there) * 25_000_000
+        content = (await read_output(stubs, generation.id, index=there[-1]))[1]
         assert content == PICTURE
 
 
@@ -147,26 +155,26 @@ async def test_large_answers_are_looked_at_alike(
     a = scripted_upstream.files.put("/a", file(PICTURE))
     padding = {"notes": "x" * 300_000}
     ends(scripted_upstream, {"images": [{"url": a}], **padding})
-    made = await pictures(stubs, 2)
-    assert [bool(one.sha256) for one in made.images.images] == [True, False]
-    assert [one.index for one in made.partial.missing] == [1]
-    assert made.cost.usd_nanos == 25_000_000
+    generation = await pictures(stubs, 2)
+    assert [bool(medium.sha256) for medium in generation.images.images] == [True, False]
+    assert [output.index for output in generation.partial.missing] == [1]
+    assert generation.cost.usd_nanos == 25_000_000
     ends(scripted_upstream, {"images": [], **padding})
     check_lost(await pictures(stubs), "large")
     content = PICTURE + bytes(600_000)
     bare = base64.b64encode(content).decode()
     for output in ({"b64_json": bare}, bare, [None, {"image": bare, **padding}]):
         ends(scripted_upstream, output)
-        made = await pictures(stubs, 2)
-        there = next(at for at, one in enumerate(made.images.images) if one.sha256)
-        assert (await read_output(stubs, made.id, index=there))[1] == content
+        generation = await pictures(stubs, 2)
+        there = next(at for at, medium in enumerate(generation.images.images) if medium.sha256)
+        assert (await read_output(stubs, generation.id, index=there))[1] == content
         assert there == (1 if isinstance(output, list) else 0)
-        assert made.cost.usd_nanos == 25_000_000
+        assert generation.cost.usd_nanos == 25_000_000
     ends(scripted_upstream, {"b64_json": base64.b64encode(PICTURE).decode()})
-    made = await pictures(stubs)
-    assert (await read_output(stubs, made.id))[1] == PICTURE
+    generation = await pictures(stubs)
+    assert (await read_output(stubs, generation.id))[1] == PICTURE
     ends(scripted_upstream, {"text": "word " * 80_000}, metrics=TOKENS)
-    answer = await stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="x"))
+    answer = await stubs.text.GenerateText(text_request(prompt="x"))
     assert answer.generation.text.text.startswith("word word")
     assert answer.generation.text.document.size_bytes == 400_000
 
@@ -182,13 +190,11 @@ async def test_films_and_sounds_in_other_shapes(
     films: list[Any] = [[thumb, film], {"thumbnail": thumb, "video": film}, [[thumb], film]]
     for output in films:
         ends(scripted_upstream, output)
-        answer = await stubs.video.GenerateVideo(
-            video_pb2.GenerateVideoRequest(prompt="x", wait=WAIT)
-        )
-        shown = answer.generation.video
-        assert shown.video.media_type == "video/mp4", output
-        assert [one.media_type for one in shown.other_media] == ["image/png"], output
-        name, _, index = shown.video.id.partition("/")
+        answer = await stubs.video.GenerateVideo(video_request(prompt="x", wait=WAIT))
+        video = answer.generation.video
+        assert video.video.media_type == "video/mp4", output
+        assert [medium.media_type for medium in video.other_media] == ["image/png"], output
+        name, _, index = video.video.id.partition("/")
         assert (await read_output(stubs, name, index=int(index)))[1] == FILM
     sound = scripted_upstream.files.put("/s", file(SOUND))
     sounds: list[tuple[Any, int]] = [
@@ -199,11 +205,9 @@ async def test_films_and_sounds_in_other_shapes(
     ]
     for output, others in sounds:
         ends(scripted_upstream, output)
-        made = await stubs.audio.GenerateAudio(
-            audio_pb2.GenerateAudioRequest(prompt="x", wait=WAIT)
-        )
-        assert made.generation.audio.audio.media_type == "audio/wav", output
-        assert len(made.generation.audio.other_media) == others, output
+        response = await stubs.audio.GenerateAudio(audio_request(prompt="x", wait=WAIT))
+        assert response.generation.audio.audio.media_type == "audio/wav", output
+        assert len(response.generation.audio.other_media) == others, output
 
 
 async def test_films_and_sounds_that_are_lost(
@@ -213,16 +217,12 @@ async def test_films_and_sounds_that_are_lost(
     shapes: list[Any] = [None, {}, [None]]
     for output in shapes:
         ends(scripted_upstream, output, data_removed=True)
-        film = await stubs.video.GenerateVideo(
-            video_pb2.GenerateVideoRequest(prompt="x", wait=WAIT)
-        )
-        sound = await stubs.audio.GenerateAudio(
-            audio_pb2.GenerateAudioRequest(prompt="x", wait=WAIT)
-        )
+        film = await stubs.video.GenerateVideo(video_request(prompt="x", wait=WAIT))
+        sound = await stubs.audio.GenerateAudio(audio_request(prompt="x", wait=WAIT))
         check_lost(film.generation, output)
         check_lost(sound.generation, output)
     listed = await stubs.generations.ListGenerations(ALL)
-    assert {one.cost.state for one in listed.generations} <= {
+    assert {generation.cost.state for generation in listed.generations} <= {
         UNKNOWN,
         cost_pb2.COST_STATE_ASSUMED,
     }
@@ -241,13 +241,13 @@ async def test_texts_in_other_shapes(scripted_upstream: ScriptedUpstream, stubs:
         ([], ""),
     ):
         ends(scripted_upstream, output, metrics=TOKENS)
-        answer = await stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="x"))
+        answer = await stubs.text.GenerateText(text_request(prompt="x"))
         assert answer.generation.state == State.STATE_SUCCEEDED, output
         assert answer.generation.text.text == text
-        told = ""
-        async for event in stubs.text.StreamText(text_pb2.StreamTextRequest(prompt="x")):
-            told += event.delta.text
-        assert told == text
+        streamed = ""
+        async for event in stubs.text.StreamText(stream_text_request(prompt="x")):
+            streamed += event.delta.text
+        assert streamed == text
 
 
 async def test_a_text_that_is_not_there_is_lost(
@@ -256,15 +256,15 @@ async def test_a_text_that_is_not_there_is_lost(
     """It was not cut: nobody was sent any of it. What was used is paid."""
     for output, removed in ((None, False), (None, True), ([], True), ({}, False), ([None], False)):
         ends(scripted_upstream, output, data_removed=removed, metrics=TOKENS)
-        answer = await stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="x"))
+        answer = await stubs.text.GenerateText(text_request(prompt="x"))
         check_lost(answer.generation, output)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            async for _ in stubs.text.StreamText(text_pb2.StreamTextRequest(prompt="x")):
-                pass
-        assert caught.value.code() is grpc.StatusCode.DATA_LOSS
-        assert reason_of(caught.value) == "OUTPUT_LOST", output
+        error = await rpc_error(stubs.text.StreamText(stream_text_request(prompt="x")))
+        assert error.code() is grpc.StatusCode.DATA_LOSS
+        assert reason_of(error) == "OUTPUT_LOST", output
     listed = await stubs.generations.ListGenerations(ALL)
-    assert {one.cost.usd_nanos for one in listed.generations} == {12 * 650 + 34 * 2750}
+    assert {generation.cost.usd_nanos for generation in listed.generations} == {
+        12 * 650 + 34 * 2750
+    }
 
 
 async def test_a_text_that_was_streamed_is_no_loss(
@@ -277,10 +277,10 @@ async def test_a_text_that_was_streamed_is_no_loss(
     )
     scripted_upstream.gets = [says(gone)]
     scripted_upstream.streams = [streams(token("hello", 0), "event: done\ndata: {}\n\n")]
-    told = ""
-    async for event in stubs.text.StreamText(text_pb2.StreamTextRequest(prompt="x")):
-        told += event.delta.text
-    assert told == "hello"
+    streamed = ""
+    async for event in stubs.text.StreamText(stream_text_request(prompt="x")):
+        streamed += event.delta.text
+    assert streamed == "hello"
 
 
 async def test_a_raw_run_of_a_known_model_is_never_free(
@@ -295,12 +295,12 @@ async def test_a_raw_run_of_a_known_model_is_never_free(
     shapes: list[Any] = [None, {"images": []}, "words"]
     for output in shapes:
         ends(scripted_upstream, output)
-        request = models_pb2.RunModelRequest(model="black-forest-labs/flux-dev")
+        request = run_model_request("black-forest-labs/flux-dev")
         request.input.update({"prompt": "x"})
-        made = await stubs.models.RunModel(request)
-        assert made.generation.state == State.STATE_SUCCEEDED
-        assert made.generation.cost.state == UNKNOWN
+        response = await stubs.models.RunModel(request)
+        assert response.generation.state == State.STATE_SUCCEEDED
+        assert response.generation.cost.state == UNKNOWN
     ends(scripted_upstream, None, data_removed=True)
-    request = models_pb2.RunModelRequest(model="black-forest-labs/flux-dev")
+    request = run_model_request("black-forest-labs/flux-dev")
     request.input.update({"prompt": "x"})
     check_lost((await stubs.models.RunModel(request)).generation, None)

@@ -19,16 +19,16 @@ from mediagate.v1 import (
     media_pb2,
     medium_pb2,
     options_pb2,
-    text_pb2,
-    video_pb2,
 )
 from mediagate_sandbox.clock import SystemClock
 from mediagate_sandbox.files import render_file
 from mediagate_sandbox.generators.spec import ImageRecipe, VideoRecipe
 from mediagate_sandbox.server import Sandbox, SandboxSettings
+from tests.builders import audio_request, image_request, text_request, video_request
+from tests.grpc_errors import reason_of, rpc_error
 from tests.media.file_server import FileServer, file
 
-from .grpc_errors import reason_of
+from .generation_waits import wait_for_end
 from .media_transfers import read_output
 from .scripted_upstream import ID, ScriptedUpstream, says
 from .stubs import OpenServer, Stubs
@@ -40,7 +40,7 @@ WAIT = Duration(seconds=30)
 
 
 @pytest.fixture
-def served(scripted_upstream: ScriptedUpstream) -> FileServer:
+def file_server(scripted_upstream: ScriptedUpstream) -> FileServer:
     """Upstream's files."""
     return scripted_upstream.files
 
@@ -54,8 +54,7 @@ def outputs(scripted: ScriptedUpstream, *links: str, **fields: Any) -> None:
 
 def picture(**fields: Any) -> image_pb2.GenerateImageRequest:
     """A request for pictures of a model that answers with a list."""
-    options = options_pb2.GenerationOptions(model="flux-schnell")
-    return image_pb2.GenerateImageRequest(prompt="x", options=options, **fields)
+    return image_request(prompt="x", model="flux-schnell", **fields)
 
 
 def facts(medium: medium_pb2.Media) -> tuple[str, int, str]:
@@ -70,25 +69,27 @@ def facts_of(content: bytes, media_type: str) -> tuple[str, int, str]:
 
 async def test_all_kinds_of_media_are_kept(sandbox_stubs: Stubs) -> None:
     """What each of them is, read from the file; the link is still upstream's, with its end."""
-    image = await sandbox_stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x"))
-    video = await sandbox_stubs.video.GenerateVideo(
-        video_pb2.GenerateVideoRequest(prompt="x", wait=WAIT)
-    )
+    image = await sandbox_stubs.image.GenerateImage(image_request(prompt="x"))
+    video = await sandbox_stubs.video.GenerateVideo(video_request(prompt="x", wait=WAIT))
     audio = await sandbox_stubs.audio.GenerateAudio(
-        audio_pb2.GenerateAudioRequest(prompt="x", duration=Duration(seconds=3))
+        audio_request(prompt="x", duration=Duration(seconds=3))
     )
-    (shown,) = image.generation.images.images
+    (drawn_image,) = image.generation.images.images
     seen, heard = video.generation.video.video, audio.generation.audio.audio
-    assert (shown.width > 0, shown.height > 0, shown.HasField("duration")) == (True, True, False)
+    assert (drawn_image.width > 0, drawn_image.height > 0, drawn_image.HasField("duration")) == (
+        True,
+        True,
+        False,
+    )
     assert (seen.width > 0, seen.height > 0, seen.duration.seconds > 0) == (True, True, True)
     assert (heard.HasField("width"), heard.duration.seconds) == (False, 3)
-    for made, medium in ((image, shown), (video, seen), (audio, heard)):
-        assert made.generation.state == State.STATE_SUCCEEDED
-        assert medium.id == f"{made.generation.id}/0"
+    for response, medium in ((image, drawn_image), (video, seen), (audio, heard)):
+        assert response.generation.state == State.STATE_SUCCEEDED
+        assert medium.id == f"{response.generation.id}/0"
         assert medium.uri.startswith("http://127.0.0.1")
-        assert medium.uri_expire_time.seconds > made.generation.complete_time.seconds + 3_000
+        assert medium.uri_expire_time.seconds > response.generation.complete_time.seconds + 3_000
         assert not medium.HasField("error")
-        again, content = await read_output(sandbox_stubs, made.generation.id)
+        again, content = await read_output(sandbox_stubs, response.generation.id)
         assert again == medium
         assert facts(medium) == facts_of(content, medium.media_type)
 
@@ -96,27 +97,34 @@ async def test_all_kinds_of_media_are_kept(sandbox_stubs: Stubs) -> None:
 async def test_an_object_with_the_sound_in_it(sandbox_stubs: Stubs) -> None:
     """Bark answers with an object; what is kept is the sound."""
     options = options_pb2.GenerationOptions(model="suno")
-    made = await sandbox_stubs.audio.GenerateAudio(
+    response = await sandbox_stubs.audio.GenerateAudio(
         audio_pb2.GenerateAudioRequest(text="Hello there.", options=options)
     )
-    medium, content = await read_output(sandbox_stubs, made.generation.id)
+    medium, content = await read_output(sandbox_stubs, response.generation.id)
     assert medium.media_type == "audio/wav"
     assert content[:4] == b"RIFF"
 
 
 async def test_reading_a_part(sandbox_stubs: Stubs) -> None:
     """From anywhere, so that a read that was cut goes on."""
-    made = await sandbox_stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x"))
-    name = made.generation.id
-    medium, whole = await read_output(sandbox_stubs, name)
-    for offset, limit in ((0, 100), (100, 100), (len(whole) - 3, 100), (len(whole), 1)):
-        told, part = await read_output(sandbox_stubs, name, offset=offset, limit=limit)
-        assert told == medium
-        assert part == whole[offset : offset + limit]
+    response = await sandbox_stubs.image.GenerateImage(image_request(prompt="x"))
+    name = response.generation.id
+    medium, full_content = await read_output(sandbox_stubs, name)
+    for offset, limit in (
+        (0, 100),
+        (100, 100),
+        (len(full_content) - 3, 100),
+        (len(full_content), 1),
+    ):
+        partial_medium, range_content = await read_output(
+            sandbox_stubs, name, offset=offset, limit=limit
+        )
+        assert partial_medium == medium
+        assert range_content == full_content[offset : offset + limit]
 
 
 async def test_nobody_hears_of_the_end_before_it_is_kept(
-    scripted_upstream: ScriptedUpstream, served: FileServer, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, file_server: FileServer, stubs: Stubs
 ) -> None:
     """FINALIZING is paid and settled, and shows no output yet."""
     fetched = asyncio.Event()
@@ -125,7 +133,7 @@ async def test_nobody_hears_of_the_end_before_it_is_kept(
         await fetched.wait()
         return web.Response(body=PICTURE)
 
-    outputs(scripted_upstream, served.put("/a.png", late))
+    outputs(scripted_upstream, file_server.put("/a.png", late))
     begun = await stubs.image.GenerateImage(picture(wait=Duration(nanos=1)))
     name = begun.generation.id
     watching = stubs.generations.WatchGeneration(generations_pb2.WatchGenerationRequest(id=name))
@@ -144,46 +152,44 @@ async def test_nobody_hears_of_the_end_before_it_is_kept(
 
 
 async def test_a_crash_while_it_is_kept(
-    scripted_upstream: ScriptedUpstream, served: FileServer, open_server: OpenServer
+    scripted_upstream: ScriptedUpstream, file_server: FileServer, open_server: OpenServer
 ) -> None:
     """The next process keeps it; it is settled once and never asked of upstream again."""
-    asked = asyncio.Event()
+    requested = asyncio.Event()
 
     async def never(request: web.Request) -> web.StreamResponse:
-        asked.set()
+        requested.set()
         await asyncio.Event().wait()
         return web.Response()
 
-    outputs(scripted_upstream, served.put("/a.png", never))
+    outputs(scripted_upstream, file_server.put("/a.png", never))
     async with open_server(scripted_upstream.url) as (stubs, _):
         begun = await stubs.image.GenerateImage(picture(wait=Duration(nanos=1)))
-        await asked.wait()
-    served.put("/a.png", file(PICTURE))
-    before = scripted_upstream.asked
+        await requested.wait()
+    file_server.put("/a.png", file(PICTURE))
+    before = scripted_upstream.get_count
     async with open_server(scripted_upstream.url) as (stubs, _):
-        ended = await stubs.generations.WaitGeneration(
-            generations_pb2.WaitGenerationRequest(id=begun.generation.id)
-        )
-        assert ended.generation.state == State.STATE_SUCCEEDED
-        assert ended.generation.cost.usd_nanos == 3_000_000
+        generation = await wait_for_end(stubs, begun.generation.id)
+        assert generation.state == State.STATE_SUCCEEDED
+        assert generation.cost.usd_nanos == 3_000_000
         assert (await read_output(stubs, begun.generation.id))[1] == PICTURE
-    assert scripted_upstream.asked == before
+    assert scripted_upstream.get_count == before
     assert len(scripted_upstream.posted) == 1
 
 
 async def test_what_cannot_be_kept_is_told_and_the_link_stays(
-    scripted_upstream: ScriptedUpstream, served: FileServer, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, file_server: FileServer, stubs: Stubs
 ) -> None:
     """The generation succeeded and is paid; each output says for itself what became of it."""
-    good = served.put("/a.png", file(PICTURE))
-    gone = served.put("/b.png", file(b"", status=410))
-    absent = served.put("/c.png", file(b"", status=403))
+    good = file_server.put("/a.png", file(PICTURE))
+    gone = file_server.put("/b.png", file(b"", status=410))
+    absent = file_server.put("/c.png", file(b"", status=403))
     far = "http://localhost:9/d.png"
     unreadable = "https://["
     outputs(scripted_upstream, good, gone, absent, far, unreadable)
-    made = await stubs.image.GenerateImage(picture(count=4))
-    assert made.generation.state == State.STATE_SUCCEEDED
-    media = made.generation.images.images
+    response = await stubs.image.GenerateImage(picture(count=4))
+    assert response.generation.state == State.STATE_SUCCEEDED
+    media = response.generation.images.images
     assert [medium.uri for medium in media] == [good, gone, absent, far, unreadable]
     assert [bool(medium.id) for medium in media] == [True, False, False, False, False]
     for index, medium in enumerate(media):
@@ -194,10 +200,9 @@ async def test_what_cannot_be_kept_is_told_and_the_link_stays(
         assert "OUTPUT_STORE_FAILED" in str(medium.error)
         assert "127.0.0.1" not in str(medium.error)
         assert medium.HasField("uri_expire_time")
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await read_output(stubs, made.generation.id, index)
-        assert caught.value.code() is grpc.StatusCode.DATA_LOSS
-        assert reason_of(caught.value) == "OUTPUT_STORE_FAILED"
+        error = await rpc_error(read_output(stubs, response.generation.id, index))
+        assert error.code() is grpc.StatusCode.DATA_LOSS
+        assert reason_of(error) == "OUTPUT_STORE_FAILED"
 
 
 async def test_a_large_data_uri_is_read_from_the_gate(
@@ -207,20 +212,18 @@ async def test_a_large_data_uri_is_read_from_the_gate(
     for content, stays in ((PICTURE[:99], True), (PICTURE + bytes(5_000_000), False)):
         uri = f"data:image/png;base64,{base64.b64encode(content).decode()}"
         outputs(scripted_upstream, uri)
-        made = await stubs.image.GenerateImage(picture())
-        (medium,) = made.generation.images.images
+        response = await stubs.image.GenerateImage(picture())
+        (medium,) = response.generation.images.images
         assert medium.uri == (uri if stays else "")
         assert facts(medium) == facts_of(content, "image/png")
-        assert (await read_output(stubs, made.generation.id))[1] == content
+        assert (await read_output(stubs, response.generation.id))[1] == content
 
 
 async def test_outputs_that_are_not_there(sandbox_stubs: Stubs) -> None:
     """No such generation, no such output, none at all, none yet: all the same."""
-    text = await sandbox_stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="x"))
-    image = await sandbox_stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x"))
-    begun = await sandbox_stubs.video.GenerateVideo(
-        video_pb2.GenerateVideoRequest(prompt="[[seconds=60]] x")
-    )
+    text = await sandbox_stubs.text.GenerateText(text_request(prompt="x"))
+    image = await sandbox_stubs.image.GenerateImage(image_request(prompt="x"))
+    begun = await sandbox_stubs.video.GenerateVideo(video_request(prompt="[[seconds=60]] x"))
     for name, index in (
         ("gen_0", 0),
         ("../../data", 0),
@@ -228,20 +231,17 @@ async def test_outputs_that_are_not_there(sandbox_stubs: Stubs) -> None:
         (image.generation.id, 1),
         (begun.generation.id, 0),
     ):
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await read_output(sandbox_stubs, name, index)
-        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
-        assert reason_of(caught.value) == "GENERATION_NOT_FOUND"
+        error = await rpc_error(read_output(sandbox_stubs, name, index))
+        assert error.code() is grpc.StatusCode.NOT_FOUND
+        assert reason_of(error) == "GENERATION_NOT_FOUND"
 
 
 async def test_an_image_becomes_a_video(sandbox_stubs: Stubs, sandbox: Sandbox) -> None:
     """By upstream's own link while that lives: no byte of it goes anywhere."""
-    image = await sandbox_stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x"))
+    image = await sandbox_stubs.image.GenerateImage(image_request(prompt="x"))
     ref = medium_pb2.OutputRef(generation_id=image.generation.id)
     video = await sandbox_stubs.video.GenerateVideo(
-        video_pb2.GenerateVideoRequest(
-            prompt="x", first_frame=medium_pb2.MediaInput(output=ref), wait=WAIT
-        )
+        video_request(prompt="x", first_frame=medium_pb2.MediaInput(output=ref), wait=WAIT)
     )
     assert video.generation.state == State.STATE_SUCCEEDED
     given = await _input_of(sandbox, video.generation)
@@ -268,44 +268,40 @@ async def test_an_hour_later(open_server: OpenServer) -> None:
         open_server(sandbox.url) as (stubs, _),
     ):
         image = await stubs.image.GenerateImage(
-            image_pb2.GenerateImageRequest(
-                prompt="x", size=medium_pb2.Size(width=1024, height=1024)
-            )
+            image_request(prompt="x", size=medium_pb2.Size(width=1024, height=1024))
         )
         clock.hours = 1.1
         (medium,) = image.generation.images.images
         async with ClientSession() as session, session.get(medium.uri) as answer:
             assert answer.status == 404
-        _, kept = await read_output(stubs, image.generation.id)
+        _, stored_content = await read_output(stubs, image.generation.id)
         ref = medium_pb2.OutputRef(generation_id=image.generation.id)
         video = await stubs.video.GenerateVideo(
-            video_pb2.GenerateVideoRequest(
-                prompt="x", first_frame=medium_pb2.MediaInput(output=ref), wait=WAIT
-            )
+            video_request(prompt="x", first_frame=medium_pb2.MediaInput(output=ref), wait=WAIT)
         )
         assert video.generation.state == State.STATE_SUCCEEDED
         given = (await _input_of(sandbox, video.generation))["first_frame_image"]
         if given.startswith("data:"):
-            assert base64.b64decode(given.partition(",")[2]) == kept
+            assert base64.b64decode(given.partition(",")[2]) == stored_content
         else:
             headers = {"Authorization": "Bearer r8_test_token"}
             async with ClientSession(headers=headers) as session, session.get(given) as answer:
                 document = await answer.json()
-            assert document["checksums"]["sha256"] == hashlib.sha256(kept).hexdigest()
+            assert document["checksums"]["sha256"] == hashlib.sha256(stored_content).hexdigest()
 
 
 async def test_also_after_its_link_has_died(
-    scripted_upstream: ScriptedUpstream, served: FileServer, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, file_server: FileServer, stubs: Stubs
 ) -> None:
     """Upstream forgot it earlier than it said: the copy is handed over instead."""
-    link = served.put("/a.png", file(PICTURE))
+    link = file_server.put("/a.png", file(PICTURE))
     outputs(scripted_upstream, link)
     image = await stubs.image.GenerateImage(picture())
-    served.put("/a.png", file(b"", status=404))
+    file_server.put("/a.png", file(b"", status=404))
     options = options_pb2.GenerationOptions(model="flux-dev")
     ref = medium_pb2.OutputRef(generation_id=image.generation.id)
     await stubs.image.GenerateImage(
-        image_pb2.GenerateImageRequest(
+        image_request(
             prompt="x", reference_images=[medium_pb2.MediaInput(output=ref)], options=options
         )
     )
@@ -314,20 +310,20 @@ async def test_also_after_its_link_has_died(
 
 
 async def test_a_dead_link_without_a_copy(
-    scripted_upstream: ScriptedUpstream, served: FileServer, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, file_server: FileServer, stubs: Stubs
 ) -> None:
     """There is nothing left to give the model: refused before anything is spent."""
-    outputs(scripted_upstream, served.put("/a.png", file(b"", status=410)))
+    outputs(scripted_upstream, file_server.put("/a.png", file(b"", status=410)))
     image = await stubs.image.GenerateImage(picture())
     ref = medium_pb2.OutputRef(generation_id=image.generation.id)
-    options = options_pb2.GenerationOptions(model="flux-dev")
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stubs.image.GenerateImage(
-            image_pb2.GenerateImageRequest(
-                prompt="x", reference_images=[medium_pb2.MediaInput(output=ref)], options=options
+    error = await rpc_error(
+        stubs.image.GenerateImage(
+            image_request(
+                prompt="x", reference_images=[medium_pb2.MediaInput(output=ref)], model="flux-dev"
             )
         )
-    assert reason_of(caught.value) == "GENERATION_NOT_FOUND"
+    )
+    assert reason_of(error) == "GENERATION_NOT_FOUND"
     assert len(scripted_upstream.posted) == 1
 
 
@@ -347,17 +343,16 @@ async def read_on(call: Any) -> None:
 
 
 async def test_what_is_erased_while_it_is_read_is_not_there(
-    scripted_upstream: ScriptedUpstream, served: FileServer, stubs: Stubs
+    scripted_upstream: ScriptedUpstream, file_server: FileServer, stubs: Stubs
 ) -> None:
     """It is no loss of data: somebody has asked for it."""
     large = PICTURE + bytes(24 * 1024 * 1024)
-    outputs(scripted_upstream, served.put("/large.png", file(large)))
+    outputs(scripted_upstream, file_server.put("/large.png", file(large)))
     name = (await stubs.image.GenerateImage(picture())).generation.id
-    wanted = medium_pb2.OutputRef(generation_id=name, index=0)
-    call = stubs.media.ReadMedia(media_pb2.ReadMediaRequest(output=wanted))
+    output_ref = medium_pb2.OutputRef(generation_id=name, index=0)
+    call = stubs.media.ReadMedia(media_pb2.ReadMediaRequest(output=output_ref))
     await call.read()
     await stubs.generations.DeleteGeneration(generations_pb2.DeleteGenerationRequest(id=name))
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await read_on(call)
-    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
-    assert reason_of(caught.value) == "GENERATION_NOT_FOUND"
+    error = await rpc_error(read_on(call))
+    assert error.code() is grpc.StatusCode.NOT_FOUND
+    assert reason_of(error) == "GENERATION_NOT_FOUND"

@@ -1,4 +1,4 @@
-"""A burst of calls and a flood of streams, against a gate as it is put together."""
+"""A burst of calls and a flood of streams, against a server as it is put together."""
 
 import asyncio
 from collections import Counter
@@ -11,24 +11,24 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from mediagate.v1 import generations_pb2, generations_pb2_grpc, options_pb2, text_pb2
+from mediagate.v1 import generations_pb2, generations_pb2_grpc
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.app import Server
-from tests.api.grpc_errors import failing, reason
+from tests.builders import stream_text_request
+from tests.grpc_errors import reason_of, rpc_error
 
 from .stubs import OpenServer
 
 _UNKNOWN = generations_pb2.GetGenerationRequest(id="gen_01KAAAAAAAAAAAAAAAAAAAAAAA")
-_ENDLESS = text_pb2.StreamTextRequest(
-    prompt="[[tokens=4000 interval_ms=1000 first_ms=1]] hello",
-    options=options_pb2.GenerationOptions(disconnect_grace=Duration()),
+_ENDLESS = stream_text_request(
+    prompt="[[tokens=4000 interval_ms=1000 first_ms=1]] hello", disconnect_grace=Duration()
 )
 
 
-async def _metrics(gate: Server) -> dict[str, float]:
+async def _metrics(server: Server) -> dict[str, float]:
     async with (
         aiohttp.ClientSession() as session,
-        session.get(f"http://{gate.operations_address}/metrics") as answer,
+        session.get(f"http://{server.operations_address}/metrics") as answer,
     ):
         lines = (await answer.text()).splitlines()
     return {
@@ -46,39 +46,44 @@ async def test_each_call_of_a_burst_is_answered_and_counted(
         'grpc_server_handled_total{grpc_code="NOT_FOUND",grpc_method="GetGeneration",'
         'grpc_service="mediagate.v1.GenerationService",grpc_type="unary"}'
     )
-    async with open_server(sandbox.url) as (_, gate), AsyncExitStack() as stack:
-        before = (await _metrics(gate)).get(name, 0)
+    async with open_server(sandbox.url) as (_, server), AsyncExitStack() as stack:
+        before = (await _metrics(server)).get(name, 0)
         stubs: list[Any] = []
         for _ in range(connections):
             channel = grpc.aio.insecure_channel(
-                gate.grpc_address, options=(("grpc.use_local_subchannel_pool", 1),)
+                server.grpc_address, options=(("grpc.use_local_subchannel_pool", 1),)
             )
             stubs.append(
                 generations_pb2_grpc.GenerationServiceStub(await stack.enter_async_context(channel))
             )
 
         async def ask(number: int) -> str:
-            return (await failing(stubs[number % connections].GetGeneration(_UNKNOWN))).code().name
+            return (
+                (await rpc_error(stubs[number % connections].GetGeneration(_UNKNOWN))).code().name
+            )
 
         assert Counter(await asyncio.gather(*map(ask, range(4_000)))) == {"NOT_FOUND": 4_000}
-        assert (await _metrics(gate))[name] == before + 4_000
+        assert (await _metrics(server))[name] == before + 4_000
 
 
 async def test_streams_beyond_the_bound_are_refused(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """With a reason, and counted; nothing is accepted or spent for them."""
-    async with open_server(sandbox.url, max_open_rpcs=4) as (stubs, gate):
-        held = [stubs.text.StreamText(_ENDLESS) for _ in range(2)]
-        for call in held:
+    async with open_server(sandbox.url, max_open_rpcs=4) as (stubs, server):
+        open_streams = [stubs.text.StreamText(_ENDLESS) for _ in range(2)]
+        for call in open_streams:
             await call.read()
-        before = (await _metrics(gate))["mediagate_rpcs_refused_total"]
-        error = await failing(stubs.text.StreamText(_ENDLESS).read())
-        assert (error.code(), reason(error)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
-        metrics = await _metrics(gate)
+        before = (await _metrics(server))["mediagate_rpcs_refused_total"]
+        error = await rpc_error(stubs.text.StreamText(_ENDLESS).read())
+        assert (error.code(), reason_of(error)) == (
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "QUEUE_FULL",
+        )
+        metrics = await _metrics(server)
         assert metrics["mediagate_rpcs_refused_total"] == before + 1
         assert metrics["mediagate_rpcs_open"] == 2
-        for call in held:
+        for call in open_streams:
             call.cancel()
 
 
@@ -97,24 +102,24 @@ async def test_a_text_beyond_the_open_streams_says_that_it_is_polled(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """It is told, counted and made whole; once there is room it is streamed again."""
-    async with open_server(sandbox.url, upstream_max_streams=1) as (stubs, gate):
-        held: Any = stubs.text.StreamText(_ENDLESS)
-        while not (await held.read()).delta.text:
+    async with open_server(sandbox.url, upstream_max_streams=1) as (stubs, server):
+        open_stream: Any = stubs.text.StreamText(_ENDLESS)
+        while not (await open_stream.read()).delta.text:
             pass
-        earlier = await _metrics(gate)
+        earlier = await _metrics(server)
         before = earlier["mediagate_upstream_streams_not_opened_total"]
-        beyond = stubs.text.StreamText(text_pb2.StreamTextRequest(prompt="[[say=whole]] hello"))
+        beyond = stubs.text.StreamText(stream_text_request(prompt="[[say=whole]] hello"))
         events = [event async for event in beyond]
         assert any(event.status.polled for event in events)
         assert "".join(event.delta.text for event in events) == "whole"
-        metrics = await _metrics(gate)
+        metrics = await _metrics(server)
         assert metrics["mediagate_upstream_streams_not_opened_total"] > before
         assert metrics["mediagate_upstream_streams_open"] == 1
         assert _unreachable_streams(metrics) == _unreachable_streams(earlier)
         waits: Any = stubs.text.StreamText(_ENDLESS)
         while not (await waits.read()).status.polled:
             pass
-        held.cancel()
+        open_stream.cancel()
         while not (event := await waits.read()).delta.text:
             # It may be told again while there is no room, and of nothing but that.
             assert event.HasField("status")

@@ -1,4 +1,4 @@
-"""Page tokens are signed: what this gate has not given out for this very list is refused."""
+"""Page tokens are signed: what this server has not given out for this very list is refused."""
 
 import base64
 import hashlib
@@ -9,14 +9,14 @@ from random import Random
 from typing import Any
 
 import grpc
-import pytest
 
-from mediagate.v1 import admin_pb2, generations_pb2, image_pb2, models_pb2, usage_pb2
+from mediagate.v1 import admin_pb2, generations_pb2, models_pb2, usage_pb2
 from mediagate.v1.generation_pb2 import GENERATION_VIEW_FULL
 from mediagate.v1.modality_pb2 import MODALITY_IMAGE, MODALITY_TEXT
 from mediagate_sandbox.server import Sandbox
+from tests.builders import image_request
+from tests.grpc_errors import fields_of, reason_of, rpc_error
 
-from .grpc_errors import fields_of, reason_of
 from .stubs import OpenServer, Stubs
 from .tenant_keys import channel_of, tenant
 
@@ -56,26 +56,27 @@ OTHERWISE: dict[str, tuple[Any, ...]] = {
 
 
 async def opened(
-    stack: AsyncExitStack, sandbox: Sandbox, open_gate: OpenServer
+    stack: AsyncExitStack, sandbox: Sandbox, open_server: OpenServer
 ) -> dict[str, Stubs]:
-    """The stubs of each tenant of a gate."""
-    _, gate = await stack.enter_async_context(open_gate(sandbox.url, tenants=TENANTS))
+    """The stubs of each tenant of a server."""
+    _, server = await stack.enter_async_context(open_server(sandbox.url, tenants=TENANTS))
     return {
-        one.id: Stubs.on(await stack.enter_async_context(channel_of(gate.grpc_address, one.id)))
-        for one in TENANTS
+        tenant.id: Stubs.on(
+            await stack.enter_async_context(channel_of(server.grpc_address, tenant.id))
+        )
+        for tenant in TENANTS
     }
 
 
 async def refuses(call: Any, request: Any, token: str) -> None:
     """The field is named, and it is no error of ours."""
-    asked = type(request)()
-    asked.CopyFrom(request)
-    asked.page_token = token
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await call(asked)
-    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT, token
-    assert reason_of(raised.value) == "INVALID_REQUEST"
-    assert fields_of(raised.value) == {"page_token"}
+    list_request = type(request)()
+    list_request.CopyFrom(request)
+    list_request.page_token = token
+    error = await rpc_error(call(list_request))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, token
+    assert reason_of(error) == "INVALID_REQUEST"
+    assert fields_of(error) == {"page_token"}
 
 
 async def test_a_token_is_good_for_its_own_list_only(
@@ -87,7 +88,7 @@ async def test_a_token_is_good_for_its_own_list_only(
     async with AsyncExitStack() as stack:
         stubs = await opened(stack, sandbox, open_server)
         for prompt in ("a", "b"):
-            request = image_pb2.GenerateImageRequest(prompt=prompt)
+            request = image_request(prompt=prompt)
             await stubs["boss"].image.GenerateImage(request)
         for name, (_, request, rpc) in LISTS.items():
             tokens[name] = (await rpc(stubs["boss"])(request)).next_page_token
@@ -122,11 +123,11 @@ def forged(token: str, random: Random) -> list[str]:
     """A token that was changed, and such as an earlier version gave out, with any position."""
     changed = []
     for _ in range(40):
-        place = random.randrange(len(token))
+        index = random.randrange(len(token))
         letter = random.choice("ABCDwxyz0189-_=")
-        changed.append(token[:place] + letter + token[place + 1 :])
+        changed.append(token[:index] + letter + token[index + 1 :])
     raw = base64.urlsafe_b64decode(token)
-    made_up = [
+    forged = [
         base64.urlsafe_b64encode(raw[:16] + json.dumps(position).encode()).decode()
         for position in POSITIONS
     ]
@@ -145,4 +146,8 @@ def forged(token: str, random: Random) -> list[str]:
         token[:-1],
     ]
     odd += [token[::-1], token + token, token.rstrip("="), token + "\n", "A" * 1_000, "A" * 9_999]
-    return [one for one in (*changed, *made_up, *unsigned, *odd) if one and one != token]
+    return [
+        candidate
+        for candidate in (*changed, *forged, *unsigned, *odd)
+        if candidate and candidate != token
+    ]

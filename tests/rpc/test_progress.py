@@ -8,10 +8,11 @@ import pytest
 from aiohttp import web
 from google.protobuf.duration_pb2 import Duration
 
-from mediagate.v1 import generation_pb2, generations_pb2, image_pb2, options_pb2, text_pb2
+from mediagate.v1 import generation_pb2, generations_pb2
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.generations import watch as news_limit
 from mediagate_server.generations.execution.run_progress import MAX_LOG_CHARACTERS
+from tests.builders import image_request, stream_text_request
 from tests.media.file_server import file
 
 from .scripted_upstream import ScriptedUpstream, prediction, says
@@ -50,7 +51,7 @@ def run(scripted_upstream: ScriptedUpstream) -> ScriptedRun:
 
 async def begun(stubs: Stubs) -> str:
     """A picture that is on its way; its generation's id."""
-    request = image_pb2.GenerateImageRequest(prompt=CANARY, wait=Duration())
+    request = image_request(prompt=CANARY, wait=Duration())
     return (await stubs.image.GenerateImage(request)).generation.id
 
 
@@ -66,8 +67,8 @@ async def until_progress(watch: AsyncIterator[Response], progress: float) -> lis
     seen = []
     async for change in watch:
         seen.append(change)
-        told = change.generation
-        if told.HasField("progress") and told.progress == progress:
+        generation = change.generation
+        if generation.HasField("progress") and generation.progress == progress:
             break
     return seen
 
@@ -88,8 +89,8 @@ async def test_progress_and_log_are_pushed_while_it_runs(
         seen += await until_progress(full, percent / 100)
         plain += await until_progress(basic, percent / 100)
         assert seen[-1].generation.logs == run.log
-        shown = generations_pb2.GetGenerationRequest(id=name)
-        assert (await stubs.generations.GetGeneration(shown)).generation.progress == percent / 100
+        request = generations_pb2.GetGenerationRequest(id=name)
+        assert (await stubs.generations.GetGeneration(request)).generation.progress == percent / 100
     run.log += "\nsaving\n"
     async for change in full:
         seen.append(change)
@@ -101,9 +102,13 @@ async def test_progress_and_log_are_pushed_while_it_runs(
     for changes in (seen, plain):
         sequences = [change.sequence for change in changes]
         assert sequences == sorted(set(sequences))
-        told = [one.generation.progress for one in changes if one.generation.HasField("progress")]
-        assert told == sorted(told)
-        assert set(told) == {0, 0.45, 0.9, 1}
+        statuses = [
+            change.generation.progress
+            for change in changes
+            if change.generation.HasField("progress")
+        ]
+        assert statuses == sorted(statuses)
+        assert set(statuses) == {0, 0.45, 0.9, 1}
         assert changes[-1].generation.state == State.STATE_SUCCEEDED
     assert not any(change.generation.logs for change in plain)
     assert seen[-1].generation.logs == run.log
@@ -115,7 +120,7 @@ async def test_progress_and_log_are_pushed_while_it_runs(
 async def test_a_watch_goes_on_from_any_sequence(
     scripted_upstream: ScriptedUpstream, run: ScriptedRun, open_server: OpenServer
 ) -> None:
-    """Also by the next gate: nothing is told twice, and sequences grow on."""
+    """Also by the next server: nothing is told twice, and sequences grow on."""
     async with open_server(scripted_upstream.url) as (stubs, _):
         name = await begun(stubs)
         watch = watching(stubs, name)
@@ -151,9 +156,9 @@ async def test_a_log_that_grows_without_end_is_told_in_part(
 async def test_the_expected_end_is_that_of_earlier_runs_and_stays(
     scripted_upstream: ScriptedUpstream, run: ScriptedRun, open_server: OpenServer
 ) -> None:
-    """Unknown before there was one; also by what an earlier gate has run; over once it ends."""
+    """Unknown before there was one; also by what an earlier server has run; over once it ends."""
 
-    async def made(stubs: Stubs) -> list[generation_pb2.Generation]:
+    async def generate(stubs: Stubs) -> list[generation_pb2.Generation]:
         run.status, run.log = "processing", "step 1/4\n"
         watch = watching(stubs, await begun(stubs))
         seen = await until_progress(watch, 0.25)
@@ -164,20 +169,27 @@ async def test_the_expected_end_is_that_of_earlier_runs_and_stays(
         return [change.generation for change in seen]
 
     async with open_server(scripted_upstream.url) as (stubs, _):
-        first, second = await made(stubs), await made(stubs)
+        first, second = await generate(stubs), await generate(stubs)
     async with open_server(scripted_upstream.url) as (stubs, _):
-        third = await made(stubs)
-    assert not any(one.HasField("expected_complete_time") for one in first)
+        third = await generate(stubs)
+    assert not any(generation.HasField("expected_complete_time") for generation in first)
     for generations in (second, third):
-        running = [one for one in generations if one.state == State.STATE_RUNNING]
-        assert len({one.expected_complete_time.ToNanoseconds() for one in running}) == 1
-        assert len({one.expected_complete_time_p90.ToNanoseconds() for one in running}) == 1
-        for one in running:
-            begins = one.start_time.ToNanoseconds()
-            assert begins < one.expected_complete_time.ToNanoseconds()
+        running = [
+            generation for generation in generations if generation.state == State.STATE_RUNNING
+        ]
+        assert (
+            len({generation.expected_complete_time.ToNanoseconds() for generation in running}) == 1
+        )
+        assert (
+            len({generation.expected_complete_time_p90.ToNanoseconds() for generation in running})
+            == 1
+        )
+        for generation in running:
+            begins = generation.start_time.ToNanoseconds()
+            assert begins < generation.expected_complete_time.ToNanoseconds()
             assert (
-                one.expected_complete_time.ToNanoseconds()
-                <= one.expected_complete_time_p90.ToNanoseconds()
+                generation.expected_complete_time.ToNanoseconds()
+                <= generation.expected_complete_time_p90.ToNanoseconds()
             )
         assert not generations[-1].HasField("expected_complete_time")
 
@@ -190,7 +202,7 @@ async def test_places_in_the_queue_are_pushed_as_they_move(
         names = [await begun(stubs) for _ in range(4)]
         watch = watching(stubs, names[-1])
         before = (await anext(watch)).generation
-        stream = aiter(stubs.text.StreamText(text_pb2.StreamTextRequest(prompt="last")))
+        stream = aiter(stubs.text.StreamText(stream_text_request(prompt="last")))
         async for event in stream:
             if event.status.queue_position:
                 break
@@ -209,37 +221,34 @@ async def test_places_in_the_queue_are_pushed_as_they_move(
 
 async def test_the_sandbox_tells_how_far_it_is(sandbox_stubs: Stubs) -> None:
     """Its bars are read like any model's, and those of several outputs together."""
-    request = image_pb2.GenerateImageRequest(prompt="[[run_ms=2000]] A cat", wait=Duration())
-    made = (await sandbox_stubs.image.GenerateImage(request)).generation
-    told = [
+    request = image_request(prompt="[[run_ms=2000]] A cat", wait=Duration())
+    generation = (await sandbox_stubs.image.GenerateImage(request)).generation
+    progress_events = [
         change.generation.progress
-        async for change in watching(sandbox_stubs, made.id)
+        async for change in watching(sandbox_stubs, generation.id)
         if change.generation.HasField("progress")
     ]
-    assert told == sorted(told)
-    assert {0.25, 0.5, 0.75} & set(told)
+    assert progress_events == sorted(progress_events)
+    assert {0.25, 0.5, 0.75} & set(progress_events)
 
 
 async def test_several_outputs_are_shown_as_one(
     scripted_upstream: ScriptedUpstream, run: ScriptedRun, stubs: Stubs
 ) -> None:
     """Each is a run of its own: two halves done are one half of all."""
-    request = image_pb2.GenerateImageRequest(
-        prompt=CANARY,
-        count=2,
-        wait=Duration(),
-        options=options_pb2.GenerationOptions(model="flux-pro"),
-    )
-    made = (await stubs.image.GenerateImage(request)).generation
-    assert len(made.attempts) == 2
-    watch = watching(stubs, made.id)
+    request = image_request(prompt=CANARY, count=2, wait=Duration(), model="flux-pro")
+    generation = (await stubs.image.GenerateImage(request)).generation
+    assert len(generation.attempts) == 2
+    watch = watching(stubs, generation.id)
     run.log = "step 1/2\n"
     seen = await until_progress(watch, 0.5)
     run.status = "succeeded"
     seen += [change async for change in watch]
-    told = [one.generation.progress for one in seen if one.generation.HasField("progress")]
-    assert told == sorted(told)
-    assert {*told} <= {0.25, 0.5, 0.75, 1}
+    progress_values = [
+        event.generation.progress for event in seen if event.generation.HasField("progress")
+    ]
+    assert progress_values == sorted(progress_values)
+    assert {*progress_values} <= {0.25, 0.5, 0.75, 1}
 
 
 async def test_what_is_cancelled_stays_as_far_as_it_came(
@@ -270,7 +279,7 @@ async def test_a_model_that_takes_over_begins_anew(
             run.status, run.log = "processing", "step 1/10\n"
             break
     seen = await until_progress(watch, 0.1)
-    assert all(one.generation.progress in (0, 0.1) for one in seen[1:])
+    assert all(event.generation.progress in (0, 0.1) for event in seen[1:])
     assert "step 9/10" not in seen[-1].generation.logs
     run.status = "succeeded"
     last = [change async for change in watch][-1]
@@ -303,8 +312,8 @@ def test_only_so_many_are_told_in_a_second() -> None:
     clock = Stepping()
     limit = news_limit.NotificationLimit(clock)
     for _ in range(2):
-        told = [limit.take("a") for _ in range(news_limit.MAX_NOTIFICATIONS + 50)]
-        assert told.count(True) == news_limit.MAX_NOTIFICATIONS
+        passed = [limit.take("a") for _ in range(news_limit.MAX_NOTIFICATIONS + 50)]
+        assert passed.count(True) == news_limit.MAX_NOTIFICATIONS
         assert limit.take("b")
         clock.now += timedelta(seconds=1)
 

@@ -25,14 +25,14 @@ async def test_the_more_reads_the_smaller_their_pieces(sandbox_stubs: Stubs) -> 
     """One alone has full ones; sixty that nobody takes hold no more than a few MiB together."""
     head = b"\0\0\0\x18ftypmp42" + bytes(16)
     metadata = media_pb2.UploadMetadata(media_type="video/mp4")
-    kept = await sandbox_stubs.media.UploadMedia(messages([head, *[bytes(MIB)] * 16], metadata))
-    request = media_pb2.ReadMediaRequest(upload_id=kept.upload_id)
+    response = await sandbox_stubs.media.UploadMedia(messages([head, *[bytes(MIB)] * 16], metadata))
+    request = media_pb2.ReadMediaRequest(upload_id=response.upload_id)
     calls = [sandbox_stubs.media.ReadMedia(request) for _ in range(60)]
     sizes = [await first_piece(call) for call in calls]
     assert max(sizes) == FULL_PIECE
     assert min(sizes) <= MOST_OF_A_TENANT // len(calls)
     assert sum(sizes) <= 3 * MOST_OF_A_TENANT  # Of full size they would be 15 MiB.
-    whole = sandbox_stubs.media.ReadMedia(request)
-    assert sum([len(message.chunk) async for message in whole]) == kept.size_bytes
+    full_read = sandbox_stubs.media.ReadMedia(request)
+    assert sum([len(message.chunk) async for message in full_read]) == response.size_bytes
     for call in calls:
         call.cancel()

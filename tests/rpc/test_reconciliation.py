@@ -10,21 +10,16 @@ from aiohttp import ClientSession
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from mediagate.v1 import (
-    generation_pb2,
-    generations_pb2,
-    image_pb2,
-    options_pb2,
-    usage_pb2,
-    video_pb2,
-)
+from mediagate.v1 import generation_pb2, generations_pb2, usage_pb2
 from mediagate_sandbox.clock import SystemClock as SandboxClock
 from mediagate_sandbox.control_client import SandboxControl
 from mediagate_sandbox.server import Sandbox, SandboxSettings
 from mediagate_server.runtime.clock import SystemClock
+from tests.builders import image_request, video_request
+from tests.grpc_errors import reason_of, rpc_error
 
 from .fake_clocks import SteppedClock
-from .grpc_errors import reason_of
+from .generation_waits import inject_faults
 from .stubs import OpenServer, Stubs
 from .tenant_keys import channel_of, tenant
 
@@ -32,39 +27,37 @@ OFTEN = {"reconcile_seconds": 0.1}
 Kind = usage_pb2.Discrepancy.Kind
 
 
-async def findings(stubs: Stubs, **asked: Any) -> usage_pb2.GetReconciliationResponse:
+async def findings(stubs: Stubs, **fields: Any) -> usage_pb2.GetReconciliationResponse:
     """What was found by now."""
-    return await stubs.usage.GetReconciliation(usage_pb2.GetReconciliationRequest(**asked))
+    return await stubs.usage.GetReconciliation(usage_pb2.GetReconciliationRequest(**fields))
 
 
 async def passes(stubs: Stubs, count: int = 2) -> usage_pb2.GetReconciliationResponse:
     """What was found once so many passes have begun and ended: the first may have begun before."""
     begun = (await findings(stubs)).last_pass.begin_time.ToNanoseconds()
     while True:
-        found = await findings(stubs)
-        now = found.last_pass.begin_time.ToNanoseconds()
+        response = await findings(stubs)
+        now = response.last_pass.begin_time.ToNanoseconds()
         if now > begun:
             begun, count = now, count - 1
         if not count:
-            return found
+            return response
         await asyncio.sleep(0.01)
 
 
 async def settled(stubs: Stubs, count: int) -> usage_pb2.GetReconciliationResponse:
     """What was found once so many charges were held against the list."""
     while True:
-        found = await findings(stubs)
-        counts = found.counts
+        response = await findings(stubs)
+        counts = response.counts
         if counts.matched + counts.missing + counts.cost_differs >= count:
-            return found
+            return response
         await asyncio.sleep(0.01)
 
 
 async def picture(stubs: Stubs) -> generation_pb2.Generation:
     """A picture of $0.025."""
-    request = image_pb2.GenerateImageRequest(
-        prompt="a boat", options=options_pb2.GenerationOptions(model="flux-dev")
-    )
+    request = image_request(prompt="a boat", model="flux-dev")
     return (await stubs.image.GenerateImage(request)).generation
 
 
@@ -87,9 +80,9 @@ async def test_what_agrees_is_no_case(sandbox: Sandbox, open_server: OpenServer)
         for _ in range(3):
             await picture(stubs)
         await settled(stubs, 3)
-        found = await passes(stubs, 3)
-        assert (found.counts.matched, len(found.discrepancies)) == (3, 0)
-        last = found.last_pass
+        response = await passes(stubs, 3)
+        assert (response.counts.matched, len(response.discrepancies)) == (3, 0)
+        last = response.last_pass
         assert last.complete
         assert last.listed == 3
         assert last.counts.matched == 0
@@ -98,8 +91,8 @@ async def test_what_agrees_is_no_case(sandbox: Sandbox, open_server: OpenServer)
     async with open_server(sandbox.url, **OFTEN) as (stubs, _):
         await picture(stubs)
         await settled(stubs, 4)
-        found = await passes(stubs)
-        assert (found.counts.matched, len(found.discrepancies)) == (4, 0)
+        response = await passes(stubs)
+        assert (response.counts.matched, len(response.discrepancies)) == (4, 0)
 
 
 async def test_gates_that_live_for_less_than_a_pass_is_apart(
@@ -113,8 +106,8 @@ async def test_gates_that_live_for_less_than_a_pass_is_apart(
             pass
     await clock.step(400)
     async with open_server(sandbox.url, clock=clock, **seldom) as (stubs, _):
-        found = await settled(stubs, 1)
-        assert (found.counts.matched, len(found.discrepancies)) == (1, 0)
+        response = await settled(stubs, 1)
+        assert (response.counts.matched, len(response.discrepancies)) == (1, 0)
 
 
 async def test_each_kind_of_case_says_what_is_known(
@@ -124,15 +117,15 @@ async def test_each_kind_of_case_says_what_is_known(
     control = SandboxControl(sandbox.url)
     async with open_server(sandbox.url, **OFTEN) as (stubs, _):
         gone, dearer = await picture(stubs), await picture(stubs)
-        gone_id, dearer_id = (one.attempts[0].prediction_id for one in (gone, dearer))
+        gone_id, dearer_id = (generation.attempts[0].prediction_id for generation in (gone, dearer))
         await settled(stubs, 2)
         await asyncio.to_thread(control.forget, gone_id)
         await asyncio.to_thread(control.amend, dearer_id, image_output_count=2)
         foreign_id = await stranger(sandbox)
         await passes(stubs)
-        found = await passes(stubs)
-        by_kind = {case.kind: case for case in found.discrepancies}
-        assert len(by_kind) == len(found.discrepancies) == 3
+        response = await passes(stubs)
+        by_kind = {case.kind: case for case in response.discrepancies}
+        assert len(by_kind) == len(response.discrepancies) == 3
 
         missing = by_kind[Kind.KIND_MISSING]
         assert (missing.prediction_id, missing.generation_id) == (gone_id, gone.id)
@@ -151,15 +144,20 @@ async def test_each_kind_of_case_says_what_is_known(
         assert orphan.model == "black-forest-labs/flux-schnell"
 
         later = Timestamp()
-        later.FromNanoseconds(max(one.find_time.ToNanoseconds() for one in by_kind.values()) + 1000)
+        later.FromNanoseconds(
+            max(discrepancy.find_time.ToNanoseconds() for discrepancy in by_kind.values()) + 1000
+        )
         after = await findings(stubs, start_time=later)
         assert (after.counts, len(after.discrepancies)) == (usage_pb2.ReconciliationCounts(), 0)
         newest = await findings(stubs, page_size=1)
-        assert (newest.discrepancies[:], newest.counts) == (found.discrepancies[:1], found.counts)
-    told = capsys.readouterr().out
-    assert told.count("ledger_discrepancy") == 3
-    assert "not ours" not in told
-    assert "a boat" not in told
+        assert (newest.discrepancies[:], newest.counts) == (
+            response.discrepancies[:1],
+            response.counts,
+        )
+    output = capsys.readouterr().out
+    assert output.count("ledger_discrepancy") == 3
+    assert "not ours" not in output
+    assert "a boat" not in output
 
 
 async def test_on_a_shared_account_others_are_expected(
@@ -170,9 +168,9 @@ async def test_on_a_shared_account_others_are_expected(
         await picture(stubs)
         theirs = await stranger(sandbox)
         await settled(stubs, 1)
-        found = await passes(stubs)
-        assert found.counts == usage_pb2.ReconciliationCounts(matched=1, foreign=1)
-        (case,) = found.discrepancies
+        response = await passes(stubs)
+        assert response.counts == usage_pb2.ReconciliationCounts(matched=1, foreign=1)
+        (case,) = response.discrepancies
         assert (case.kind, case.prediction_id) == (Kind.KIND_FOREIGN, theirs)
     assert "disagree" not in capsys.readouterr().out
 
@@ -186,14 +184,14 @@ async def test_a_list_that_breaks_off_proves_nothing(
         await passes(stubs, 1)
         broken = {"do": "error", "on": "list", "status": 404, "at": "request"}
         await asyncio.to_thread(control.faults, broken)
-        made = await picture(stubs)
-        await asyncio.to_thread(control.forget, made.attempts[0].prediction_id)
-        found = await passes(stubs, 3)
-        assert not found.last_pass.complete
-        assert (found.counts.missing, found.counts.matched) == (0, 0)
+        generation = await picture(stubs)
+        await asyncio.to_thread(control.forget, generation.attempts[0].prediction_id)
+        response = await passes(stubs, 3)
+        assert not response.last_pass.complete
+        assert (response.counts.missing, response.counts.matched) == (0, 0)
         await asyncio.to_thread(control.faults)
-        found = await settled(stubs, 1)
-        assert (found.counts.missing, found.counts.matched) == (1, 0)
+        response = await settled(stubs, 1)
+        assert (response.counts.missing, response.counts.matched) == (1, 0)
 
 
 async def test_a_create_whose_answer_is_open_is_nobodys_orphan(
@@ -202,16 +200,16 @@ async def test_a_create_whose_answer_is_open_is_nobodys_orphan(
     """Neither while it is being sent nor while it is in doubt; once adopted, it matches."""
     late = {"do": "delay", "on": "create", "at": "answer", "ms": 700, "times": 1}
     lost = {"do": "lose_answer", "on": "create", "times": 1, "after": 1}
-    await asyncio.to_thread(SandboxControl(sandbox.url).faults, late, lost)
+    await inject_faults(sandbox, late, lost)
     async with open_server(sandbox.url, sweep_seconds=1, **OFTEN) as (stubs, _):
         await asyncio.gather(picture(stubs), picture(stubs))
         await settled(stubs, 2)
-        found = await passes(stubs)
-        assert (found.counts.matched, len(found.discrepancies)) == (2, 0)
+        response = await passes(stubs)
+        assert (response.counts.matched, len(response.discrepancies)) == (2, 0)
 
 
 class ClockAhead(SystemClock):
-    """The gate's time: the machine's, and some minutes more."""
+    """The server's time: the machine's, and some minutes more."""
 
     minutes = 0.0
 
@@ -220,13 +218,13 @@ class ClockAhead(SystemClock):
 
 
 class SandboxClockAhead(SandboxClock):
-    """The sandbox's time, which is the gate's."""
+    """The sandbox's time, which is the server's."""
 
-    def __init__(self, gate: ClockAhead) -> None:
-        self._gate = gate
+    def __init__(self, clock: ClockAhead) -> None:
+        self._clock = clock
 
     def now(self) -> datetime:
-        return super().now() + timedelta(minutes=self._gate.minutes)
+        return super().now() + timedelta(minutes=self._clock.minutes)
 
 
 @pytest.mark.parametrize("is_there", [True, False])
@@ -240,17 +238,14 @@ async def test_a_run_that_outlasts_the_list_is_asked_for(
         open_server(sandbox.url, clock=clock, **OFTEN) as (stubs, _),
     ):
         await passes(stubs, 1)
-        request = video_pb2.GenerateVideoRequest(
-            prompt="[[hang]] rain",
-            options=options_pb2.GenerationOptions(
-                model="minimax-video", timeout=Duration(seconds=7_200)
-            ),
+        request = video_request(
+            prompt="[[hang]] rain", model="minimax-video", timeout=Duration(seconds=7_200)
         )
         film = (await stubs.video.GenerateVideo(request)).generation
         running = generation_pb2.Generation.STATE_RUNNING
         while film.state != running:
-            asked = generations_pb2.GetGenerationRequest(id=film.id)
-            film = (await stubs.generations.GetGeneration(asked)).generation
+            get_request = generations_pb2.GetGenerationRequest(id=film.id)
+            film = (await stubs.generations.GetGeneration(get_request)).generation
         clock.minutes = 15
         await passes(stubs)
         assert (await passes(stubs)).last_pass.listed == 0
@@ -276,29 +271,28 @@ async def test_an_embedded_sandbox_begins_anew(open_server: OpenServer) -> None:
     for count in (1, 2):
         async with open_server("", upstream="sandbox", **OFTEN) as (stubs, _):
             await picture(stubs)
-            found = await settled(stubs, count)
-            found = await passes(stubs)
-            assert (found.counts.matched, len(found.discrepancies)) == (count, 0)
+            response = await settled(stubs, count)
+            response = await passes(stubs)
+            assert (response.counts.matched, len(response.discrepancies)) == (count, 0)
 
 
 async def test_it_can_be_switched_off(sandbox: Sandbox, open_server: OpenServer) -> None:
     """Then there is no pass, and nobody reads the list."""
     async with open_server(sandbox.url, reconcile_seconds=0) as (stubs, _):
         await picture(stubs)
-        found = await findings(stubs)
-        assert not found.HasField("last_pass")
+        response = await findings(stubs)
+        assert not response.HasField("last_pass")
 
 
 async def test_it_is_for_admins(sandbox: Sandbox, open_server: OpenServer) -> None:
     """It is of all tenants."""
     tenants = (tenant("mine"), tenant("boss", admin=True))
-    async with open_server(sandbox.url, tenants=tenants, **OFTEN) as (_, gate):
+    async with open_server(sandbox.url, tenants=tenants, **OFTEN) as (_, server):
         for name in ("mine", "boss"):
-            async with channel_of(gate.grpc_address, name) as channel:
+            async with channel_of(server.grpc_address, name) as channel:
                 if name == "boss":
                     await passes(Stubs.on(channel), 1)
                     continue
-                with pytest.raises(grpc.aio.AioRpcError) as raised:
-                    await findings(Stubs.on(channel))
-                assert raised.value.code() is grpc.StatusCode.PERMISSION_DENIED
-                assert reason_of(raised.value) == "SCOPE_MISSING"
+                error = await rpc_error(findings(Stubs.on(channel)))
+                assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+                assert reason_of(error) == "SCOPE_MISSING"

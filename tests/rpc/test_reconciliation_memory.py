@@ -1,4 +1,4 @@
-"""A pass over very many differences, at a gate that runs as a process: 32 MiB, paged answers."""
+"""A pass over very many differences, at a server that runs as a process: 32 MiB, paged answers."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ class Crowded:
     def __init__(self, count: int) -> None:
         self.count = count
         self.may_list = asyncio.Event()
-        self.made_at = datetime.now(UTC).isoformat()
+        self.created_at = datetime.now(UTC).isoformat()
         self.output = "x" * 4_000
 
     async def predictions(self, request: web.Request) -> web.Response:
@@ -51,7 +51,7 @@ class Crowded:
             "input": {"prompt": "a boat " * 100},
             "output": self.output,
             "metrics": {"predict_time": 1.5},
-            "created_at": self.made_at,
+            "created_at": self.created_at,
         }
 
 
@@ -60,10 +60,10 @@ async def until(
 ) -> usage_pb2.GetReconciliationResponse:
     """What was found, once the condition holds for it."""
     while True:
-        asked = usage_pb2.GetReconciliationRequest(page_size=1_000)
-        found = await stubs.usage.GetReconciliation(asked)
-        if condition(found):
-            return found
+        request = usage_pb2.GetReconciliationRequest(page_size=1_000)
+        response = await stubs.usage.GetReconciliation(request)
+        if condition(response):
+            return response
         await asyncio.sleep(0.1)
 
 
@@ -82,16 +82,16 @@ async def growth_over(folder: Path, count: int) -> int:
         "MEDIAGATE_READS_PER_MINUTE": "60000",
     }
     try:
-        with running_server(folder, **settings) as gate:
-            async with grpc.aio.insecure_channel(gate.address) as channel:
-                stubs, memory = Stubs.on(channel), Memory(gate.process.pid)
-                await until(stubs, lambda found: found.HasField("last_pass"))
+        with running_server(folder, **settings) as server:
+            async with grpc.aio.insecure_channel(server.address) as channel:
+                stubs, memory = Stubs.on(channel), Memory(server.process.pid)
+                await until(stubs, lambda response: response.HasField("last_pass"))
                 memory.forget()
                 before = memory.now()
                 crowded.may_list.set()
-                found = await until(stubs, lambda found: found.counts.orphans >= count)
-                assert len(found.discrepancies) == min(count, 1_000)
-                assert found.ByteSize() < MIB
+                response = await until(stubs, lambda response: response.counts.orphans >= count)
+                assert len(response.discrepancies) == min(count, 1_000)
+                assert response.ByteSize() < MIB
                 return memory.most() - before
     finally:
         await runner.cleanup()

@@ -15,25 +15,22 @@ from typing import Any
 import grpc
 import pytest
 
-from mediagate.v1 import generations_pb2, media_pb2, models_pb2, text_pb2
+from mediagate.v1 import generations_pb2, media_pb2
 from mediagate_server.api.interceptors.rpc_call import RpcCall
 from mediagate_server.errors import MediagateError
+from tests.builders import run_model_request, stream_text_request, text_request
 
 from .stubs import Stubs
 
 LONG = "x" * 2_000_000
 KINDS = (FrameType, TracebackType, RpcCall, MediagateError, grpc.aio.AbortError, bytes)
 REFUSED: dict[str, Callable[[Stubs], Awaitable[Any]]] = {
-    "by the rules": lambda stubs: stubs.text.GenerateText(
-        text_pb2.GenerateTextRequest(prompt=LONG)
-    ),
+    "by the rules": lambda stubs: stubs.text.GenerateText(text_request(prompt=LONG)),
     "by a handler": lambda stubs: stubs.generations.GetGeneration(
         generations_pb2.GetGenerationRequest(id="gen_0123456789abcdef0123456789abcdef")
     ),
-    "by the plan": lambda stubs: stubs.models.RunModel(models_pb2.RunModelRequest(model="a/b")),
-    "a stream": lambda stubs: drained(
-        stubs.text.StreamText(text_pb2.StreamTextRequest(prompt=LONG))
-    ),
+    "by the plan": lambda stubs: stubs.models.RunModel(run_model_request("a/b")),
+    "a stream": lambda stubs: drained(stubs.text.StreamText(stream_text_request(prompt=LONG))),
     "an upload": lambda stubs: stubs.media.UploadMedia(
         iter([media_pb2.UploadMediaRequest(chunk=b"x")])
     ),
@@ -55,14 +52,14 @@ async def drained(stream: Any) -> None:
 @contextmanager
 def garbage() -> Iterator[Counter[str]]:
     """What only the collector would have found, by the names of its types; counted at the end."""
-    found: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     gc.collect()
     gc.disable()
     try:
-        yield found
+        yield counts
         gc.set_debug(gc.DEBUG_SAVEALL)
         gc.collect()
-        found.update(type(one).__name__ for one in gc.garbage if isinstance(one, KINDS))
+        counts.update(type(item).__name__ for item in gc.garbage if isinstance(item, KINDS))
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
@@ -82,7 +79,7 @@ async def test_refused(sandbox_stubs: Stubs, why: str) -> None:
             pytest.fail("it was not refused")
 
     await refused()  # What is made once is made.
-    with garbage() as found:
+    with garbage() as counts:
         for _ in range(5):
             await refused()
-    assert not found
+    assert not counts

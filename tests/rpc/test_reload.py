@@ -1,4 +1,4 @@
-"""Settings that a reload changes while the gate runs, seen by its callers."""
+"""Settings that a reload changes while the server runs, seen by its callers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,8 +12,9 @@ from mediagate_sandbox.server import Sandbox
 from mediagate_server.app import Server
 from mediagate_server.config import Configuration
 from mediagate_server.config.loading import load_settings
+from tests.builders import audio_request
+from tests.grpc_errors import reason_of, rpc_error
 
-from .grpc_errors import reason_of
 from .stubs import Stubs
 from .test_safety_inputs import FLUX, run
 
@@ -29,7 +30,7 @@ token = "env:TOKEN"
 
 
 class Reloaded:
-    """A gate whose file is written anew, and read again."""
+    """A server whose file is written anew, and read again."""
 
     def __init__(self, folder: Path, url: str) -> None:
         self._file = folder / "gate.toml"
@@ -52,16 +53,9 @@ def reloaded(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return Reloaded(tmp_path, sandbox.url)
 
 
-async def refusal(call: object) -> grpc.aio.AioRpcError:
-    """How it was refused."""
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await call  # type: ignore[misc]
-    return refused.value
-
-
 async def test_what_callers_may_ask_for(reloaded: Reloaded) -> None:
     """Each is refused before, or after, by the line of the file."""
-    song = audio_pb2.GenerateAudioRequest(prompt="rain", validate_only=True)
+    song = audio_request(prompt="rain", validate_only=True)
     song.options.max_cost_usd_nanos = 10**9
     risky = audio_pb2.GenerateAudioRequest()
     risky.CopyFrom(song)
@@ -69,13 +63,13 @@ async def test_what_callers_may_ask_for(reloaded: Reloaded) -> None:
     weaker = run(FLUX, {"safety_tolerance": 6})
     weaker.validate_only = True
     async with (
-        Server(reloaded.configuration) as gate,
-        grpc.aio.insecure_channel(gate.grpc_address) as channel,
+        Server(reloaded.configuration) as server,
+        grpc.aio.insecure_channel(server.grpc_address) as channel,
     ):
         stubs = Stubs.on(channel)
         assert (await stubs.audio.GenerateAudio(song)).plan.model == "meta/musicgen"
-        assert reason_of(await refusal(stubs.audio.GenerateAudio(risky))) == "SCOPE_MISSING"
-        assert reason_of(await refusal(stubs.models.RunModel(weaker))) == "INVALID_REQUEST"
+        assert reason_of(await rpc_error(stubs.audio.GenerateAudio(risky))) == "SCOPE_MISSING"
+        assert reason_of(await rpc_error(stubs.models.RunModel(weaker))) == "INVALID_REQUEST"
         reloaded.set("allow_assumed_prices = false")
         other = (await stubs.audio.GenerateAudio(song)).plan
         assert other.model != "meta/musicgen"
@@ -94,14 +88,14 @@ async def test_how_long_a_message_may_take(reloaded: Reloaded) -> None:
         yield b""
 
     async with (
-        Server(reloaded.configuration) as gate,
-        grpc.aio.insecure_channel(gate.grpc_address) as channel,
+        Server(reloaded.configuration) as server,
+        grpc.aio.insecure_channel(server.grpc_address) as channel,
     ):
         reloaded.set("receive_timeout = 0.1")
         stub: grpc.aio.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(
             "/mediagate.v1.ModelService/ListModels"
         )
-        error = await refusal(stub(half()))
+        error = await rpc_error(stub(half()))
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "must come whole within 0.1 s" in str(error.details())
         await Stubs.on(channel).models.ListModels(models_pb2.ListModelsRequest())

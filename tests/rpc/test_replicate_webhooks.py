@@ -1,4 +1,4 @@
-"""Webhooks through the whole gate: upstream signs them, and nobody else can."""
+"""Webhooks through the whole server: upstream signs them, and nobody else can."""
 
 import re
 from datetime import UTC, datetime
@@ -7,12 +7,13 @@ from typing import Any
 import aiohttp
 import pytest
 
-from mediagate.v1 import image_pb2, models_pb2, text_pb2
+from mediagate.v1 import models_pb2
 from mediagate_sandbox.server import Sandbox
 from mediagate_sandbox.webhook_signing import WebhookSigner, new_secret
 from mediagate_server.http.replicate_webhooks import WebhookOutcome
 from mediagate_server.observability import metrics
-from tests.rpc.generation_waits import order
+from tests.builders import image_request, stream_text_request
+from tests.rpc.generation_waits import inject_faults
 from tests.rpc.stubs import OpenServer, Stubs
 from tests.server_process import free_ports
 
@@ -23,18 +24,18 @@ def counted() -> dict[str, float]:
 
 
 def reachable() -> dict[str, Any]:
-    """Settings of a gate that upstream can reach."""
+    """Settings of a server that upstream can reach."""
     (port,) = free_ports(1)
     return {"web_address": f"127.0.0.1:{port}", "public_url": f"http://127.0.0.1:{port}"}
 
 
-async def made(stubs: Stubs) -> str:
+async def generate(stubs: Stubs) -> str:
     """The prediction of a picture that is there."""
-    answer = await stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="A lighthouse"))
+    answer = await stubs.image.GenerateImage(image_request(prompt="A lighthouse"))
     return answer.generation.attempts[0].prediction_id
 
 
-async def told_of(sandbox: Sandbox, prediction_id: str) -> tuple[str, bytes]:
+async def webhook_for(sandbox: Sandbox, prediction_id: str) -> tuple[str, bytes]:
     """Where upstream posts news of a prediction, and what it posts."""
     headers = {"Authorization": "Bearer any"}
     url = f"{sandbox.base_url}/predictions/{prediction_id}"
@@ -59,8 +60,8 @@ async def test_upstream_tells_of_the_end_and_is_believed(
     """Under an address that names the attempt, which is not what a caller could guess."""
     before = counted()
     async with open_server(sandbox.url, **reachable()) as (stubs, _):
-        prediction_id = await made(stubs)
-        url, _ = await told_of(sandbox, prediction_id)
+        prediction_id = await generate(stubs)
+        url, _ = await webhook_for(sandbox, prediction_id)
         assert re.fullmatch(
             r"http://127\.0\.0\.1:\d+/webhooks/replicate/att_\w+\.[0-9a-f]{64}", url
         )
@@ -73,9 +74,9 @@ async def test_upstream_tells_of_the_end_and_is_believed(
 async def test_what_strangers_post_counts_for_nothing(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
-    """Forged, replayed, also after a restart of the gate: accepted 0. A rotation loses nothing."""
+    """Forged, replayed, also after a restart: accepted 0. A rotation loses nothing."""
     async with open_server(sandbox.url, **reachable()) as (stubs, _):
-        url, body = await told_of(sandbox, await made(stubs))
+        url, body = await webhook_for(sandbox, await generate(stubs))
         secret = await _secret(sandbox)
         now = datetime.now(UTC)
         forged = WebhookSigner(new_secret()).headers("msg_forged", now, body)
@@ -85,8 +86,8 @@ async def test_what_strangers_post_counts_for_nothing(
         assert await post(url, body + b" ", good) == 401
         assert await post(url, body, good) == 200
         assert await post(url, body, good) == 409
-    async with open_server(sandbox.url, **reachable()) as (stubs, gate):
-        url = re.sub(r"127\.0\.0\.1:\d+", gate.web_address, url)
+    async with open_server(sandbox.url, **reachable()) as (stubs, server):
+        url = re.sub(r"127\.0\.0\.1:\d+", server.web_address, url)
         assert await post(url, body, good) == 409
         rotated = WebhookSigner(await _rotate(sandbox))
         old = WebhookSigner(secret).headers("msg_old", now, body)
@@ -98,11 +99,11 @@ async def test_a_gate_that_nobody_can_reach_listens_nowhere(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Without a public URL upstream is told of no webhook, and every end is found by asking."""
-    async with open_server(sandbox.url) as (stubs, gate):
-        prediction_id = await made(stubs)
-        assert gate.web_address == ""
+    async with open_server(sandbox.url) as (stubs, server):
+        prediction_id = await generate(stubs)
+        assert server.web_address == ""
         with pytest.raises(KeyError):
-            await told_of(sandbox, prediction_id)
+            await webhook_for(sandbox, prediction_id)
 
 
 async def _secret(sandbox: Sandbox) -> str:
@@ -122,9 +123,9 @@ async def test_a_webhook_ends_the_waiting_for_a_stream_that_says_nothing(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """The text is whole though its stream never came, long before that would have been given up."""
-    await order(sandbox, {"do": "hang", "on": "stream"})
+    await inject_faults(sandbox, {"do": "hang", "on": "stream"})
     async with open_server(sandbox.url, **reachable(), upstream_read_timeout=300.0) as (stubs, _):
-        request = text_pb2.StreamTextRequest(prompt="[[tokens=5]] Hello")
+        request = stream_text_request(prompt="[[tokens=5]] Hello")
         events = [event async for event in stubs.text.StreamText(request, timeout=25)]
     assert events[-1].completed.usage.output_tokens == 5
     assert "".join(event.delta.text for event in events)

@@ -1,6 +1,6 @@
 """Requests that are small to send and large to look at: refused before they are decoded.
 
-Against a gate that runs as a process of its own: its memory is measured from outside.
+Against a server that runs as a process of its own: its memory is measured from outside.
 """
 
 import asyncio
@@ -14,13 +14,14 @@ import grpc
 import pytest
 from google.protobuf import struct_pb2
 
-from mediagate.v1 import generations_pb2, media_pb2, models_pb2, text_pb2, usage_pb2
+from mediagate.v1 import generations_pb2, media_pb2, models_pb2, usage_pb2
 from mediagate_server.api.validation.entry_limit import MAX_ENTRIES
+from tests.builders import run_model_request, text_request
 from tests.conftest import Missing
+from tests.grpc_errors import fields_of, reason_of, rpc_error
 from tests.process_memory import Memory
 from tests.server_process import ServerProcess, running_server
 
-from .grpc_errors import fields_of, reason_of
 from .stubs import Stubs
 
 MIB = 1024 * 1024
@@ -34,7 +35,7 @@ TEXT = "/mediagate.v1.TextService/GenerateText"
 
 def run(**values: Any) -> bytes:
     """A run of a model with these inputs."""
-    request = models_pb2.RunModelRequest(model="acme/any")
+    request = run_model_request("acme/any")
     request.input.update(values)
     return request.SerializeToString()
 
@@ -121,10 +122,10 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """A gate; nothing gets as far as upstream."""
+    """A server; nothing gets as far as upstream."""
     settings = {"MEDIAGATE_UPSTREAM_URL": UPSTREAM, "REPLICATE_API_TOKEN": "r8_test_token"}
-    with running_server(tmp_path_factory.mktemp("gate"), **settings) as gate:
-        yield gate
+    with running_server(tmp_path_factory.mktemp("gate"), **settings) as server:
+        yield server
 
 
 @pytest.fixture
@@ -137,7 +138,7 @@ def process(shared: ServerProcess, missing: Missing) -> ServerProcess:
 
 @pytest.fixture
 async def channel(process: ServerProcess) -> AsyncIterator[grpc.aio.Channel]:
-    """To the gate. What it takes at the first call of each kind is taken."""
+    """To the server. What it takes at the first call of each kind is taken."""
     async with grpc.aio.insecure_channel(process.address) as opened:
         for path in (RUN, TEXT):
             await refusal(opened, path, b"")
@@ -149,9 +150,7 @@ async def refusal(
 ) -> grpc.aio.AioRpcError:
     """The error that these bytes, sent as a request, are answered with."""
     call: Any = channel.unary_unary(path)
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await call(raw, **more)
-    return raised.value
+    return await rpc_error(call(raw, **more))
 
 
 @asynccontextmanager
@@ -244,10 +243,9 @@ async def test_endless_small_chunks(
             sent += 1
             yield media_pb2.UploadMediaRequest(chunk=chunk)
 
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await Stubs.on(channel).media.UploadMedia(endless())
-    assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert fields_of(raised.value) == {field}
+    error = await rpc_error(Stubs.on(channel).media.UploadMedia(endless()))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert fields_of(error) == {field}
     assert sent < 50_000
 
 
@@ -268,15 +266,13 @@ async def test_small_chunks_of_a_small_file(
 async def test_as_many_entries_as_may_be(process: ServerProcess, channel: grpc.aio.Channel) -> None:
     """They are looked at, and the next check has its say."""
     stubs = Stubs.on(channel)
-    request = text_pb2.GenerateTextRequest(prompt="x")
+    request = text_request(prompt="x")
     request.options.model = "no-such-model"
     request.options.model_parameters.update({"k": [1.5] * (MAX_ENTRIES - 1)})
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await stubs.text.GenerateText(request)
-    assert reason_of(raised.value) == "MODEL_NOT_FOUND"
+    error = await rpc_error(stubs.text.GenerateText(request))
+    assert reason_of(error) == "MODEL_NOT_FOUND"
     request.options.model_parameters.update({"one more": 1.5})
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await stubs.text.GenerateText(request)
-    assert fields_of(raised.value) == {"options"}
+    error = await rpc_error(stubs.text.GenerateText(request))
+    assert fields_of(error) == {"options"}
     listed = await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
     assert not listed.generations

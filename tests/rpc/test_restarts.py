@@ -1,24 +1,18 @@
-"""A gate ends and another one goes on: nothing accepted is lost, no text has a gap or a repeat."""
+"""Restarts: nothing accepted is lost, no text has a gap or a repeat."""
 
 import asyncio
 from uuid import uuid4
 
 import grpc
-import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from mediagate.v1 import (
-    generation_pb2,
-    generations_pb2,
-    options_pb2,
-    text_pb2,
-    video_pb2,
-)
+from mediagate.v1 import generation_pb2, generations_pb2, text_pb2
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.app import Server
+from tests.builders import stream_text_request, text_request, video_request
+from tests.grpc_errors import reason_of, retry_after, rpc_error
 
-from .generation_waits import bill, ended
-from .grpc_errors import reason_of, retry_after
+from .generation_waits import get_bill, wait_for_end
 from .scripted_upstream import ScriptedUpstream, prediction, says, stays_open, streams, token
 from .stubs import OpenServer, Stubs
 
@@ -61,9 +55,9 @@ class ResumingReader:
             await self._grown.wait()
 
 
-async def end(gate: Server) -> None:
-    """End a gate while its callers are still there."""
-    await gate.__aexit__(None, None, None)
+async def end(server: Server) -> None:
+    """End a server while its callers are still there."""
+    await server.__aexit__(None, None, None)
 
 
 async def test_a_client_killed_at_every_tenth_token_gets_the_text_once(
@@ -71,49 +65,46 @@ async def test_a_client_killed_at_every_tenth_token_gets_the_text_once(
 ) -> None:
     """400 tokens, 39 cuts, on one process: one prediction, no gap, no repeat."""
     reader = ResumingReader(
-        text_pb2.StreamTextRequest(
+        stream_text_request(
             prompt="[[tokens=400 interval_ms=5]] Hello",
             request_id=str(uuid4()),
-            options=options_pb2.GenerationOptions(disconnect_grace=Duration(seconds=30)),
+            disconnect_grace=Duration(seconds=30),
         )
     )
     async with open_server(sandbox.url) as (stubs, _):
         while reader.completed is None:
             await reader.read(stubs, tokens=10)
-        found = await ended(stubs, reader.started[0].generation_id)
-    assert found.text.text == reader.text
+        generation = await wait_for_end(stubs, reader.started[0].generation_id)
+    assert generation.text.text == reader.text
     assert len(reader.started) > 1
     assert [started.replayed for started in reader.started[:2]] == [False, True]
-    assert len((await bill(sandbox))["entries"]) == 1
-    assert found.cost.usd_nanos == (await bill(sandbox))["total_nanos"]
+    assert len((await get_bill(sandbox))["entries"]) == 1
+    assert generation.cost.usd_nanos == (await get_bill(sandbox))["total_nanos"]
 
 
 async def test_a_text_goes_on_over_restarts_of_the_gate(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
-    """Each gate is ended in the midst of the text; the next one goes on from its checkpoints."""
+    """Each server is ended in the midst of the text; the next one goes on from its checkpoints."""
     reader = ResumingReader(
-        text_pb2.StreamTextRequest(
-            prompt="[[tokens=200 interval_ms=20]] Hello", request_id=str(uuid4())
-        )
+        stream_text_request(prompt="[[tokens=200 interval_ms=20]] Hello", request_id=str(uuid4()))
     )
     for letters in (90, 120, 150):
-        async with open_server(sandbox.url) as (stubs, gate):
+        async with open_server(sandbox.url) as (stubs, server):
             reading = asyncio.create_task(reader.read(stubs))
             await reader.has(len(reader.text) + letters)
-            await end(gate)
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await reading
-        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert reason_of(caught.value) == "DRAINING"
-        assert retry_after(caught.value)
+            await end(server)
+            error = await rpc_error(reading)
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert reason_of(error) == "DRAINING"
+        assert retry_after(error)
     async with open_server(sandbox.url) as (stubs, _):
         await reader.read(stubs)
-        found = await ended(stubs, reader.started[0].generation_id)
+        generation = await wait_for_end(stubs, reader.started[0].generation_id)
     assert reader.completed is not None
-    assert found.text.text == reader.text
+    assert generation.text.text == reader.text
     assert reader.completed.usage.output_tokens == 200
-    assert len((await bill(sandbox))["entries"]) == 1
+    assert len((await get_bill(sandbox))["entries"]) == 1
 
 
 async def test_after_a_restart_the_stream_is_opened_behind_the_last_event(
@@ -124,13 +115,12 @@ async def test_after_a_restart_the_stream_is_opened_behind_the_last_event(
     scripted_upstream.creates = [says(prediction(scripted_upstream, "starting"), 201)]
     scripted_upstream.gets = [says(prediction(scripted_upstream, "processing"))]
     scripted_upstream.streams = [stays_open(token("a", 0), token("b", 1), until=never)]
-    reader = ResumingReader(text_pb2.StreamTextRequest(prompt="Hello", request_id=str(uuid4())))
-    async with open_server(scripted_upstream.url) as (stubs, gate):
+    reader = ResumingReader(stream_text_request(prompt="Hello", request_id=str(uuid4())))
+    async with open_server(scripted_upstream.url) as (stubs, server):
         reading = asyncio.create_task(reader.read(stubs))
         await reader.has(2)
-        await end(gate)
-        with pytest.raises(grpc.aio.AioRpcError):
-            await reading
+        await end(server)
+        await rpc_error(reading)
     done = prediction(scripted_upstream, "succeeded", output=["a", "b", "c"], metrics=METRICS)
     scripted_upstream.streams = [streams(token("a", 0), token("b", 1), token("c", 2), _DONE)]
     scripted_upstream.gets = [says(prediction(scripted_upstream, "processing")), says(done)]
@@ -151,13 +141,12 @@ async def test_text_without_ids_is_completed_from_the_record_after_a_restart(
     scripted_upstream.creates = [says(prediction(scripted_upstream, "starting"), 201)]
     scripted_upstream.gets = [says(prediction(scripted_upstream, "processing"))]
     scripted_upstream.streams = [stays_open("event: output\ndata: ab\n\n", until=never)]
-    reader = ResumingReader(text_pb2.StreamTextRequest(prompt="Hello", request_id=str(uuid4())))
-    async with open_server(scripted_upstream.url) as (stubs, gate):
+    reader = ResumingReader(stream_text_request(prompt="Hello", request_id=str(uuid4())))
+    async with open_server(scripted_upstream.url) as (stubs, server):
         reading = asyncio.create_task(reader.read(stubs))
         await reader.has(2)
-        await end(gate)
-        with pytest.raises(grpc.aio.AioRpcError):
-            await reading
+        await end(server)
+        await rpc_error(reading)
     done = prediction(scripted_upstream, "succeeded", output=["ab", "c"], metrics=METRICS)
     scripted_upstream.gets = [says(prediction(scripted_upstream, "processing")), says(done)]
     async with open_server(scripted_upstream.url) as (stubs, _):
@@ -170,24 +159,22 @@ async def test_text_without_ids_is_completed_from_the_record_after_a_restart(
 async def test_what_was_queued_is_sent_by_the_next_gate(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
-    """One create a minute: the second call waits, its gate ends, the next one sends it."""
+    """One create a minute: the second call waits, its server ends, the next one sends it."""
     waiting = [
-        text_pb2.GenerateTextRequest(
-            prompt=f"Hello {number}", request_id=str(uuid4()), wait=Duration()
-        )
+        text_request(prompt=f"Hello {number}", request_id=str(uuid4()), wait=Duration())
         for number in range(3)
     ]
     async with open_server(sandbox.url, creates_per_minute=1) as (stubs, _):
         begun = [(await stubs.text.GenerateText(request)).generation for request in waiting]
         assert [generation.state for generation in begun[1:]] == [State.STATE_QUEUED] * 2
-    assert len((await bill(sandbox))["entries"]) <= 1
+    assert len((await get_bill(sandbox))["entries"]) <= 1
     async with open_server(sandbox.url) as (stubs, _):
-        found = [await ended(stubs, generation.id) for generation in begun]
-    assert [generation.state for generation in found] == [State.STATE_SUCCEEDED] * 3
-    assert all(len(generation.attempts) == 1 for generation in found)
-    billed = await bill(sandbox)
+        generations = [await wait_for_end(stubs, generation.id) for generation in begun]
+    assert [generation.state for generation in generations] == [State.STATE_SUCCEEDED] * 3
+    assert all(len(generation.attempts) == 1 for generation in generations)
+    billed = await get_bill(sandbox)
     assert len(billed["entries"]) == 3
-    assert sum(generation.cost.usd_nanos for generation in found) == billed["total_nanos"]
+    assert sum(generation.cost.usd_nanos for generation in generations) == billed["total_nanos"]
 
 
 async def test_a_video_is_followed_on_and_a_watch_resumes(
@@ -196,9 +183,7 @@ async def test_a_video_is_followed_on_and_a_watch_resumes(
     """The watch of one goes on from its sequence: no version twice, the end is told."""
     seen: list[generations_pb2.WatchGenerationResponse] = []
     async with open_server(sandbox.url) as (stubs, _):
-        begun = await stubs.video.GenerateVideo(
-            video_pb2.GenerateVideoRequest(prompt="[[run_ms=1500]] A dog")
-        )
+        begun = await stubs.video.GenerateVideo(video_request(prompt="[[run_ms=1500]] A dog"))
         watch = stubs.generations.WatchGeneration(
             generations_pb2.WatchGenerationRequest(id=begun.generation.id)
         )
@@ -216,7 +201,7 @@ async def test_a_video_is_followed_on_and_a_watch_resumes(
     sequences = [change.sequence for change in seen]
     assert sequences == sorted(set(sequences))
     assert seen[-1].generation.state == State.STATE_SUCCEEDED
-    assert len((await bill(sandbox))["entries"]) == 1
+    assert len((await get_bill(sandbox))["entries"]) == 1
 
 
 _DONE = "event: done\ndata: {}\n\n"

@@ -1,4 +1,4 @@
-"""RunModel through the whole gate and the sandbox: models that no file of the catalog names."""
+"""RunModel through the whole server and the sandbox: models that no file of the catalog names."""
 
 import json
 from typing import Any
@@ -20,9 +20,9 @@ from mediagate.v1 import (
 from mediagate_sandbox.models import load_catalog
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.observability import metrics
+from tests.grpc_errors import fields_of, reason_of, retry_after, rpc_error
 
 from .fake_clocks import InstantClock
-from .grpc_errors import fields_of, reason_of, retry_after
 from .scripted_upstream import ID, ScriptedUpstream, says
 from .stubs import OpenServer, Stubs
 
@@ -58,21 +58,21 @@ async def test_an_upscaler(sandbox_stubs: Stubs) -> None:
     answer = await sandbox_stubs.models.RunModel(
         run(UPSCALER, {"scale": 2, "face_enhance": True}, media=media(image=PICTURE))
     )
-    made = answer.generation
-    assert made.state == generation_pb2.Generation.STATE_SUCCEEDED
-    assert (made.model, made.requested_model) == (UPSCALER, UPSCALER)
-    assert made.modality == modality_pb2.MODALITY_RAW
-    assert made.raw.value.string_value == "media:0"
-    (picture,) = made.raw.media
+    generation = answer.generation
+    assert generation.state == generation_pb2.Generation.STATE_SUCCEEDED
+    assert (generation.model, generation.requested_model) == (UPSCALER, UPSCALER)
+    assert generation.modality == modality_pb2.MODALITY_RAW
+    assert generation.raw.value.string_value == "media:0"
+    (picture,) = generation.raw.media
     assert picture.media_type == "image/png"
     assert picture.uri.startswith("http")
     assert picture.HasField("uri_expire_time")
-    assert made.cost.state == cost_pb2.COST_STATE_UNKNOWN
-    assert not made.cost.HasField("usd_nanos")
-    assert made.usage.run_duration.ToNanoseconds() > 0
-    reports = {line.parameter: line for line in made.parameters}
+    assert generation.cost.state == cost_pb2.COST_STATE_UNKNOWN
+    assert not generation.cost.HasField("usd_nanos")
+    assert generation.usage.run_duration.ToNanoseconds() > 0
+    reports = {line.parameter: line for line in generation.parameters}
     assert set(reports) == {"input.scale", "input.face_enhance", "input.image"}
-    assert {line.handling for line in made.parameters} == {
+    assert {line.handling for line in generation.parameters} == {
         plan_pb2.ParameterReport.HANDLING_HONOURED
     }
     assert reports["input.scale"].sent == "2"
@@ -98,13 +98,13 @@ async def test_a_fine_tune_and_its_version(sandbox_stubs: Stubs) -> None:
         answer = await sandbox_stubs.models.RunModel(
             run(name, {"prompt": "rain", "num_outputs": 2, "seed": 7, "lora_scale": 1.5})
         )
-        made = answer.generation
-        assert made.state == generation_pb2.Generation.STATE_SUCCEEDED
-        value: Any = MessageToDict(made.raw.value)
+        generation = answer.generation
+        assert generation.state == generation_pb2.Generation.STATE_SUCCEEDED
+        value: Any = MessageToDict(generation.raw.value)
         assert value == ["media:0", "media:1"]
-        assert [medium.media_type for medium in made.raw.media] == ["image/webp"] * 2
-        assert (made.model, made.requested_model) == (LORA, name)
-        assert made.seed == 7
+        assert [medium.media_type for medium in generation.raw.media] == ["image/webp"] * 2
+        assert (generation.model, generation.requested_model) == (LORA, name)
+        assert generation.seed == 7
 
 
 async def test_a_language_model_gives_one_text(sandbox_stubs: Stubs) -> None:
@@ -118,10 +118,10 @@ async def test_models_of_the_catalog_cost_what_they_cost(sandbox_stubs: Stubs) -
     request = run("black-forest-labs/flux-schnell", {"prompt": "a cat", "num_outputs": 3})
     estimate = await sandbox_stubs.models.EstimateCost(models_pb2.EstimateCostRequest(run=request))
     assert estimate.plan.cost.maximum_usd_nanos == 9_000_000
-    made = (await sandbox_stubs.models.RunModel(request)).generation
-    assert made.cost.state == cost_pb2.COST_STATE_SETTLED
-    assert made.cost.usd_nanos == 9_000_000
-    assert len(made.raw.media) == 3
+    generation = (await sandbox_stubs.models.RunModel(request)).generation
+    assert generation.cost.state == cost_pb2.COST_STATE_SETTLED
+    assert generation.cost.usd_nanos == 9_000_000
+    assert len(generation.raw.media) == 3
 
 
 async def test_a_deployment(sandbox_stubs: Stubs) -> None:
@@ -129,11 +129,11 @@ async def test_a_deployment(sandbox_stubs: Stubs) -> None:
     answer = await sandbox_stubs.models.RunModel(
         run("deployments/sandbox/text", {"prompt": "Hi", "max_tokens": 20})
     )
-    made = answer.generation
-    assert made.state == generation_pb2.Generation.STATE_SUCCEEDED
-    assert made.model == "deployments/sandbox/text"
-    assert made.raw.value.string_value
-    assert made.cost.usd_nanos > 0
+    generation = answer.generation
+    assert generation.state == generation_pb2.Generation.STATE_SUCCEEDED
+    assert generation.model == "deployments/sandbox/text"
+    assert generation.raw.value.string_value
+    assert generation.cost.usd_nanos > 0
 
 
 async def test_a_model_that_a_caller_names_mints_no_series(sandbox_stubs: Stubs) -> None:
@@ -186,11 +186,10 @@ async def test_an_input_that_does_not_fit_is_refused_by_name(
 ) -> None:
     """All that is wrong at once; nothing is created, and nothing of the input is repeated."""
     given, inputs_, fields = BAD_INPUT[name]
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandbox_stubs.models.RunModel(run(LORA, given, media=inputs_))
-    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert reason_of(caught.value) == "INVALID_REQUEST"
-    assert fields_of(caught.value) == fields
+    error = await rpc_error(sandbox_stubs.models.RunModel(run(LORA, given, media=inputs_)))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason_of(error) == "INVALID_REQUEST"
+    assert fields_of(error) == fields
     listed = await sandbox_stubs.generations.ListGenerations(
         generations_pb2.ListGenerationsRequest()
     )
@@ -199,12 +198,13 @@ async def test_an_input_that_does_not_fit_is_refused_by_name(
 
 async def test_what_was_refused_is_not_repeated(sandbox_stubs: Stubs) -> None:
     """An input may be a secret or a prompt: errors name it and never show it."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandbox_stubs.models.RunModel(
+    error = await rpc_error(
+        sandbox_stubs.models.RunModel(
             run(LORA, {"prompt": ["xyzzy"], "aspect_ratio": "xyzzy", "image": "xyzzy"})
         )
-    assert "xyzzy" not in str(caught.value)
-    assert len(fields_of(caught.value)) == 3
+    )
+    assert "xyzzy" not in str(error)
+    assert len(fields_of(error)) == 3
 
 
 @pytest.mark.parametrize(
@@ -224,10 +224,9 @@ async def test_names_that_are_none(
     sandbox_stubs: Stubs, model: str, code: grpc.StatusCode, reason: str
 ) -> None:
     """A form that can name nothing, and a name that nobody has."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandbox_stubs.models.RunModel(run(model, {"prompt": "x"}))
-    assert (caught.value.code(), reason_of(caught.value)) == (code, reason)
-    assert fields_of(caught.value) == {"model"}
+    error = await rpc_error(sandbox_stubs.models.RunModel(run(model, {"prompt": "x"})))
+    assert (error.code(), reason_of(error)) == (code, reason)
+    assert fields_of(error) == {"model"}
 
 
 @pytest.mark.parametrize(
@@ -242,12 +241,11 @@ async def test_options_that_do_not_go_with_it(
 ) -> None:
     """A second name; and a bound on a cost that nobody knows."""
     request = run(UPSCALER, media=media(image=PICTURE), options=options)
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandbox_stubs.models.RunModel(request)
+    error = await rpc_error(sandbox_stubs.models.RunModel(request))
     if field:
-        assert fields_of(caught.value) == {field}
+        assert fields_of(error) == {field}
     else:
-        assert reason_of(caught.value) == "PRICE_UNKNOWN"
+        assert reason_of(error) == "PRICE_UNKNOWN"
 
 
 async def test_numbers_that_json_cannot_say_are_refused(sandbox_stubs: Stubs) -> None:
@@ -256,9 +254,8 @@ async def test_numbers_that_json_cannot_say_are_refused(sandbox_stubs: Stubs) ->
     request.input.fields["lora_scale"].number_value = float("nan")
     deep = run(LORA, {"prompt": json.loads("[" * 40 + "]" * 40)})
     for wrong, field in ((request, "input.lora_scale"), (deep, "input")):
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await sandbox_stubs.models.RunModel(wrong)
-        assert fields_of(caught.value) == {field}
+        error = await rpc_error(sandbox_stubs.models.RunModel(wrong))
+        assert fields_of(error) == {field}
 
 
 async def test_a_repeat_gets_the_first_run_though_upstream_is_gone(
@@ -273,10 +270,9 @@ async def test_a_repeat_gets_the_first_run_though_upstream_is_gone(
         again = await stubs.models.RunModel(request)
         assert again.replayed
         assert again.generation.raw == first.generation.raw
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stubs.models.RunModel(run(LORA, {"prompt": "x"}))
-    assert reason_of(caught.value) == "UPSTREAM_UNAVAILABLE"
-    assert retry_after(caught.value)
+        error = await rpc_error(stubs.models.RunModel(run(LORA, {"prompt": "x"})))
+    assert reason_of(error) == "UPSTREAM_UNAVAILABLE"
+    assert retry_after(error)
 
 
 SCHEMA = {
@@ -316,12 +312,12 @@ async def test_links_are_lifted_wherever_they_are(
     }
     scripted_upstream.creates = [says({"id": ID, "status": "succeeded", "output": output}, 201)]
     async with open_server(scripted_upstream.url, clock=InstantClock()) as (stubs, _):
-        made = (await stubs.models.RunModel(run("o/n", {"a": "b"}))).generation
-    assert MessageToDict(made.raw.value) == {
+        generation = (await stubs.models.RunModel(run("o/n", {"a": "b"}))).generation
+    assert MessageToDict(generation.raw.value) == {
         "clips": [{"url": "media:0", "note": "https://x.example/no"}, {"url": ""}],
         "extra": ["media:1", "https://replicate.delivery.evil.example/"],
     }
-    assert [medium.media_type for medium in made.raw.media] == ["video/mp4", "image/png"]
+    assert [medium.media_type for medium in generation.raw.media] == ["video/mp4", "image/png"]
     assert scripted_upstream.posted == [{"input": {"a": "b"}}]
 
 
@@ -331,8 +327,8 @@ async def test_a_model_without_a_schema_is_run_unchecked(
     """An official model need not publish one; the report says that nothing was checked."""
     scripted_upstream.models["o/n"] = {"owner": "o", "name": "n", "is_official": True}
     scripted_upstream.creates = [says({"id": ID, "status": "succeeded", "output": None}, 201)]
-    made = (await stubs.models.RunModel(run("o/n", {"b": {"c": [1, 2.5, None]}}))).generation
-    assert made.state == generation_pb2.Generation.STATE_SUCCEEDED
-    assert made.raw.value.HasField("null_value")
-    assert "unchecked" in made.parameters[0].reason
+    generation = (await stubs.models.RunModel(run("o/n", {"b": {"c": [1, 2.5, None]}}))).generation
+    assert generation.state == generation_pb2.Generation.STATE_SUCCEEDED
+    assert generation.raw.value.HasField("null_value")
+    assert "unchecked" in generation.parameters[0].reason
     assert scripted_upstream.posted == [{"input": {"b": {"c": [1, 2.5, None]}}}]

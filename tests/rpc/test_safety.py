@@ -1,4 +1,4 @@
-"""CheckSafety through the whole gate: verdicts, their cost, and failures that are no verdicts."""
+"""CheckSafety through the whole server: verdicts, their cost, and failures that are no verdicts."""
 
 from typing import Any
 
@@ -16,8 +16,8 @@ from mediagate.v1 import (
     text_pb2,
     verdict_pb2,
 )
+from tests.grpc_errors import fields_of, reason_of, rpc_error
 
-from .grpc_errors import fields_of, reason_of
 from .scripted_upstream import ID, ScriptedUpstream, says
 from .stubs import Stubs
 
@@ -127,10 +127,10 @@ async def test_a_verdict_is_kept_with_its_generation(sandbox_stubs: Stubs) -> No
             filter=generations_pb2.GenerationFilter(modality=modality_pb2.MODALITY_SAFETY)
         )
     )
-    (kept,) = listed.generations
-    assert kept.safety == first.verdict
-    assert kept.WhichOneof("output") is None
-    assert kept.modality == modality_pb2.MODALITY_SAFETY
+    (generation,) = listed.generations
+    assert generation.safety == first.verdict
+    assert generation.WhichOneof("output") is None
+    assert generation.modality == modality_pb2.MODALITY_SAFETY
 
 
 @pytest.mark.parametrize(
@@ -196,10 +196,9 @@ async def test_what_cannot_be_judged_is_refused_by_field(
     field: str,
 ) -> None:
     """Before anything is sent."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stubs.safety.CheckSafety(request_)
-    assert (caught.value.code(), reason_of(caught.value)) == (code, reason)
-    assert field in fields_of(caught.value)
+    error = await rpc_error(stubs.safety.CheckSafety(request_))
+    assert (error.code(), reason_of(error)) == (code, reason)
+    assert field in fields_of(error)
     assert scripted_upstream.posted == []
 
 

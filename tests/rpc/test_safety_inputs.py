@@ -6,18 +6,12 @@ import grpc
 import pytest
 from google.protobuf.json_format import ParseDict
 
-from mediagate.v1 import (
-    generation_pb2,
-    generations_pb2,
-    image_pb2,
-    models_pb2,
-    options_pb2,
-    video_pb2,
-)
+from mediagate.v1 import generation_pb2, generations_pb2, models_pb2, options_pb2
 from mediagate_sandbox.server import Sandbox
+from tests.builders import image_request, stream_model_request, video_request
+from tests.grpc_errors import fields_of, rpc_error
 
-from .generation_waits import bill
-from .grpc_errors import fields_of
+from .generation_waits import get_bill
 from .scripted_upstream import ScriptedUpstream, prediction, says
 from .stubs import OpenServer, Stubs
 
@@ -54,9 +48,7 @@ def run(model: str, given: Any) -> models_pb2.RunModelRequest:
 def typed(model: str, own: Any) -> Any:
     """A request by the contract's own fields, with inputs of the model's own beside them."""
     request: Any = (
-        video_pb2.GenerateVideoRequest(prompt="rain")
-        if "video" in model
-        else image_pb2.GenerateImageRequest(prompt="rain")
+        video_request(prompt="rain") if "video" in model else image_request(prompt="rain")
     )
     request.options.model = model
     ParseDict(own, request.options.model_parameters)
@@ -65,10 +57,9 @@ def typed(model: str, own: Any) -> Any:
 
 async def refused(call: Any) -> set[str]:
     """The fields at fault of a call that is refused before anything is spent."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await call
-    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    return fields_of(caught.value)
+    error = await rpc_error(call)
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    return fields_of(error)
 
 
 @pytest.mark.parametrize("name", SWITCHES)
@@ -84,10 +75,10 @@ async def test_run_model_and_its_like(sandbox: Sandbox, sandbox_stubs: Stubs, na
     }
     request.validate_only = True
     assert await refused(sandbox_stubs.models.RunModel(request)) == fields
-    streamed = models_pb2.StreamModelRequest(model=model, input=request.input)
+    streamed = stream_model_request(model, input=request.input)
     call = sandbox_stubs.models.StreamModel(streamed)
     assert await refused(call.read()) == fields
-    assert not (await bill(sandbox))["entries"]
+    assert not (await get_bill(sandbox))["entries"]
     listed = await sandbox_stubs.generations.ListGenerations(
         generations_pb2.ListGenerationsRequest()
     )
@@ -104,14 +95,14 @@ async def test_typed_rpcs(sandbox: Sandbox, sandbox_stubs: Stubs, name: str) -> 
     )
     fields = {f"options.model_parameters.{key}" for key in weaker}
     assert await refused(method(request)) == fields
-    assert not (await bill(sandbox))["entries"]
+    assert not (await get_bill(sandbox))["entries"]
 
 
 async def test_the_operator_may_let_callers(sandbox: Sandbox, open_server: OpenServer) -> None:
     """Then they are sent as they were given; without a word of theirs the checks are on."""
     async with open_server(sandbox.url, allow_weaker_safety=True) as (stubs, _):
-        made = (await stubs.models.RunModel(run(FLUX, {"safety_tolerance": 6}))).generation
-        assert made.state == generation_pb2.Generation.STATE_SUCCEEDED
+        generation = (await stubs.models.RunModel(run(FLUX, {"safety_tolerance": 6}))).generation
+        assert generation.state == generation_pb2.Generation.STATE_SUCCEEDED
         request = typed(FLUX, {"safety_tolerance": 5})
         also = (await stubs.image.GenerateImage(request)).generation
         assert also.state == generation_pb2.Generation.STATE_SUCCEEDED
@@ -122,8 +113,8 @@ async def test_a_stricter_check_is_anybodys(sandbox_stubs: Stubs) -> None:
     for given in ({"safety_tolerance": 1}, {"safety_tolerance": 2}):
         answer = await sandbox_stubs.models.RunModel(run(FLUX, given))
         assert answer.generation.state == generation_pb2.Generation.STATE_SUCCEEDED
-        made = (await sandbox_stubs.image.GenerateImage(typed(FLUX, given))).generation
-        assert made.state == generation_pb2.Generation.STATE_SUCCEEDED
+        generation = (await sandbox_stubs.image.GenerateImage(typed(FLUX, given))).generation
+        assert generation.state == generation_pb2.Generation.STATE_SUCCEEDED
 
 
 async def test_a_check_that_the_vendor_leaves_off_is_switched_on(
@@ -136,12 +127,12 @@ async def test_a_check_that_the_vendor_leaves_off_is_switched_on(
     scripted_upstream.creates = [
         says(prediction(scripted_upstream, "succeeded", output=None, metrics={}))
     ]
-    made = (await stubs.models.RunModel(run("prunaai/p-video", {}))).generation
+    generation = (await stubs.models.RunModel(run("prunaai/p-video", {}))).generation
     assert scripted_upstream.posted[0]["input"] == {
         "prompt": "rain",
         "disable_safety_filter": False,
     }
-    reports = {line.parameter: line for line in made.parameters}
+    reports = {line.parameter: line for line in generation.parameters}
     assert reports["input.disable_safety_filter"].sent == "false"
     given = {"disable_safety_filter": True}
     assert await refused(stubs.models.RunModel(run("prunaai/p-video", given)))

@@ -1,4 +1,4 @@
-"""The gate against what the sandbox does on a bad day: silence, no credit."""
+"""The server against what the sandbox does on a bad day: silence, no credit."""
 
 import asyncio
 import uuid
@@ -6,11 +6,13 @@ import uuid
 import grpc
 import pytest
 
-from mediagate.v1 import generation_pb2, image_pb2, options_pb2, text_pb2
+from mediagate.v1 import generation_pb2, image_pb2, options_pb2
 from mediagate_sandbox.control_client import SandboxControl
 from mediagate_sandbox.server import Sandbox, SandboxSettings
+from tests.builders import image_request, stream_text_request, text_request
+from tests.grpc_errors import reason_of, rpc_error
 
-from .grpc_errors import reason_of
+from .generation_waits import inject_faults
 from .stubs import OpenServer, Stubs
 
 OPTIONS = options_pb2.GenerationOptions(model="llama-70b")
@@ -21,7 +23,7 @@ async def test_a_stream_that_falls_silent_is_taken_up_again(open_server: OpenSer
     settings = SandboxSettings(port=0, stream_idle_timeout=0.05)
     async with Sandbox(settings) as sandbox, open_server(sandbox.url) as (stubs, _):
         prompt = "[[say=one |two |three |four]] [[boot_ms=150 first_ms=150 interval_ms=150]]"
-        request = text_pb2.StreamTextRequest(prompt=prompt, options=OPTIONS)
+        request = stream_text_request(prompt=prompt, options=OPTIONS)
         events = [each async for each in stubs.text.StreamText(request)]
         assert "".join(each.delta.text for each in events) == "one two three four"
         assert events[-1].WhichOneof("event") == "completed"
@@ -35,14 +37,11 @@ async def test_no_credit(sandbox: Sandbox, sandbox_stubs: Stubs) -> None:
     """UPSTREAM_ACCOUNT without a word about bills; the same id may be sent again later."""
     control = SandboxControl(sandbox.url)
     await asyncio.to_thread(control.limits, credit="none")
-    request = text_pb2.GenerateTextRequest(
-        prompt="x", request_id=str(uuid.uuid4()), options=OPTIONS
-    )
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandbox_stubs.text.GenerateText(request)
-    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert reason_of(caught.value) == "UPSTREAM_ACCOUNT"
-    assert "billing" not in str(caught.value)
+    request = text_request(prompt="x", request_id=str(uuid.uuid4()), options=OPTIONS)
+    error = await rpc_error(sandbox_stubs.text.GenerateText(request))
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert reason_of(error) == "UPSTREAM_ACCOUNT"
+    assert "billing" not in str(error)
     await asyncio.to_thread(control.limits, credit="enough")
     answer = await sandbox_stubs.text.GenerateText(request)
     assert answer.generation.state == generation_pb2.Generation.STATE_SUCCEEDED
@@ -50,9 +49,7 @@ async def test_no_credit(sandbox: Sandbox, sandbox_stubs: Stubs) -> None:
     assert len(bill["entries"]) == 1
 
 
-PICTURE = image_pb2.GenerateImageRequest(
-    prompt="x", options=options_pb2.GenerationOptions(model="flux-schnell")
-)
+PICTURE = image_request(prompt="x", model="flux-schnell")
 
 
 async def test_outputs_on_a_foreign_host(sandbox: Sandbox, sandbox_stubs: Stubs) -> None:
@@ -66,10 +63,10 @@ async def test_outputs_on_a_foreign_host(sandbox: Sandbox, sandbox_stubs: Stubs)
     async with await asyncio.start_server(take, "127.0.0.1", 0) as listening:
         port = listening.sockets[0].getsockname()[1]
         fault = {"do": "foreign_output", "origin": f"http://127.0.0.1:{port}"}
-        await asyncio.to_thread(SandboxControl(sandbox.url).faults, fault)
-        made = await sandbox_stubs.image.GenerateImage(PICTURE)
+        await inject_faults(sandbox, fault)
+        response = await sandbox_stubs.image.GenerateImage(PICTURE)
     assert called == []
-    (medium,) = made.generation.images.images
+    (medium,) = response.generation.images.images
     assert f":{port}/" in medium.uri
     assert "OUTPUT_STORE_FAILED" in str(medium.error)
     assert not medium.id
@@ -79,10 +76,10 @@ async def test_outputs_on_a_foreign_host(sandbox: Sandbox, sandbox_stubs: Stubs)
 async def test_a_download_that_hangs(sandbox: Sandbox, open_server: OpenServer, at: str) -> None:
     """It is tried again once nothing has come for a while."""
     fault = {"do": "hang", "on": "output", "at": at, "times": 1}
-    await asyncio.to_thread(SandboxControl(sandbox.url).faults, fault)
+    await inject_faults(sandbox, fault)
     async with open_server(sandbox.url, output_idle_timeout=0.2) as (stubs, _):
-        made = await stubs.image.GenerateImage(PICTURE)
-    (medium,) = made.generation.images.images
+        response = await stubs.image.GenerateImage(PICTURE)
+    (medium,) = response.generation.images.images
     assert medium.id
     fired = await asyncio.to_thread(SandboxControl(sandbox.url).fired)
     assert [each["do"] for each in fired] == ["hang"]
@@ -93,11 +90,11 @@ async def test_nobody_waits_for_a_download_longer_than_for_the_rest(
 ) -> None:
     """The timeout is over: callers get the generation as it stands, paid and not cancelled."""
     fault = {"do": "hang", "on": "output"}
-    await asyncio.to_thread(SandboxControl(sandbox.url).faults, fault)
+    await inject_faults(sandbox, fault)
     request = image_pb2.GenerateImageRequest()
     request.CopyFrom(PICTURE)
     request.options.timeout.seconds = 5
     async with open_server(sandbox.url) as (stubs, _):
-        made = await stubs.image.GenerateImage(request)
-    assert made.generation.state == generation_pb2.Generation.STATE_FINALIZING
-    assert made.generation.cost.usd_nanos == 3_000_000
+        response = await stubs.image.GenerateImage(request)
+    assert response.generation.state == generation_pb2.Generation.STATE_FINALIZING
+    assert response.generation.cost.usd_nanos == 3_000_000

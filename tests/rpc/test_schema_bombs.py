@@ -1,4 +1,4 @@
-"""JSON Schemas of hostile tenants and models, through the whole gate: refused, or OUTPUT_INVALID.
+"""JSON Schemas of hostile tenants and models, through the whole server: refused, or OUTPUT_INVALID.
 
 Nobody else notices. Through the wire; what each bomb does is tested in tests/catalog.
 """
@@ -8,16 +8,16 @@ import json
 from collections.abc import Awaitable
 from typing import Any
 
-import grpc
 import pytest
 from aiohttp import web
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Struct
 
 from mediagate.v1 import cost_pb2, generation_pb2, models_pb2, options_pb2, text_pb2
+from tests.builders import text_request
 from tests.catalog.schema_bombs import BOMBS, document, growing, nested
+from tests.grpc_errors import fields_of, reason_of, rpc_error
 
-from .grpc_errors import fields_of, reason_of
 from .scripted_upstream import ID, ScriptedUpstream, says
 from .stubs import OpenServer, Stubs
 
@@ -52,10 +52,9 @@ async def test_a_bomb_is_refused_by_its_field(
         ),
     )
     for call, prefix in zip(calls, ("", "", "text."), strict=True):
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await call
-        assert reason_of(caught.value) == "INVALID_REQUEST"
-        assert list(fields_of(caught.value)) == [f"{prefix}response_format.json_schema"]
+        error = await rpc_error(call)
+        assert reason_of(error) == "INVALID_REQUEST"
+        assert list(fields_of(error)) == [f"{prefix}response_format.json_schema"]
     assert scripted_upstream.posted == []
 
 
@@ -81,16 +80,14 @@ async def test_an_answer_that_takes_for_ever_to_check_is_invalid(
         hostile = stubs.text.GenerateText(text_pb2.GenerateTextRequest(**asking(schema)))
         await posted.wait()
         for _ in range(10):
-            usual = await stubs.text.GenerateText(
-                text_pb2.GenerateTextRequest(prompt="x", options=LLAMA)
-            )
+            usual = await stubs.text.GenerateText(text_request(prompt="x", options=LLAMA))
             assert usual.generation.text.text == "fine"
-        made = (await hostile).generation
-    assert made.state == State.STATE_FAILED
-    assert made.error.details
-    assert made.text.text == text
-    assert made.cost.state == cost_pb2.COST_STATE_SETTLED
-    assert made.cost.usd_nanos == 650 + 2750
+        generation = (await hostile).generation
+    assert generation.state == State.STATE_FAILED
+    assert generation.error.details
+    assert generation.text.text == text
+    assert generation.cost.state == cost_pb2.COST_STATE_SETTLED
+    assert generation.cost.usd_nanos == 650 + 2750
 
 
 @pytest.mark.parametrize("name", ["allOf", "by anchors", "unevaluatedProperties"])
@@ -107,10 +104,9 @@ async def test_a_model_that_publishes_a_bomb_is_not_run(
     }
     request = ParseDict({"model": "o/n", "input": {"a": 1}}, models_pb2.RunModelRequest())
     for _ in range(5):
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stubs.models.RunModel(request)
-        assert reason_of(caught.value) == "INVALID_REQUEST"
-        assert list(fields_of(caught.value)) == ["model"]
+        error = await rpc_error(stubs.models.RunModel(request))
+        assert reason_of(error) == "INVALID_REQUEST"
+        assert list(fields_of(error)) == ["model"]
     assert scripted_upstream.posted == []
 
 
@@ -126,8 +122,7 @@ async def test_an_input_that_takes_for_ever_to_check_is_not_sent(
         "latest_version": version,
     }
     request = ParseDict({"model": "o/n", "input": {"a": nested(28)}}, models_pb2.RunModelRequest())
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stubs.models.RunModel(request)
-    assert reason_of(caught.value) == "INVALID_REQUEST"
-    assert list(fields_of(caught.value)) == ["input"]
+    error = await rpc_error(stubs.models.RunModel(request))
+    assert reason_of(error) == "INVALID_REQUEST"
+    assert list(fields_of(error)) == ["input"]
     assert scripted_upstream.posted == []

@@ -1,4 +1,4 @@
-"""Whoever gives a URL, a caller or upstream: the gate opens none that leads inside."""
+"""Whoever gives a URL, a caller or upstream: the server opens none that leads inside."""
 
 from __future__ import annotations
 
@@ -9,20 +9,13 @@ import grpc
 import pytest
 from google.protobuf.struct_pb2 import Struct
 
-from mediagate.v1 import (
-    audio_pb2,
-    image_pb2,
-    medium_pb2,
-    models_pb2,
-    options_pb2,
-    text_pb2,
-    video_pb2,
-)
+from mediagate.v1 import image_pb2, medium_pb2, models_pb2, options_pb2, text_pb2, video_pb2
 from mediagate_sandbox.server import Sandbox
+from tests.builders import audio_request, image_request, run_model_request, stream_text_request
+from tests.grpc_errors import fields_of, rpc_error
 from tests.media.file_server import moved
 from tests.webhooks.private_hosts import HOSTS, OF_OTHER_SCRIPTS, listening_everywhere
 
-from .grpc_errors import fields_of
 from .scripted_upstream import ID, ScriptedUpstream, says
 from .stubs import OpenServer, Stubs
 
@@ -40,7 +33,7 @@ async def listening() -> AsyncIterator[tuple[int, list[object]]]:
         yield opened
 
 
-def asked_with(stubs: Stubs, link: str) -> dict[str, tuple[Any, Any]]:
+def calls_with(stubs: Stubs, link: str) -> dict[str, tuple[Any, Any]]:
     """A call for each kind of field that takes a URL."""
     medium = medium_pb2.MediaInput(uri=link)
     picture, film = image_pb2.GenerateImageRequest, video_pb2.GenerateVideoRequest
@@ -70,11 +63,11 @@ def asked_with(stubs: Stubs, link: str) -> dict[str, tuple[Any, Any]]:
         "source_audio.uri": (stubs.video.GenerateVideo, film(prompt="x", source_audio=medium)),
         "continue_from.uri": (
             stubs.audio.GenerateAudio,
-            audio_pb2.GenerateAudioRequest(prompt="x", continue_from=medium),
+            audio_request(prompt="x", continue_from=medium),
         ),
         "reference_audio.uri": (
             stubs.audio.GenerateAudio,
-            audio_pb2.GenerateAudioRequest(prompt="x", reference_audio=medium),
+            audio_request(prompt="x", reference_audio=medium),
         ),
         "messages[0].parts[0].image.uri": (
             stubs.text.GenerateText,
@@ -82,7 +75,7 @@ def asked_with(stubs: Stubs, link: str) -> dict[str, tuple[Any, Any]]:
         ),
         'media["image"].media[0].uri': (
             stubs.models.RunModel,
-            models_pb2.RunModelRequest(model=esrgan, media=raw),
+            run_model_request(esrgan, media=raw),
         ),
     }
 
@@ -94,27 +87,26 @@ async def test_no_url_of_a_callers_is_opened(
     port, came = listening
     async with open_server(sandbox.url) as (stubs, _):
         for host in set(EVERY_HOST) - {ANYBODYS}:
-            for field, (call, request) in asked_with(stubs, f"https://{host}:{port}/x").items():
-                with pytest.raises(grpc.aio.AioRpcError) as raised:
-                    await call(request)
-                assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT, (host, field)
-                assert field in fields_of(raised.value), host
+            for field, (call, request) in calls_with(stubs, f"https://{host}:{port}/x").items():
+                error = await rpc_error(call(request))
+                assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, (host, field)
+                assert field in fields_of(error), host
     assert came == []
 
 
 async def test_what_a_model_is_told_is_not_opened_here(
     sandbox: Sandbox, open_server: OpenServer, listening: tuple[int, list[object]]
 ) -> None:
-    """Inputs of a model's own may be any text: the gate hands them on, and no more."""
+    """Inputs of a model's own may be any text: the server hands them on, and no more."""
     port, came = listening
     async with open_server(sandbox.url) as (stubs, _):
         for host in ("127.0.0.1", "localhost", "2130706433", "[::1]", "[::ffff:127.0.0.1]"):
             given = Struct()
             given.update({"image": f"http://{host}:{port}/x.png"})
-            made = await stubs.models.RunModel(
-                models_pb2.RunModelRequest(model="nightmareai/real-esrgan", input=given)
+            response = await stubs.models.RunModel(
+                run_model_request("nightmareai/real-esrgan", input=given)
             )
-            assert made.generation.id
+            assert response.generation.id
     assert came == []
 
 
@@ -138,14 +130,14 @@ async def test_no_url_of_upstreams_is_opened(
         scripted_upstream.gets = [
             says({**begun, "status": "succeeded", "output": links, "metrics": metrics})
         ]
-        made = await stubs.image.GenerateImage(
-            image_pb2.GenerateImageRequest(prompt="x", options=Options(model="flux-schnell"))
-        )
-        images = made.generation.images.images
+        response = await stubs.image.GenerateImage(image_request(prompt="x", model="flux-schnell"))
+        images = response.generation.images.images
         assert len(images) == len(links)
-        assert all("OUTPUT_STORE_FAILED" in str(one.error) and not one.id for one in images)
+        assert all(
+            "OUTPUT_STORE_FAILED" in str(medium.error) and not medium.id for medium in images
+        )
         said = {"status": "succeeded", "output": ["Hello"], "metrics": {"token_output_count": 1}}
         scripted_upstream.gets = [says({**begun, **said})]
-        call = stubs.text.StreamText(text_pb2.StreamTextRequest(prompt="x"))
+        call = stubs.text.StreamText(stream_text_request(prompt="x"))
         assert [event async for event in call][-1].HasField("completed")
     assert came == []

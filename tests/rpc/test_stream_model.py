@@ -1,14 +1,13 @@
-"""StreamModel through the whole gate: any model's text while it is made, any output at the end."""
+"""StreamModel through the whole server: any model's text as it comes, any output at the end."""
 
 from typing import Any
 
-import grpc
 import pytest
 from google.protobuf.json_format import ParseDict
 
 from mediagate.v1 import generation_pb2, models_pb2
+from tests.grpc_errors import fields_of, reason_of, rpc_error
 
-from .grpc_errors import fields_of, reason_of
 from .scripted_upstream import ScriptedUpstream, prediction, says, streams, token
 from .stubs import Stubs
 
@@ -39,33 +38,33 @@ def run(model: str, given: Any = None, **fields: Any) -> models_pb2.StreamModelR
 
 
 async def events(
-    stubs: Stubs, request: models_pb2.StreamModelRequest, found: list[Any] | None = None
+    stubs: Stubs, request: models_pb2.StreamModelRequest, received: list[Any] | None = None
 ) -> list[Any]:
     """All events of a stream, as far as it came."""
-    found = [] if found is None else found
+    received = [] if received is None else received
     async for event in stubs.models.StreamModel(request):
-        found += [event]
-    return found
+        received += [event]
+    return received
 
 
-def text_of(found: list[Any]) -> str:
+def text_of(received: list[Any]) -> str:
     """All deltas, joined."""
-    return "".join(event.delta.text for event in found)
+    return "".join(event.delta.text for event in received)
 
 
 async def test_a_text_comes_while_it_is_made(sandbox_stubs: Stubs) -> None:
     """Started, then deltas in order, then the generation with the whole of it."""
-    found = await events(sandbox_stubs, run(LLM, {"prompt": "[[tokens=30 interval_ms=2]]Hi"}))
-    kinds = [event.WhichOneof("event") for event in found]
+    received = await events(sandbox_stubs, run(LLM, {"prompt": "[[tokens=30 interval_ms=2]]Hi"}))
+    kinds = [event.WhichOneof("event") for event in received]
     assert kinds[0] == "started"
     assert kinds[-1] == "completed"
     assert kinds.count("delta") > 1
-    assert found[0].started.model == LLM
-    made = found[-1].completed.generation
-    assert made.state == generation_pb2.Generation.STATE_SUCCEEDED
-    assert made.raw.value.string_value == text_of(found)
-    assert found[-1].sequence == len(text_of(found).encode())
-    assert made.usage.output_tokens == 30
+    assert received[0].started.model == LLM
+    generation = received[-1].completed.generation
+    assert generation.state == generation_pb2.Generation.STATE_SUCCEEDED
+    assert generation.raw.value.string_value == text_of(received)
+    assert received[-1].sequence == len(text_of(received).encode())
+    assert generation.usage.output_tokens == 30
 
 
 async def test_it_is_streamed_before_upstream_is_done(
@@ -82,8 +81,8 @@ async def test_it_is_streamed_before_upstream_is_done(
         streams(token("a", 0), token("b", 1)),
         streams(token("b", 1), token("c", 2), "event: done\ndata: {}\n\n"),
     ]
-    found = await events(stubs, run("o/n", request_id=NAME))
-    assert text_of(found) == "abc"
+    received = await events(stubs, run("o/n", request_id=NAME))
+    assert text_of(received) == "abc"
     assert scripted_upstream.last_event_ids == [None, "1690212292:1"]
     again = await events(stubs, run("o/n", request_id=NAME, after_sequence=1))
     assert again[0].started.replayed
@@ -95,22 +94,21 @@ async def test_it_is_streamed_before_upstream_is_done(
 async def test_a_picture_comes_at_the_end(sandbox_stubs: Stubs) -> None:
     """A model that does not stream tells how it stands, then gives its output."""
     request = run("nightmareai/real-esrgan", {"image": "https://example.com/a.png", "scale": 2})
-    found = await events(sandbox_stubs, request)
-    kinds = [event.WhichOneof("event") for event in found]
+    received = await events(sandbox_stubs, request)
+    kinds = [event.WhichOneof("event") for event in received]
     assert (kinds[0], kinds[-1]) == ("started", "completed")
     assert "delta" not in kinds
-    assert found[-1].completed.generation.raw.value.string_value == "media:0"
-    assert {event.sequence for event in found} == {0}
+    assert received[-1].completed.generation.raw.value.string_value == "media:0"
+    assert {event.sequence for event in received} == {0}
 
 
 async def test_a_failure_ends_the_stream_with_its_status(sandbox_stubs: Stubs) -> None:
     """After the text that there was."""
     prompt = "[[say=a|b|c|d]] [[fail=E1001: out of memory]] [[fail_after=2]]"
-    found: list[Any] = []
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await events(sandbox_stubs, run(LLM, {"prompt": prompt}), found)
-    assert reason_of(caught.value) == "RUN_FAILED"
-    assert text_of(found) == "ab"
+    received: list[Any] = []
+    error = await rpc_error(events(sandbox_stubs, run(LLM, {"prompt": prompt}), received))
+    assert reason_of(error) == "RUN_FAILED"
+    assert text_of(received) == "ab"
 
 
 @pytest.mark.parametrize(
@@ -126,10 +124,9 @@ async def test_bad_requests_are_refused_by_field(
     sandbox_stubs: Stubs, request_: models_pb2.StreamModelRequest, reason: str, field: str
 ) -> None:
     """Like those of RunModel and StreamText."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await events(sandbox_stubs, request_)
-    assert reason_of(caught.value) == reason
-    assert fields_of(caught.value) == {field}
+    error = await rpc_error(events(sandbox_stubs, request_))
+    assert reason_of(error) == reason
+    assert fields_of(error) == {field}
 
 
 async def test_its_request_id_is_not_that_of_an_unstreamed_run(sandbox_stubs: Stubs) -> None:
@@ -138,6 +135,5 @@ async def test_its_request_id_is_not_that_of_an_unstreamed_run(sandbox_stubs: St
     request = ParseDict(
         {"model": LLM, "input": {"prompt": "x"}}, models_pb2.RunModelRequest(request_id=NAME)
     )
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandbox_stubs.models.RunModel(request)
-    assert reason_of(caught.value) == "REQUEST_ID_REUSED"
+    error = await rpc_error(sandbox_stubs.models.RunModel(request))
+    assert reason_of(error) == "REQUEST_ID_REUSED"

@@ -1,4 +1,4 @@
-"""JSON by schema, tools, pictures and refusals, through the whole gate."""
+"""JSON by schema, tools, pictures and refusals, through the whole server."""
 
 import json
 from typing import Any
@@ -20,8 +20,9 @@ from mediagate.v1 import (
     text_pb2,
 )
 from mediagate_sandbox.server import Sandbox
+from tests.builders import text_request
+from tests.grpc_errors import fields_of, reason_of, rpc_error
 
-from .grpc_errors import fields_of, reason_of
 from .scripted_upstream import ID, ScriptedUpstream, prediction, says, streams, token
 from .stubs import Stubs
 
@@ -44,7 +45,7 @@ def by_schema(schema: Any = None) -> Form:
     return Form(kind=Form.KIND_JSON_SCHEMA, json_schema=ParseDict(schema or CAPITAL, Struct()))
 
 
-def asked(**fields: Any) -> dict[str, Any]:
+def fields_of_request(**fields: Any) -> dict[str, Any]:
     """The fields of a request for the capital."""
     fields.setdefault("response_format", by_schema())
     return {"prompt": "The capital of France?", "options": Options(model="llama-70b"), **fields}
@@ -58,7 +59,7 @@ def ended(output: Any, status: str = "succeeded", **fields: Any) -> dict[str, An
 
 async def read(stubs: Stubs, kinds: list[str | None], **fields: Any) -> None:
     """A stream to its end; what kinds of event it had."""
-    request = text_pb2.StreamTextRequest(**(fields or asked()))
+    request = text_pb2.StreamTextRequest(**(fields or fields_of_request()))
     async for event in stubs.text.StreamText(request):
         kinds += [event.WhichOneof("event")]
 
@@ -77,16 +78,18 @@ async def test_the_answer_is_the_json(
 ) -> None:
     """Without what stood around it, whole and streamed alike; the model was told the schema."""
     scripted_upstream.creates = [says(ended(output), 201)]
-    made = (await stubs.text.GenerateText(text_pb2.GenerateTextRequest(**asked()))).generation
-    assert made.state == generation_pb2.Generation.STATE_SUCCEEDED
-    assert made.text.text == GOOD
-    (line,) = [line for line in made.parameters if line.parameter == "response_format"]
+    generation = (
+        await stubs.text.GenerateText(text_pb2.GenerateTextRequest(**fields_of_request()))
+    ).generation
+    assert generation.state == generation_pb2.Generation.STATE_SUCCEEDED
+    assert generation.text.text == GOOD
+    (line,) = [line for line in generation.parameters if line.parameter == "response_format"]
     assert line.handling == plan_pb2.ParameterReport.HANDLING_EMULATED
-    told = (
+    prompts = (
         scripted_upstream.posted[0]["input"]["prompt"]
         + scripted_upstream.posted[0]["input"]["prompt_template"]
     )
-    assert "additionalProperties" in told
+    assert "additionalProperties" in prompts
 
 
 async def test_a_stream_gives_it_once_it_is_checked(
@@ -96,7 +99,10 @@ async def test_a_stream_gives_it_once_it_is_checked(
     scripted_upstream.creates = [says(prediction(scripted_upstream, "starting"), 201)]
     scripted_upstream.gets = [says(ended(["```json\n", GOOD, "\n```"]))]
     scripted_upstream.streams = [streams(token("```json", 0), token(GOOD, 1))]
-    events = [event async for event in stubs.text.StreamText(text_pb2.StreamTextRequest(**asked()))]
+    events = [
+        event
+        async for event in stubs.text.StreamText(text_pb2.StreamTextRequest(**fields_of_request()))
+    ]
     deltas = [event for event in events if event.WhichOneof("event") == "delta"]
     assert [event.delta.text for event in deltas] == [GOOD]
     assert events[-1].WhichOneof("event") == "completed"
@@ -113,15 +119,16 @@ async def test_an_answer_that_does_not_fit_is_a_typed_failure(
 ) -> None:
     """Paid, kept to be looked at, and never handed out as a success; so in a stream."""
     scripted_upstream.creates = [says(ended([answer]), 201)]
-    made = (await stubs.text.GenerateText(text_pb2.GenerateTextRequest(**asked()))).generation
-    assert made.state == generation_pb2.Generation.STATE_FAILED
-    assert made.error.code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
-    assert made.text.text == answer
-    assert made.cost.usd_nanos == 650 + 2750
+    generation = (
+        await stubs.text.GenerateText(text_pb2.GenerateTextRequest(**fields_of_request()))
+    ).generation
+    assert generation.state == generation_pb2.Generation.STATE_FAILED
+    assert generation.error.code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
+    assert generation.text.text == answer
+    assert generation.cost.usd_nanos == 650 + 2750
     kinds: list[str | None] = []
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await read(stubs, kinds)
-    assert reason_of(caught.value) == "OUTPUT_INVALID"
+    error = await rpc_error(read(stubs, kinds))
+    assert reason_of(error) == "OUTPUT_INVALID"
     assert "delta" not in kinds
 
 
@@ -129,7 +136,9 @@ async def test_any_json_will_do_where_no_schema_is_given(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """But JSON it must be."""
-    request = text_pb2.GenerateTextRequest(**asked(response_format=Form(kind=Form.KIND_JSON)))
+    request = text_pb2.GenerateTextRequest(
+        **fields_of_request(response_format=Form(kind=Form.KIND_JSON))
+    )
     scripted_upstream.creates = [says(ended(["[1, 2]"]), 201), says(ended(["one, two"]), 201)]
     states = [(await stubs.text.GenerateText(request)).generation.state for _ in range(2)]
     assert states == [
@@ -140,9 +149,9 @@ async def test_any_json_will_do_where_no_schema_is_given(
 
 async def test_through_the_sandbox(sandbox_stubs: Stubs) -> None:
     """The sandbox says what it is told to, in as many tokens as it likes."""
-    request = text_pb2.GenerateTextRequest(**asked(prompt=f"[[say={GOOD}]]"))
-    made = (await sandbox_stubs.text.GenerateText(request)).generation
-    assert json.loads(made.text.text)["people"] == 2_100_000
+    request = text_pb2.GenerateTextRequest(**fields_of_request(prompt=f"[[say={GOOD}]]"))
+    generation = (await sandbox_stubs.text.GenerateText(request)).generation
+    assert json.loads(generation.text.text)["people"] == 2_100_000
 
 
 async def test_every_model_of_the_catalog_gives_json(sandbox_stubs: Stubs) -> None:
@@ -153,10 +162,10 @@ async def test_every_model_of_the_catalog_gives_json(sandbox_stubs: Stubs) -> No
         if "json" not in model.capabilities or model.status != model.STATUS_LIVE:
             continue
         options = Options(model=model.slug)
-        request = text_pb2.GenerateTextRequest(**asked(options=options))
-        made = (await sandbox_stubs.text.GenerateText(request)).generation
-        assert made.state == generation_pb2.Generation.STATE_SUCCEEDED, model.slug
-        assert set(json.loads(made.text.text)) == {"capital", "people"}
+        request = text_pb2.GenerateTextRequest(**fields_of_request(options=options))
+        generation = (await sandbox_stubs.text.GenerateText(request)).generation
+        assert generation.state == generation_pb2.Generation.STATE_SUCCEEDED, model.slug
+        assert set(json.loads(generation.text.text)) == {"capital", "people"}
         tried += 1
     assert tried >= 20
 
@@ -238,11 +247,11 @@ async def test_what_cannot_be_done_is_refused_before_spending(
     """By field, in both rpcs, in lenient mode too."""
     fields, reason, field = REFUSED[name]
     fields = {**fields, "options": Options(model="llama-70b")}
-    with pytest.raises(grpc.aio.AioRpcError) as whole:
+    with pytest.raises(grpc.aio.AioRpcError) as unary_error:
         await stubs.text.GenerateText(text_pb2.GenerateTextRequest(**fields))
     with pytest.raises(grpc.aio.AioRpcError) as streamed:
         await read(stubs, [], **fields)
-    for caught in (whole, streamed):
+    for caught in (unary_error, streamed):
         assert caught.value.code() is INVALID
         assert reason_of(caught.value) == reason
         assert field in fields_of(caught.value)
@@ -253,7 +262,7 @@ async def test_a_picture_reaches_the_models_that_look(
     sandbox: Sandbox, sandbox_stubs: Stubs
 ) -> None:
     """Every text model of the catalog: shown, as upstream sees it, or refused."""
-    shown = 0
+    count = 0
     listed = await sandbox_stubs.models.ListModels(_texts())
     for model in listed.models:
         request = text_pb2.GenerateTextRequest(
@@ -262,23 +271,22 @@ async def test_a_picture_reaches_the_models_that_look(
         if model.status != model.STATUS_LIVE:
             continue
         if "vision" in model.capabilities:
-            made = (await sandbox_stubs.text.GenerateText(request)).generation
-            assert made.parameters[0].handling == plan_pb2.ParameterReport.HANDLING_HONOURED
-            assert PICTURE.image.uri in await seen_upstream(sandbox, made)
-            shown += 1
+            generation = (await sandbox_stubs.text.GenerateText(request)).generation
+            assert generation.parameters[0].handling == plan_pb2.ParameterReport.HANDLING_HONOURED
+            assert PICTURE.image.uri in await seen_upstream(sandbox, generation)
+            count += 1
         else:
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await sandbox_stubs.text.GenerateText(request)
-            assert reason_of(caught.value) == "PARAMETER_UNSUPPORTED"
-    assert shown >= 2
+            error = await rpc_error(sandbox_stubs.text.GenerateText(request))
+            assert reason_of(error) == "PARAMETER_UNSUPPORTED"
+    assert count >= 2
 
 
-async def seen_upstream(sandbox: Sandbox, made: generation_pb2.Generation) -> str:
+async def seen_upstream(sandbox: Sandbox, generation: generation_pb2.Generation) -> str:
     """The input of a generation's prediction as upstream has it, as JSON."""
-    place = f"{sandbox.base_url}/predictions/{made.attempts[0].prediction_id}"
+    prediction_url = f"{sandbox.base_url}/predictions/{generation.attempts[0].prediction_id}"
     async with (
         aiohttp.ClientSession(headers={"Authorization": "Bearer any"}) as session,
-        session.get(place) as answer,
+        session.get(prediction_url) as answer,
     ):
         return json.dumps((await answer.json())["input"])
 
@@ -297,14 +305,14 @@ async def test_a_refusal_of_the_content_is_told_as_one(
     ]
     reasons = []
     for _ in range(2):
-        request = text_pb2.GenerateTextRequest(prompt="x")
-        made = (await stubs.text.GenerateText(request)).generation
-        assert made.state == generation_pb2.Generation.STATE_FAILED
-        reasons.append(made.attempts[0].reason)
-        assert "xyzzy" not in str(made)
+        request = text_request(prompt="x")
+        generation = (await stubs.text.GenerateText(request)).generation
+        assert generation.state == generation_pb2.Generation.STATE_FAILED
+        reasons.append(generation.attempts[0].reason)
+        assert "xyzzy" not in str(generation)
     assert reasons == ["CONTENT_BLOCKED", "RUN_FAILED"]
     listed = await stubs.generations.ListGenerations(generations_pb2.ListGenerationsRequest())
-    codes = {one.error.code for one in listed.generations}
+    codes = {generation.error.code for generation in listed.generations}
     assert codes == {
         grpc.StatusCode.FAILED_PRECONDITION.value[0],
         grpc.StatusCode.FAILED_PRECONDITION.value[0],

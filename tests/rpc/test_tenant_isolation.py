@@ -1,6 +1,6 @@
 """What is another tenant's is not there: the answers are byte for byte those of what never was."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -10,20 +10,18 @@ import grpc
 import pytest
 from google.protobuf import descriptor_pool
 
-from mediagate.v1 import (
-    generations_pb2,
-    image_pb2,
-    media_pb2,
-    medium_pb2,
-    models_pb2,
-    options_pb2,
-    text_pb2,
-    video_pb2,
-)
+from mediagate.v1 import generations_pb2, image_pb2, media_pb2, medium_pb2, models_pb2, options_pb2
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.api.registration import SERVICES, UNIMPLEMENTED_METHODS
+from tests.builders import (
+    image_request,
+    run_model_request,
+    stream_model_request,
+    text_request,
+    video_request,
+)
+from tests.grpc_errors import reason_of, rpc_error, status_of
 
-from .grpc_errors import reason_of, status_of
 from .media_transfers import read_output, upload
 from .stubs import OpenServer, Stubs
 from .tenant_keys import channel_of, tenant
@@ -33,7 +31,7 @@ FREE = options_pb2.GenerationOptions(model="flux-schnell")
 
 @dataclass(frozen=True)
 class TwoTenants:
-    """Two tenants of a gate; one has made a picture and uploaded it again."""
+    """Two tenants of a server; one has made a picture and uploaded it again."""
 
     mine: Stubs
     other: Stubs
@@ -47,18 +45,16 @@ async def two_tenants(sandbox: Sandbox, open_server: OpenServer) -> AsyncIterato
     """Both have keys; neither is an admin."""
     async with AsyncExitStack() as stack:
         tenants = (tenant("mine"), tenant("other"))
-        _, gate = await stack.enter_async_context(open_server(sandbox.url, tenants=tenants))
+        _, server = await stack.enter_async_context(open_server(sandbox.url, tenants=tenants))
         mine, other = [
-            Stubs.on(await stack.enter_async_context(channel_of(gate.grpc_address, name)))
+            Stubs.on(await stack.enter_async_context(channel_of(server.grpc_address, name)))
             for name in ("mine", "other")
         ]
-        request = image_pb2.GenerateImageRequest(
-            prompt="a canary", request_id=str(uuid4()), options=FREE
-        )
-        made = await mine.image.GenerateImage(request)
-        _, picture = await read_output(mine, made.generation.id)
+        request = image_request(prompt="a canary", request_id=str(uuid4()), options=FREE)
+        response = await mine.image.GenerateImage(request)
+        _, picture = await read_output(mine, response.generation.id)
         uploaded = await upload(mine, picture)
-        yield TwoTenants(mine, other, made.generation.id, uploaded.upload_id, request)
+        yield TwoTenants(mine, other, response.generation.id, uploaded.upload_id, request)
 
 
 def _output(ref: str) -> medium_pb2.OutputRef:
@@ -70,8 +66,7 @@ def _given(ref: str) -> models_pb2.RunModelMedia:
 
 
 def _picture(medium: medium_pb2.MediaInput) -> image_pb2.GenerateImageRequest:
-    options = options_pb2.GenerationOptions(model="flux-dev")
-    return image_pb2.GenerateImageRequest(prompt="x", reference_images=[medium], options=options)
+    return image_request(prompt="x", reference_images=[medium], model="flux-dev")
 
 
 Ask = Callable[[Stubs, str], Any]
@@ -98,23 +93,17 @@ OF_GENERATIONS: dict[str, Ask] = {
         _picture(medium_pb2.MediaInput(output=_output(name)))
     ),
     "VideoService/GenerateVideo": lambda stubs, name: stubs.video.GenerateVideo(
-        video_pb2.GenerateVideoRequest(
+        video_request(
             prompt="x",
             first_frame=medium_pb2.MediaInput(output=_output(name)),
-            options=options_pb2.GenerationOptions(model="minimax-video"),
+            model="minimax-video",
         )
     ),
     "ModelService/RunModel": lambda stubs, name: stubs.models.RunModel(
-        models_pb2.RunModelRequest(
-            model="nightmareai/real-esrgan",
-            media={"image": _given(name)},
-        )
+        run_model_request("nightmareai/real-esrgan", media={"image": _given(name)})
     ),
     "ModelService/StreamModel": lambda stubs, name: stubs.models.StreamModel(
-        models_pb2.StreamModelRequest(
-            model="nightmareai/real-esrgan",
-            media={"image": _given(name)},
-        )
+        stream_model_request("nightmareai/real-esrgan", media={"image": _given(name)})
     ),
 }
 OF_UPLOADS: dict[str, Ask] = {
@@ -145,21 +134,6 @@ WITHOUT_IDS = frozenset(
 )
 
 
-async def refused(call: Any) -> grpc.aio.AioRpcError:
-    """The error that a call of any kind ends with."""
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await _ended(call)
-    return raised.value
-
-
-async def _ended(call: Any) -> None:
-    if isinstance(call, Awaitable):
-        await call
-        return
-    async for _ in call:
-        pass
-
-
 def never_was(name: str) -> str:
     """An id like this one, of nothing."""
     return name[:-4] + ("aaaa" if not name.endswith("aaaa") else "bbbb")
@@ -187,8 +161,8 @@ async def test_generations_of_others_are_not_there(two_tenants: TwoTenants) -> N
     """In every method that names one."""
     for method, ask in OF_GENERATIONS.items():
         absent = never_was(two_tenants.generation_id)
-        foreign = await refused(ask(two_tenants.other, two_tenants.generation_id))
-        nothing = await refused(ask(two_tenants.other, absent))
+        foreign = await rpc_error(ask(two_tenants.other, two_tenants.generation_id))
+        nothing = await rpc_error(ask(two_tenants.other, absent))
         if f"/mediagate.v1.{method}" not in UNIMPLEMENTED_METHODS:
             assert reason_of(foreign) == "GENERATION_NOT_FOUND", method
         assert bytes_of(foreign, two_tenants.generation_id) == bytes_of(nothing, absent), method
@@ -198,8 +172,8 @@ async def test_uploads_of_others_are_not_there(two_tenants: TwoTenants) -> None:
     """Neither to be read nor to be used."""
     for ask in OF_UPLOADS.values():
         absent = never_was(two_tenants.upload_id)
-        foreign = await refused(ask(two_tenants.other, two_tenants.upload_id))
-        nothing = await refused(ask(two_tenants.other, absent))
+        foreign = await rpc_error(ask(two_tenants.other, two_tenants.upload_id))
+        nothing = await rpc_error(ask(two_tenants.other, absent))
         assert reason_of(foreign) == "UPLOAD_NOT_FOUND"
         assert bytes_of(foreign, two_tenants.upload_id) == bytes_of(nothing, absent)
 
@@ -208,10 +182,9 @@ async def test_a_request_id_is_a_tenants_own(two_tenants: TwoTenants) -> None:
     """The same call of another tenant is another generation; another call is no clash."""
     same = (await two_tenants.other.image.GenerateImage(two_tenants.request)).generation
     assert same.id != two_tenants.generation_id
-    reused = text_pb2.GenerateTextRequest(prompt="x", request_id=two_tenants.request.request_id)
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await two_tenants.mine.text.GenerateText(reused)
-    assert reason_of(raised.value) == "REQUEST_ID_REUSED"
+    reused = text_request(prompt="x", request_id=two_tenants.request.request_id)
+    error = await rpc_error(two_tenants.mine.text.GenerateText(reused))
+    assert reason_of(error) == "REQUEST_ID_REUSED"
     assert (await two_tenants.mine.image.GenerateImage(two_tenants.request)).replayed
 
 
@@ -219,27 +192,20 @@ async def test_lists_and_watches_are_a_tenants_own(two_tenants: TwoTenants) -> N
     """And so are their page tokens."""
     listing = generations_pb2.ListGenerationsRequest(page_size=1)
     assert not (await two_tenants.other.generations.ListGenerations(listing)).generations
-    await two_tenants.mine.image.GenerateImage(
-        image_pb2.GenerateImageRequest(prompt="b", options=FREE)
-    )
+    await two_tenants.mine.image.GenerateImage(image_request(prompt="b", options=FREE))
     page = await two_tenants.mine.generations.ListGenerations(listing)
     assert page.next_page_token
     listing.page_token = page.next_page_token
     assert (await two_tenants.mine.generations.ListGenerations(listing)).generations
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await two_tenants.other.generations.ListGenerations(listing)
-    assert reason_of(raised.value) == "INVALID_REQUEST"
+    error = await rpc_error(two_tenants.other.generations.ListGenerations(listing))
+    assert reason_of(error) == "INVALID_REQUEST"
 
     watch: Any = two_tenants.other.generations.WatchGenerations(
         generations_pb2.WatchGenerationsRequest()
     )
     await watch.initial_metadata()
-    await two_tenants.mine.image.GenerateImage(
-        image_pb2.GenerateImageRequest(prompt="c", options=FREE)
-    )
-    own = await two_tenants.other.image.GenerateImage(
-        image_pb2.GenerateImageRequest(prompt="d", options=FREE)
-    )
+    await two_tenants.mine.image.GenerateImage(image_request(prompt="c", options=FREE))
+    own = await two_tenants.other.image.GenerateImage(image_request(prompt="d", options=FREE))
     first = await anext(aiter(watch))
     assert first.generation.id == own.generation.id
     watch.cancel()

@@ -4,15 +4,10 @@ from typing import Any
 
 import pytest
 
-from mediagate.v1 import (
-    cost_pb2,
-    generation_pb2,
-    image_pb2,
-    options_pb2,
-    text_pb2,
-)
+from mediagate.v1 import cost_pb2, generation_pb2, options_pb2, text_pb2
 from mediagate_sandbox.files import render_file
 from mediagate_sandbox.generators.spec import ImageRecipe
+from tests.builders import image_request, stream_text_request, text_request
 from tests.media.file_server import file
 
 from .scripted_upstream import ID, ScriptedUpstream, says
@@ -27,9 +22,7 @@ TOKENS = {"input_token_count": 12, "output_token_count": 34}
 
 def text() -> text_pb2.GenerateTextRequest:
     """A text of one model."""
-    return text_pb2.GenerateTextRequest(
-        prompt="x", options=Options(model="llama-70b", fallback=ALONE)
-    )
+    return text_request(prompt="x", model="llama-70b", fallback=ALONE)
 
 
 @pytest.mark.parametrize(
@@ -84,13 +77,16 @@ async def test_an_end_is_an_end_under_every_status(
     """A failed run under HTTP 200 is none that succeeded; what is null or absent is tolerated."""
     for status in (200, 201, 202):
         scripted_upstream.creates = [says({"id": ID, **body}, status)]
-        made = (await stubs.text.GenerateText(text())).generation
-        assert (made.state, made.attempts[0].state) == (state, attempt)
-        assert made.text.text == ("hello world" if state == State.STATE_SUCCEEDED else "")
+        generation = (await stubs.text.GenerateText(text())).generation
+        assert (generation.state, generation.attempts[0].state) == (state, attempt)
+        assert generation.text.text == ("hello world" if state == State.STATE_SUCCEEDED else "")
         if cost is None:
-            assert made.cost.state == cost_pb2.COST_STATE_UNKNOWN
+            assert generation.cost.state == cost_pb2.COST_STATE_UNKNOWN
         else:
-            assert (made.cost.usd_nanos, made.cost.state) == (cost, cost_pb2.COST_STATE_SETTLED)
+            assert (generation.cost.usd_nanos, generation.cost.state) == (
+                cost,
+                cost_pb2.COST_STATE_SETTLED,
+            )
     assert len(scripted_upstream.posted) == 3
 
 
@@ -106,9 +102,9 @@ async def test_nothing_is_an_output_before_the_end(
         says({**begun, "output": ["hello"]}),
         says({"id": ID, "status": "succeeded", "output": ["hello", " world"], "metrics": TOKENS}),
     ]
-    request = text_pb2.StreamTextRequest(prompt="x", options=Options(model="llama-70b"))
-    told = [event.delta.text async for event in stubs.text.StreamText(request)]
-    assert "".join(told) == "hello world"
+    request = stream_text_request(prompt="x", model="llama-70b")
+    deltas = [event.delta.text async for event in stubs.text.StreamText(request)]
+    assert "".join(deltas) == "hello world"
 
 
 async def test_a_string_is_one_piece(scripted_upstream: ScriptedUpstream, stubs: Stubs) -> None:
@@ -117,7 +113,7 @@ async def test_a_string_is_one_piece(scripted_upstream: ScriptedUpstream, stubs:
     scripted_upstream.creates = [says(done, 201)]
     deltas = [
         event.delta.text
-        async for event in stubs.text.StreamText(text_pb2.StreamTextRequest(prompt="x"))
+        async for event in stubs.text.StreamText(stream_text_request(prompt="x"))
         if event.delta.text
     ]
     assert deltas == ["hello world"]
@@ -134,15 +130,13 @@ async def test_one_of_several_runs_makes_nothing(
         says({**done, "output": [None], "metrics": {}}, 201),
     ]
     answer = await stubs.image.GenerateImage(
-        image_pb2.GenerateImageRequest(
-            prompt="x", count=2, options=Options(model="flux-pro", fallback=ALONE)
-        )
+        image_request(prompt="x", count=2, model="flux-pro", fallback=ALONE)
     )
-    made = answer.generation
-    assert made.state == State.STATE_SUCCEEDED
-    (missing,) = made.partial.missing
-    assert [bool(one.sha256) for one in made.images.images] == [
+    generation = answer.generation
+    assert generation.state == State.STATE_SUCCEEDED
+    (missing,) = generation.partial.missing
+    assert [bool(medium.sha256) for medium in generation.images.images] == [
         index != missing.index for index in range(2)
     ]
     assert "lost" in missing.error.message
-    assert made.cost.state == cost_pb2.COST_STATE_UNKNOWN
+    assert generation.cost.state == cost_pb2.COST_STATE_UNKNOWN

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from mediagate.v1 import generation_pb2, generations_pb2
+from mediagate.v1 import generation_pb2
 
 from .billable_methods import CALLS, runs
 from .fake_clocks import ManualTimerClock
-from .generation_waits import ended
+from .generation_waits import get_generation, wait_for_end
 from .scripted_upstream import ScriptedUpstream, prediction, says
 from .stubs import OpenServer
 
@@ -24,21 +24,19 @@ async def test_the_answer_is_the_generation_as_it_stands(
     """With status OK; it goes on, longer than any grace, and nothing is cancelled."""
     runs(scripted_upstream)
     clock = ManualTimerClock()
-    async with open_server(scripted_upstream.url, clock=clock) as (stubs, gate):
+    async with open_server(scripted_upstream.url, clock=clock) as (stubs, server):
         service, request = CALLS[method]
         call: Any = getattr(getattr(stubs, service), method)(request, timeout=5.0)
         await scripted_upstream.received(1)
         clock.advance(4.0)
         assert not call.done()
         clock.advance(0.8)
-        made = (await call).generation
-        assert made.state < State.STATE_SUCCEEDED
-        await gate._api.rpc_metrics.wait_until_idle()
+        generation = (await call).generation
+        assert generation.state < State.STATE_SUCCEEDED
+        await server._api.rpc_metrics.wait_until_idle()
         clock.advance(60.0)
-        found = await stubs.generations.GetGeneration(
-            generations_pb2.GetGenerationRequest(id=made.id)
-        )
-        assert found.generation.state < State.STATE_SUCCEEDED
+        generation = await get_generation(stubs, generation.id)
+        assert generation.state < State.STATE_SUCCEEDED
     assert not scripted_upstream.cancelled.is_set()
     assert len(scripted_upstream.posted) == 1
 
@@ -50,7 +48,7 @@ async def test_it_comes_to_its_end_for_whoever_asks_later(
     runs(scripted_upstream)
     async with open_server(scripted_upstream.url) as (stubs, _):
         _, request = CALLS["GenerateText"]
-        made = (await stubs.text.GenerateText(request, timeout=0.7)).generation
+        generation = (await stubs.text.GenerateText(request, timeout=0.7)).generation
         done = prediction(scripted_upstream, "succeeded", output=["a"], metrics=METRICS)
         scripted_upstream.gets = [says(done)]
-        assert (await ended(stubs, made.id)).state == State.STATE_SUCCEEDED
+        assert (await wait_for_end(stubs, generation.id)).state == State.STATE_SUCCEEDED

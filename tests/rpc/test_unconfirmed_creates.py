@@ -9,19 +9,13 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from mediagate.v1 import (
-    generation_pb2,
-    generations_pb2,
-    image_pb2,
-    options_pb2,
-    text_pb2,
-    video_pb2,
-)
+from mediagate.v1 import generation_pb2, generations_pb2, options_pb2
 from mediagate_sandbox.server import Sandbox
+from tests.builders import image_request, stream_text_request, text_request, video_request
+from tests.grpc_errors import reason_of, retry_after, rpc_error
 from tests.server_process import free_ports
 
-from .generation_waits import QUICK, bill, ended, order
-from .grpc_errors import reason_of, retry_after
+from .generation_waits import QUICK, get_bill, inject_faults, wait_for_end
 from .stubs import OpenServer
 
 State = generation_pb2.Generation
@@ -54,37 +48,37 @@ async def test_what_was_taken_is_found_and_paid_once(
     sandbox: Sandbox, open_server: OpenServer, fault: dict[str, Any]
 ) -> None:
     """Text, image and video: one prediction each, adopted, its cost equal to the bill."""
-    await order(sandbox, fault)
+    await inject_faults(sandbox, fault)
     async with open_server(sandbox.url, **QUICK) as (stubs, _):
-        text = stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="Hello"))
-        image = stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="A cat"))
-        video = await stubs.video.GenerateVideo(video_pb2.GenerateVideoRequest(prompt="A dog"))
-        made = [
+        text = stubs.text.GenerateText(text_request(prompt="Hello"))
+        image = stubs.image.GenerateImage(image_request(prompt="A cat"))
+        video = await stubs.video.GenerateVideo(video_request(prompt="A dog"))
+        generations = [
             (await text).generation,
             (await image).generation,
-            await ended(stubs, video.generation.id),
+            await wait_for_end(stubs, video.generation.id),
         ]
-    billed = await bill(sandbox)
-    assert {generation.state for generation in made} == {State.STATE_SUCCEEDED}
-    assert [len(generation.attempts) for generation in made] == [1, 1, 1]
+    billed = await get_bill(sandbox)
+    assert {generation.state for generation in generations} == {State.STATE_SUCCEEDED}
+    assert [len(generation.attempts) for generation in generations] == [1, 1, 1]
     assert len(billed["entries"]) == 3
-    assert sum(generation.cost.usd_nanos for generation in made) == billed["total_nanos"]
+    assert sum(generation.cost.usd_nanos for generation in generations) == billed["total_nanos"]
 
 
 async def test_a_stream_waits_for_its_text_and_gets_it_whole(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """UNCONFIRMED is told as a status; then the text comes as if nothing had been."""
-    await order(sandbox, {"do": "lose_answer", "on": "create"})
+    await inject_faults(sandbox, {"do": "lose_answer", "on": "create"})
     async with open_server(sandbox.url, **QUICK) as (stubs, _):
-        call = stubs.text.StreamText(text_pb2.StreamTextRequest(prompt="[[tokens=20]] Hello"))
+        call = stubs.text.StreamText(stream_text_request(prompt="[[tokens=20]] Hello"))
         events = [event async for event in call]
         states = [event.status.state for event in events if event.HasField("status")]
         assert State.STATE_UNCONFIRMED in states
         assert events[-1].completed.usage.output_tokens == 20
         text = "".join(event.delta.text for event in events)
-        found = await ended(stubs, events[0].started.generation_id)
-        assert found.text.text == text
+        generation = await wait_for_end(stubs, events[0].started.generation_id)
+        assert generation.text.text == text
 
 
 @pytest.mark.parametrize("fault", BEFORE_ACCEPTING, ids=named)
@@ -92,14 +86,14 @@ async def test_what_never_arrived_is_proven_absent_and_sent_anew(
     sandbox: Sandbox, open_server: OpenServer, fault: dict[str, Any]
 ) -> None:
     """The first attempt is ABSENT or REFUSED at no cost, the second one is paid."""
-    await order(sandbox, {**fault, "times": 1})
+    await inject_faults(sandbox, {**fault, "times": 1})
     async with open_server(sandbox.url, **QUICK) as (stubs, _):
-        answer = await stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="Hello"))
+        answer = await stubs.text.GenerateText(text_request(prompt="Hello"))
     first, second = answer.generation.attempts
     assert first.state in {Tried.STATE_ABSENT, Tried.STATE_REFUSED}
     assert first.cost.usd_nanos == 0
     assert second.state == Tried.STATE_SUCCEEDED
-    billed = await bill(sandbox)
+    billed = await get_bill(sandbox)
     assert [entry["id"] for entry in billed["entries"]] == [second.prediction_id]
     assert answer.generation.cost.usd_nanos == billed["total_nanos"]
 
@@ -108,18 +102,13 @@ async def test_absent_without_time_left_ends_as_never_taken(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """No second attempt can end in time: UNAVAILABLE, at cost 0, and the request_id is free."""
-    await order(sandbox, {"do": "error", "on": "create", "status": 502, "at": "request"})
+    await inject_faults(sandbox, {"do": "error", "on": "create", "status": 502, "at": "request"})
     async with open_server(sandbox.url, **QUICK) as (stubs, _):
-        request = text_pb2.GenerateTextRequest(
-            prompt="Hello",
-            request_id=str(uuid4()),
-            options=Options(timeout=Duration(seconds=5)),
-        )
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await stubs.text.GenerateText(request)
-        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert retry_after(caught.value)
-        await order(sandbox)
+        request = text_request(prompt="Hello", request_id=str(uuid4()), timeout=Duration(seconds=5))
+        error = await rpc_error(stubs.text.GenerateText(request))
+        assert error.code() is grpc.StatusCode.UNAVAILABLE
+        assert retry_after(error)
+        await inject_faults(sandbox)
         again = await stubs.text.GenerateText(request)
         assert not again.replayed
         assert again.generation.state == State.STATE_SUCCEEDED
@@ -129,24 +118,24 @@ async def test_equal_requests_in_doubt_get_one_prediction_each(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Four of eight equal creates arrived: four predictions are adopted, none by two."""
-    await order(
+    await inject_faults(
         sandbox,
         {"do": "error", "on": "create", "status": 502, "at": "request", "every": 2, "times": 4},
         {"do": "lose_answer", "on": "create"},
     )
     async with open_server(sandbox.url, **QUICK) as (stubs, _):
-        request = text_pb2.GenerateTextRequest(prompt="[[say=same]]", seed=7)
+        request = text_request(prompt="[[say=same]]", seed=7)
         answers = await asyncio.gather(*(stubs.text.GenerateText(request) for _ in range(8)))
-    billed = await bill(sandbox)
-    held = Counter(
+    billed = await get_bill(sandbox)
+    reservations = Counter(
         attempt.prediction_id
         for answer in answers
         for attempt in answer.generation.attempts
         if attempt.prediction_id
     )
     assert {answer.generation.state for answer in answers} == {State.STATE_SUCCEEDED}
-    assert held == Counter(entry["id"] for entry in billed["entries"])
-    assert set(held.values()) == {1}
+    assert reservations == Counter(entry["id"] for entry in billed["entries"])
+    assert set(reservations.values()) == {1}
     total = sum(answer.generation.cost.usd_nanos for answer in answers)
     assert total == billed["total_nanos"]
 
@@ -155,36 +144,30 @@ async def test_on_a_shared_account_nothing_is_adopted_by_its_looks(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """What fits may be somebody else's: it stays in doubt, and its callers are told so."""
-    await order(sandbox, {"do": "lose_answer", "on": "create"})
+    await inject_faults(sandbox, {"do": "lose_answer", "on": "create"})
     shared = {**QUICK, "upstream_exclusive": False}
     async with open_server(sandbox.url, **shared) as (stubs, _):
-        request = text_pb2.StreamTextRequest(
-            prompt="Hello",
-            request_id=str(uuid4()),
-            options=Options(timeout=Duration(seconds=5)),
+        request = stream_text_request(
+            prompt="Hello", request_id=str(uuid4()), timeout=Duration(seconds=5)
         )
         for _ in range(2):
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                async for _event in stubs.text.StreamText(request):
-                    pass
-            assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-            assert reason_of(caught.value) == "SUBMIT_UNCONFIRMED"
-            assert retry_after(caught.value)
-    assert len((await bill(sandbox))["entries"]) == 1
+            error = await rpc_error(stubs.text.StreamText(request))
+            assert error.code() is grpc.StatusCode.UNAVAILABLE
+            assert reason_of(error) == "SUBMIT_UNCONFIRMED"
+            assert retry_after(error)
+    assert len((await get_bill(sandbox))["entries"]) == 1
 
 
 async def test_a_cancel_in_doubt_is_remembered_also_over_a_restart(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Once the prediction is found it is cancelled, and settled on its terminal record."""
-    await order(
+    await inject_faults(
         sandbox,
         {"do": "lose_answer", "on": "create"},
         {"do": "error", "on": "list", "status": 500, "at": "request"},
     )
-    request = text_pb2.GenerateTextRequest(
-        prompt="[[hang]]", request_id=str(uuid4()), wait=Duration()
-    )
+    request = text_request(prompt="[[hang]]", request_id=str(uuid4()), wait=Duration())
     async with open_server(sandbox.url, **QUICK) as (stubs, _):
         begun = (await stubs.text.GenerateText(request)).generation
         changes = stubs.generations.WatchGeneration(
@@ -196,39 +179,39 @@ async def test_a_cancel_in_doubt_is_remembered_also_over_a_restart(
         await stubs.generations.CancelGeneration(
             generations_pb2.CancelGenerationRequest(id=begun.id)
         )
-    await order(sandbox)
+    await inject_faults(sandbox)
     async with open_server(sandbox.url, **QUICK) as (stubs, _):
-        found = await ended(stubs, begun.id)
-    assert found.state == State.STATE_CANCELLED
-    billed = await bill(sandbox)
+        generation = await wait_for_end(stubs, begun.id)
+    assert generation.state == State.STATE_CANCELLED
+    billed = await get_bill(sandbox)
     assert [entry["status"] for entry in billed["entries"]] == ["canceled"]
-    assert found.attempts[0].prediction_id == billed["entries"][0]["id"]
-    assert found.cost.usd_nanos == billed["total_nanos"]
+    assert generation.attempts[0].prediction_id == billed["entries"][0]["id"]
+    assert generation.cost.usd_nanos == billed["total_nanos"]
 
 
 async def test_a_webhook_finds_it_also_on_a_shared_account(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Signed by upstream, at our own address of the attempt: that is proof, the list is not."""
-    await order(
+    await inject_faults(
         sandbox,
         {"do": "lose_answer", "on": "create"},
         {"do": "repeat_webhook", "copies": 3},
         {"do": "error", "on": "list", "status": 500, "at": "request"},
     )
     (port,) = free_ports(1)
-    told = {
+    outcome = {
         **QUICK,
         "upstream_exclusive": False,
         "public_url": f"http://127.0.0.1:{port}",
         "web_address": f"127.0.0.1:{port}",
     }
-    async with open_server(sandbox.url, **told) as (stubs, _):
-        answer = await stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="Hello"))
-        video = await stubs.video.GenerateVideo(video_pb2.GenerateVideoRequest(prompt="A dog"))
-        film = await ended(stubs, video.generation.id)
-    billed = await bill(sandbox)
-    made = [answer.generation, film]
-    assert {generation.state for generation in made} == {State.STATE_SUCCEEDED}
+    async with open_server(sandbox.url, **outcome) as (stubs, _):
+        answer = await stubs.text.GenerateText(text_request(prompt="Hello"))
+        video = await stubs.video.GenerateVideo(video_request(prompt="A dog"))
+        film = await wait_for_end(stubs, video.generation.id)
+    billed = await get_bill(sandbox)
+    generations = [answer.generation, film]
+    assert {generation.state for generation in generations} == {State.STATE_SUCCEEDED}
     assert len(billed["entries"]) == 2
-    assert sum(generation.cost.usd_nanos for generation in made) == billed["total_nanos"]
+    assert sum(generation.cost.usd_nanos for generation in generations) == billed["total_nanos"]

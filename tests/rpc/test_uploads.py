@@ -1,4 +1,4 @@
-"""UploadMedia and ReadMedia of uploads, through a gate."""
+"""UploadMedia and ReadMedia of uploads, through a server."""
 
 import asyncio
 import hashlib
@@ -21,8 +21,8 @@ from mediagate_server.media.file_store import FileSystemMediaStore
 from mediagate_server.media.isolated_probe import IsolatedProbe
 from mediagate_server.media.temp_files import TempFiles
 from mediagate_server.media.uploads import Upload, UploadStore
+from tests.grpc_errors import fields_of, reason_of, rpc_error
 
-from .grpc_errors import fields_of, reason_of
 from .media_transfers import messages, read, read_upload, until, upload
 from .stubs import OpenServer, Stubs
 
@@ -32,7 +32,7 @@ Metadata = media_pb2.UploadMetadata
 Request = media_pb2.UploadMediaRequest
 
 
-def kept_files(folder: Path) -> list[Path]:
+def stored_files(folder: Path) -> list[Path]:
     """Every file of the media folder."""
     return [file for file in (folder / "data" / "media").rglob("*") if file.is_file()]
 
@@ -58,8 +58,10 @@ async def test_an_upload_comes_back(sandbox_stubs: Stubs) -> None:
     )
     assert (media.width, media.height, media.media_type) == (320, 192, "image/png")
     for offset, limit in ((10, 20), (len(PICTURE) - 1, 5), (len(PICTURE), 5), (3, 0)):
-        _, part = await read_upload(sandbox_stubs, uploaded.upload_id, offset=offset, limit=limit)
-        assert part == PICTURE[offset : offset + limit]
+        _, range_content = await read_upload(
+            sandbox_stubs, uploaded.upload_id, offset=offset, limit=limit
+        )
+        assert range_content == PICTURE[offset : offset + limit]
 
 
 async def test_a_declared_type_counts_where_the_bytes_do_not_tell(sandbox_stubs: Stubs) -> None:
@@ -138,12 +140,11 @@ async def test_bad_uploads(case: str, sandbox_stubs: Stubs, tmp_path: Path) -> N
         for request in requests:
             yield request
 
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandbox_stubs.media.UploadMedia(sent())
-    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert reason_of(caught.value) == reason
-    assert fields_of(caught.value) == {field}
-    assert kept_files(tmp_path) == []
+    error = await rpc_error(sandbox_stubs.media.UploadMedia(sent()))
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert reason_of(error) == reason
+    assert fields_of(error) == {field}
+    assert stored_files(tmp_path) == []
 
 
 async def test_more_than_the_most_is_refused_while_it_comes(
@@ -156,11 +157,10 @@ async def test_more_than_the_most_is_refused_while_it_comes(
             yield bytes(2_000_000)
         yield b"x"
 
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await sandbox_stubs.media.UploadMedia(messages(chunks(), Metadata()))
-    assert reason_of(caught.value) == "MEDIA_TOO_LARGE"
-    assert fields_of(caught.value) == {"chunk"}
-    assert kept_files(tmp_path) == []
+    error = await rpc_error(sandbox_stubs.media.UploadMedia(messages(chunks(), Metadata())))
+    assert reason_of(error) == "MEDIA_TOO_LARGE"
+    assert fields_of(error) == {"chunk"}
+    assert stored_files(tmp_path) == []
 
 
 async def test_an_upload_that_breaks_off_leaves_nothing(
@@ -178,20 +178,19 @@ async def test_an_upload_that_breaks_off_leaves_nothing(
 
     call: Any = sandbox_stubs.media.UploadMedia(endless())
     await sent.wait()
-    await until(lambda: bool(kept_files(tmp_path)))
+    await until(lambda: bool(stored_files(tmp_path)))
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    await until(lambda: not kept_files(tmp_path))
+    await until(lambda: not stored_files(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["upl_" + "0" * 32, "upl_1", "../../secret", "gen_1", "é"])
 async def test_uploads_that_are_not_there(name: str, sandbox_stubs: Stubs) -> None:
     """Whatever the name is."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await read_upload(sandbox_stubs, name)
-    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
-    assert reason_of(caught.value) == "UPLOAD_NOT_FOUND"
+    error = await rpc_error(read_upload(sandbox_stubs, name))
+    assert error.code() is grpc.StatusCode.NOT_FOUND
+    assert reason_of(error) == "UPLOAD_NOT_FOUND"
 
 
 async def test_bad_reads(sandbox_stubs: Stubs) -> None:
@@ -210,9 +209,8 @@ async def test_bad_reads(sandbox_stubs: Stubs) -> None:
             "STREAM_EXPIRED",
         ),
     ):
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await read(sandbox_stubs, request)
-        assert (caught.value.code().name, reason_of(caught.value)) == (code, reason)
+        error = await rpc_error(read(sandbox_stubs, request))
+        assert (error.code().name, reason_of(error)) == (code, reason)
 
 
 async def test_uploads_outlive_the_process(
@@ -224,7 +222,7 @@ async def test_uploads_outlive_the_process(
     (tmp_path / "data" / "media" / "incoming" / "half").write_bytes(b"half")
     async with open_server(sandbox.url) as (stubs, _):
         assert (await read_upload(stubs, name))[1] == PICTURE
-        assert {file.parent.name for file in kept_files(tmp_path)} == {"uploads"}
+        assert {file.parent.name for file in stored_files(tmp_path)} == {"uploads"}
 
 
 def uploads_in(folder: Path, now: Callable[[], datetime]) -> UploadStore:
@@ -239,7 +237,7 @@ def uploads_in(folder: Path, now: Callable[[], datetime]) -> UploadStore:
     )
 
 
-async def kept_upload(uploads: UploadStore) -> Upload:
+async def store_upload(uploads: UploadStore) -> Upload:
     """An upload of three bytes."""
     async with uploads.create_temp_file() as incoming:
         await incoming.write(b"abc")
@@ -251,14 +249,14 @@ async def test_expiry_and_tenants(tmp_path: Path) -> None:
     """After its life an upload is not found, then erased. Another tenant never finds it."""
     now = datetime(2026, 11, 24, tzinfo=UTC)
     uploads = uploads_in(tmp_path, lambda: now)
-    made = await kept_upload(uploads)
-    assert await uploads.find("one", made.id) == made
+    stored = await store_upload(uploads)
+    assert await uploads.find("one", stored.id) == stored
     with pytest.raises(UploadNotFound) as other:
-        await uploads.find("two", made.id)
+        await uploads.find("two", stored.id)
     assert await uploads.delete_expired() == 0
     now += timedelta(seconds=60)
     with pytest.raises(UploadNotFound) as late:
-        await uploads.find("one", made.id)
+        await uploads.find("one", stored.id)
     assert other.value.failure == late.value.failure
     assert await uploads.delete_expired() == 1
     assert await FileSystemMediaStore(tmp_path / "kept").keys("uploads") == ()
@@ -268,7 +266,7 @@ async def test_an_upload_that_cannot_be_erased_keeps_nothing_else_back(tmp_path:
     """Whatever ails it: the others go, it is named, and goes once it can."""
     now = datetime(2026, 11, 24, tzinfo=UTC)
     uploads = uploads_in(tmp_path, lambda: now)
-    names = sorted([(await kept_upload(uploads)).id for _ in range(5)])
+    names = sorted([(await store_upload(uploads)).id for _ in range(5)])
     stuck, unread, broken, *_ = names
     folder, aside = tmp_path / "kept" / "uploads", tmp_path / "aside"
     aside.mkdir()
@@ -281,8 +279,8 @@ async def test_an_upload_that_cannot_be_erased_keeps_nothing_else_back(tmp_path:
     for erased in (2, 0):
         with structlog.testing.capture_logs() as logs:
             assert await uploads.delete_expired() == erased
-        told = {line["upload"]: line["log_level"] for line in logs if "upload" in line}
-        assert told == {stuck: "warning", unread: "warning", broken: "error"}
+        levels = {line["upload"]: line["log_level"] for line in logs if "upload" in line}
+        assert levels == {stuck: "warning", unread: "warning", broken: "error"}
         assert [line["count"] for line in logs if "count" in line] == [2]
         left = {file.name.removesuffix(".notes") for file in folder.iterdir()}
         assert left == {stuck, unread, broken}

@@ -1,4 +1,5 @@
-"""What the gate makes of each thing that can go wrong upstream: told right, lost never, paid once.
+"""What the server makes of each thing that can go wrong upstream: told right, lost never, paid
+once.
 
 The sandbox is a process of its own, as Replicate is, and its bill says what was paid. Creates whose
 answers are lost have a file of their own: test_unconfirmed_creates.py.
@@ -13,12 +14,13 @@ from uuid import uuid4
 import grpc
 import pytest
 
-from mediagate.v1 import generation_pb2, generations_pb2, image_pb2, options_pb2, text_pb2
+from mediagate.v1 import generation_pb2, generations_pb2, image_pb2, options_pb2
 from mediagate_sandbox.control_client import SandboxControl
+from tests.builders import image_request, stream_text_request, text_request
+from tests.grpc_errors import reason_of, retry_after, rpc_error
 from tests.sandbox_process import UNLIMITED, running_sandbox
 
 from .foreign_host import foreign_host
-from .grpc_errors import reason_of, retry_after
 from .stubs import OpenServer, Stubs
 
 State = generation_pb2.Generation
@@ -61,7 +63,7 @@ each_answer = pytest.mark.parametrize("fault", ANSWERS, ids=named)
 
 @dataclass
 class FaultRun:
-    """A gate and the sandbox behind it."""
+    """A server and the sandbox behind it."""
 
     stubs: Stubs
     sandbox: SandboxControl
@@ -75,15 +77,15 @@ class FaultRun:
         """What went wrong, in order."""
         return [each["do"] for each in await asyncio.to_thread(self.sandbox.fired)]
 
-    async def paid(self) -> list[Any]:
+    async def bill_entries(self) -> list[Any]:
         """What was accepted on this day, whoever knows of it."""
         bill = await asyncio.to_thread(self.sandbox.bill)
         return [entry for entry in bill["entries"] if entry["id"] not in self.before]
 
-    async def found(self, generation_id: str) -> generation_pb2.Generation:
+    async def wait_for_end(self, generation_id: str) -> generation_pb2.Generation:
         """The generation at its end."""
-        asked = generations_pb2.WaitGenerationRequest(id=generation_id)
-        return (await self.stubs.generations.WaitGeneration(asked)).generation
+        request = generations_pb2.WaitGenerationRequest(id=generation_id)
+        return (await self.stubs.generations.WaitGeneration(request)).generation
 
     async def last(self) -> generation_pb2.Generation:
         """The generation that was made last."""
@@ -92,11 +94,11 @@ class FaultRun:
         )
         return listed.generations[0]
 
-    async def is_settled(self, made: generation_pb2.Generation) -> None:
+    async def is_settled(self, generation: generation_pb2.Generation) -> None:
         """Exactly one prediction was made for it, and it costs what was billed for that."""
-        (entry,) = await self.paid()
-        assert made.attempts[-1].prediction_id == entry["id"]
-        assert made.cost.usd_nanos == entry["nanos"]
+        (entry,) = await self.bill_entries()
+        assert generation.attempts[-1].prediction_id == entry["id"]
+        assert generation.cost.usd_nanos == entry["nanos"]
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +111,7 @@ def replicate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SandboxContr
 
 @pytest.fixture
 async def day(replicate: SandboxControl, open_server: OpenServer) -> AsyncIterator[FaultRun]:
-    """A new gate, before anything went wrong."""
+    """A new server, before anything went wrong."""
     replicate.reset()
     before = {entry["id"] for entry in replicate.bill()["entries"]}
     async with open_server(replicate.url, **QUICK) as (stubs, _):
@@ -118,17 +120,17 @@ async def day(replicate: SandboxControl, open_server: OpenServer) -> AsyncIterat
 
 def picture() -> image_pb2.GenerateImageRequest:
     """A request for a picture."""
-    return image_pb2.GenerateImageRequest(prompt=unlike("A boat"))
+    return image_request(prompt=unlike("A boat"))
 
 
 def unlike(prompt: str) -> str:
-    """A prompt like no other: this day's gate does not know what those of other days hold."""
+    """A prompt like no other: this day's server does not know what those of other days hold."""
     return f"{prompt} {uuid4()}"
 
 
 async def streamed(day: FaultRun, prompt: str = f"[[tokens={TOKENS}]] Hi") -> tuple[str, Any]:
     """A text as it was streamed, and the last event."""
-    call = day.stubs.text.StreamText(text_pb2.StreamTextRequest(prompt=unlike(prompt)))
+    call = day.stubs.text.StreamText(stream_text_request(prompt=unlike(prompt)))
     events = [event async for event in call]
     return "".join(event.delta.text for event in events), events[-1]
 
@@ -143,11 +145,11 @@ async def _rest(events: AsyncIterator[Any]) -> None:
 async def test_polls_that_go_wrong_are_sent_again(day: FaultRun, fault: Fault) -> None:
     """The first two answers are no answers; the picture comes all the same."""
     await day.goes_wrong(fault | {"on": "get", "times": 2})
-    made = (await day.stubs.image.GenerateImage(picture())).generation
-    assert made.state == State.STATE_SUCCEEDED
-    assert len(made.images.images) == len(made.attempts) == 1
+    generation = (await day.stubs.image.GenerateImage(picture())).generation
+    assert generation.state == State.STATE_SUCCEEDED
+    assert len(generation.images.images) == len(generation.attempts) == 1
     assert set(await day.fired()) == {fault["do"]}
-    await day.is_settled(made)
+    await day.is_settled(generation)
 
 
 @each_answer
@@ -156,11 +158,11 @@ async def test_lists_that_go_wrong_are_asked_for_again(day: FaultRun, fault: Fau
     lost = {"do": "lose_answer", "on": "create"}
     await day.goes_wrong(lost, fault | {"on": "list", "times": 2})
     text, last = await streamed(day)
-    made = await day.found((await day.last()).id)
-    assert made.text.text == text
+    generation = await day.wait_for_end((await day.last()).id)
+    assert generation.text.text == text
     assert last.completed.usage.output_tokens == TOKENS
-    assert len(made.attempts) == 1
-    await day.is_settled(made)
+    assert len(generation.attempts) == 1
+    await day.is_settled(generation)
 
 
 @pytest.mark.parametrize(
@@ -183,12 +185,12 @@ async def test_streams_that_go_wrong_lose_and_repeat_nothing(
     """Once or always: what was streamed is the whole text, and the record agrees."""
     await day.goes_wrong(fault | {"on": "stream", "times": times})
     text, last = await streamed(day)
-    made = await day.found((await day.last()).id)
-    assert made.text.text == text
+    generation = await day.wait_for_end((await day.last()).id)
+    assert generation.text.text == text
     assert last.completed.usage.output_tokens == TOKENS
-    assert made.state == State.STATE_SUCCEEDED
+    assert generation.state == State.STATE_SUCCEEDED
     assert fault["do"] in await day.fired()
-    await day.is_settled(made)
+    await day.is_settled(generation)
 
 
 @pytest.mark.parametrize("name", ["id: 9999999999:1\n", "id: odd\n", ""])
@@ -196,29 +198,28 @@ async def test_foreign_words_in_a_stream_never_pass_for_the_text(day: FaultRun, 
     """They were sent before anyone could know; then the stream says that it is no proof."""
     noise = f"event: output\n{name}data: foreign"
     await day.goes_wrong({"do": "garbage", "on": "stream", "text": noise, "after_bytes": 200})
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await streamed(day)
-    assert reason_of(caught.value) == "STREAM_INTERRUPTED"
-    made = await day.found((await day.last()).id)
-    assert made.state == State.STATE_SUCCEEDED
-    assert made.usage.output_tokens == TOKENS
-    assert "foreign" not in made.text.text
-    await day.is_settled(made)
+    error = await rpc_error(streamed(day))
+    assert reason_of(error) == "STREAM_INTERRUPTED"
+    generation = await day.wait_for_end((await day.last()).id)
+    assert generation.state == State.STATE_SUCCEEDED
+    assert generation.usage.output_tokens == TOKENS
+    assert "foreign" not in generation.text.text
+    await day.is_settled(generation)
 
 
 @pytest.mark.parametrize("hint", [{}, {"retry_after": 1}], ids=["told in words", "told"])
 async def test_a_throttled_create_is_a_refused_attempt(day: FaultRun, hint: Fault) -> None:
     """It cost nothing, and another attempt is made when upstream says."""
     await day.goes_wrong({"do": "throttle", "on": "create", "times": 2} | hint)
-    answer = await day.stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt=unlike("Hi")))
-    made = answer.generation
-    assert [each.state for each in made.attempts] == [
+    answer = await day.stubs.text.GenerateText(text_request(prompt=unlike("Hi")))
+    generation = answer.generation
+    assert [each.state for each in generation.attempts] == [
         Tried.STATE_REFUSED,
         Tried.STATE_REFUSED,
         Tried.STATE_SUCCEEDED,
     ]
-    assert [each.cost.usd_nanos for each in made.attempts[:2]] == [0, 0]
-    await day.is_settled(made)
+    assert [each.cost.usd_nanos for each in generation.attempts[:2]] == [0, 0]
+    await day.is_settled(generation)
 
 
 @pytest.mark.parametrize(
@@ -238,14 +239,13 @@ async def test_a_definite_no_is_told_as_what_it_is(
 ) -> None:
     """The right status and reason, one attempt, no cost, nothing on the bill."""
     await day.goes_wrong(fault)
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await day.stubs.image.GenerateImage(picture())
-    assert (caught.value.code(), reason_of(caught.value)) == (code, reason)
-    assert (retry_after(caught.value) is not None) == (code is Code.UNAVAILABLE)
-    made = await day.last()
-    assert [each.state for each in made.attempts] == [Tried.STATE_REFUSED]
-    assert made.cost.usd_nanos == 0
-    assert await day.paid() == []
+    error = await rpc_error(day.stubs.image.GenerateImage(picture()))
+    assert (error.code(), reason_of(error)) == (code, reason)
+    assert (retry_after(error) is not None) == (code is Code.UNAVAILABLE)
+    generation = await day.last()
+    assert [each.state for each in generation.attempts] == [Tried.STATE_REFUSED]
+    assert generation.cost.usd_nanos == 0
+    assert await day.bill_entries() == []
 
 
 @pytest.mark.parametrize(
@@ -264,27 +264,27 @@ async def test_a_run_that_ends_badly_is_settled(
 ) -> None:
     """How it ended, what was written by then, and what upstream bills for that."""
     await day.goes_wrong(fault)
-    answer = await day.stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt=unlike("Hi")))
-    made = answer.generation
-    assert made.state == state
-    assert [each.state for each in made.attempts] == [tried]
-    assert len(made.text.text.split()) <= fault.get("tokens", 0)
-    await day.is_settled(made)
+    answer = await day.stubs.text.GenerateText(text_request(prompt=unlike("Hi")))
+    generation = answer.generation
+    assert generation.state == state
+    assert [each.state for each in generation.attempts] == [tried]
+    assert len(generation.text.text.split()) <= fault.get("tokens", 0)
+    await day.is_settled(generation)
 
 
 async def test_a_picture_that_is_not_there_is_a_failure(day: FaultRun) -> None:
     """Succeeded upstream, with nothing to show: FAILED here, and settled by what was metered."""
     await day.goes_wrong({"do": "empty_output"})
-    made = (await day.stubs.image.GenerateImage(picture())).generation
-    assert made.state == State.STATE_FAILED
-    await day.is_settled(made)
+    generation = (await day.stubs.image.GenerateImage(picture())).generation
+    assert generation.state == State.STATE_FAILED
+    await day.is_settled(generation)
 
 
 @each_answer
 async def test_cancels_that_go_wrong_are_sent_again(day: FaultRun, fault: Fault) -> None:
     """The run is stopped all the same, and what ran is paid."""
     await day.goes_wrong(fault | {"on": "cancel", "times": 1})
-    request = text_pb2.StreamTextRequest(prompt=unlike("[[hang_after=3]] Hi"))
+    request = stream_text_request(prompt=unlike("[[hang_after=3]] Hi"))
     events = aiter(day.stubs.text.StreamText(request))
     generation = (await anext(events)).started.generation_id
     while not (await anext(events)).delta.text:
@@ -292,13 +292,12 @@ async def test_cancels_that_go_wrong_are_sent_again(day: FaultRun, fault: Fault)
     await day.stubs.generations.CancelGeneration(
         generations_pb2.CancelGenerationRequest(id=generation)
     )
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await _rest(events)
-    assert caught.value.code() is Code.CANCELLED
-    made = await day.found(generation)
-    assert made.state == State.STATE_CANCELLED
+    error = await rpc_error(_rest(events))
+    assert error.code() is Code.CANCELLED
+    generation_at_end = await day.wait_for_end(generation)
+    assert generation_at_end.state == State.STATE_CANCELLED
     assert await day.fired() == [fault["do"]]
-    await day.is_settled(made)
+    await day.is_settled(generation_at_end)
 
 
 @pytest.mark.parametrize("status", [302, 307])
@@ -308,11 +307,11 @@ async def test_redirects_lead_nowhere(day: FaultRun, status: int) -> None:
         wrong = {"do": "redirect", "location": url, "status": status, "times": 1}
         await day.goes_wrong(*(wrong | {"on": on} for on in ("create", "get", "stream", "list")))
         text, _ = await streamed(day)
-        made = await day.found((await day.last()).id)
+        generation = await day.wait_for_end((await day.last()).id)
         assert called == []
-    assert made.text.text == text
+    assert generation.text.text == text
     assert {"redirect"} == set(await day.fired())
-    await day.is_settled(made)
+    await day.is_settled(generation)
 
 
 @pytest.mark.parametrize(
@@ -323,13 +322,13 @@ async def test_redirects_lead_nowhere(day: FaultRun, status: int) -> None:
 async def test_downloads_that_go_wrong_are_begun_again(day: FaultRun, fault: Fault) -> None:
     """The first try brings nothing, or half; the picture is kept whole all the same."""
     await day.goes_wrong(fault | {"on": "output", "times": 1})
-    made = (await day.stubs.image.GenerateImage(picture())).generation
-    assert made.state == State.STATE_SUCCEEDED
-    (kept,) = made.images.images
-    assert len(kept.sha256) == 64
-    assert kept.size_bytes > 0
+    generation = (await day.stubs.image.GenerateImage(picture())).generation
+    assert generation.state == State.STATE_SUCCEEDED
+    (medium,) = generation.images.images
+    assert len(medium.sha256) == 64
+    assert medium.size_bytes > 0
     assert await day.fired() == [fault["do"]]
-    await day.is_settled(made)
+    await day.is_settled(generation)
 
 
 async def test_outputs_elsewhere_are_not_fetched(day: FaultRun) -> None:
@@ -337,11 +336,11 @@ async def test_outputs_elsewhere_are_not_fetched(day: FaultRun) -> None:
     async with foreign_host() as (url, called):
         origin = url.rstrip("/").replace("127.0.0.1", "localhost")
         await day.goes_wrong({"do": "foreign_output", "origin": origin})
-        made = (await day.stubs.image.GenerateImage(picture())).generation
+        generation = (await day.stubs.image.GenerateImage(picture())).generation
         assert called == []
-    (medium,) = made.images.images
+    (medium,) = generation.images.images
     assert not medium.sha256
-    await day.is_settled(made)
+    await day.is_settled(generation)
 
 
 async def test_a_day_when_much_goes_wrong_at_once(day: FaultRun, seed: int) -> None:
@@ -359,22 +358,28 @@ async def test_a_day_when_much_goes_wrong_at_once(day: FaultRun, seed: int) -> N
         seed=seed,
     )
 
-    async def one(number: int) -> generation_pb2.Generation:
+    async def generate(number: int) -> generation_pb2.Generation:
         options = options_pb2.GenerationOptions(model="flux-schnell" if number % 2 else "llama-70b")
         prompt = unlike(f"[[tokens={TOKENS}]] number {number}")
         if number % 2:
-            image = image_pb2.GenerateImageRequest(prompt=prompt, options=options)
+            image = image_request(prompt=prompt, options=options)
             return (await day.stubs.image.GenerateImage(image)).generation
-        text = text_pb2.GenerateTextRequest(prompt=prompt, options=options)
+        text = text_request(prompt=prompt, options=options)
         return (await day.stubs.text.GenerateText(text)).generation
 
-    outcomes = await asyncio.gather(*(one(number) for number in range(50)), return_exceptions=True)
-    made = [each for each in outcomes if isinstance(each, generation_pb2.Generation)]
+    outcomes = await asyncio.gather(
+        *(generate(number) for number in range(50)), return_exceptions=True
+    )
+    generations = [each for each in outcomes if isinstance(each, generation_pb2.Generation)]
     refused = [each for each in outcomes if isinstance(each, grpc.aio.AioRpcError)]
-    assert len(made) + len(refused) == 50
+    assert len(generations) + len(refused) == 50
     assert {each.code() for each in refused} <= {Code.UNAVAILABLE}
-    held = [a.prediction_id for each in made for a in each.attempts if a.prediction_id]
-    paid = await day.paid()
-    assert sorted(held) == sorted(entry["id"] for entry in paid)
-    assert sum(each.cost.usd_nanos for each in made) == sum(entry["nanos"] for entry in paid)
+    prediction_ids = [
+        a.prediction_id for each in generations for a in each.attempts if a.prediction_id
+    ]
+    entries = await day.bill_entries()
+    assert sorted(prediction_ids) == sorted(entry["id"] for entry in entries)
+    assert sum(each.cost.usd_nanos for each in generations) == sum(
+        entry["nanos"] for entry in entries
+    )
     assert len(await day.fired()) > 10

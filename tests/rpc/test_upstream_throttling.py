@@ -7,9 +7,10 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from mediagate.v1 import generation_pb2, generations_pb2, options_pb2, text_pb2
+from mediagate.v1 import generation_pb2, generations_pb2, text_pb2
+from tests.builders import stream_text_request, text_request
+from tests.grpc_errors import reason_of, retry_after
 
-from .grpc_errors import reason_of, retry_after
 from .scripted_upstream import ID, ScriptedUpstream, says
 from .stubs import Stubs
 
@@ -20,8 +21,7 @@ LIMIT = {"detail": "Request was throttled. Your rate limit resets in ~1s.", "sta
 
 def text(seconds: int) -> text_pb2.StreamTextRequest:
     """A request for a text that may take so long."""
-    options = options_pb2.GenerationOptions(model="llama-70b", timeout=Duration(seconds=seconds))
-    return text_pb2.StreamTextRequest(prompt="Hello", options=options)
+    return stream_text_request(prompt="Hello", model="llama-70b", timeout=Duration(seconds=seconds))
 
 
 async def test_a_stream_tells_the_place_and_the_wait(
@@ -29,14 +29,16 @@ async def test_a_stream_tells_the_place_and_the_wait(
 ) -> None:
     """For each refusal a status of the attempt that waits."""
     scripted_upstream.creates = [says(LIMIT, 429), says(LIMIT, 429), says(DONE, 201)]
-    told, last = [], text_pb2.StreamTextResponse()
+    statuses, last = [], text_pb2.StreamTextResponse()
     async for last in stubs.text.StreamText(text(60)):
         if last.status.HasField("queue_position"):
-            told.append(last.status)
+            statuses.append(last.status)
     assert last.HasField("completed")
-    assert [one.attempt for one in told] == [2, 3]
-    assert {(one.state, one.queue_position) for one in told} == {(State.STATE_QUEUED, 1)}
-    assert all(0.5 < one.expected_wait.ToMilliseconds() / 1000 <= 1.2 for one in told)
+    assert [status.attempt for status in statuses] == [2, 3]
+    assert {(status.state, status.queue_position) for status in statuses} == {
+        (State.STATE_QUEUED, 1)
+    }
+    assert all(0.5 < status.expected_wait.ToMilliseconds() / 1000 <= 1.2 for status in statuses)
 
 
 async def test_a_watch_tells_the_place_and_the_start(
@@ -44,7 +46,7 @@ async def test_a_watch_tells_the_place_and_the_start(
 ) -> None:
     """While it waits it is QUEUED, and starts after the wait that upstream has told."""
     scripted_upstream.creates = [says(LIMIT, 429), says(DONE, 201)]
-    request = text_pb2.GenerateTextRequest(prompt="Hello", wait=Duration())
+    request = text_request(prompt="Hello", wait=Duration())
     begun = (await stubs.text.GenerateText(request)).generation
     seen = [
         event.generation
@@ -52,11 +54,14 @@ async def test_a_watch_tells_the_place_and_the_start(
             generations_pb2.WatchGenerationRequest(id=begun.id)
         )
     ]
-    waiting = [one for one in seen if one.HasField("queue_position")]
+    waiting = [generation for generation in seen if generation.HasField("queue_position")]
     assert waiting
-    for one in waiting:
-        start = one.expected_start_time.ToDatetime() - one.attempts[-1].create_time.ToDatetime()
-        assert (one.state, one.queue_position) == (State.STATE_QUEUED, 1)
+    for generation in waiting:
+        start = (
+            generation.expected_start_time.ToDatetime()
+            - generation.attempts[-1].create_time.ToDatetime()
+        )
+        assert (generation.state, generation.queue_position) == (State.STATE_QUEUED, 1)
         assert 0.5 < start.total_seconds() < 2
     assert seen[-1].state == State.STATE_SUCCEEDED
 
@@ -66,16 +71,13 @@ async def test_a_crowd_behind_one_refusal_sends_one_probe(
 ) -> None:
     """Ten that come while the account waits add no POST: one probe, and then one each."""
     scripted_upstream.creates = [says(LIMIT, 429), says(DONE, 201)]
-    first = asyncio.ensure_future(stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="1")))
+    first = asyncio.ensure_future(stubs.text.GenerateText(text_request(prompt="1")))
     await scripted_upstream.received(1)
-    crowd = [
-        stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt=f"Hello {n}"))
-        for n in range(10)
-    ]
-    answers = [await first, *[await one for one in crowd]]
-    assert {one.generation.state for one in answers} == {State.STATE_SUCCEEDED}
+    crowd = [stubs.text.GenerateText(text_request(prompt=f"Hello {n}")) for n in range(10)]
+    answers = [await first, *[await call for call in crowd]]
+    assert {response.generation.state for response in answers} == {State.STATE_SUCCEEDED}
     assert len(scripted_upstream.posted) == 12
-    assert sum(len(one.generation.attempts) for one in answers) == 12
+    assert sum(len(response.generation.attempts) for response in answers) == 12
 
 
 async def test_a_limit_that_outlasts_the_timeout_is_told_as_what_it_is(
@@ -103,18 +105,23 @@ async def test_low_credit_is_waited_for_at_its_own_rate(
     ]
     names = []
     for number in range(4):
-        request = text_pb2.GenerateTextRequest(prompt=f"Hello {number}", wait=Duration())
+        request = text_request(prompt=f"Hello {number}", wait=Duration())
         names.append((await stubs.text.GenerateText(request)).generation.id)
         await scripted_upstream.received(1)
     waits: list[float] = []
     async with asyncio.timeout(4):
         while sorted(waits) != waits or len(waits) < 4:
-            found = [
-                await stubs.generations.GetGeneration(generations_pb2.GetGenerationRequest(id=one))
-                for one in names
+            responses = [
+                await stubs.generations.GetGeneration(generations_pb2.GetGenerationRequest(id=name))
+                for name in names
             ]
-            shown = [one.generation for one in found if one.generation.queue_position]
-            shown.sort(key=lambda one: one.queue_position)
-            waits = [one.expected_start_time.ToDatetime().timestamp() for one in shown]
+            generations = [
+                response.generation for response in responses if response.generation.queue_position
+            ]
+            generations.sort(key=lambda generation: generation.queue_position)
+            waits = [
+                generation.expected_start_time.ToDatetime().timestamp()
+                for generation in generations
+            ]
     assert all(9.5 < b - a < 10.5 for a, b in pairwise(waits))
     assert len(scripted_upstream.posted) == 1

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from mediagate.v1 import generation_pb2, generations_pb2, image_pb2, text_pb2
+from mediagate.v1 import generation_pb2, generations_pb2
+from tests.builders import image_request, stream_text_request, text_request
 
 from .scripted_upstream import ID, ScriptedUpstream, says
 from .stubs import Stubs
@@ -56,7 +57,7 @@ async def test_links_to_other_hosts_are_not_followed_with_the_token(
     done = {**begun, "status": "succeeded", "output": ["ok"], "metrics": METRICS}
     scripted_upstream.creates = [says(begun, 201)]
     scripted_upstream.gets = [says(begun), says(done)]
-    answer = await stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="Hello"))
+    answer = await stubs.text.GenerateText(text_request(prompt="Hello"))
     assert answer.generation.text.text == "ok"
     assert elsewhere.headers == []
 
@@ -68,7 +69,7 @@ async def test_a_cancel_goes_to_the_upstream(
     begun = {"id": ID, "status": "processing", **links(elsewhere)}
     scripted_upstream.creates = [says(begun, 201)]
     scripted_upstream.gets = [says(begun)]
-    call = stubs.text.StreamText(text_pb2.StreamTextRequest(prompt="Hello"))
+    call = stubs.text.StreamText(stream_text_request(prompt="Hello"))
     async for event in call:
         if event.HasField("status") and event.status.state >= _STARTING:
             break
@@ -86,10 +87,10 @@ async def test_redirects_are_not_followed(
     done = {"id": ID, "status": "succeeded", "output": ["ok"], "metrics": METRICS}
     scripted_upstream.creates = [says({"id": ID, "status": "processing"}, 201)]
     scripted_upstream.gets = [away, says(done)]
-    answer = await stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="Hello"))
+    answer = await stubs.text.GenerateText(text_request(prompt="Hello"))
     assert answer.generation.text.text == "ok"
     scripted_upstream.creates = [away]
-    request = text_pb2.GenerateTextRequest(prompt="Again")
+    request = text_request(prompt="Again")
     request.wait.FromMilliseconds(0)
     begun = await stubs.text.GenerateText(request)
     watch = stubs.generations.WatchGeneration(
@@ -112,7 +113,7 @@ async def test_outputs_are_fetched_without_it(
         "metrics": METRICS,
     }
     scripted_upstream.creates = [says(done, 201)]
-    await stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="A cat"))
+    await stubs.image.GenerateImage(image_request(prompt="A cat"))
     assert all("Authorization" not in headers for headers in elsewhere.headers)
 
 

@@ -11,7 +11,6 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from mediagate.v1 import image_pb2
 from mediagate_sandbox.files import render_file
 from mediagate_sandbox.generators.spec import ImageRecipe
 from mediagate_server.media.downloader import DownloadFailed, MediaDownloader
@@ -19,6 +18,7 @@ from mediagate_server.network import request_url
 from mediagate_server.network.request_url import parse_request_url, resolve_redirect
 from mediagate_server.upstream.replicate.client import ReplicateClient
 from mediagate_server.webhooks.http_client import WebhookHttpClient
+from tests.builders import image_request
 from tests.media.file_server import file
 from tests.sse_batches import taken
 from tests.upstream.replicate.adapter_requests import settings
@@ -179,7 +179,7 @@ async def test_streams_are_opened_as_given() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "asked"),
+    ("given", "request_target"),
     [
         ("http://h", "http://h/"),
         ("http://h?a", "http://h/?a"),
@@ -191,9 +191,9 @@ async def test_streams_are_opened_as_given() -> None:
         ("http://h/a\tb\r\nHost: x", "http://h/abHost:%20x"),
     ],
 )
-def test_what_no_request_line_can_hold_is_encoded(given: str, asked: str) -> None:
+def test_what_no_request_line_can_hold_is_encoded(given: str, request_target: str) -> None:
     """Hosts as IDNA, other letters as UTF-8; nothing else is touched."""
-    assert str(parse_request_url(given)) == asked
+    assert str(parse_request_url(given)) == request_target
 
 
 @pytest.mark.parametrize(
@@ -216,12 +216,12 @@ def test_a_redirect_to_nothing_is_the_same_place() -> None:
 async def test_an_output_is_kept_from_a_link_as_given(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
-    """Through the gate; and the caller is shown the very same link."""
-    asked: list[str] = []
+    """Through the server; and the caller is shown the very same link."""
+    request_targets: list[str] = []
     serve = file(render_file(ImageRecipe("a/b", "x", 1, 320, 192, "png")), "image/png")
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        asked.append(request.raw_path)
+        request_targets.append(request.raw_path)
         return await serve(request)
 
     target = "/out%2Cput/~a%7E.png?X-Goog-Signature=%2F%2B~&&x"
@@ -231,9 +231,9 @@ async def test_an_output_is_kept_from_a_link_as_given(
         scripted_upstream, "succeeded", output=[scripted_upstream.url + target], metrics=metrics
     )
     scripted_upstream.creates = [says(done, 201)]
-    made = (await stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="x"))).generation
-    (image,) = made.images.images
-    assert asked == [target]
+    generation = (await stubs.image.GenerateImage(image_request(prompt="x"))).generation
+    (image,) = generation.images.images
+    assert request_targets == [target]
     assert image.uri == scripted_upstream.url + target
     assert image.id
 

@@ -1,6 +1,5 @@
 """UsageService through the wire: what it adds up is what generations and the bill say."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -11,20 +10,12 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from mediagate.v1 import (
-    cost_pb2,
-    generations_pb2,
-    image_pb2,
-    modality_pb2,
-    options_pb2,
-    text_pb2,
-    usage_pb2,
-    video_pb2,
-)
-from mediagate_sandbox.control_client import SandboxControl
+from mediagate.v1 import cost_pb2, generations_pb2, modality_pb2, options_pb2, usage_pb2
 from mediagate_sandbox.server import Sandbox
+from tests.builders import image_request, text_request, video_request
+from tests.grpc_errors import reason_of, rpc_error
 
-from .grpc_errors import reason_of
+from .generation_waits import get_bill
 from .scripted_upstream import ID, ScriptedUpstream, says
 from .stubs import OpenServer, Stubs
 from .tenant_keys import channel_of, tenant
@@ -46,72 +37,76 @@ def options(model: str, **labels: str) -> options_pb2.GenerationOptions:
 
 async def a_little_of_everything(stubs: Stubs) -> list[Any]:
     """Texts, pictures and a film, of two teams; one of them fails."""
-    text = text_pb2.GenerateTextRequest(prompt="hello", options=options("claude", team="a"))
-    failing = text_pb2.GenerateTextRequest(prompt="[[fail]] x", options=options("claude"))
-    picture = image_pb2.GenerateImageRequest(prompt="a", options=options("flux-dev", team="b"))
-    made: list[Any] = [await stubs.text.GenerateText(one) for one in (text, text, failing)]
+    text = text_request(prompt="hello", options=options("claude", team="a"))
+    failing = text_request(prompt="[[fail]] x", options=options("claude"))
+    picture = image_request(prompt="a", options=options("flux-dev", team="b"))
+    responses: list[Any] = [
+        await stubs.text.GenerateText(request) for request in (text, text, failing)
+    ]
     pictures: list[Any] = [await stubs.image.GenerateImage(picture) for _ in range(2)]
     film = await stubs.video.GenerateVideo(
-        video_pb2.GenerateVideoRequest(prompt="rain", options=options("minimax-video", team="b"))
+        video_request(prompt="rain", options=options("minimax-video", team="b"))
     )
     ended = await stubs.generations.WaitGeneration(
         generations_pb2.WaitGenerationRequest(id=film.generation.id)
     )
-    return [one.generation for one in (*made, *pictures, ended)]
+    return [response.generation for response in (*responses, *pictures, ended)]
 
 
-async def usage(stubs: Stubs, *by: str, label: str = "", **wanted: Any) -> list[Any]:
+async def usage(stubs: Stubs, *by: str, label: str = "", **filters: Any) -> list[Any]:
     """The totals."""
     request = usage_pb2.GetUsageRequest(
-        filter=usage_pb2.UsageFilter(**wanted), group_by=[BY[name] for name in by], label_key=label
+        filter=usage_pb2.UsageFilter(**filters), group_by=[BY[name] for name in by], label_key=label
     )
     return list((await stubs.usage.GetUsage(request)).totals)
 
 
-async def charges(stubs: Stubs, size: int = 0, **wanted: Any) -> list[Any]:
+async def charges(stubs: Stubs, size: int = 0, **filters: Any) -> list[Any]:
     """All pages of charges."""
-    request = usage_pb2.ListChargesRequest(filter=usage_pb2.UsageFilter(**wanted), page_size=size)
-    found: list[Any] = []
+    request = usage_pb2.ListChargesRequest(filter=usage_pb2.UsageFilter(**filters), page_size=size)
+    charge_list: list[Any] = []
     while True:
         page = await stubs.usage.ListCharges(request)
-        found += page.charges
+        charge_list += page.charges
         if not page.next_page_token:
-            return found
+            return charge_list
         request.page_token = page.next_page_token
 
 
 def stamp(moment: datetime) -> Timestamp:
     """As protobuf."""
-    made = Timestamp()
-    made.FromDatetime(moment)
-    return made
+    timestamp = Timestamp()
+    timestamp.FromDatetime(moment)
+    return timestamp
 
 
 async def refusal(stubs: Stubs, **request: Any) -> tuple[grpc.StatusCode, str, str]:
     """Code, reason and text of a GetUsage that is refused."""
-    with pytest.raises(grpc.aio.AioRpcError) as raised:
-        await stubs.usage.GetUsage(usage_pb2.GetUsageRequest(**request))
-    return raised.value.code(), reason_of(raised.value), raised.value.details() or ""
+    error = await rpc_error(stubs.usage.GetUsage(usage_pb2.GetUsageRequest(**request)))
+    return error.code(), reason_of(error), error.details() or ""
 
 
 async def test_totals_charges_generations_and_bill_are_one(
     sandbox: Sandbox, sandbox_stubs: Stubs
 ) -> None:
     """To the nano-dollar, in sum and each by itself."""
-    made = await a_little_of_everything(sandbox_stubs)
+    generations = await a_little_of_everything(sandbox_stubs)
     total, *more = await usage(sandbox_stubs)
     assert not more
     listed = await charges(sandbox_stubs, size=2)
-    assert total.settled_usd_nanos == sum(one.cost.usd_nanos for one in listed)
-    assert total.settled_usd_nanos == sum(one.cost.usd_nanos for one in made) > 0
+    assert total.settled_usd_nanos == sum(charge.cost.usd_nanos for charge in listed)
     assert (
-        total.settled_usd_nanos
-        == (await asyncio.to_thread(SandboxControl(sandbox.url).bill))["total_nanos"]
+        total.settled_usd_nanos == sum(generation.cost.usd_nanos for generation in generations) > 0
     )
+    assert total.settled_usd_nanos == (await get_bill(sandbox))["total_nanos"]
     # The text that failed was tried by other models: one generation, a charge for each attempt.
     assert (total.generations, total.charges, total.unknown_charges) == (6, len(listed), 0)
-    assert len(listed) > len(made)
-    attempts = {(one.id, each.ordinal): (one, each) for one in made for each in one.attempts}
+    assert len(listed) > len(generations)
+    attempts = {
+        (generation.id, each.ordinal): (generation, each)
+        for generation in generations
+        for each in generation.attempts
+    }
     for charge in listed:
         generation, attempt = attempts.pop((charge.generation_id, charge.attempt))
         assert charge.cost == attempt.cost
@@ -123,42 +118,52 @@ async def test_totals_charges_generations_and_bill_are_one(
         if len(generation.attempts) == 1:
             assert charge.usage == generation.usage
     assert not attempts
-    times = [one.settle_time.ToNanoseconds() for one in listed]
+    times = [charge.settle_time.ToNanoseconds() for charge in listed]
     assert times == sorted(times, reverse=True)
 
 
 async def test_groups_add_up_to_the_whole(sandbox_stubs: Stubs) -> None:
     """By each dimension and by three at once; the dearest first."""
     await a_little_of_everything(sandbox_stubs)
-    (whole,) = await usage(sandbox_stubs)
+    (total,) = await usage(sandbox_stubs)
     for by in (*((name,) for name in BY), ("MODEL", "LABEL", "DAY")):
         totals = await usage(sandbox_stubs, *by, label="team" if "LABEL" in by else "")
-        sums = [one.settled_usd_nanos for one in totals]
-        assert sum(sums) == whole.settled_usd_nanos
+        sums = [total.settled_usd_nanos for total in totals]
+        assert sum(sums) == total.settled_usd_nanos
         assert sums == sorted(sums, reverse=True)
-        assert sum(one.charges for one in totals) == whole.charges
-        tokens = sum(one.usage.output_tokens for one in totals)
-        assert tokens == whole.usage.output_tokens > 0
+        assert sum(total.charges for total in totals) == total.charges
+        tokens = sum(total.usage.output_tokens for total in totals)
+        assert tokens == total.usage.output_tokens > 0
     (day,) = await usage(sandbox_stubs, "DAY")
     assert day.day == datetime.now(UTC).date().isoformat()
-    by_team = {one.label_value: one for one in await usage(sandbox_stubs, "LABEL", label="team")}
-    assert {team: one.generations for team, one in by_team.items()} == {"a": 2, "b": 3, "": 1}
-    kinds = {one.modality: one.usage for one in await usage(sandbox_stubs, "MODALITY")}
+    by_team = {
+        usage_total.label_value: usage_total
+        for usage_total in await usage(sandbox_stubs, "LABEL", label="team")
+    }
+    assert {team: usage_total.generations for team, usage_total in by_team.items()} == {
+        "a": 2,
+        "b": 3,
+        "": 1,
+    }
+    kinds = {
+        usage_total.modality: usage_total.usage
+        for usage_total in await usage(sandbox_stubs, "MODALITY")
+    }
     assert kinds[modality_pb2.MODALITY_IMAGE].images == 2
     assert not kinds[modality_pb2.MODALITY_TEXT].HasField("images")
     prices = await usage(sandbox_stubs, "MODEL", "PRICE")
-    assert all(one.price_date for one in prices)
+    assert all(price.price_date for price in prices)
 
 
 async def test_filters_choose(sandbox_stubs: Stubs) -> None:
     """The same filter chooses the same for totals and for charges."""
-    made = await a_little_of_everything(sandbox_stubs)
-    claude = made[0].model
+    generations = await a_little_of_everything(sandbox_stubs)
+    claude = generations[0].model
     now = datetime.now(UTC)
-    last = max(one.attempts[-1].complete_time.ToNanoseconds() for one in made)
+    last = max(generation.attempts[-1].complete_time.ToNanoseconds() for generation in generations)
     film = Timestamp()
     film.FromNanoseconds(last)
-    every = sum(len(one.attempts) for one in made)
+    every = sum(len(generation.attempts) for generation in generations)
     cases: tuple[tuple[int, dict[str, Any]], ...] = (
         (3, {"models": [claude]}),
         (5, {"models": [claude, "black-forest-labs/flux-dev"]}),
@@ -169,10 +174,10 @@ async def test_filters_choose(sandbox_stubs: Stubs) -> None:
         (every - 1, {"start_time": stamp(now - timedelta(days=300)), "end_time": film}),
         (every, {"start_time": stamp(now - timedelta(days=1)), "tenant": "local"}),
     )
-    for number, wanted in cases:
-        (total,) = await usage(sandbox_stubs, **wanted)
-        assert total.charges == number, wanted
-        assert len(await charges(sandbox_stubs, **wanted)) == number
+    for number, filters in cases:
+        (total,) = await usage(sandbox_stubs, **filters)
+        assert total.charges == number, filters
+        assert len(await charges(sandbox_stubs, **filters)) == number
     empty: tuple[dict[str, Any], ...] = (
         {"labels": {"team": "c"}},
         {"models": ["claude"]},
@@ -200,17 +205,17 @@ async def test_the_first_and_the_last_moment_are_times_too(
         ({"created_before": FIRST}, 0),
         ({"created_after": LAST}, 0),
     )
-    for wanted, number in cases:
+    for filters, number in cases:
         listed = await mine.generations.ListGenerations(
             generations_pb2.ListGenerationsRequest(
-                filter=generations_pb2.GenerationFilter(**wanted)
+                filter=generations_pb2.GenerationFilter(**filters)
             )
         )
         assert len(listed.generations) == number
     for moment in (FIRST, LAST):
         request = usage_pb2.GetReconciliationRequest(start_time=moment)
         assert not (await boss.usage.GetReconciliation(request)).discrepancies
-    assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 async def test_what_is_unknown_is_counted_and_never_zero(
@@ -218,9 +223,9 @@ async def test_what_is_unknown_is_counted_and_never_zero(
 ) -> None:
     """An end without a metric: no sum has it, and one number says how many are missing."""
     scripted_upstream.creates = [says({"id": ID, "status": "canceled", "metrics": {}}, 201)]
-    request = image_pb2.GenerateImageRequest(prompt="a", options=options("sdxl"))
-    made = (await stubs.image.GenerateImage(request)).generation
-    assert made.cost.state == cost_pb2.COST_STATE_UNKNOWN
+    request = image_request(prompt="a", options=options("sdxl"))
+    generation = (await stubs.image.GenerateImage(request)).generation
+    assert generation.cost.state == cost_pb2.COST_STATE_UNKNOWN
     (total,) = await usage(stubs, "MODEL")
     assert (total.unknown_charges, total.settled_usd_nanos, total.charges) == (1, 0, 1)
     (charge,) = await charges(stubs)
@@ -263,9 +268,10 @@ async def test_bad_questions_are_refused_by_the_field(sandbox_stubs: Stubs) -> N
         assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"), request
         assert field in text, (field, text)
     for token in ("x", "eyJ", "WyJ4IiwgWzEsIDJdXQ=="):
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await sandbox_stubs.usage.ListCharges(usage_pb2.ListChargesRequest(page_token=token))
-        assert reason_of(raised.value) == "INVALID_REQUEST"
+        error = await rpc_error(
+            sandbox_stubs.usage.ListCharges(usage_pb2.ListChargesRequest(page_token=token))
+        )
+        assert reason_of(error) == "INVALID_REQUEST"
 
 
 @pytest.fixture
@@ -273,15 +279,13 @@ async def three(sandbox: Sandbox, open_server: OpenServer) -> AsyncIterator[dict
     """Two tenants that have made something each, and an admin."""
     async with AsyncExitStack() as stack:
         tenants = (tenant("mine"), tenant("other"), tenant("boss", admin=True))
-        _, gate = await stack.enter_async_context(open_server(sandbox.url, tenants=tenants))
+        _, server = await stack.enter_async_context(open_server(sandbox.url, tenants=tenants))
         stubs = {
-            name: Stubs.on(await stack.enter_async_context(channel_of(gate.grpc_address, name)))
+            name: Stubs.on(await stack.enter_async_context(channel_of(server.grpc_address, name)))
             for name in ("mine", "other", "boss")
         }
         for name, model in (("mine", "flux-dev"), ("other", "flux-schnell")):
-            await stubs[name].image.GenerateImage(
-                image_pb2.GenerateImageRequest(prompt="a", options=options(model))
-            )
+            await stubs[name].image.GenerateImage(image_request(prompt="a", options=options(model)))
         yield stubs
 
 
@@ -289,17 +293,19 @@ async def test_a_tenant_sees_its_own_and_an_admin_all(three: dict[str, Stubs]) -
     """Whatever the filter says."""
     (own,) = await usage(three["mine"], "TENANT", "MODEL")
     assert (own.tenant, own.model) == ("mine", "black-forest-labs/flux-dev")
-    assert [one.tenant for one in await charges(three["mine"], tenant="mine")] == ["mine"]
-    for tenant_asked in ("other", "boss", "*", "nobody"):
+    assert [charge.tenant for charge in await charges(three["mine"], tenant="mine")] == ["mine"]
+    for tenant_name in ("other", "boss", "*", "nobody"):
         for call in (usage, charges):
-            with pytest.raises(grpc.aio.AioRpcError) as raised:
-                await call(three["mine"], tenant=tenant_asked)
-            assert raised.value.code() is grpc.StatusCode.PERMISSION_DENIED
-            assert reason_of(raised.value) == "SCOPE_MISSING"
+            error = await rpc_error(call(three["mine"], tenant=tenant_name))
+            assert error.code() is grpc.StatusCode.PERMISSION_DENIED
+            assert reason_of(error) == "SCOPE_MISSING"
     assert await usage(three["boss"]) == []
     everybody = await usage(three["boss"], "TENANT", tenant="*")
-    assert [one.tenant for one in everybody] == ["mine", "other"]
-    assert {one.tenant for one in await charges(three["boss"], tenant="*")} == {"mine", "other"}
+    assert [usage_total.tenant for usage_total in everybody] == ["mine", "other"]
+    assert {charge.tenant for charge in await charges(three["boss"], tenant="*")} == {
+        "mine",
+        "other",
+    }
     (other,) = await usage(three["boss"], tenant="other")
     assert other.settled_usd_nanos == everybody[1].settled_usd_nanos
 
@@ -312,6 +318,5 @@ async def test_a_page_token_is_a_tenants_own(three: dict[str, Stubs]) -> None:
     assert len((await boss.usage.ListCharges(request)).charges) == 1
     request.filter.tenant = "mine"
     for stubs in (boss, three["mine"]):
-        with pytest.raises(grpc.aio.AioRpcError) as raised:
-            await stubs.usage.ListCharges(request)
-        assert reason_of(raised.value) == "INVALID_REQUEST"
+        error = await rpc_error(stubs.usage.ListCharges(request))
+        assert reason_of(error) == "INVALID_REQUEST"

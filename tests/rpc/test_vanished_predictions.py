@@ -9,21 +9,15 @@ import pytest
 from aiohttp import web
 from google.protobuf.duration_pb2 import Duration
 
-from mediagate.v1 import (
-    cost_pb2,
-    generation_pb2,
-    generations_pb2,
-    image_pb2,
-    options_pb2,
-    text_pb2,
-)
+from mediagate.v1 import cost_pb2, generation_pb2, generations_pb2, options_pb2
 from mediagate_sandbox.files import render_file
 from mediagate_sandbox.generators.spec import ImageRecipe
+from tests.builders import image_request, stream_text_request, text_request
+from tests.grpc_errors import status_of
 from tests.media.file_server import file
 
 from .fake_clocks import AcceleratedClock
-from .generation_waits import ended
-from .grpc_errors import status_of
+from .generation_waits import wait_for_end
 from .scripted_upstream import ID, Answer, ScriptedUpstream, prediction, says, streams, token
 from .stubs import OpenServer, Stubs
 
@@ -54,17 +48,17 @@ def gone(status: int = 404) -> Answer:
 
 async def said(stubs: Stubs) -> generation_pb2.Generation:
     """A text, whole, whatever becomes of it."""
-    return (await stubs.text.GenerateText(text_pb2.GenerateTextRequest(prompt="x"))).generation
+    return (await stubs.text.GenerateText(text_request(prompt="x"))).generation
 
 
-def check_lost(made: generation_pb2.Generation) -> None:
+def check_lost(generation: generation_pb2.Generation) -> None:
     """It says so, and claims to know neither how it ended nor what it cost."""
-    assert made.state == State.STATE_FAILED
-    assert "OUTPUT_LOST" in str(made.error)
-    assert "the run is lost" in made.error.message
-    assert made.cost.state == cost_pb2.COST_STATE_UNKNOWN
-    assert not made.cost.HasField("usd_nanos")
-    (attempt,) = made.attempts
+    assert generation.state == State.STATE_FAILED
+    assert "OUTPUT_LOST" in str(generation.error)
+    assert "the run is lost" in generation.error.message
+    assert generation.cost.state == cost_pb2.COST_STATE_UNKNOWN
+    assert not generation.cost.HasField("usd_nanos")
+    (attempt,) = generation.attempts
     assert attempt.cost.state == cost_pb2.COST_STATE_UNKNOWN
 
 
@@ -96,9 +90,9 @@ async def test_one_that_is_not_found_for_a_moment(
         says(done()),
     ]
     async with open_server(scripted_upstream.url) as (stubs, _):
-        made = await said(stubs)
-    assert (made.state, made.text.text) == (State.STATE_SUCCEEDED, "ab")
-    assert (made.cost.state, made.cost.usd_nanos) == (cost_pb2.COST_STATE_SETTLED, COST)
+        generation = await said(stubs)
+    assert (generation.state, generation.text.text) == (State.STATE_SUCCEEDED, "ab")
+    assert (generation.cost.state, generation.cost.usd_nanos) == (cost_pb2.COST_STATE_SETTLED, COST)
 
 
 @pytest.mark.parametrize("end", [done(), done(status="failed", output=None, error="no")])
@@ -113,8 +107,8 @@ async def test_the_list_may_still_have_it(
         {**end, "created_at": now()},
     ]
     async with open_server(scripted_upstream.url, clock=AcceleratedClock()) as (stubs, _):
-        made = await said(stubs)
-    first = made.attempts[0]  # Another model may have taken over.
+        generation = await said(stubs)
+    first = generation.attempts[0]  # Another model may have taken over.
     succeeded = end["status"] == "succeeded"
     expected = Tried.STATE_SUCCEEDED if succeeded else Tried.STATE_FAILED
     assert (first.state, first.cost.state) == (expected, cost_pb2.COST_STATE_SETTLED)
@@ -129,15 +123,15 @@ async def test_one_that_the_list_shows_running_is_followed_on(
     scripted_upstream.listed = [running()]
 
     async def ends_later(request: web.Request) -> web.StreamResponse:
-        if scripted_upstream.asked == 30:
+        if scripted_upstream.get_count == 30:
             scripted_upstream.listed = [done(created_at=now())]
         return await gone()(request)
 
     scripted_upstream.gets = [ends_later]
     async with open_server(scripted_upstream.url, clock=AcceleratedClock()) as (stubs, _):
-        made = await said(stubs)
-    assert scripted_upstream.asked >= 30
-    assert (made.state, made.cost.usd_nanos) == (State.STATE_SUCCEEDED, COST)
+        generation = await said(stubs)
+    assert scripted_upstream.get_count >= 30
+    assert (generation.state, generation.cost.usd_nanos) == (State.STATE_SUCCEEDED, COST)
 
 
 async def test_an_end_that_the_list_shows_after_the_timeout_is_settled(
@@ -155,16 +149,16 @@ async def test_an_end_that_the_list_shows_after_the_timeout_is_settled(
         return await says({})(request)
 
     scripted_upstream.on_cancel = cancel
-    options = options_pb2.GenerationOptions(
+    request = text_request(
+        prompt="x",
         timeout=Duration(seconds=25),
         fallback=options_pb2.FallbackPolicy(mode=options_pb2.FallbackPolicy.MODE_NONE),
     )
-    request = text_pb2.GenerateTextRequest(prompt="x", options=options)
     async with open_server(scripted_upstream.url, clock=AcceleratedClock()) as (stubs, _):
-        made = (await stubs.text.GenerateText(request)).generation
-    (attempt,) = made.attempts
+        generation = (await stubs.text.GenerateText(request)).generation
+    (attempt,) = generation.attempts
     assert attempt.state == Tried.STATE_SUCCEEDED
-    assert (made.cost.state, made.cost.usd_nanos) == (cost_pb2.COST_STATE_SETTLED, COST)
+    assert (generation.cost.state, generation.cost.usd_nanos) == (cost_pb2.COST_STATE_SETTLED, COST)
 
 
 async def test_one_of_several_may_vanish(
@@ -176,17 +170,16 @@ async def test_one_of_several_may_vanish(
     metrics = {"image_output_count": 1, "predict_time": 1.0}
     end = says({"id": ID, "status": "succeeded", "output": [link], "metrics": metrics}, 201)
     scripted_upstream.creates, scripted_upstream.gets = [end, says(running(), 201), end], [gone()]
-    options = options_pb2.GenerationOptions(model="flux-pro")
-    request = image_pb2.GenerateImageRequest(prompt="x", count=3, options=options)
+    request = image_request(prompt="x", count=3, model="flux-pro")
     async with open_server(scripted_upstream.url, clock=AcceleratedClock()) as (stubs, _):
-        made = (await stubs.image.GenerateImage(request)).generation
-    assert made.state == State.STATE_SUCCEEDED
-    assert made.HasField("partial")
-    errors = [image.error.message for image in made.images.images]
+        generation = (await stubs.image.GenerateImage(request)).generation
+    assert generation.state == State.STATE_SUCCEEDED
+    assert generation.HasField("partial")
+    errors = [image.error.message for image in generation.images.images]
     assert sum("the run is lost" in message for message in errors) == 1
     assert errors.count("") == 2
-    assert made.cost.state == cost_pb2.COST_STATE_UNKNOWN
-    states = sorted(attempt.cost.state for attempt in made.attempts)
+    assert generation.cost.state == cost_pb2.COST_STATE_UNKNOWN
+    states = sorted(attempt.cost.state for attempt in generation.attempts)
     assert states == [cost_pb2.COST_STATE_SETTLED] * 2 + [cost_pb2.COST_STATE_UNKNOWN]
     assert len(scripted_upstream.posted) == 3
 
@@ -199,20 +192,20 @@ async def test_one_that_vanishes_while_it_is_streamed(
     scripted_upstream.creates = [says(prediction(scripted_upstream, "starting"), 201)]
     scripted_upstream.gets = [gone()]
     scripted_upstream.streams = [streams(token(seen, 0)), gone()] if seen else [gone()]
-    request = text_pb2.StreamTextRequest(prompt="x")
-    told, generation_id, error = "", "", None
+    request = stream_text_request(prompt="x")
+    streamed, generation_id, error = "", "", None
     async with open_server(scripted_upstream.url, clock=AcceleratedClock()) as (stubs, _):
         try:
             async for event in stubs.text.StreamText(request):
-                told += event.delta.text
+                streamed += event.delta.text
                 generation_id = generation_id or event.started.generation_id
         except grpc.aio.AioRpcError as failed:
             error = failed
-        made = await ended(stubs, generation_id)
+        generation = await wait_for_end(stubs, generation_id)
     if error is not None:
         assert "OUTPUT_LOST" in str(status_of(error))
-    assert told == seen
-    check_lost(made)
+    assert streamed == seen
+    check_lost(generation)
 
 
 async def test_one_that_vanished_while_no_gate_ran(
@@ -226,15 +219,14 @@ async def test_one_that_vanished_while_no_gate_ran(
         return await says(running())(request)
 
     scripted_upstream.creates, scripted_upstream.gets = [says(running(), 201)], [runs]
-    options = options_pb2.GenerationOptions(on_disconnect=options_pb2.ON_DISCONNECT_DETACH)
-    request = text_pb2.GenerateTextRequest(prompt="x", options=options)
+    request = text_request(prompt="x", on_disconnect=options_pb2.ON_DISCONNECT_DETACH)
     request.wait.FromSeconds(0)
     async with open_server(scripted_upstream.url) as (stubs, _):
         begun = (await stubs.text.GenerateText(request)).generation
         await polled.wait()
     scripted_upstream.gets = [gone()]
     async with open_server(scripted_upstream.url, clock=AcceleratedClock()) as (stubs, _):
-        check_lost(await ended(stubs, begun.id))
+        check_lost(await wait_for_end(stubs, begun.id))
     assert len(scripted_upstream.posted) == 1
 
 
@@ -249,11 +241,11 @@ async def test_one_that_vanishes_when_it_is_cancelled(
         return await gone()(request)
 
     scripted_upstream.on_cancel = vanishes
-    request = image_pb2.GenerateImageRequest(prompt="x")
+    request = image_request(prompt="x")
     request.wait.FromSeconds(0)
     async with open_server(scripted_upstream.url, clock=AcceleratedClock()) as (stubs, _):
         begun = (await stubs.image.GenerateImage(request)).generation
         await stubs.generations.CancelGeneration(
             generations_pb2.CancelGenerationRequest(id=begun.id)
         )
-        check_lost(await ended(stubs, begun.id))
+        check_lost(await wait_for_end(stubs, begun.id))

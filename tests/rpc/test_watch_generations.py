@@ -7,28 +7,23 @@ from typing import Any
 import grpc
 import pytest
 
-from mediagate.v1 import (
-    generation_pb2,
-    generations_pb2,
-    image_pb2,
-    options_pb2,
-    text_pb2,
-)
+from mediagate.v1 import generation_pb2, generations_pb2
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.api.convert import responses
+from tests.builders import image_request, text_request
+from tests.grpc_errors import reason_of, rpc_error
 
-from .grpc_errors import reason_of
 from .stubs import OpenServer, Stubs
 
 State = generation_pb2.Generation
 Response = generations_pb2.WatchGenerationsResponse
 
 
-async def watching(stubs: Stubs, after: int = 0, **wanted: Any) -> Any:
+async def watching(stubs: Stubs, after: int = 0, **filters: Any) -> Any:
     """A watch that has begun: no change from now on is missed."""
     call = stubs.generations.WatchGenerations(
         generations_pb2.WatchGenerationsRequest(
-            filter=generations_pb2.GenerationFilter(**wanted), after_sequence=after
+            filter=generations_pb2.GenerationFilter(**filters), after_sequence=after
         )
     )
     await call.initial_metadata()
@@ -48,27 +43,23 @@ async def until(call: AsyncIterator[Response], ends: int) -> list[Response]:
 
 async def text(stubs: Stubs, label: str) -> str:
     """Make a text; its generation's id."""
-    answer = await stubs.text.GenerateText(
-        text_pb2.GenerateTextRequest(
-            prompt="Hello", options=options_pb2.GenerationOptions(labels={"n": label})
-        )
-    )
+    answer = await stubs.text.GenerateText(text_request(prompt="Hello", labels={"n": label}))
     return answer.generation.id
 
 
 async def test_every_change_of_what_matches_is_told_in_order(sandbox_stubs: Stubs) -> None:
     """Sequences grow, each generation is told up to its end, and no other is."""
     watch = await watching(sandbox_stubs, labels={"n": "1"})
-    asked = asyncio.gather(*(text(sandbox_stubs, str(number % 2)) for number in range(6)))
+    tasks = asyncio.gather(*(text(sandbox_stubs, str(number % 2)) for number in range(6)))
     seen = await until(watch, 3)
-    made = await asked
-    assert {change.generation.id for change in seen} == set(made[1::2])
+    ids = await tasks
+    assert {change.generation.id for change in seen} == set(ids[1::2])
     sequences = [change.sequence for change in seen]
     assert sequences == sorted(set(sequences))
 
 
 async def test_a_watch_goes_on_from_any_sequence(sandbox: Sandbox, open_server: OpenServer) -> None:
-    """What happened while nobody watched is told later, also by the next gate; nothing twice."""
+    """What happened while nobody watched is told later, also by the next server; nothing twice."""
     async with open_server(sandbox.url) as (stubs, _):
         watch = await watching(stubs)
         first = await text(stubs, "a")
@@ -86,29 +77,28 @@ async def test_a_watch_goes_on_from_any_sequence(sandbox: Sandbox, open_server: 
 async def test_a_filter_on_states_tells_those_that_reach_them(sandbox_stubs: Stubs) -> None:
     """Only what has succeeded."""
     watch = await watching(sandbox_stubs, states=[State.STATE_SUCCEEDED])
-    made = {await text(sandbox_stubs, "a"), await text(sandbox_stubs, "b")}
-    image = await sandbox_stubs.image.GenerateImage(image_pb2.GenerateImageRequest(prompt="A cat"))
+    ids = {await text(sandbox_stubs, "a"), await text(sandbox_stubs, "b")}
+    image = await sandbox_stubs.image.GenerateImage(image_request(prompt="A cat"))
     seen = await until(watch, 3)
-    assert {change.generation.id for change in seen} == made | {image.generation.id}
+    assert {change.generation.id for change in seen} == ids | {image.generation.id}
     assert {change.generation.state for change in seen} == {State.STATE_SUCCEEDED}
 
 
 async def test_a_sequence_that_was_never_given_out_is_refused(sandbox_stubs: Stubs) -> None:
     """OUT_OF_RANGE rather than silence for ever."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await (await watching(sandbox_stubs, 10**12)).read()
-    assert caught.value.code() is grpc.StatusCode.OUT_OF_RANGE
-    assert reason_of(caught.value) == "STREAM_EXPIRED"
+    error = await rpc_error((await watching(sandbox_stubs, 10**12)).read())
+    assert error.code() is grpc.StatusCode.OUT_OF_RANGE
+    assert reason_of(error) == "STREAM_EXPIRED"
 
 
 async def test_a_change_is_shown_once_for_all_who_watch(
     sandbox_stubs: Stubs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many: each is sent the same, and another one costs the gate no more than sending."""
-    made: list[str] = []
+    """However many: each is sent the same, and one more costs the server no more than sending."""
+    ids: list[str] = []
 
     def generation(record: Any, *rest: Any, **more: Any) -> generation_pb2.Generation:
-        made.append(record.state.name)
+        ids.append(record.state.name)
         return show(record, *rest, **more)
 
     show = responses.encode_generation
@@ -118,16 +108,15 @@ async def test_a_change_is_shown_once_for_all_who_watch(
     seen = await asyncio.gather(*(until(watch, 1) for watch in watches))
     assert all(changes[-1] == seen[0][-1] for changes in seen)
     # Who reads slowly may be told several changes as one, by a read of its own: never all of them.
-    assert len(made) < len(watches)
+    assert len(ids) < len(watches)
 
 
 async def test_draining_ends_a_watch(sandbox: Sandbox, open_server: OpenServer) -> None:
-    """UNAVAILABLE, so that the caller goes on with another gate."""
-    async with open_server(sandbox.url) as (stubs, gate):
+    """UNAVAILABLE, so that the caller goes on with another server."""
+    async with open_server(sandbox.url) as (stubs, server):
         watch = await watching(stubs)
         reading = asyncio.create_task(watch.read())
-        await gate.__aexit__(None, None, None)
-        with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await reading
-    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-    assert reason_of(caught.value) == "DRAINING"
+        await server.__aexit__(None, None, None)
+        error = await rpc_error(reading)
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert reason_of(error) == "DRAINING"

@@ -1,4 +1,4 @@
-"""Secrets and undelivered webhooks, through the whole gate and the client."""
+"""Secrets and undelivered webhooks, through the whole server and the client."""
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -27,8 +27,8 @@ async def test_what_is_shown_verifies(sandbox: Sandbox, open_server: OpenServer)
     """What was sent before the first secret was asked for, and what is sent after each rotation."""
     async with (
         receiving() as receiver,
-        open_server(sandbox.url, **INSIDE) as (_, gate),
-        AsyncClient(gate.grpc_address) as client,
+        open_server(sandbox.url, **INSIDE) as (_, server),
+        AsyncClient(server.grpc_address) as client,
     ):
         await client.generate_image("A lighthouse", webhook_url=receiver.url)
         first = await client.rotate_webhook_secret()
@@ -40,8 +40,8 @@ async def test_what_is_shown_verifies(sandbox: Sandbox, open_server: OpenServer)
         assert second.secret != first.secret
         await client.generate_text("Hello", webhook_url=receiver.url)
         got = (await receiver.received(2))[1]
-        for shown in (first, second):
-            assert verify_webhook(got.body, got.headers, shown.secret).generation.text.text
+        for response in (first, second):
+            assert verify_webhook(got.body, got.headers, response.secret).generation.text.text
 
 
 async def test_undelivered_ones_are_listed_and_sent_again(
@@ -54,16 +54,20 @@ async def test_undelivered_ones_are_listed_and_sent_again(
             for name in "abc":
                 await told(store, name, receiver.url)
         async with (
-            open_server(sandbox.url, **INSIDE) as (_, gate),
-            AsyncClient(gate.grpc_address) as client,
+            open_server(sandbox.url, **INSIDE) as (_, server),
+            AsyncClient(server.grpc_address) as client,
         ):
             await receiver.received(3)
             receiver.status = 500
-            while len(found := [one async for one in client.undelivered_webhooks()]) < 3:
+            while (
+                len(undelivered := [webhook async for webhook in client.undelivered_webhooks()]) < 3
+            ):
                 pass
-            ids = [one.id async for one in client.undelivered_webhooks("local", page_size=1)]
-            assert ids == ["evt_a", "evt_b", "evt_c"] == [one.id for one in found]
-            assert {(one.tenant, one.host, one.tries) for one in found} == {
+            ids = [
+                webhook.id async for webhook in client.undelivered_webhooks("local", page_size=1)
+            ]
+            assert ids == ["evt_a", "evt_b", "evt_c"] == [webhook.id for webhook in undelivered]
+            assert {(webhook.tenant, webhook.host, webhook.tries) for webhook in undelivered} == {
                 ("local", "127.0.0.1", 1)
             }
             again = await client.redeliver_webhook("evt_b")
@@ -71,7 +75,10 @@ async def test_undelivered_ones_are_listed_and_sent_again(
             assert again.generation_id == "gen_b"
             receiver.status = 200
             assert (await client.redeliver_webhook("evt_b")).http_status == 200
-            assert [one.id async for one in client.undelivered_webhooks()] == ["evt_a", "evt_c"]
+            assert [webhook.id async for webhook in client.undelivered_webhooks()] == [
+                "evt_a",
+                "evt_c",
+            ]
             with pytest.raises(NotFound) as raised:
                 await client.redeliver_webhook("evt_b")
             assert raised.value.reason == "INVALID_REQUEST"
@@ -84,25 +91,25 @@ async def test_what_is_erased_is_told_without_a_word_of_it(
     canary = "zq7-canary"
     async with (
         receiving() as receiver,
-        open_server(sandbox.url, **INSIDE) as (stubs, gate),
-        AsyncClient(gate.grpc_address) as client,
+        open_server(sandbox.url, **INSIDE) as (stubs, server),
+        AsyncClient(server.grpc_address) as client,
     ):
         receiver.status = 410
-        made = await client.generate_text(f"[[say={canary}]] x", webhook_url=receiver.url)
+        generation = await client.generate_text(f"[[say={canary}]] x", webhook_url=receiver.url)
         (got,) = await receiver.received(1)
         assert canary.encode() in got.body
-        while not (found := [one async for one in client.undelivered_webhooks()]):
+        while not (undelivered := [webhook async for webhook in client.undelivered_webhooks()]):
             pass
-        await stubs.generations.DeleteGeneration(DeleteGenerationRequest(id=made.id))
+        await stubs.generations.DeleteGeneration(DeleteGenerationRequest(id=generation.id))
         receiver.status = 200
-        await client.redeliver_webhook(found[0].id)
+        await client.redeliver_webhook(undelivered[0].id)
         again = (await receiver.received(2))[1]
         secret = (await client.rotate_webhook_secret()).secret
         event = verify_webhook(again.body, again.headers, secret)
         assert canary.encode() not in again.body
         assert event.generation.HasField("erase_time")
-        assert event.generation.cost.usd_nanos == made.cost.usd_nanos
-        assert event.time == made.complete_time
+        assert event.generation.cost.usd_nanos == generation.cost.usd_nanos
+        assert event.time == generation.complete_time
     for file in (tmp_path / "data").rglob("*"):
         assert not file.is_file() or canary.encode() not in file.read_bytes()
 
@@ -111,23 +118,27 @@ async def test_budgets_are_told_of(sandbox: Sandbox, open_server: OpenServer) ->
     """Each threshold once in its period, where the tenant's table says; signed with its secret."""
     async with receiving() as receiver:
         pictures = Budget(name="pictures", period="total", limit_usd=Decimal("0.012"))
-        told_of = tenant("told-of", budgets=(pictures,), webhook_url=receiver.url)
-        settings = {**INSIDE, "tenants": (told_of, tenant("boss", admin=True))}
-        async with open_server(sandbox.url, **settings) as (_, gate):
+        notified = tenant("told-of", budgets=(pictures,), webhook_url=receiver.url)
+        settings = {**INSIDE, "tenants": (notified, tenant("boss", admin=True))}
+        async with open_server(sandbox.url, **settings) as (_, server):
             key, admin = tenant_key("told-of"), tenant_key("boss")
-            async with AsyncClient(gate.grpc_address, api_key=key) as client:
+            async with AsyncClient(server.grpc_address, api_key=key) as client:
                 for _ in range(4):
                     await client.generate_image("A lighthouse", model="flux-schnell")
             await receiver.received(3)
-            async with AsyncClient(gate.grpc_address, api_key=admin) as client:
+            async with AsyncClient(server.grpc_address, api_key=admin) as client:
                 secret = (await client.rotate_webhook_secret("told-of")).secret
-            seen = [verify_webhook(one.body, one.headers, secret) for one in receiver.all]
+            seen = [
+                verify_webhook(webhook.body, webhook.headers, secret) for webhook in receiver.all
+            ]
             assert {event.type for event in seen} == {
                 WebhookEventType.WEBHOOK_EVENT_TYPE_BUDGET_THRESHOLD
             }
             assert not any(event.HasField("generation") for event in seen)
-            found = sorted((event.budget.percent, event.budget.spent_usd_nanos) for event in seen)
-            assert found == [(50, 2 * UNIT), (80, 4 * UNIT), (100, 4 * UNIT)]
+            thresholds = sorted(
+                (event.budget.percent, event.budget.spent_usd_nanos) for event in seen
+            )
+            assert thresholds == [(50, 2 * UNIT), (80, 4 * UNIT), (100, 4 * UNIT)]
             assert {(event.budget.budget, event.budget.limit_usd_nanos) for event in seen} == {
                 ("pictures", 4 * UNIT)
             }
@@ -136,13 +147,13 @@ async def test_budgets_are_told_of(sandbox: Sandbox, open_server: OpenServer) ->
 async def test_another_limit_is_told_of_too(sandbox: Sandbox, open_server: OpenServer) -> None:
     """An override's, when it is reached; each event is one of its own."""
     async with receiving() as receiver:
-        one = Budget(name="pictures", period="total", limit_usd=Decimal("0.003"))
-        told_of = tenant("raised", budgets=(one,), webhook_url=receiver.url)
-        settings = {**INSIDE, "tenants": (told_of, tenant("boss", admin=True))}
+        budget = Budget(name="pictures", period="total", limit_usd=Decimal("0.003"))
+        notified = tenant("raised", budgets=(budget,), webhook_url=receiver.url)
+        settings = {**INSIDE, "tenants": (notified, tenant("boss", admin=True))}
         async with (
-            open_server(sandbox.url, **settings) as (_, gate),
-            AsyncClient(gate.grpc_address, api_key=tenant_key("raised")) as client,
-            channel_of(gate.grpc_address, "boss") as channel,
+            open_server(sandbox.url, **settings) as (_, server),
+            AsyncClient(server.grpc_address, api_key=tenant_key("raised")) as client,
+            channel_of(server.grpc_address, "boss") as channel,
         ):
             await client.generate_image("A lighthouse", model="flux-schnell")
             await receiver.received(3)
@@ -153,8 +164,8 @@ async def test_another_limit_is_told_of_too(sandbox: Sandbox, open_server: OpenS
             await Stubs.on(channel).admin.OverrideBudget(raised)
             await client.generate_image("A lighthouse", model="flux-schnell")
             await receiver.received(6)
-    told = [got.json["budget"] for got in receiver.all]
-    limits = sorted((int(seen["limitUsdNanos"]), seen["percent"]) for seen in told)
+    budgets = [got.json["budget"] for got in receiver.all]
+    limits = sorted((int(seen["limitUsdNanos"]), seen["percent"]) for seen in budgets)
     assert limits == [(units * UNIT, percent) for units in (1, 2) for percent in (50, 80, 100)]
     assert len({got.id for got in receiver.all}) == 6
 
@@ -173,13 +184,13 @@ def test_a_tenants_url_is_held_to_the_same(url: str) -> None:
 async def test_who_is_not_there(sandbox: Sandbox, open_server: OpenServer) -> None:
     """NOT_FOUND, and the field named."""
     async with (
-        open_server(sandbox.url) as (_, gate),
-        AsyncClient(gate.grpc_address) as client,
+        open_server(sandbox.url) as (_, server),
+        AsyncClient(server.grpc_address) as client,
     ):
         with pytest.raises(NotFound) as raised:
             await client.rotate_webhook_secret("nobody")
-        assert [one.field for one in raised.value.violations] == ["tenant"]
+        assert [violation.field for violation in raised.value.violations] == ["tenant"]
         with pytest.raises(NotFound):
-            assert [one async for one in client.undelivered_webhooks("nobody")]
+            assert [webhook async for webhook in client.undelivered_webhooks("nobody")]
         with pytest.raises(InvalidRequest):
             await client.rotate_webhook_secret("")

@@ -13,6 +13,7 @@ from mediagate.v1 import options_pb2, text_pb2
 from mediagate_server.catalog.schemas.json_schema import cheap_steps
 from mediagate_server.upstream.replicate import large_responses
 from mediagate_server.workers.worker_pool import Task
+from tests.builders import text_request
 
 from .scripted_upstream import ID, ScriptedUpstream, says
 from .stubs import OpenServer, Stubs
@@ -25,12 +26,10 @@ LLAMA = options_pb2.GenerationOptions(model="llama-70b")
 def asking(schema: dict[str, Any]) -> text_pb2.GenerateTextRequest:
     """A request for JSON by a schema, which is only checked."""
     form = Form(kind=Form.KIND_JSON_SCHEMA, json_schema=ParseDict(schema, Struct()))
-    return text_pb2.GenerateTextRequest(
-        prompt="x", options=LLAMA, response_format=form, validate_only=True
-    )
+    return text_request(prompt="x", options=LLAMA, response_format=form, validate_only=True)
 
 
-def told_of_receiving(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+def received_event(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """Is set once a large answer was received whole, and is about to be read."""
     received = asyncio.Event()
     original = large_responses.LargeResponses.receive
@@ -56,20 +55,20 @@ async def test_checks_wait_for_no_large_answer(
         large_responses, "_PREDICTION", Task("hostile_tasks:reduce_when_told", 2**30)
     )
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    received = told_of_receiving(monkeypatch)
+    received = received_event(monkeypatch)
     metrics = {"input_token_count": 1, "output_token_count": 1}
     ended = {"id": ID, "status": "succeeded", "output": ["word"] * 100_000, "metrics": metrics}
     scripted_upstream.creates = [says(ended, 201)]
-    requests = [text_pb2.GenerateTextRequest(prompt="x", options=LLAMA) for _ in range(3)]
-    paid = [asyncio.ensure_future(stubs.text.GenerateText(one)) for one in requests]
+    requests = [text_request(prompt="x", options=LLAMA) for _ in range(3)]
+    tasks = [asyncio.ensure_future(stubs.text.GenerateText(request)) for request in requests]
     await received.wait()
-    # By patterns, it is not checked within the gate itself.
+    # By patterns, it is not checked within the server itself.
     schema = {"type": "object", "not": {"patternProperties": {"b": {}}}}
     assert cheap_steps(schema) is None
     await stubs.text.GenerateText(asking(schema))
-    assert not any(call.done() for call in paid)
+    assert not any(call.done() for call in tasks)
     (tmp_path / "told").touch()
-    await asyncio.gather(*paid)
+    await asyncio.gather(*tasks)
 
 
 async def test_a_gate_ends_though_an_answer_is_read_for_ever(
@@ -78,20 +77,20 @@ async def test_a_gate_ends_though_an_answer_is_read_for_ever(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What the create's answer holds is not known then: the next gate looks for it."""
+    """What the create's answer holds is not known then: the next server looks for it."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "workers"))
     monkeypatch.setattr(
         large_responses, "_PREDICTION", Task("hostile_tasks:reduce_when_told", 2**30)
     )
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    received = told_of_receiving(monkeypatch)
+    received = received_event(monkeypatch)
     ended = {"id": ID, "status": "succeeded", "output": ["word"] * 100_000, "metrics": {}}
     scripted_upstream.creates = [says(ended, 201)]
     async with asyncio.timeout(40):
         async with open_server(
             scripted_upstream.url, upstream_create_timeout=2.0, upstream_connect_timeout=1.0
         ) as (stubs, _):
-            request = text_pb2.GenerateTextRequest(prompt="x", options=LLAMA)
+            request = text_request(prompt="x", options=LLAMA)
             call = asyncio.ensure_future(stubs.text.GenerateText(request))
             await received.wait()
         (ended_by,) = await asyncio.gather(call, return_exceptions=True)

@@ -131,7 +131,7 @@ class RememberingUpstream:
             request.transport.abort()
             return web.Response()
         return web.json_response(
-            {**self._shown(entry["prediction"]), "status": "starting"}, status=201
+            {**self._prediction_json(entry["prediction"]), "status": "starting"}, status=201
         )
 
     def _fate(self, scene: str) -> Fate:
@@ -151,19 +151,19 @@ class RememberingUpstream:
         }
         return name
 
-    def _shown(self, name: str) -> dict[str, Any]:
+    def _prediction_json(self, name: str) -> dict[str, Any]:
         prediction = self.predictions[name]
         model, at = prediction["model"], prediction["created_at"]
         urls = {"stream": f"{URL}/v1/streams/{name}"} if model in (CHAT, NEXT_CHAT) else {}
-        shown = {name: prediction[name] for name in ("id", "model", "input", "created_at")}
-        shown |= {"version": "hidden", "urls": urls, "started_at": at, "status": "processing"}
+        document = {name: prediction[name] for name in ("id", "model", "input", "created_at")}
+        document |= {"version": "hidden", "urls": urls, "started_at": at, "status": "processing"}
         # A text that was being streamed is over once the rest of it was read.
         is_over = prediction["ended"] or (self.goes_on and "streamed" not in name)
         if not is_over:
-            return shown
+            return document
         picture = f"{URL}/files/{name}.png"
         outputs = {GUARD: "safe", PRO: picture, SCHNELL: [picture]}
-        return shown | {
+        return document | {
             "status": "succeeded",
             "output": outputs.get(model, list(TEXT)),
             "metrics": METRICS[model],
@@ -175,12 +175,14 @@ class RememberingUpstream:
         name = request.match_info["id"]
         if name not in self.predictions:
             return web.json_response({"detail": "Not found."}, status=404)
-        return web.json_response(self._shown(name))
+        return web.json_response(self._prediction_json(name))
 
     async def listed(self, _: web.Request) -> web.StreamResponse:
         """GET of the list of predictions, which the first server sees empty."""
         names = reversed(self.predictions) if self.goes_on else ()
-        return web.json_response({"results": [self._shown(name) for name in names], "next": None})
+        return web.json_response(
+            {"results": [self._prediction_json(name) for name in names], "next": None}
+        )
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         """GET of a text's events, behind the last one that is known; half of them at first."""

@@ -44,7 +44,7 @@ from mediagate.v1 import (
     text_pb2_grpc,
 )
 from tests.rpc.tenant_keys import channel_of, tenant_key
-from tests.server_process import KEPT, free_ports
+from tests.server_process import ENVIRONMENT, free_ports
 
 from .remembering_upstream import PNG, URL, WEBHOOK_URL, RememberingUpstream
 
@@ -96,7 +96,7 @@ async def serving(tree: Path, folder: Path) -> AsyncIterator[str]:
     (folder / "mediagate.toml").write_text(CONFIGURATION)
     address, operations = (f"127.0.0.1:{port}" for port in free_ports(2))
     parts = ("server", "clients/python", "generated/python")
-    environment = {name: os.environ[name] for name in KEPT if name in os.environ} | {
+    environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | {
         "PYTHONPATH": os.pathsep.join(str(tree / part) for part in parts),
         "ACME": tenant_key("acme"),
         "BOSS": tenant_key("boss"),

@@ -37,9 +37,10 @@ _OPTIONS = [
 
 @dataclass(frozen=True)
 class Target:
-    """Where a gate is, and for how long it is attacked. Addresses are HOST:PORT, upstream's a URL.
+    """Where a server is, and for how long it is attacked. Addresses are HOST:PORT, upstream's a
+    URL.
 
-    `processor_share` is what a harmless load is to make the gate's processes take of a processor.
+    `processor_share` is what a harmless load is to make the server's processes take of a processor.
     """
 
     address: str
@@ -78,13 +79,13 @@ class Attacker:
     async def answer(self, call: Awaitable[Any]) -> Any:
         """One call, to its answer, which is counted by its code; None where that is an error."""
         try:
-            found = await call
+            answer = await call
         except grpc.aio.AioRpcError as error:
             name = OWN if error.details() == _OWN_DETAILS else error.code().name
             self.details.setdefault(name, str(error.details()))
         else:
             self.answers["OK"] += 1
-            return found
+            return answer
         self.answers[name] += 1
         return None
 
@@ -117,7 +118,7 @@ class Attacker:
             if not task.cancelled():
                 task.result()
 
-    async def one_of(self, *calls: Callable[[], Awaitable[Any]], at_once: int = 4) -> None:
+    async def repeat_any(self, *calls: Callable[[], Awaitable[Any]], at_once: int = 4) -> None:
         """The same with one of these each time."""
 
         def call() -> Awaitable[Any]:
@@ -125,7 +126,7 @@ class Attacker:
 
         await self.repeat(call, at_once=at_once)
 
-    async def hold(self, count: int, begin: Callable[[], Awaitable[Any]]) -> None:
+    async def hold_open(self, count: int, begin: Callable[[], Awaitable[Any]]) -> None:
         """Has so many of something under way at once, until the time is over."""
         tasks = [asyncio.ensure_future(self.answer(begin())) for _ in range(count)]
         _, late = await asyncio.wait(tasks, timeout=self.seconds_left)
@@ -141,7 +142,7 @@ Run = Callable[[Attacker], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Attack:
-    """One way to harm others. `right`: what the gate does about it, in words.
+    """One way to harm others. `right`: what the server does about it, in words.
 
     `answers` are the codes that it may answer with; none: any but those that are never right.
     """
@@ -167,10 +168,10 @@ class Attack:
 def attack(right: str, *answers: str, grpc_growth: int = 0) -> Callable[[Run], Attack]:
     """The attack that a function carries out, by its name."""
 
-    def made(run: Run) -> Attack:
+    def add_attack(run: Run) -> Attack:
         return Attack(run.__name__, right, run, frozenset(answers), grpc_growth)
 
-    return made
+    return add_attack
 
 
 def become_elsewhere() -> None:
@@ -197,8 +198,8 @@ def carry_out(names: Sequence[str], target: Target) -> dict[str, ResponseTally]:
     from .attack_registry import ATTACKS
 
     async def together() -> dict[str, ResponseTally]:
-        found = await asyncio.gather(*(_carry_out(ATTACKS[name].run, target) for name in names))
-        return dict(zip(names, found, strict=True))
+        tallies = await asyncio.gather(*(_carry_out(ATTACKS[name].run, target) for name in names))
+        return dict(zip(names, tallies, strict=True))
 
     return _runner().run(together())
 
@@ -209,7 +210,7 @@ async def _carry_out(run: Run, target: Target) -> ResponseTally:
         channel_of(target.address, POOR, _OPTIONS) as poor,
     ):
         attacker = Attacker(target, Stubs.on(channel), Stubs.on(poor), Random(target.seed))
-        with contextlib.suppress(grpc.aio.AioRpcError):  # Counted; or its gate has died.
+        with contextlib.suppress(grpc.aio.AioRpcError):  # Counted; or its server has died.
             await run(attacker)
         return ResponseTally(dict(attacker.answers), attacker.details)
 

@@ -16,5 +16,7 @@ GROUPS: Mapping[str, tuple[Attack, ...]] = {
     "models": model_attacks.ATTACKS,
     "ports": port_attacks.ATTACKS,
 }
-ATTACKS: Mapping[str, Attack] = {one.name: one for one in chain(*GROUPS.values(), (harmless_load,))}
+ATTACKS: Mapping[str, Attack] = {
+    attack.name: attack for attack in chain(*GROUPS.values(), (harmless_load,))
+}
 """By name; the load that they are compared with is among them."""

@@ -29,7 +29,7 @@ async def harmless_load(attacker: Attacker) -> None:
     )
     began, before = time.monotonic(), target.processor_seconds()
 
-    async def one() -> Any:
+    async def send_one() -> Any:
         while attacker.seconds_left:
             passed = time.monotonic() - began
             if target.processor_seconds() - before < target.processor_share * passed:
@@ -37,4 +37,4 @@ async def harmless_load(attacker: Attacker) -> None:
             await asyncio.sleep(_PAUSE)
         return await attacker.random.choice(calls)()
 
-    await attacker.repeat(one, at_once=8)
+    await attacker.repeat(send_one, at_once=8)

@@ -36,7 +36,7 @@ class Prediction:
 
     def document(self, output: str = '"done"', metrics: str = "", **fields: str) -> bytes:
         """A prediction that has succeeded; `output`, `metrics` and the fields are JSON already."""
-        known = {
+        common_fields = {
             "id": json.dumps(self.id),
             "model": '"hostile/model"',
             "version": '"hidden"',
@@ -51,7 +51,7 @@ class Prediction:
             "metrics": metrics or '{"predict_time": 1.0}',
             "urls": "{}",
         }
-        body = ", ".join(f'"{name}": {value}' for name, value in (known | fields).items())
+        body = ", ".join(f'"{name}": {value}' for name, value in (common_fields | fields).items())
         return f"{{{body}}}".encode()
 
     def file(self, name: str) -> str:

@@ -63,7 +63,7 @@ async def _hostile(request: web.Request, handler: Handler) -> web.StreamResponse
 
 
 webhooks: list[str] = []
-"""Where the gate wants to be told of the hostile models' predictions."""
+"""Where the server wants to be told of the hostile models' predictions."""
 _count = 0
 
 
@@ -138,13 +138,13 @@ def running_upstream(folder: Path) -> Iterator[SandboxControl]:
     ) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
-        found = re.search(r"http://[^ ,]+", line)
-        assert found, line + process.stderr.read()
+        match = re.search(r"http://[^ ,]+", line)
+        assert match, line + process.stderr.read()
         # A pipe that nobody reads fills up, and stops whoever writes into it.
         reading = Thread(target=_copy, args=(process.stderr, folder / "upstream.log"))
         reading.start()
         try:
-            yield SandboxControl(found.group())
+            yield SandboxControl(match.group())
         finally:
             process.terminate()
             reading.join()

@@ -15,6 +15,7 @@ from mediagate.v1 import (
     text_pb2,
     usage_pb2,
 )
+from tests.builders import stream_model_request, stream_text_request
 
 from .attack import Attack, Attacker, attack
 from .request_attacks import TEXT, run, text
@@ -24,9 +25,7 @@ OVERLOADED = ("OK", "RESOURCE_EXHAUSTED", "UNAVAILABLE")
 
 def stream(prompt: str, **options: Any) -> text_pb2.StreamTextRequest:
     """A streamed text."""
-    return text_pb2.StreamTextRequest(
-        prompt=prompt, options=options_pb2.GenerationOptions(model=TEXT, **options)
-    )
+    return stream_text_request(prompt=prompt, model=TEXT, **options)
 
 
 async def generations(attacker: Attacker, number: int) -> list[str]:
@@ -35,7 +34,7 @@ async def generations(attacker: Attacker, number: int) -> list[str]:
         attacker.answer(attacker.stubs.text.GenerateText(text("[[tokens=1]]")))
         for _ in range(number)
     )
-    return [made.generation.id for made in await asyncio.gather(*calls) if made]
+    return [response.generation.id for response in await asyncio.gather(*calls) if response]
 
 
 @attack("each is answered, or refused as RESOURCE_EXHAUSTED; none is lost", *OVERLOADED)
@@ -48,14 +47,14 @@ async def flood_of_unary_calls(attacker: Attacker) -> None:
 
 
 @attack("each is answered, or refused as RESOURCE_EXHAUSTED; none is lost", *OVERLOADED)
-async def flood_of_paid_calls(attacker: Attacker) -> None:
+async def flood_of_billable_calls(attacker: Attacker) -> None:
     request = run("hostile/plain", prompt="x")
-    await attacker.hold(4_000, lambda: attacker.stubs.models.RunModel(request))
+    await attacker.hold_open(4_000, lambda: attacker.stubs.models.RunModel(request))
 
 
 @attack("each keeps no more than its text; nobody is polled for in silence", *OVERLOADED)
 async def streams_that_nobody_reads(attacker: Attacker) -> None:
-    request = models_pb2.StreamModelRequest(model="hostile/streamed-chunks")
+    request = stream_model_request("hostile/streamed-chunks")
     request.input.update({"prompt": "x"})
     calls = [attacker.stubs.models.StreamModel(request) for _ in range(1_200)]
     await attacker.rest()
@@ -82,13 +81,13 @@ async def deadlines_of_a_millisecond(attacker: Attacker) -> None:
 
 
 @attack("one generation, however many ask at once")
-async def one_request_id_a_hundred_times(attacker: Attacker) -> None:
+async def repeated_request_id(attacker: Attacker) -> None:
     while attacker.seconds_left:
         request = text("[[tokens=2]]")
         request.request_id = str(uuid4())
         calls = (attacker.answer(attacker.stubs.text.GenerateText(request)) for _ in range(100))
-        made = {one.generation.id for one in await asyncio.gather(*calls) if one}
-        if len(made) > 1:
+        ids = {response.generation.id for response in await asyncio.gather(*calls) if response}
+        if len(ids) > 1:
             attacker.saw("several generations of one request_id")
 
 
@@ -102,7 +101,7 @@ async def calls_over_the_budget(attacker: Attacker) -> None:
 async def a_queue_full_of_its_own(attacker: Attacker) -> None:
     request = run("hostile/plain", prompt="x")
     request.options.on_disconnect = options_pb2.ON_DISCONNECT_DETACH
-    await attacker.hold(450, lambda: attacker.stubs.models.RunModel(request))
+    await attacker.hold_open(450, lambda: attacker.stubs.models.RunModel(request))
 
 
 @attack("each is sent a change once; what it watches is bounded", *OVERLOADED)
@@ -131,7 +130,7 @@ async def lists_over_long_ranges(attacker: Attacker) -> None:
         lambda: attacker.stubs.usage.ListCharges(usage_pb2.ListChargesRequest(page_size=1_000)),
         lambda: attacker.stubs.models.ListModels(models_pb2.ListModelsRequest(page_size=1_000)),
     )
-    await attacker.one_of(*calls)
+    await attacker.repeat_any(*calls)
 
 
 @attack("each erased once")
@@ -210,7 +209,7 @@ async def silent_webhook_receivers(attacker: Attacker) -> None:
 async def callers_that_leave_at_once(attacker: Attacker) -> None:
     async def call() -> None:
         # Few tokens: upstream is one process here, and what it takes to write many is not the
-        # gate's.
+        # server's.
         request = text("[[tokens=2 interval_ms=20]]")
         request.options.on_disconnect = options_pb2.ON_DISCONNECT_DETACH
         begun = attacker.stubs.text.GenerateText(request)
@@ -224,7 +223,7 @@ async def callers_that_leave_at_once(attacker: Attacker) -> None:
 async def waiting_for_what_never_ends(attacker: Attacker) -> None:
     begun = attacker.stubs.text.StreamText(stream("[[hang_after=1]]"))
     name = (await anext(aiter(begun))).started.generation_id
-    await attacker.hold(
+    await attacker.hold_open(
         400,
         lambda: attacker.stubs.generations.WaitGeneration(
             generations_pb2.WaitGenerationRequest(id=name)
@@ -235,11 +234,11 @@ async def waiting_for_what_never_ends(attacker: Attacker) -> None:
 
 ATTACKS: tuple[Attack, ...] = (
     flood_of_unary_calls,
-    flood_of_paid_calls,
+    flood_of_billable_calls,
     streams_that_nobody_reads,
     streams_reset_at_once,
     deadlines_of_a_millisecond,
-    one_request_id_a_hundred_times,
+    repeated_request_id,
     calls_over_the_budget,
     a_queue_full_of_its_own,
     watching_by_the_hundred,

@@ -70,13 +70,13 @@ async def uploads_that_trickle(attacker: Attacker) -> None:
             yield media_pb2.UploadMediaRequest(chunk=b"x")
             await asyncio.sleep(0.2)
 
-    await attacker.hold(200, lambda: attacker.stubs.media.UploadMedia(trickle()))
+    await attacker.hold_open(200, lambda: attacker.stubs.media.UploadMedia(trickle()))
 
 
 @attack("one piece waits in memory for whoever does not read")
 async def reads_that_nobody_takes(attacker: Attacker) -> None:
-    kept = await attacker.stubs.media.UploadMedia(upload_of("png", 24))
-    request = media_pb2.ReadMediaRequest(upload_id=kept.upload_id)
+    response = await attacker.stubs.media.UploadMedia(upload_of("png", 24))
+    request = media_pb2.ReadMediaRequest(upload_id=response.upload_id)
     calls = [attacker.stubs.media.ReadMedia(request) for _ in range(100)]
     await attacker.rest()
     for call in calls:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from functools import partial
 from typing import Any
 
-from mediagate.v1 import models_pb2
+from tests.builders import stream_model_request
 
 from .attack import Attack, Attacker
 from .hostile_models import BODIES
@@ -31,7 +31,7 @@ async def _run(attacker: Attacker, *, model: str) -> None:
 
 
 async def _stream(attacker: Attacker, *, model: str, at_once: int = 2) -> None:
-    request = models_pb2.StreamModelRequest(model=f"hostile/{model}")
+    request = stream_model_request(f"hostile/{model}")
     request.input.update({"prompt": "x"})
 
     async def call() -> None:

@@ -64,8 +64,8 @@ async def strangers_with_slow_bodies(attacker: Attacker) -> None:
 
     await attacker.answer(attacker.stubs.models.RunModel(run("hostile/plain", prompt="x")))
     async with httpx.AsyncClient() as asking:
-        told = await asking.get(f"{attacker.target.upstream}/hostile/webhook")
-    token = told.text.rpartition("/")[2]
+        reply = await asking.get(f"{attacker.target.upstream}/hostile/webhook")
+    token = reply.text.rpartition("/")[2]
 
     async def true_webhook(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """As upstream's, but for the signature: it must be read, whoever else is there."""

@@ -16,10 +16,10 @@ from mediagate.v1 import (
     image_pb2,
     medium_pb2,
     models_pb2,
-    options_pb2,
     text_pb2,
     usage_pb2,
 )
+from tests.builders import image_request, run_model_request, text_request
 
 from .attack import Attack, Attacker, attack
 
@@ -33,14 +33,12 @@ def run(model: str, **given: Any) -> models_pb2.RunModelRequest:
     """A run of any model with these inputs."""
     values = Struct()
     values.update(given)
-    return models_pb2.RunModelRequest(model=model, input=values)
+    return run_model_request(model, input=values)
 
 
 def text(prompt: str = "x", **options: Any) -> text_pb2.GenerateTextRequest:
     """A text."""
-    return text_pb2.GenerateTextRequest(
-        prompt=prompt, options=options_pb2.GenerationOptions(model=TEXT, **options)
-    )
+    return text_request(prompt=prompt, model=TEXT, **options)
 
 
 def with_struct(values: Struct) -> text_pb2.GenerateTextRequest:
@@ -125,15 +123,15 @@ async def many_struct_keys(attacker: Attacker) -> None:
 @attack("refused before its entries are walked", *TOO_LARGE)
 async def many_nulls(attacker: Attacker) -> None:
     items = ListValue(values=[Value(null_value=NULL_VALUE)] * 500_000)
-    request = models_pb2.RunModelRequest(model="hostile/plain")
+    request = run_model_request("hostile/plain")
     request.input.fields["n"].list_value.CopyFrom(items)
     await attacker.repeat(lambda: attacker.stubs.models.RunModel(request), at_once=2)
 
 
 @attack("refused before its entries are walked", *TOO_LARGE)
 async def many_message_parts(attacker: Attacker) -> None:
-    parts = [text_pb2.ChatPart(text="a")] * 250_000
-    message = text_pb2.ChatMessage(role=text_pb2.ChatMessage.ROLE_USER, parts=parts)
+    chat_parts = [text_pb2.ChatPart(text="a")] * 250_000
+    message = text_pb2.ChatMessage(role=text_pb2.ChatMessage.ROLE_USER, parts=chat_parts)
     request = text_pb2.GenerateTextRequest(messages=[message])
     await attacker.repeat(lambda: attacker.stubs.text.GenerateText(request), at_once=2)
 
@@ -146,16 +144,16 @@ async def many_messages_tools_and_stops(attacker: Attacker) -> None:
     stubs = attacker.stubs
     texts = [
         text_pb2.GenerateTextRequest(messages=[message] * 150_000),
-        text_pb2.GenerateTextRequest(prompt="x", tools=[text_pb2.Tool(name="t")] * 200_000),
-        text_pb2.GenerateTextRequest(prompt="x", stop_sequences=["s"] * 400_000),
+        text_request(prompt="x", tools=[text_pb2.Tool(name="t")] * 200_000),
+        text_request(prompt="x", stop_sequences=["s"] * 400_000),
     ]
     images = [medium_pb2.MediaInput(uri="https://a.b/c")] * 100_000
-    image = image_pb2.GenerateImageRequest(prompt="x", reference_images=images)
+    image = image_request(prompt="x", reference_images=images)
     calls: tuple[Callable[[], Awaitable[Any]], ...] = (
         lambda: stubs.text.GenerateText(attacker.random.choice(texts)),
         lambda: stubs.image.GenerateImage(image),
     )
-    await attacker.one_of(*calls, at_once=2)
+    await attacker.repeat_any(*calls, at_once=2)
 
 
 @attack("refused by depth, wherever a Struct may stand", *TOO_LARGE)
@@ -174,7 +172,9 @@ async def forged_page_tokens(attacker: Attacker) -> None:
     given = [listed.next_page_token] if listed.next_page_token else []
     positions: list[Any] = [[], [None], [1e400], [[1]], ["x", 2**70], [{"a": 1}], "x", 10**30]
     documents = [["0" * 16, position] for position in positions]
-    tokens = [base64.urlsafe_b64encode(json.dumps(one).encode()).decode() for one in documents]
+    tokens = [
+        base64.urlsafe_b64encode(json.dumps(document).encode()).decode() for document in documents
+    ]
     for token in given:  # Its own scope, with a position of the forger's.
         scope = json.loads(base64.urlsafe_b64decode(token))[0] if token.startswith("W") else ""
         tokens += [
@@ -237,10 +237,8 @@ async def huge_labels_and_names(attacker: Attacker) -> None:
         text(labels={f"k{number}": "v" for number in range(100_000)}),
         text(labels={"k": "v" * 3_000_000}),
         text(webhook_url="https://a.example/" + "x" * 3_000_000),
-        text_pb2.GenerateTextRequest(prompt="x", request_id="r" * 3_000_000),
-        text_pb2.GenerateTextRequest(
-            prompt="x", options=options_pb2.GenerationOptions(model="m" * 3_000_000)
-        ),
+        text_request(prompt="x", request_id="r" * 3_000_000),
+        text_request(prompt="x", model="m" * 3_000_000),
     ]
     await attacker.repeat(
         lambda: attacker.stubs.text.GenerateText(attacker.random.choice(requests)), at_once=2
@@ -318,14 +316,12 @@ async def plans_without_end(attacker: Attacker) -> None:
         lambda: attacker.stubs.text.GenerateText(request),
         lambda: attacker.stubs.models.EstimateCost(estimate),
     )
-    await attacker.one_of(*calls, at_once=8)
+    await attacker.repeat_any(*calls, at_once=8)
 
 
 def with_inline_picture(size: int) -> image_pb2.GenerateImageRequest:
     """A picture from a picture of so many bytes within the request."""
-    request = image_pb2.GenerateImageRequest(
-        prompt="x", options=options_pb2.GenerationOptions(model="black-forest-labs/flux-dev")
-    )
+    request = image_request(prompt="x", model="black-forest-labs/flux-dev")
     medium = request.reference_images.add().inline
     medium.data = b"\xff\xd8" + b"\xff\xe0\x00\x02" * (size // 4)
     medium.media_type = "image/jpeg"

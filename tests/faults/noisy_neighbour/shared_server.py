@@ -1,4 +1,4 @@
-"""The gate that two tenants share, as a process: how it is set, what it takes, how it ends."""
+"""The server that two tenants share, as a process: how it is set, what it takes, how it ends."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _HERTZ = os.sysconf("SC_CLK_TCK")
 
 
 class SharedServer(CrashingProcess):
-    """A gate for two tenants; killed and started again at the same addresses."""
+    """A server for two tenants; killed and started again at the same addresses."""
 
     def __init__(self, folder: Path, upstream: SandboxControl, **settings: str) -> None:
         config = folder / "tenants.toml"
@@ -78,9 +78,10 @@ class SharedServer(CrashingProcess):
         """What it has logged of bugs and of foreign bytes: the lines, in short."""
         words = ("Traceback", '_crashed"', "late_prediction_found", "aiohttp.server")
         lines = self.log.read_text(errors="replace").splitlines()
-        found = [at for at, line in enumerate(lines) if any(word in line for word in words)]
+        line_numbers = [at for at, line in enumerate(lines) if any(word in line for word in words)]
         return [
-            " | ".join(lines[at : at + 30 * ("Trace" in lines[at]) + 1])[:1_500] for at in found
+            " | ".join(lines[at : at + 30 * ("Trace" in lines[at]) + 1])[:1_500]
+            for at in line_numbers
         ]
 
     @asynccontextmanager
@@ -96,7 +97,7 @@ class SharedServer(CrashingProcess):
 
 
 class Usage:
-    """What a gate takes from some moment on."""
+    """What a server takes from some moment on."""
 
     def __init__(self, resident: int, processor_seconds: float) -> None:
         self._resident = self._most = resident
@@ -112,40 +113,42 @@ class Usage:
         """Bytes at most above what there was."""
         return self._most - self._resident
 
-    def see(self, gate: SharedServer) -> None:
+    def see(self, server: SharedServer) -> None:
         """Look once."""
-        self._most = max(self._most, gate.resident())
-        self.processor_seconds = processor_seconds(gate.pid) - self._since
+        self._most = max(self._most, server.resident())
+        self.processor_seconds = processor_seconds(server.pid) - self._since
         self.seconds = time.monotonic() - self._began
         self._seen.append((self.seconds, self.processor_seconds))
         while self.seconds - self._seen[0][0] > 1.0:
-            since, taken = self._seen.popleft()
-            share = (self.processor_seconds - taken) / (self.seconds - since)
+            since, cpu_seconds = self._seen.popleft()
+            share = (self.processor_seconds - cpu_seconds) / (self.seconds - since)
             self.busiest = max(self.busiest, share)
 
-    async def watch(self, gate: SharedServer) -> None:
+    async def watch(self, server: SharedServer) -> None:
         """Look again and again."""
         while True:
-            self.see(gate)
+            self.see(server)
             await asyncio.sleep(_TICK)
 
 
 def processes_of(pid: int) -> list[int]:
     """A process and all that it has started and that still runs."""
-    found = [pid]
-    for one in found:
+    pids = [pid]
+    for child_pid in pids:
         with suppress(OSError):
-            tasks = list((Path("/proc") / str(one) / "task").iterdir())
-            found += [int(child) for task in tasks for child in _children(task)]
-    return found
+            tasks = list((Path("/proc") / str(child_pid) / "task").iterdir())
+            pids += [int(child) for task in tasks for child in _children(task)]
+    return pids
 
 
 def processor_seconds(pid: int) -> float:
     """What a process and its children have taken of the processors so far."""
     ticks = 0
-    for one in processes_of(pid):
+    for process_id in processes_of(pid):
         with suppress(OSError):
-            fields = (Path("/proc") / str(one) / "stat").read_text().rpartition(")")[2].split()
+            fields = (
+                (Path("/proc") / str(process_id) / "stat").read_text().rpartition(")")[2].split()
+            )
             ticks += sum(map(int, fields[11:15]))
     return ticks / _HERTZ
 

@@ -16,15 +16,8 @@ from typing import Any
 import grpc
 from google.protobuf.struct_pb2 import Struct
 
-from mediagate.v1 import (
-    generation_pb2,
-    generations_pb2,
-    image_pb2,
-    models_pb2,
-    options_pb2,
-    text_pb2,
-    usage_pb2,
-)
+from mediagate.v1 import generation_pb2, generations_pb2, options_pb2, text_pb2, usage_pb2
+from tests.builders import image_request, run_model_request, stream_text_request, text_request
 from tests.rpc.media_transfers import read_output, read_upload, upload
 from tests.rpc.stubs import Stubs
 from tests.rpc.tenant_keys import channel_of
@@ -57,17 +50,17 @@ class Report:
         """The 99th percentile over all kinds, in multiples of a kind's usual median."""
         all_of = [
             second / statistics.median(usual.seconds[kind])
-            for kind, found in self.seconds.items()
-            for second in found
+            for kind, times in self.seconds.items()
+            for second in times
         ]
         return statistics.quantiles(all_of, n=100)[98]
 
     def __str__(self) -> str:
-        parts = (
-            f"{kind} {len(found)}x {statistics.median(found) * 1e3:.0f}/{max(found) * 1e3:.0f} ms"
-            for kind, found in sorted(self.seconds.items())
+        summaries = (
+            f"{kind} {len(times)}x {statistics.median(times) * 1e3:.0f}/{max(times) * 1e3:.0f} ms"
+            for kind, times in sorted(self.seconds.items())
         )
-        return ", ".join(parts) + "".join(f"\n  FAILED {words}" for words in self.failures)
+        return ", ".join(summaries) + "".join(f"\n  FAILED {words}" for words in self.failures)
 
 
 class WorkingTenant:
@@ -117,17 +110,17 @@ class WorkingTenant:
     async def once(self) -> Report:
         """One call of each kind."""
         report = self.report = Report()
-        await asyncio.gather(*(self._one(kind, call) for kind, call in self._kinds.items()))
+        await asyncio.gather(*(self._measure(kind, call) for kind, call in self._kinds.items()))
         return report
 
     async def _again_and_again(
         self, kind: str, call: Callable[[], Awaitable[object]], enough: asyncio.Event
     ) -> None:
         while not enough.is_set():
-            await self._one(kind, call)
+            await self._measure(kind, call)
             await asyncio.sleep(PAUSE * self._random.uniform(0.5, 1.5))
 
-    async def _one(self, kind: str, call: Callable[[], Awaitable[object]]) -> None:
+    async def _measure(self, kind: str, call: Callable[[], Awaitable[object]]) -> None:
         began = time.monotonic()
         try:
             async with asyncio.timeout(PATIENCE):
@@ -144,20 +137,19 @@ class WorkingTenant:
 
     async def _generate(self, prompt: str, **more: Any) -> generation_pb2.Generation:
         options = options_pb2.GenerationOptions(model=TEXT_MODEL, **more.pop("options", {}))
-        request = text_pb2.GenerateTextRequest(prompt=prompt, options=options, **more)
-        made = (await self._stubs.text.GenerateText(request)).generation
-        assert made.state == SUCCEEDED, made
-        return made
+        request = text_request(prompt=prompt, options=options, **more)
+        generation = (await self._stubs.text.GenerateText(request)).generation
+        assert generation.state == SUCCEEDED, generation
+        return generation
 
     async def _text(self) -> None:
-        made = await self._generate(self._words("[[tokens=20]]"))
-        assert made.text.text
-        assert made.cost.usd_nanos > 0
+        generation = await self._generate(self._words("[[tokens=20]]"))
+        assert generation.text.text
+        assert generation.cost.usd_nanos > 0
 
     async def _stream(self) -> None:
-        request = text_pb2.StreamTextRequest(
-            prompt=self._words("[[tokens=30 interval_ms=5]]"),
-            options=options_pb2.GenerationOptions(model=TEXT_MODEL),
+        request = stream_text_request(
+            prompt=self._words("[[tokens=30 interval_ms=5]]"), model=TEXT_MODEL
         )
         events = [event async for event in self._stubs.text.StreamText(request)]
         assert events[-1].HasField("completed"), events[-1:]
@@ -169,17 +161,15 @@ class WorkingTenant:
         form = text_pb2.ResponseFormat(
             kind=text_pb2.ResponseFormat.KIND_JSON_SCHEMA, json_schema=schema
         )
-        made = await self._generate(self._words('[[say={"a": 1}]]'), response_format=form)
-        assert made.text.text == '{"a": 1}', made.text.text
+        generation = await self._generate(self._words('[[say={"a": 1}]]'), response_format=form)
+        assert generation.text.text == '{"a": 1}', generation.text.text
 
     async def _image(self) -> None:
-        request = image_pb2.GenerateImageRequest(
-            prompt=self._words(), options=options_pb2.GenerationOptions(model=IMAGE_MODEL)
-        )
-        made = (await self._stubs.image.GenerateImage(request)).generation
-        assert made.state == SUCCEEDED, made
-        (image,) = made.images.images
-        _, content = await read_output(self._stubs, made.id)
+        request = image_request(prompt=self._words(), model=IMAGE_MODEL)
+        generation = (await self._stubs.image.GenerateImage(request)).generation
+        assert generation.state == SUCCEEDED, generation
+        (image,) = generation.images.images
+        _, content = await read_output(self._stubs, generation.id)
         assert hashlib.sha256(content).hexdigest() == image.sha256
 
     async def _lists(self) -> None:
@@ -190,29 +180,29 @@ class WorkingTenant:
             usage_pb2.GetUsageRequest(group_by=[usage_pb2.USAGE_DIMENSION_MODEL])
         )
         await self._stubs.usage.ListCharges(usage_pb2.ListChargesRequest(page_size=20))
-        for one in listed.generations[:1]:
+        for generation in listed.generations[:1]:
             await self._stubs.generations.GetGeneration(
-                generations_pb2.GetGenerationRequest(id=one.id)
+                generations_pb2.GetGenerationRequest(id=generation.id)
             )
 
     async def _webhook(self) -> None:
         url = f"{self._receiver.url}/{self._random.getrandbits(64):x}"
-        made = await self._generate(self._words("[[tokens=5]]"), options={"webhook_url": url})
+        generation = await self._generate(self._words("[[tokens=5]]"), options={"webhook_url": url})
         count = len(self._receiver.all)
-        while not any(made.id in got.body.decode() for got in self._receiver.all):
+        while not any(generation.id in got.body.decode() for got in self._receiver.all):
             await self._receiver.received(count + 1)
             count = len(self._receiver.all)
 
     async def _upload(self) -> None:
         content = b"\x89PNG\r\n\x1a\n" + self._random.randbytes(100_000)
-        kept = await upload(self._stubs, content, media_type="image/png")
-        _, back = await read_upload(self._stubs, kept.upload_id)
+        response = await upload(self._stubs, content, media_type="image/png")
+        _, back = await read_upload(self._stubs, response.upload_id)
         assert back == content
 
     async def _run(self) -> None:
         given = Struct()
         given.update({"prompt": self._words("[[tokens=5]]"), "max_tokens": 64})
-        request = models_pb2.RunModelRequest(model="meta/meta-llama-3-70b-instruct", input=given)
-        made = (await self._stubs.models.RunModel(request)).generation
-        assert made.state == SUCCEEDED, made
-        assert made.raw.value.string_value
+        request = run_model_request("meta/meta-llama-3-70b-instruct", input=given)
+        generation = (await self._stubs.models.RunModel(request)).generation
+        assert generation.state == SUCCEEDED, generation
+        assert generation.raw.value.string_value

@@ -1,4 +1,4 @@
-"""Sends the calls of a seed to a gate, some at a time, beside a tenant that works as usual."""
+"""Sends the calls of a seed to a server, some at a time, beside a tenant that works as usual."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import grpc
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 
-from mediagate.v1 import text_pb2, text_pb2_grpc, usage_pb2, usage_pb2_grpc
+from mediagate.v1 import text_pb2_grpc, usage_pb2, usage_pb2_grpc
 from mediagate.v1.generation_pb2 import Generation
+from tests.builders import text_request
 from tests.rpc.tenant_keys import tenant_key, tenant_metadata
 
-from .random_requests import Known, Sent, draw
+from .random_requests import KnownIds, Sent, random_call
 
 FUZZ, BOSS, VICTIM = "fuzz", "boss", "victim"
 """Who sends what is random, who does it with an admin's key, and whom nothing of it may touch."""
@@ -78,14 +79,14 @@ class FuzzOutcome:
 
 async def send_all(address: str, seed: int, count: int) -> FuzzOutcome:
     """Send so many calls; half of those to AdminService with an admin's key."""
-    outcome, known, numbers = FuzzOutcome(), Known(), iter(range(count))
+    outcome, ids, numbers = FuzzOutcome(), KnownIds(), iter(range(count))
     options = [("grpc.max_receive_message_length", 64 * 1024 * 1024)]
     async with grpc.aio.insecure_channel(address, options) as channel:
 
         async def work() -> None:
             for number in numbers:
-                sent = draw(seed, number, known, FORGED)
-                await _send(channel, sent, known, outcome)
+                sent = random_call(seed, number, ids, FORGED)
+                await _send(channel, sent, ids, outcome)
                 if number % EVERY == 0:
                     await victim_call(channel, outcome)
 
@@ -98,7 +99,7 @@ async def send_all(address: str, seed: int, count: int) -> FuzzOutcome:
 
 async def victim_call(channel: grpc.aio.Channel, outcome: FuzzOutcome) -> None:
     """One plain call of another tenant's: it succeeds, and costs what it costs."""
-    request = text_pb2.GenerateTextRequest(prompt="How far is the moon?")
+    request = text_request(prompt="How far is the moon?")
     request.options.model = "meta/meta-llama-3-70b-instruct"
     stub: Any = text_pb2_grpc.TextServiceStub(channel)
     try:
@@ -121,11 +122,11 @@ async def check_victim(channel: grpc.aio.Channel, outcome: FuzzOutcome) -> None:
         outcome.wrong.append(f"the victim's bill is {settled}, not {outcome.cost}")
 
 
-async def _send(channel: grpc.aio.Channel, sent: Sent, known: Known, outcome: FuzzOutcome) -> None:
+async def _send(channel: grpc.aio.Channel, sent: Sent, ids: KnownIds, outcome: FuzzOutcome) -> None:
     outcome.methods[sent.method.name] += 1
-    error = await _answered(channel, sent, known, outcome)
+    error = await _answered(channel, sent, ids, outcome)
     if error and error.details() == _NEVER_SENT:
-        error = await _answered(channel, sent, known, outcome)
+        error = await _answered(channel, sent, ids, outcome)
     outcome.codes[error.code().name if error else "OK"] += 1
     if error and (problem := _problem(sent, error)):
         outcome.wrong.append(f"{problem}\n{sent}")
@@ -134,12 +135,12 @@ async def _send(channel: grpc.aio.Channel, sent: Sent, known: Known, outcome: Fu
 
 
 async def _answered(
-    channel: grpc.aio.Channel, sent: Sent, known: Known, outcome: FuzzOutcome
+    channel: grpc.aio.Channel, sent: Sent, ids: KnownIds, outcome: FuzzOutcome
 ) -> grpc.aio.AioRpcError | None:
     """Learn from all that a call is answered with; the error that it ended with, if any."""
     try:
         async for response in _responses(channel, sent):
-            known.learn(response)
+            ids.learn(response)
             if "generation" in response.DESCRIPTOR.fields_by_name and _is_bug(response.generation):
                 outcome.wrong.append(f"a generation that a bug has ended\n{sent}")
     except grpc.aio.AioRpcError as error:
@@ -188,7 +189,7 @@ def _problem(sent: Sent, error: grpc.aio.AioRpcError) -> str:
 
 
 def _is_bug(generation: Generation) -> bool:
-    """Whether a generation has failed by an error of the gate's."""
+    """Whether a generation has failed by an error of the server's."""
     return any(info.reason == "INTERNAL" for info in _infos_in(generation.error))
 
 
@@ -203,4 +204,6 @@ def _error_infos(error: grpc.aio.AioRpcError) -> list[error_details_pb2.ErrorInf
 
 def _infos_in(status: status_pb2.Status) -> list[error_details_pb2.ErrorInfo]:
     kind = error_details_pb2.ErrorInfo
-    return [kind.FromString(one.value) for one in status.details if one.Is(kind.DESCRIPTOR)]
+    return [
+        kind.FromString(detail.value) for detail in status.details if detail.Is(kind.DESCRIPTOR)
+    ]

@@ -62,8 +62,8 @@ class PermissiveUpstream:
         """POST of a prediction: it has succeeded."""
         self.created += 1
         await request.read()
-        found = request.match_info
-        slug = f"{found['owner']}/{found['name']}" if "owner" in found else ""
+        match = request.match_info
+        slug = f"{match['owner']}/{match['name']}" if "owner" in match else ""
         return web.json_response(self._prediction(f"p{next(self._numbers):025}", slug), status=201)
 
     async def prediction(self, request: web.Request) -> web.Response:

@@ -73,8 +73,8 @@ CATALOG: Final = Catalog.load().models()
 
 
 @dataclass
-class Known:
-    """What the gate has given out so far, to be sent back to it."""
+class KnownIds:
+    """What the server has given out so far, to be sent back to it."""
 
     ids: deque[str] = field(default_factory=lambda: deque(maxlen=200))
     uploads: deque[str] = field(default_factory=lambda: deque(maxlen=50))
@@ -103,82 +103,88 @@ class Sent:
     """None: the caller's own."""
 
     def __str__(self) -> str:
-        shown = ", ".join(base64.b64encode(one[:600]).decode() for one in self.messages[:3])
-        return f"message {self.number} of {self.method.full_name}, key {self.key!r}: {shown}"
+        encoded = ", ".join(
+            base64.b64encode(message[:600]).decode() for message in self.messages[:3]
+        )
+        return f"message {self.number} of {self.method.full_name}, key {self.key!r}: {encoded}"
 
 
-def draw(seed: int, number: int, known: Known, keys: tuple[str, ...]) -> Sent:
+def random_call(seed: int, number: int, ids: KnownIds, keys: tuple[str, ...]) -> Sent:
     """The call of this number. `keys` are such as name nobody."""
     random = Random(f"{seed} {number}")
     method = random.choice(METHODS)
     if random.random() < 0.25:
-        method = random.choice([one for one in METHODS if one.name in OFTEN])
-    drawn = RandomMessages(random, pools(random, known))
+        method = random.choice([method for method in METHODS if method.name in OFTEN])
+    generator = RandomMessages(random, pools(random, ids))
     count = random.randint(0, 4) if method.client_streaming else 1
     messages = []
     for index in range(count):
-        content = request(random, drawn, method, index).SerializeToString()
-        messages.append(drawn.garbled(content) if random.random() < 0.1 else content)
+        content = request(random, generator, method, index).SerializeToString()
+        messages.append(generator.garbled(content) if random.random() < 0.1 else content)
     key = random.choice(keys) if random.random() < 0.04 else None
     return Sent(number, method, tuple(messages), key)
 
 
-def request(random: Random, drawn: RandomMessages, method: MethodDescriptor, index: int) -> Message:
+def request(
+    random: Random, generator: RandomMessages, method: MethodDescriptor, index: int
+) -> Message:
     """A request: in three of four cases one that is right, or was until some fields were set."""
     if random.random() < 0.25:
-        return drawn.message(method.input_type)
-    made: Any = GetMessageClass(method.input_type)(**GOOD.get(method.name, {}))
+        return generator.message(method.input_type)
+    message: Any = GetMessageClass(method.input_type)(**GOOD.get(method.name, {}))
     if method.name == "EstimateCost":
         kind = random.choice(sorted(ESTIMATED))
-        getattr(made, kind).MergeFrom(type(getattr(made, kind))(**GOOD[ESTIMATED[kind]]))
-        _spoil(random, drawn, getattr(made, kind))
+        getattr(message, kind).MergeFrom(type(getattr(message, kind))(**GOOD[ESTIMATED[kind]]))
+        _spoil(random, generator, getattr(message, kind))
     elif method.name == "UploadMedia" and index:
-        made.chunk = b"x" * 2_000
+        message.chunk = b"x" * 2_000
     elif method.name == "UploadMedia":
-        made.metadata.SetInParent()
+        message.metadata.SetInParent()
     else:
         named = {"id", "upload_id"} & set(method.input_type.fields_by_name)
         for name in sorted(named):
-            drawn.put(made, method.input_type.fields_by_name[name])
-        _spoil(random, drawn, made)
-    return made  # type: ignore[no-any-return]
+            generator.put(message, method.input_type.fields_by_name[name])
+        _spoil(random, generator, message)
+    return message  # type: ignore[no-any-return]
 
 
-def _spoil(random: Random, drawn: RandomMessages, made: Any) -> None:
+def _spoil(random: Random, generator: RandomMessages, message: Any) -> None:
     """Set some fields; the input of a run as a rule, to what its price may go by."""
-    fields: list[FieldDescriptor] = list(made.DESCRIPTOR.fields)
-    for one in random.sample(fields, min(len(fields), random.randint(0, 3))):
-        drawn.put(made, one)
-    if "input" in made.DESCRIPTOR.fields_by_name and random.random() < 0.7:
+    fields: list[FieldDescriptor] = list(message.DESCRIPTOR.fields)
+    for descriptor in random.sample(fields, min(len(fields), random.randint(0, 3))):
+        generator.put(message, descriptor)
+    if "input" in message.DESCRIPTOR.fields_by_name and random.random() < 0.7:
         model = random.choice(CATALOG)
         names = random.sample(sorted(model.inputs), min(len(model.inputs), random.randint(1, 5)))
-        values = {name: random.choice((*JSON_SCALARS, drawn.json())) for name in names}
+        values = {name: random.choice((*JSON_SCALARS, generator.json())) for name in names}
         if random.random() < 0.8:
             values.setdefault("prompt", "a")
-        made.model = random.choice((model.slug, model.slug, *MODELS))
-        made.input.CopyFrom(struct_of(values))
+        message.model = random.choice((model.slug, model.slug, *MODELS))
+        message.input.CopyFrom(struct_of(values))
 
 
-def pools(random: Random, known: Known) -> Pools:
-    """Values that mean something to the gate, or nearly."""
+def pools(random: Random, ids: KnownIds) -> Pools:
+    """Values that mean something to the server, or nearly."""
 
     def of(given: deque[str], *others: str) -> str:
         """One that was given out, changed in a place or not; or another."""
         if not given or random.random() < 0.3:
             return random.choice(others)
-        one = random.choice(given)
+        slug = random.choice(given)
         if random.random() < 0.6:
-            return one
-        place = random.randrange(len(one))
-        return one[:place] + random.choice("0aZ_-=é") + one[place + 1 :]
+            return slug
+        index = random.randrange(len(slug))
+        return slug[:index] + random.choice("0aZ_-=é") + slug[index + 1 :]
 
     def model() -> str:
-        one = random.choice(CATALOG)
-        return random.choice((*one.names, one.slug, *MODELS, "a/b", "nobody", f"{one.slug}:1"))
+        model = random.choice(CATALOG)
+        return random.choice(
+            (*model.names, model.slug, *MODELS, "a/b", "nobody", f"{model.slug}:1")
+        )
 
     def request_id() -> str:
-        known.request_ids.append(f"{random.getrandbits(128):032x}")
-        return random.choice(known.request_ids)
+        ids.request_ids.append(f"{random.getrandbits(128):032x}")
+        return random.choice(ids.request_ids)
 
     def number() -> int:
         return random.choice((0, 1, 2, 5, 17, 2**31, 2**62))
@@ -189,10 +195,10 @@ def pools(random: Random, known: Known) -> Pools:
     forged = base64.urlsafe_b64encode(b'["%s", [%d, "x"]]' % (b"0" * 16, random.choice((1, 2**70))))
     tenant = random.choice(("fuzz", "victim", "boss", "*", "nobody"))
     return {
-        "id": lambda: of(known.ids, "gen_" + "0" * 32, "gen_x", "upl_x"),
-        "generation_id": lambda: of(known.ids, "gen_" + "0" * 32),
-        "upload_id": lambda: of(known.uploads, "upl_" + "0" * 32, "upl_../../x"),
-        "page_token": lambda: of(known.tokens, forged.decode(), "eyJ", "W10="),
+        "id": lambda: of(ids.ids, "gen_" + "0" * 32, "gen_x", "upl_x"),
+        "generation_id": lambda: of(ids.ids, "gen_" + "0" * 32),
+        "upload_id": lambda: of(ids.uploads, "upl_" + "0" * 32, "upl_../../x"),
+        "page_token": lambda: of(ids.tokens, forged.decode(), "eyJ", "W10="),
         "request_id": request_id,
         "model": model,
         "models": model,

@@ -1,1 +1,1 @@
-"""A seeded fuzz of what upstream answers, over real HTTP, against a gate that runs."""
+"""A seeded fuzz of what upstream answers, over real HTTP, against a server that runs."""

@@ -1,4 +1,4 @@
-"""An event loop whose timers run faster than the machine's clock, and a gate's clock that agrees.
+"""An event loop whose timers run faster than the machine's clock, and a server's clock that agrees.
 
 Sockets, threads and databases are real: only waiting takes less.
 """

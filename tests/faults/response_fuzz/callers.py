@@ -1,4 +1,4 @@
-"""Callers of the gate: hostile cases, each by its number, and an innocent between them."""
+"""Callers of the server: hostile cases, each by its number, and an innocent between them."""
 
 from __future__ import annotations
 
@@ -17,26 +17,32 @@ from mediagate.v1 import (
     cost_pb2,
     generation_pb2,
     generations_pb2,
-    image_pb2,
     medium_pb2,
     models_pb2,
     options_pb2,
     safety_pb2,
     text_pb2,
-    video_pb2,
 )
-from tests.rpc.grpc_errors import reason_of
+from tests.builders import (
+    image_request,
+    run_model_request,
+    stream_model_request,
+    stream_text_request,
+    text_request,
+    video_request,
+)
+from tests.grpc_errors import reason_of
 from tests.rpc.stubs import Stubs
 
 from .accelerated_loop import SPEED
 
 INNOCENT_TEXT, INNOCENT_IMAGE = "llama-70b", "flux-schnell"
 PATIENCE: Final = 120.0 * SPEED
-"""The loop's seconds after which a call is stuck. Also each call's deadline: the gate would answer
-before that, and counts it in the loop's seconds.
+"""The loop's seconds after which a call is stuck. Also each call's deadline: the server would
+answer before that, and counts it in the loop's seconds.
 """
 LIFE: Final = 2_000
-"""The gate's seconds that a hostile generation may take."""
+"""The server's seconds that a hostile generation may take."""
 _BUGS: Final = frozenset({"INTERNAL", "NOT_IMPLEMENTED"})
 
 
@@ -104,11 +110,11 @@ class HostileTenant:
 
     async def _text(self, random: Random, prompt: str) -> None:
         options = self._options(random, "text")
-        request = text_pb2.GenerateTextRequest(prompt=prompt, options=options)
+        request = text_request(prompt=prompt, options=options)
         await self._stubs.text.GenerateText(request, timeout=PATIENCE)
 
     async def _stream(self, random: Random, prompt: str) -> None:
-        request = text_pb2.StreamTextRequest(prompt=prompt, options=self._options(random, "text"))
+        request = stream_text_request(prompt=prompt, options=self._options(random, "text"))
         async for _ in self._stubs.text.StreamText(request, timeout=PATIENCE):
             pass
 
@@ -118,14 +124,14 @@ class HostileTenant:
         form = text_pb2.ResponseFormat(
             kind=text_pb2.ResponseFormat.KIND_JSON_SCHEMA, json_schema=schema
         )
-        request = text_pb2.GenerateTextRequest(
+        request = text_request(
             prompt=prompt, response_format=form, options=self._options(random, "text")
         )
         await self._stubs.text.GenerateText(request, timeout=PATIENCE)
 
     async def _image(self, random: Random, prompt: str, **fields: Any) -> None:
         options = self._options(random, "image")
-        request = image_pb2.GenerateImageRequest(prompt=prompt, options=options, **fields)
+        request = image_request(prompt=prompt, options=options, **fields)
         await self._stubs.image.GenerateImage(request, timeout=PATIENCE)
 
     async def _pictures(self, random: Random, prompt: str) -> None:
@@ -134,22 +140,22 @@ class HostileTenant:
     async def _screened(self, random: Random, prompt: str) -> None:
         options = self._options(random, "image")
         options.screen_prompt = True
-        request = image_pb2.GenerateImageRequest(prompt=prompt, options=options)
+        request = image_request(prompt=prompt, options=options)
         await self._stubs.image.GenerateImage(request, timeout=PATIENCE)
 
     async def _video(self, random: Random, prompt: str) -> None:
         options = self._options(random, "video")
-        request = video_pb2.GenerateVideoRequest(prompt=prompt, options=options)
-        made = await self._stubs.video.GenerateVideo(request, timeout=PATIENCE)
-        await self._ended(made.generation.id)
+        request = video_request(prompt=prompt, options=options)
+        response = await self._stubs.video.GenerateVideo(request, timeout=PATIENCE)
+        await self._ended(response.generation.id)
 
     async def _cancelled(self, random: Random, prompt: str) -> None:
         options = self._options(random, "video")
-        request = video_pb2.GenerateVideoRequest(prompt=prompt, options=options)
-        made = await self._stubs.video.GenerateVideo(request, timeout=PATIENCE)
-        cancel = generations_pb2.CancelGenerationRequest(id=made.generation.id)
+        request = video_request(prompt=prompt, options=options)
+        response = await self._stubs.video.GenerateVideo(request, timeout=PATIENCE)
+        cancel = generations_pb2.CancelGenerationRequest(id=response.generation.id)
         await self._stubs.generations.CancelGeneration(cancel, timeout=PATIENCE)
-        await self._ended(made.generation.id)
+        await self._ended(response.generation.id)
 
     async def _audio(self, random: Random, prompt: str) -> None:
         options = self._options(random, "audio")
@@ -176,9 +182,7 @@ class HostileTenant:
 
     async def _raw_stream(self, random: Random, prompt: str) -> None:
         run = self._run(random, prompt, "fuzz/")
-        request = models_pb2.StreamModelRequest(
-            model=run.model, input=run.input, options=run.options
-        )
+        request = stream_model_request(run.model, input=run.input, options=run.options)
         async for _ in self._stubs.models.StreamModel(request, timeout=PATIENCE):
             pass
 
@@ -191,13 +195,12 @@ class HostileTenant:
         medium = medium_pb2.MediaInput(
             inline=medium_pb2.InlineMedia(data=picture, media_type="image/png")
         )
-        options = options_pb2.GenerationOptions(
+        request = image_request(
+            prompt=prompt,
             model="black-forest-labs/flux-dev",
             timeout=Duration(seconds=LIFE),
             webhook_url=self._url,
-        )
-        request = image_pb2.GenerateImageRequest(
-            prompt=prompt, options=options, reference_images=[medium]
+            reference_images=[medium],
         )
         await self._stubs.image.GenerateImage(request, timeout=PATIENCE)
 
@@ -206,12 +209,11 @@ class HostileTenant:
         given.update({"prompt": prompt})
         if random.random() < 0.3:
             given.update({"seed": random.choice((3, 12, 2**40, "x"))})
-        return models_pb2.RunModelRequest(
-            model=f"{owner}{prompt.strip()}",
+        return run_model_request(
+            f"{owner}{prompt.strip()}",
             input=given,
-            options=options_pb2.GenerationOptions(
-                timeout=Duration(seconds=LIFE), webhook_url=self._url
-            ),
+            timeout=Duration(seconds=LIFE),
+            webhook_url=self._url,
         )
 
     async def _ended(self, generation_id: str) -> None:
@@ -234,20 +236,20 @@ class InnocentTenant:
         if number % 16:
             options = options_pb2.GenerationOptions(model=INNOCENT_IMAGE)
             answer: Any = await self._stubs.image.GenerateImage(
-                image_pb2.GenerateImageRequest(prompt=prompt, options=options), timeout=PATIENCE
+                image_request(prompt=prompt, options=options), timeout=PATIENCE
             )
             cost = 3_000_000
         else:
             options = options_pb2.GenerationOptions(model=INNOCENT_TEXT)
             answer = await self._stubs.text.GenerateText(
-                text_pb2.GenerateTextRequest(prompt=prompt, options=options), timeout=PATIENCE
+                text_request(prompt=prompt, options=options), timeout=PATIENCE
             )
             assert answer.generation.text.text == f"told {number}", answer
             cost = number * 650 + 7 * 2750
-        made = answer.generation
-        assert made.state == generation_pb2.Generation.STATE_SUCCEEDED, made
-        assert made.cost.state == cost_pb2.COST_STATE_SETTLED, made
-        assert made.cost.usd_nanos == cost, made
+        generation = answer.generation
+        assert generation.state == generation_pb2.Generation.STATE_SUCCEEDED, generation
+        assert generation.cost.state == cost_pb2.COST_STATE_SETTLED, generation
+        assert generation.cost.usd_nanos == cost, generation
         if number % 7 == 0:
             await self._stubs.generations.ListGenerations(
                 generations_pb2.ListGenerationsRequest(page_size=3), timeout=PATIENCE

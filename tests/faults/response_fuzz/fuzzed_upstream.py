@@ -53,9 +53,9 @@ class Case:
     prediction_id: str
     end: str
     final: bytes = b""
-    asked: int = 0
+    gets: int = 0
     patience: int = 0
-    made: bool = False
+    created: bool = False
     lost: bool = False
     unclear: bool = False
     webhook: str = ""
@@ -64,7 +64,7 @@ class Case:
 
 @dataclass
 class FuzzedUpstream:
-    """Answers every route that the gate asks. `now` is the time that it and the gate live by."""
+    """Answers every route that the server asks. `now` is the time of it and of the server."""
 
     seed: int
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
@@ -91,14 +91,14 @@ class FuzzedUpstream:
             self.cases[number] = case
         return self.cases[number]
 
-    def _prediction(self, case: Case, status: str, keep: frozenset[str] = frozenset()) -> bytes:
+    def _prediction(self, case: Case, status: str, required: frozenset[str] = frozenset()) -> bytes:
         random = case.random
         stream = f"{self.url}/v1/streams/fz{case.number}z" if random.random() < 0.7 else ""
-        made = upstream_json.output(random, f"{self.url}/out/fz{case.number}z")
+        output = upstream_json.output(random, f"{self.url}/out/fz{case.number}z")
         members = upstream_json.prediction(
-            random, case.prediction_id, status, made, self.now(), case.input, stream
+            random, case.prediction_id, status, output, self.now(), case.input, stream
         )
-        members = upstream_json.spoiled(random, members, keep)
+        members = upstream_json.spoiled(random, members, required)
         return upstream_json.written(members).encode("utf-8", "surrogatepass")
 
     # Creates
@@ -106,32 +106,35 @@ class FuzzedUpstream:
     async def create(self, request: web.Request) -> web.StreamResponse:
         """POST of a prediction."""
         body = await request.text()
-        if found := INNOCENT.search(body):
-            return self._innocent(int(found[1]), "starting", 201)
+        if match := INNOCENT.search(body):
+            return self._innocent(int(match[1]), "starting", 201)
         number = CASE.search(body)
         assert number, "a model was told none of the caller's words"
         case = self.case(int(number[1]))
-        told = json.loads(body)
-        case.webhook, case.input = told.get("webhook", ""), json.dumps(told["input"])
+        request_json = json.loads(body)
+        case.webhook, case.input = (
+            request_json.get("webhook", ""),
+            json.dumps(request_json["input"]),
+        )
         case.final = self._prediction(case, case.end, frozenset({"id", "status"}))
         random = case.random
         way = random.random()
-        case.made = True
+        case.created = True
         case.unclear = way < 0.2
         if way < 0.12:
-            case.made = random.random() < 0.5
+            case.created = random.random() < 0.5
             return await self._odd(request, random, self._prediction(case, "starting"))
         if way < 0.2:
-            case.made = random.random() < 0.7
+            case.created = random.random() < 0.7
             text = self._prediction(case, "starting").decode("utf-8", "surrogatepass")
             return _answer(random, upstream_json.garbled(random, text), 201)
         if way < 0.35:
             return _answer(random, case.final, 201)
         status = random.choice(("starting", "processing", "queued", "succeeded"))
-        keep = frozenset({"id", "status"}) if random.random() < 0.7 else frozenset()
+        required = frozenset({"id", "status"}) if random.random() < 0.7 else frozenset()
         if case.webhook and random.random() < 0.5:
             self._post_later(case)
-        return _answer(random, self._prediction(case, status, keep), 201)
+        return _answer(random, self._prediction(case, status, required), 201)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """GET of a prediction."""
@@ -155,8 +158,8 @@ class FuzzedUpstream:
 
     async def _state(self, request: web.Request, case: Case) -> web.StreamResponse:
         random = case.random
-        case.asked += 1
-        if case.asked > case.patience:
+        case.gets += 1
+        if case.gets > case.patience:
             if case.lost:
                 return web.json_response({"detail": "gone"}, status=404)
             return _plain(case.final)
@@ -170,19 +173,19 @@ class FuzzedUpstream:
         return _answer(random, text, 200)
 
     def _of(self, name: str) -> Case | None:
-        found = _ID.search(name)
-        return self.case(int(found[1])) if found and int(found[1]) in self.cases else None
+        match = _ID.search(name)
+        return self.case(int(match[1])) if match and int(match[1]) in self.cases else None
 
     def _innocent(self, number: int, status: str, http_status: int) -> web.Response:
         name = f"in{number}"
         self.innocents[name] = number
-        made: Any = PICTURE if number % 16 else [f"told {number}"]
+        output: Any = PICTURE if number % 16 else [f"told {number}"]
         metrics = {"input_token_count": number, "output_token_count": 7, "image_output_count": 1}
         ended = status == "succeeded"
         document = {
             "id": name,
             "status": status,
-            "output": made if ended else None,
+            "output": output if ended else None,
             "metrics": metrics if ended else None,
             "created_at": self.now().isoformat(),
         }
@@ -216,7 +219,7 @@ class FuzzedUpstream:
                     body=text.encode("utf-8", "surrogatepass"), status=429, headers=headers
                 )
             case _:
-                told = upstream_json.written(
+                document = upstream_json.written(
                     upstream_json.spoiled(
                         random,
                         [
@@ -228,7 +231,7 @@ class FuzzedUpstream:
                     )
                 ).encode("utf-8", "surrogatepass")
                 status = random.choice(_ODD_STATUSES)
-                return _answer(random, told if random.random() < 0.5 else body, status)
+                return _answer(random, document if random.random() < 0.5 else body, status)
 
     # Everything else
 
@@ -239,7 +242,7 @@ class FuzzedUpstream:
         rows = [
             case.final.decode("utf-8", "surrogatepass")
             for case in self.cases.values()
-            if case.made and case.unclear and case.final and not case.lost
+            if case.created and case.unclear and case.final and not case.lost
         ][-50:]
         rows += [upstream_json.literal(random) for _ in range(random.choice((0, 0, 3)))]
         random.shuffle(rows)
@@ -275,8 +278,8 @@ class FuzzedUpstream:
     async def file(self, request: web.Request) -> web.StreamResponse:
         """POST of a file."""
         body = await request.read()
-        found = CASE.search(body[:4_096].decode("latin-1"))
-        random = self.case(int(found[1])).random if found else self.random
+        match = CASE.search(body[:4_096].decode("latin-1"))
+        random = self.case(int(match[1])).random if match else self.random
         link = f"{self.url}/v1/files/1"
         members = [('"id"', '"f"'), ('"urls"', json.dumps({"get": link}))]
         members.append(('"expires_at"', '"2026-12-01T00:00:00Z"'))
@@ -296,8 +299,8 @@ class FuzzedUpstream:
 
     async def output(self, request: web.Request) -> web.StreamResponse:
         """GET of what a model has made."""
-        found = _ID.search(request.path)
-        random = self.case(int(found[1])).random if found else self.random
+        match = _ID.search(request.path)
+        random = self.case(int(match[1])).random if match else self.random
         kind = random.choice(("image/png", "text/html", "video/mp4", "a", "x/y; z", "audio/wav"))
         status = random.choice((200, 200, 200, 200, 403, 410))
         return web.Response(
@@ -329,7 +332,7 @@ class FuzzedUpstream:
         task.add_done_callback(self.posts.discard)
 
     async def _post(self, case: Case) -> None:
-        """Tell the gate of it, in a signed body that holds anything."""
+        """Tell the server of it, in a signed body that holds anything."""
         random = case.random
         body = self._prediction(case, random.choice(("processing", "succeeded")))
         if random.random() < 0.3:
@@ -343,7 +346,7 @@ class FuzzedUpstream:
                 await answer.read()
                 assert answer.status < 500 or answer.status == 503, answer.status
         except (aiohttp.ClientError, TimeoutError):
-            return  # The gate has gone.
+            return  # The server has gone.
 
 
 def _answer(random: Random, body: bytes, status: int) -> web.Response:
@@ -391,8 +394,8 @@ def _event(random: Random) -> bytes:
 
 
 def _reason(random: Random) -> bytes:
-    told = upstream_json.literal(random) if random.random() < 0.5 else "{}"
-    return told.replace("\n", " ").encode("utf-8", "surrogatepass")
+    literal = upstream_json.literal(random) if random.random() < 0.5 else "{}"
+    return literal.replace("\n", " ").encode("utf-8", "surrogatepass")
 
 
 @web.middleware

@@ -126,7 +126,7 @@ def prediction(
     random: Random,
     prediction_id: str,
     status: str,
-    made: str,
+    output: str,
     now: datetime,
     given: str = "{}",
     stream_url: str = "",
@@ -154,14 +154,14 @@ def prediction(
         ('"created_at"', moment),
         ('"started_at"', moment),
         ('"completed_at"', moment if is_terminal else "null"),
-        ('"output"', made if status != "starting" else "null"),
+        ('"output"', output if status != "starting" else "null"),
         ('"metrics"', json.dumps(metrics) if is_terminal else "null"),
         ('"data_removed"', "false"),
         ('"urls"', json.dumps(urls | ({"stream": stream_url} if stream_url else {}))),
     ]
 
 
-def spoiled(random: Random, members: Members, keep: frozenset[str] = frozenset()) -> Members:
+def spoiled(random: Random, members: Members, required: frozenset[str] = frozenset()) -> Members:
     """Some members with other values, left out, doubled or moved; those in `keep` stay."""
     changed = list(members)
     for _ in range(random.choice((0, 1, 1, 2, 3, 8))):
@@ -169,7 +169,7 @@ def spoiled(random: Random, members: Members, keep: frozenset[str] = frozenset()
             break
         at = random.randrange(len(changed))
         key, value = changed[at]
-        if key.strip('"') in keep:
+        if key.strip('"') in required:
             continue
         match random.randrange(6):
             case 0:
@@ -191,7 +191,7 @@ def _spoiled_metrics(random: Random, value: str) -> str:
         metrics = json.loads(value)
     except (ValueError, RecursionError):  # Spoiled before, to what this parser does not take.
         return literal(random)
-    members = [(json.dumps(key), json.dumps(told)) for key, told in metrics.items()]
+    members = [(json.dumps(key), json.dumps(metric)) for key, metric in metrics.items()]
     for _ in range(random.randint(1, 3) if members else 0):
         at = random.randrange(len(members))
         members[at] = (members[at][0], literal(random))
@@ -291,9 +291,9 @@ def deployment(random: Random, owner: str, title: str) -> str:
 
 def _spoiled_inside(random: Random, document: object, times: int) -> str:
     """The document as text, with so many of its values made into something else."""
-    places = list(_places(document))
-    struck = {random.randrange(len(places)) for _ in range(times)}
-    counter = iter(range(len(places)))
+    values = list(_values(document))
+    struck = {random.randrange(len(values)) for _ in range(times)}
+    counter = iter(range(len(values)))
 
     def text(value: object) -> str:
         if next(counter) in struck:
@@ -308,14 +308,14 @@ def _spoiled_inside(random: Random, document: object, times: int) -> str:
     return text(document)
 
 
-def _places(value: object) -> Sequence[object]:
-    found = [value]
+def _values(value: object) -> Sequence[object]:
+    values = [value]
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    for one in inner:
-        found += _places(one)
-    return found
+    for item in inner:
+        values += _values(item)
+    return values
 
 
 def _skip(value: object, counter: object) -> None:
-    for _ in range(len(_places(value)) - 1):
+    for _ in range(len(_values(value)) - 1):
         next(counter)  # type: ignore[call-overload]

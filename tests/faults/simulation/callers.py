@@ -16,7 +16,7 @@ from mediagate_server.store.records import Generation
 from mediagate_server.structs import replace
 from tests.generations.engine_deps import submit
 
-from .sample_plans import draw_work
+from .sample_plans import random_plan
 from .simulated_process import Process, ProcessDied
 
 Answer = TypeVar("Answer")
@@ -51,11 +51,11 @@ class SimulatedCaller:
         self._serving = serving
         # Some ask for the very same thing.
         prompt = f"Prompt {number if random.random() < 0.7 else 0}"
-        work = draw_work(random, prompt)
+        work = random_plan(random, prompt)
         self._work = replace(work, next_when_unconfirmed=goes_next)
         is_text = self._work.chain[0].modality is Modality.TEXT
         self.streams = is_text and random.random() < 0.6
-        self._known = asyncio.Event()
+        self._has_id = asyncio.Event()
         self.submission = Submission(
             tenant=TENANT,
             method="StreamText" if self.streams else "GenerateAnything",
@@ -100,7 +100,7 @@ class SimulatedCaller:
             asking.result()
 
     async def _cancel(self) -> None:
-        await self._known.wait()
+        await self._has_id.wait()
         await asyncio.sleep(self._random.choice((0.0, 2.0, 40.0)))
         if self.ids:
             await self._until(lambda process: process.generations.cancel(TENANT, self.ids[-1]))
@@ -121,12 +121,12 @@ class SimulatedCaller:
             else:
                 self.outcome = "OK"
                 break
-        self._known.set()
+        self._has_id.set()
 
     def _learn(self, record: Generation) -> None:
         if record.id not in self.ids:
             self.ids.append(record.id)
-        self._known.set()
+        self._has_id.set()
 
     async def _unary(self, process: Process) -> None:
         attachment = await submit(process.generations, self.submission, self._work)

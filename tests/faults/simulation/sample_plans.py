@@ -54,7 +54,7 @@ def plan(slug: str, modality: Modality, prompt: str) -> Plan:
     )
 
 
-def draw_work(random: Random, prompt: str) -> ExecutionPlan:
+def random_plan(random: Random, prompt: str) -> ExecutionPlan:
     """A text, with another model behind it or not, or one picture or more; some are screened."""
     guard = plan("sim/guard", Modality.SAFETY, prompt) if random.random() < 0.15 else None
     if random.random() < 0.6:

@@ -55,7 +55,7 @@ class SimulatedNetworkUpstream:
         self._upstream = network.upstream
         self._is_alive = is_alive
         self._intends = intends
-        self._held_until = 0.0
+        self._blocked_until = 0.0
 
     def try_admit(self, model: str) -> CreateReservation | None:
         """See doors.Upstream."""
@@ -69,7 +69,7 @@ class SimulatedNetworkUpstream:
     @property
     def backoff_seconds(self) -> float:
         """See doors.Upstream."""
-        return max(self._held_until - asyncio.get_running_loop().time(), 0.0)
+        return max(self._blocked_until - asyncio.get_running_loop().time(), 0.0)
 
     @property
     def creates_per_second(self) -> float | None:
@@ -101,17 +101,17 @@ class SimulatedNetworkUpstream:
             fate = ""
         if fate == "throttled":
             await self._pause(self._chance.latency())
-            self._held_until = loop.time() + random.choice((1.0, 5.0))
+            self._blocked_until = loop.time() + random.choice((1.0, 5.0))
             raise RequestRefused(RefusalReason.THROTTLED)
         if not fate and self._chance.api_fails():
             return await self._fail(request, attempt)
-        made: asyncio.Future[SimulatedRun] = loop.create_future()
+        created: asyncio.Future[SimulatedRun] = loop.create_future()
 
         def arrive() -> None:
             self._chance.event(f"taken {attempt}")
             run = self._upstream.accept(request, attempt)
-            if not made.done():
-                made.set_result(run)
+            if not created.done():
+                created.set_result(run)
 
         after = random.uniform(1, POST_TIMEOUT) if fate == "late" else self._chance.latency()
         if fate != "dropped":
@@ -119,7 +119,7 @@ class SimulatedNetworkUpstream:
         if fate in {"late", "dropped", "lost"}:
             await self._pause(POST_TIMEOUT)
             raise NoResponse("timeout")
-        run = await made
+        run = await created
         await self._pause(self._chance.latency())
         if fate == "answer lost":
             raise NoResponse("reset")
@@ -173,7 +173,7 @@ class SimulatedNetworkUpstream:
             for run in reversed(self._upstream.runs.values())
             if run.listed_from <= now and _between(run, created_after, created_before)
         ]
-        listed.sort(key=lambda run: -run.made)
+        listed.sort(key=lambda run: -run.create_time)
         start = int(cursor or 0)
         end = start + _PAGE
         page = tuple(map(self._upstream.show, listed[start:end]))
@@ -232,5 +232,5 @@ class SimulatedNetworkUpstream:
 
 
 def _between(run: SimulatedRun, after: datetime | None, before: datetime | None) -> bool:
-    made = BEGIN + timedelta(seconds=run.made)
-    return (after is None or made >= after) and (before is None or made <= before)
+    create_time = BEGIN + timedelta(seconds=run.create_time)
+    return (after is None or create_time >= after) and (before is None or create_time <= before)

@@ -1,4 +1,4 @@
-"""One process of the gate: it lives until it is killed, or drained, and never comes back."""
+"""One process of the server: it lives until it is killed, or drained, and never comes back."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class SimulatedClock(SystemClock):
 
 
 class Process:
-    """The gate from `GenerationEngine` down, on a disk and a network that outlive it."""
+    """The server from `GenerationEngine` down, on a disk and a network that outlive it."""
 
     def __init__(self, disk: sqlite3.Connection, network: Network, number: int) -> None:
         chance = network.chance
@@ -52,7 +52,7 @@ class Process:
         self._store = DiskStore(disk, chance, self.is_alive)
         self._leaving = asyncio.Event()
         self._rpcs: set[asyncio.Task[Any]] = set()
-        drawn = iter(range(10**9))
+        numbers = iter(range(10**9))
         self.generations = GenerationEngine(
             EngineDeps(
                 self._store,
@@ -62,7 +62,7 @@ class Process:
                 clock=SimulatedClock(self.is_alive),
                 timeouts=EngineTimeouts(),
                 webhook_url=lambda attempt: f"https://gate.example/{attempt}",
-                new_token=lambda: f"{number}x{next(drawn)}",
+                new_token=lambda: f"{number}x{next(numbers)}",
             ),
             max_in_flight=lambda _: 0,
         )
@@ -115,8 +115,8 @@ class Process:
         self.kill()
 
     def _intends(self, attempt: str) -> bool:
-        found = self._disk.execute("SELECT state FROM attempts WHERE id = ?", (attempt,))
-        return found.fetchall() == [("submitting",)]
+        rows = self._disk.execute("SELECT state FROM attempts WHERE id = ?", (attempt,))
+        return rows.fetchall() == [("submitting",)]
 
 
 def _number(task: asyncio.Task[Any]) -> int:

@@ -1,4 +1,4 @@
-"""The gate's own store on a database that outlives processes, without threads."""
+"""The server's own store on a database that outlives processes, without threads."""
 
 from __future__ import annotations
 
@@ -109,19 +109,19 @@ class SimulatedWriter(GroupCommitWriter):
             self._fail_batch(batch, store_unavailable)
         else:
             self._commit(batch)
-            assert all(one.error for one in poison), "poison that was written"
-            failed = [one for one in batch if isinstance(one.error, StoreUnavailable)]
+            assert all(job.error for job in poison), "poison that was written"
+            failed = [job for job in batch if isinstance(job.error, StoreUnavailable)]
             assert not failed or self._is_lost, "a job that another one's rows have failed"
             self._chance.event("committed")
         if self._is_alive():
-            resolve_futures([one for one in batch if one not in poison])
+            resolve_futures([job for job in batch if job not in poison])
 
     def _poison(self, batch: list[_QueuedJob]) -> list[_QueuedJob]:
         """Put some into a batch."""
         put = []
-        for place, kind in self._chance.poison(len(batch)):
+        for index, kind in self._chance.poison(len(batch)):
             put.append(_QueuedJob(POISON[kind % len(POISON)], self._loop.create_future()))
-            batch.insert(place, put[-1])
+            batch.insert(index, put[-1])
         return put
 
     def _renew(self) -> None:

@@ -31,7 +31,7 @@ class SimulatedRun:
     attempt: str
     slug: str
     input: Mapping[str, Any]
-    made: float
+    create_time: float
     begins: float
     ends: float
     status: str
@@ -54,7 +54,7 @@ class SimulatedRun:
         """Whether it has ended by now."""
         return now >= self.ends
 
-    def told(self, now: float) -> int:
+    def received(self, now: float) -> int:
         """How many of its words it has said by now."""
         spent = min(now, self.ends) - self.begins
         return max(0, min(len(self.words), int(spent / self.pace)))
@@ -63,7 +63,7 @@ class SimulatedRun:
         """The words so far; all of them where it succeeded."""
         if self.is_over(now) and self.status == "succeeded":
             return list(self.words)
-        return list(self.words[: self.told(now)])
+        return list(self.words[: self.received(now)])
 
     def end(self, status: str, now: float) -> None:
         """It is cut off."""
@@ -97,7 +97,7 @@ class SimulatedUpstream:
             attempt=attempt,
             slug=request.target,
             input=dict(request.input),
-            made=now,
+            create_time=now,
             begins=begins,
             ends=begins + (lasts if status != "hangs" else 1e9),
             status=status,
@@ -142,7 +142,7 @@ class SimulatedUpstream:
             output=self._output(run, now) if over else None,
             error="E1001: out of memory" if over and run.status == "failed" else None,
             metrics={"predict_time": run.seconds} if over and run.status != "aborted" else {},
-            created_at=BEGIN + timedelta(seconds=run.made),
+            created_at=BEGIN + timedelta(seconds=run.create_time),
             completed_at=BEGIN + timedelta(seconds=run.ends) if over else None,
             stream_url=f"https://stream.example/{run.id}" if "text" in run.slug else None,
         )

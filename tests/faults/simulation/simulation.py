@@ -106,7 +106,7 @@ class SimulatedWorld:
         await asyncio.sleep(LATE)
 
     async def _leave_now_and_then(self) -> None:
-        """Somebody restarts the gate in good order."""
+        """Somebody restarts the server in good order."""
         while self.chance.random.random() < 0.4:
             await asyncio.sleep(self.chance.random.uniform(1, 200))
             if self._process and self._process.serving.is_set():
@@ -149,7 +149,7 @@ class SimulatedWorld:
         if not self.webhooks_come:
             return
         for _ in range(self.chance.random.choice((0, 1, 1, 1, 5))):
-            self._keep(self._deliver(run))
+            self._add_task(self._deliver(run))
 
     async def _deliver(self, run: SimulatedRun) -> None:
         """Tell of an end, again and again until it was taken, or for a minute."""
@@ -165,7 +165,7 @@ class SimulatedWorld:
                     return
             await asyncio.sleep(pause)
 
-    def _keep(self, doing: Any) -> None:
+    def _add_task(self, doing: Any) -> None:
         task = asyncio.get_running_loop().create_task(doing)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -174,7 +174,7 @@ class SimulatedWorld:
 def simulate(seed: int, *, bugs: float = 0.0, api_errors: bool = True) -> SimulationOutcome:
     """Run it; AssertionError where something does not hold.
 
-    `bugs` is the share of upstream's answers that something in the gate falls over. `api_errors`:
+    `bugs` is the share of upstream's answers that something in the server falls over. `api_errors`:
     upstream's API answers creates with errors of its own.
     """
     with (
@@ -226,35 +226,41 @@ def check(world: SimulatedWorld) -> Counter[str]:
     attempts = {
         attempt["id"]: attempt for record in records.values() for attempt in record["attempts"]
     }
-    held = {one["prediction_id"]: name for name, one in attempts.items() if one["prediction_id"]}
+    attempt_of = {
+        entry["prediction_id"]: name for name, entry in attempts.items() if entry["prediction_id"]
+    }
     runs = world.upstream.runs
-    assert held.keys() == runs.keys(), "somebody's, or nobody's"
-    for name, holder in held.items():
+    assert attempt_of.keys() == runs.keys(), "somebody's, or nobody's"
+    for name, holder in attempt_of.items():
         # Of attempts with the same input any may hold what any of them has made.
-        made = attempts[runs[name].attempt]
-        assert attempts[holder]["input_hash"] == made["input_hash"], "another's"
+        creator = attempts[runs[name].attempt]
+        assert attempts[holder]["input_hash"] == creator["input_hash"], "another's"
     _check_ledger(world, attempts)
     for record in records.values():
         _check_cuts(record, runs)
-        paid = Counter(
-            (one["purpose"], one["output_index"])
-            for one in record["attempts"]
+        billed_counts = Counter(
+            (attempt["purpose"], attempt["output_index"])
+            for attempt in record["attempts"]
             # A model that failed, or whose share of the time was over, has a successor.
-            if one["prediction_id"]
-            and runs[one["prediction_id"]].status != "failed"
-            and one.get("reason") != OUT_OF_TIME
+            if attempt["prediction_id"]
+            and runs[attempt["prediction_id"]].status != "failed"
+            and attempt.get("reason") != OUT_OF_TIME
         )
-        most = 2 if any("beside" in one for one in record["attempts"]) else 1
-        assert world.upstream.hides or all(each <= most for each in paid.values()), "paid twice"
-        known = sum(
-            runs[one["prediction_id"]].nanos for one in record["attempts"] if one["prediction_id"]
+        most = 2 if any("beside" in attempt for attempt in record["attempts"]) else 1
+        assert world.upstream.hides or all(each <= most for each in billed_counts.values()), (
+            "paid twice"
         )
-        assert record["cost"]["nanos"] == known
-    (kept,) = world.disk.execute(
+        billed_nanos = sum(
+            runs[attempt["prediction_id"]].nanos
+            for attempt in record["attempts"]
+            if attempt["prediction_id"]
+        )
+        assert record["cost"]["nanos"] == billed_nanos
+    (row,) = world.disk.execute(
         "SELECT (SELECT count(*) FROM pending) + (SELECT count(*) FROM checkpoints)"
     ).fetchone()
-    assert kept == 0
-    return Counter(one["state"] for one in attempts.values())
+    assert row == 0
+    return Counter(attempt["state"] for attempt in attempts.values())
 
 
 def _check_callers(world: SimulatedWorld, records: dict[str, Any]) -> None:
@@ -262,8 +268,8 @@ def _check_callers(world: SimulatedWorld, records: dict[str, Any]) -> None:
     for caller in world.callers:
         assert set(caller.ids) <= records.keys(), "acknowledged and lost"
         for released in caller.ids[:-1]:
-            taken = any(one["prediction_id"] for one in records[released]["attempts"])
-            assert world.upstream.hides or not taken, "taken, and released"
+            was_created = any(attempt["prediction_id"] for attempt in records[released]["attempts"])
+            assert world.upstream.hides or not was_created, "taken, and released"
         if caller.ids and caller.text:
             final = records[caller.ids[-1]]
             text = final.get("output", {}).get("text", "")
@@ -280,13 +286,16 @@ def _check_callers(world: SimulatedWorld, records: dict[str, Any]) -> None:
 
 def _check_cuts(record: dict[str, Any], runs: Mapping[str, SimulatedRun]) -> None:
     """A run that was cancelled for the next model is over before that is sent."""
-    lanes: dict[tuple[str, int], float] = {}
-    for one in record["attempts"]:
-        lane, run = (one["purpose"], one["output_index"]), runs.get(one["prediction_id"])
-        if run is not None and one["state"] != "absent":
-            assert run.made >= lanes.get(lane, 0.0), "two at once"
-        if run is not None and one.get("reason") == OUT_OF_TIME:
-            lanes[lane] = run.ends
+    step_ends: dict[tuple[str, int], float] = {}
+    for attempt in record["attempts"]:
+        step, run = (
+            (attempt["purpose"], attempt["output_index"]),
+            runs.get(attempt["prediction_id"]),
+        )
+        if run is not None and attempt["state"] != "absent":
+            assert run.create_time >= step_ends.get(step, 0.0), "two at once"
+        if run is not None and attempt.get("reason") == OUT_OF_TIME:
+            step_ends[step] = run.ends
 
 
 def _check_ledger(world: SimulatedWorld, attempts: dict[str, Any]) -> None:
