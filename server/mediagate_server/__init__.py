@@ -1,1 +1,1 @@
-"""The gate itself: a gRPC server in front of Replicate."""
+"""Mediagate's server: one gRPC service in front of every Replicate model."""

@@ -388,7 +388,7 @@ class ServerDraining(Unavailable):
         """Empty values are unknown: with none, the call has started nothing."""
         ids = {"request_id": request_id, "generation_id": generation_id}
         return cls(
-            "the gate is shutting down; send the same request again",
+            "the server is shutting down; send the same request again",
             metadata={name: value for name, value in ids.items() if value},
             retry_after=1.0,
         )

@@ -1,4 +1,4 @@
-"""One gate as a process: its event loop, its signals, and the one line it says to people."""
+"""Process entry point: event loop, signals and configuration reload."""
 
 import asyncio
 import signal
@@ -16,38 +16,38 @@ from mediagate_server.runtime.process import raise_fd_limit, tune_gc, tune_mallo
 
 _log = structlog.get_logger()
 
-_LOOK_SECONDS: Final = 1.0
-"""How often the configuration's files are looked at; not read, unless they look changed."""
+_WATCH_SECONDS: Final = 1.0
+"""How often the configuration's files are checked; they are read only where they changed."""
 
 
 async def serve(configuration: Configuration, announce: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM; SIGHUP reads the configuration again, and so does a change.
 
-    `announce` gets one line for people once the gate is ready.
+    `announce` gets one line for people once the server is ready.
     """
-    gate = Server(configuration)
+    server = Server(configuration)
     loop = asyncio.get_running_loop()
     loop.set_default_executor(FairThreadPool())
-    # Before the doors open: whoever is answered may also ask for an orderly end.
+    # Before the ports open: whoever gets an answer may also request a shutdown.
     for signal_number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(signal_number, gate.stop)
+        loop.add_signal_handler(signal_number, server.stop)
     loop.add_signal_handler(signal.SIGHUP, _reload, configuration)
-    async with gate:
+    async with server:
         tune_gc()
         announce(
-            f"Mediagate serves gRPC on {gate.grpc_address}, operations on "
-            f"{gate.operations_address}. Answers come from {gate.upstream}."
+            f"Mediagate serves gRPC on {server.grpc_address}, operations on "
+            f"{server.operations_address}. Answers come from {server.upstream}."
         )
         async with asyncio.TaskGroup() as group:
-            watching = group.create_task(_watch(configuration))
-            await gate.until_stopped()
-            watching.cancel()
-        # Not in the group, which would wrap its words for people in its own.
-        gate.check_ownership()
+            watch = group.create_task(_watch(configuration))
+            await server.until_stopped()
+            watch.cancel()
+        # Outside the group, which would wrap its message in an ExceptionGroup.
+        server.check_ownership()
 
 
 def run(configuration: Configuration, announce: Callable[[str], None]) -> None:
-    """`serve` on the fastest event loop there is. For the command line.
+    """Run `serve` on uvloop where it is installed. For the command line.
 
     Raises ConfigError, DataFolderInUse or DataFolderLost of store.sqlite, or OSError where a port
     is taken.
@@ -56,7 +56,7 @@ def run(configuration: Configuration, announce: Callable[[str], None]) -> None:
     raise_fd_limit()
     tune_malloc()
     try:
-        import uvloop  # noqa: PLC0415 - an extra speed, not there on every platform
+        import uvloop  # noqa: PLC0415 - faster, and not on every platform
     except ImportError:
         asyncio.run(serve(configuration, announce))
     else:
@@ -64,22 +64,22 @@ def run(configuration: Configuration, announce: Callable[[str], None]) -> None:
 
 
 async def _watch(configuration: Configuration) -> None:
-    """Read the configuration again whenever one of its files was changed."""
+    """Reload the configuration whenever one of its files changes."""
     watch = FileWatch(configuration.files)
     while True:
-        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.sleep(_WATCH_SECONDS)
         if watch.changed():
             _reload(configuration)
 
 
 def _reload(configuration: Configuration) -> None:
-    """What is wrong is said, and what was in force stays."""
+    """Reload the configuration; where it is wrong, log that and keep the one in force."""
     try:
-        waiting = configuration.reload()
+        needs_restart = configuration.reload()
     except ConfigError as error:
         _log.error("configuration_reload_failed", problem=str(error))
-    except Exception as error:  # noqa: BLE001 - a gate that serves is not to end by it
+    except Exception as error:  # noqa: BLE001 - it must not end a server
         report_bug(BackgroundJob.RELOAD, error)
     else:
         configure_logging(configuration.current.log_level)
-        _log.info("configuration_reloaded", needs_restart=list(waiting))
+        _log.info("configuration_reloaded", needs_restart=list(needs_restart))

@@ -112,7 +112,7 @@ def test_the_limit_itself(number: int, name: str | None) -> None:
 
 def test_what_is_too_short_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     """An entry takes two bytes at least; where some may be packed, one."""
-    monkeypatch.setattr(entry_limit._EntryCounter, "crowded_field", lambda *_: "looked at")
+    monkeypatch.setattr(entry_limit._EntryCounter, "oversized_field", lambda *_: "looked at")
     most = 2 * MAX_ENTRIES
     for kind in (text_pb2.GenerateTextRequest, models_pb2.RunModelRequest):
         descriptor: Descriptor = kind.DESCRIPTOR

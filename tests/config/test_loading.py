@@ -241,7 +241,7 @@ def test_what_is_not_built_is_refused(written: Any, name: str, key: str) -> None
     """By the variable or by the line of the file that sets it; an empty variable sets nothing."""
     variable = f"MEDIAGATE_{key}_URL"
     (problem,) = problems(None, **{variable: "kind://user:hush@host/0"})
-    assert problem.startswith(f"environment: {variable}: is not built yet: this gate keeps")
+    assert problem.startswith(f"environment: {variable}: is not built yet: this server keeps")
     assert "Leave it unset" in problem
     path = written(f"[server]\n{name} = 'env:OURS'\n")
     (problem,) = problems(path, OURS="kind://user:hush@host/0")

@@ -53,7 +53,7 @@ def _pause_and_wake(path: Path, texts: int, created: int) -> None:
                 first.process.send_signal(signal.SIGCONT)
                 assert first.process.wait(SECONDS) == 1
                 said = first.output.read_text()
-                assert "mediagate cannot serve: this gate stood still" in said
+                assert "mediagate cannot serve: this server stood still" in said
                 assert "another one took over" in said
                 assert "Traceback" not in said
                 # Not a byte of what the first one still had in hand.

@@ -71,7 +71,7 @@ async def test_slow_bodies_of_strangers(tmp_path: Path) -> None:
         answers = [asyncio.create_task(status(peer)) for peer in waiting]
         for answer in asyncio.as_completed(answers):
             assert await answer == 503
-            if sum(one.done() for one in answers) == 200 - replicate_webhooks._MOST_OF_STRANGERS:
+            if sum(one.done() for one in answers) == 200 - replicate_webhooks._MAX_UNKNOWN_BODIES:
                 break
         assert await door.post() == 200
         assert door.hints == [(ATTEMPT, "p1")]
@@ -83,7 +83,7 @@ async def test_slow_bodies_of_strangers(tmp_path: Path) -> None:
 async def test_slow_bodies_at_one_address(tmp_path: Path) -> None:
     """An address may become known: whoever has one has a part of the places, not all."""
     async with opened(tmp_path) as door, peers() as stack:
-        most = replicate_webhooks._MOST_OF_ONE_ATTEMPT
+        most = replicate_webhooks._MAX_BODIES_PER_ATTEMPT
         for number in range(most):
             sent = head(door, door.addresses.url_for("att_leaked"), f"slow_{number}")
             await connect(stack, address_of(door), sent + b"{")
@@ -106,7 +106,7 @@ async def test_a_hint_that_is_not_done_is_to_come_again(tmp_path: Path) -> None:
 async def test_more_connections_than_may_be() -> None:
     """The oldest stranger is cut, and whoever comes is served."""
     before = metrics.web_connections_closed.labels("crowded")._value.get()
-    port = PublicHttpServer("127.0.0.1:0", ConnectionLimiter(most_strangers=4))
+    port = PublicHttpServer("127.0.0.1:0", ConnectionLimiter(max_strangers=4))
     async with port, peers() as stack:
         silent = [await connect(stack, port.address) for _ in range(4)]
         half = await connect(stack, port.address, b"GET / HTTP/1.1\r\nHo")
@@ -131,11 +131,11 @@ async def test_a_stranger_who_takes_too_long() -> None:
 
 async def test_who_knows_an_address_is_no_stranger(tmp_path: Path) -> None:
     """A webhook's connection stays, however many others come."""
-    connections = ConnectionLimiter(most_strangers=2)
+    connections = ConnectionLimiter(max_strangers=2)
     async with opened(tmp_path, connections) as door, peers() as stack:
         url = door.addresses.url_for(ATTEMPT)
         peer = await connect(stack, address_of(door), head(door, url, "msg_1") + BODY[:3])
-        while not connections._known:
+        while not connections._recognized:
             await connect(stack, address_of(door))  # Others who come, again and again.
             await door.post(to="att_other", message_id="msg_2")
         for _ in range(9):

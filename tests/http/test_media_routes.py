@@ -62,7 +62,7 @@ async def door(tmp_path: Path) -> AsyncIterator[MediaPort]:
         port = PublicHttpServer("127.0.0.1:0")
         stack.callback(port.close)
         clock, folder = JumpingClock(), FileSystemMediaStore(tmp_path / "kept")
-        links = MediaLinkSigner(folder, port.near_url, KEY, now=clock.now, lifetime=lambda: 600.0)
+        links = MediaLinkSigner(folder, port.local_url, KEY, now=clock.now, lifetime=lambda: 600.0)
         port.add(MediaRoutes(links, folder, clock.now, FairScheduler()).routes())
         await stack.enter_async_context(port)
         session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
@@ -255,7 +255,7 @@ async def test_only_what_is_kept_gets_a_link(tmp_path: Path) -> None:
 
 async def test_readers_that_take_nothing(door: MediaPort, monkeypatch: pytest.MonkeyPatch) -> None:
     """They hold places as long as nobody else wants them; who reads is never cut for another."""
-    monkeypatch.setattr(room, "_MOST_AT_ONCE", 2)
+    monkeypatch.setattr(room, "_MAX_READERS", 2)
     await door.keep("video/mp4", bytes(64 * 1024 * 1024))
     async with AsyncExitStack() as stack:
         for _ in range(2):
@@ -265,7 +265,7 @@ async def test_readers_that_take_nothing(door: MediaPort, monkeypatch: pytest.Mo
             assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
         async with door.get() as answer:
             assert answer.status == 503
-        monkeypatch.setattr(room, "_PATIENCE_WHEN_FULL", 0.0)
+        monkeypatch.setattr(room, "_WRITE_TIMEOUT_WHEN_FULL", 0.0)
         status = 503
         while status == 503:  # Until both have been handed as much as they take unread.
             async with door.get(Range="bytes=0-9") as answer:

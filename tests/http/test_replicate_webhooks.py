@@ -121,7 +121,7 @@ async def opened(
             store.claim_webhook,
             door.hint,
             lambda: NOW,
-            hint_seconds=0.05,
+            handler_seconds=0.05,
         )
         port.add(webhooks.routes())
         await stack.enter_async_context(port)
@@ -353,9 +353,9 @@ async def test_what_comes_before_it_serves_waits() -> None:
 async def test_it_is_reached_from_this_machine(host: str) -> None:
     """Whatever it listens on, an embedded sandbox knows where to post."""
     port = PublicHttpServer(f"{host}:0")
-    async with port, aiohttp.ClientSession() as session, session.get(port.near_url) as answer:
+    async with port, aiohttp.ClientSession() as session, session.get(port.local_url) as answer:
         assert answer.status == 404
-    assert "0.0.0.0" not in port.near_url  # noqa: S104
+    assert "0.0.0.0" not in port.local_url  # noqa: S104
     port.close()
 
 

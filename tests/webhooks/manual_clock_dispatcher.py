@@ -75,7 +75,7 @@ class ManualClockDispatcher:
     async def rest(self) -> None:
         """Until nothing is on its way and the sender waits for time to pass."""
         changed = self.sender._outbox.has_work
-        while self.sender._flying or changed.is_set() or self.clock.wakes_at is None:
+        while self.sender._deliveries or changed.is_set() or self.clock.wakes_at is None:
             self.clock.began.clear()
             await self.clock.began.wait()
 
@@ -115,7 +115,7 @@ async def playing(
     async with (
         WebhookHttpClient(reach) as poster,
         WebhookDispatcher(
-            store.outbox, store, poster, render, clock, draw=random.Random(7)
+            store.outbox, store, poster, render, clock, rng=random.Random(7)
         ) as sender,
     ):
         yield ManualClockDispatcher(sender, clock)

@@ -263,7 +263,7 @@ async def test_a_slow_receiver_does_not_keep_others_waiting(
             await told(store, "z", receiver.url)
             (got,) = await receiver.received(1)
             assert got.id == "evt_z"
-            assert len(played.sender._flying) <= 9
+            assert len(played.sender._deliveries) <= 9
 
 
 async def test_what_the_operator_does_not_let_in_is_not_reached(

@@ -49,7 +49,7 @@ class Configuration:
         if self.current.tenants and not fresh.tenants:
             # A file that is just being written looks like this, and would let everybody in.
             raise ConfigError(
-                "there are no tenants any more: the gate serves without keys only after a restart"
+                "there are no tenants any more: the server serves without keys only after a restart"
             )
         changed = {
             name

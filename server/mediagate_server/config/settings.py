@@ -80,7 +80,7 @@ def _unimplemented(value: SecretStr | None) -> SecretStr | None:
     if value is None or not value.get_secret_value():
         return None
     raise ValueError(
-        "is not built yet: this gate keeps its records in SQLite in data_dir, and its limits in "
+        "is not built yet: this server keeps its records in SQLite in data_dir, and its limits in "
         "its own process. Leave it unset"
     )
 

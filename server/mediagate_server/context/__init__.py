@@ -1,1 +1,1 @@
-"""Context of one call: who calls, and the summary that is logged of it."""
+"""Context of one rpc: its caller, and the summary for log and trailer."""

@@ -1,4 +1,4 @@
-"""Who is calling. The auth interceptor binds it; whoever needs it asks `current()`.
+"""Caller of the rpc being served: bound by the authentication interceptor.
 
 A generation goes on when its rpc has ended, and after a restart without any: it binds its tenant.
 """
@@ -19,8 +19,8 @@ class Caller:
 
 
 LOCAL_CALLER = Caller(tenant="local", admin=True)
-"""The one tenant of a gate without configured keys, which listens on loopback only unless something
-else guards it: whoever gets in runs it."""
+"""The one tenant of a server without configured keys, which listens on loopback only unless
+something else guards it: every caller is an admin."""
 
 _current: ContextVar[Caller] = ContextVar("mediagate_caller")
 
@@ -31,7 +31,7 @@ def bind_caller(caller: Caller) -> None:
 
 
 def current_tenant() -> str:
-    """Whose turn it is, where work is shared out: the tenant; empty for the gate's own work."""
+    """The tenant that work is for, where it is scheduled by tenant; empty: the server's own."""
     bound = _current.get(None)
     return bound.tenant if bound else ""
 

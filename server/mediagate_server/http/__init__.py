@@ -1,1 +1,1 @@
-"""The doors that are not gRPC."""
+"""HTTP servers: operations, links to media, webhooks of Replicate."""

@@ -1,6 +1,6 @@
-"""Kept media on the web port: who has a link that was minted here reads one file, until it expires.
+"""Media links on the public port: a signed link reads one stored file until it expires.
 
-Whole or in ranges (RFC 9110), so that players can seek. What models make is hostile until proven
+In full or in ranges (RFC 9110), so that players can seek. What models make is hostile until proven
 otherwise: nothing of it may run as a page on this host.
 """
 
@@ -19,18 +19,18 @@ from mediagate_server.media.signed_links import MEDIA_PATH, MediaLinkSigner
 from mediagate_server.observability import metrics
 from mediagate_server.runtime.fair_scheduler import FairScheduler, StreamBandwidth
 
-_MOST_AT_ONCE: Final = 256
-_PATIENCE: Final = 60.0
-"""Seconds that a reader may take for one piece."""
-_PATIENCE_WHEN_FULL: Final = 3.0
-"""The same while others wait for its place: readers that take nothing keep nobody else out."""
+_MAX_READERS: Final = 256
+_WRITE_TIMEOUT: Final = 60.0
+"""Seconds that a reader may take for one chunk."""
+_WRITE_TIMEOUT_WHEN_FULL: Final = 3.0
+"""The same while all reader slots are in use: stalled readers keep nobody else out."""
 _READERS: Final = "readers of links"
-"""Who reads here shows no key: all of them share the event loop's time as one tenant."""
+"""Readers show no key: all of them scheduler the event loop's time as one tenant."""
 _EXPIRES: Final = re.compile(r"[0-9]{1,12}")
 _INDEX: Final = re.compile(r"[0-9]{1,4}")
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_GENERATION_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _RANGE: Final = re.compile(r"bytes=(\d{0,15})-(\d{0,15})")
-_SHOWN: Final = ("image/", "video/", "audio/")
+_INLINE_TYPES: Final = ("image/", "video/", "audio/")
 _log = structlog.get_logger()
 
 
@@ -42,23 +42,23 @@ class MediaRoutes:
         links: MediaLinkSigner,
         store: MediaStore,
         now: Callable[[], datetime],
-        share: FairScheduler,
+        scheduler: FairScheduler,
     ) -> None:
         self._links = links
-        self._share = share
+        self._scheduler = scheduler
         self._store = store
         self._now = now
         self._reading = 0
-        self._pieces: dict[asyncio.Transport, float] = {}
-        """Since when each reader's piece is on its way, the oldest first."""
+        self._pending_writes: dict[asyncio.Transport, float] = {}
+        """Since when each reader's chunk is being written, the oldest first."""
 
     def routes(self) -> list[web.RouteDef]:
-        """The one path, for the web port."""
+        """The route, for the public port."""
         return [web.get(f"{MEDIA_PATH}/{{generation}}/{{index}}", self.read)]
 
     async def read(self, request: web.Request) -> web.StreamResponse:
-        """One file, or a part of it."""
-        if self._reading >= _MOST_AT_ONCE and not self._cut_slowest():
+        """Serve one file, or a range of it."""
+        if self._reading >= _MAX_READERS and not self._abort_slowest():
             return web.Response(status=503, headers={hdrs.RETRY_AFTER: "1"})
         self._reading += 1
         try:
@@ -70,19 +70,19 @@ class MediaRoutes:
         metrics.media_reads.labels(str(response.status)).inc()
         return response
 
-    def _cut_slowest(self) -> bool:
-        """End the reader that has taken nothing for longest. False: all of them do read."""
-        slowest, since = next(iter(self._pieces.items()), (None, 0.0))
-        late = asyncio.get_running_loop().time() - since >= _PATIENCE_WHEN_FULL
+    def _abort_slowest(self) -> bool:
+        """Abort the reader that has been stalled for longest. False: none is stalled."""
+        slowest, since = next(iter(self._pending_writes.items()), (None, 0.0))
+        late = asyncio.get_running_loop().time() - since >= _WRITE_TIMEOUT_WHEN_FULL
         if slowest is None or not late:
             return False
-        del self._pieces[slowest]
+        del self._pending_writes[slowest]
         slowest.abort()
         return True
 
     async def _read(self, request: web.Request) -> web.StreamResponse:
         generation_id, index = request.match_info["generation"], request.match_info["index"]
-        status = self._refusal(generation_id, index, request.query)
+        status = self._refused_status(generation_id, index, request.query)
         if status:
             return web.Response(status=status)
         mark_recognized(request)
@@ -96,24 +96,26 @@ class MediaRoutes:
         etag = headers.get(hdrs.ETAG)
         if etag and etag in request.headers.get(hdrs.IF_NONE_MATCH, ""):
             return web.Response(status=304, headers=headers)
-        part = _part(request, stored.size, etag)
-        if part is None:
+        requested = _requested_range(request, stored.size, etag)
+        if requested is None:
             headers = {hdrs.CONTENT_RANGE: f"bytes */{stored.size}"}
             return web.Response(status=416, headers=headers)
-        is_whole = part == range(stored.size)
-        if not is_whole:
-            headers[hdrs.CONTENT_RANGE] = f"bytes {part.start}-{part.stop - 1}/{stored.size}"
-        response = web.StreamResponse(status=200 if is_whole else 206, headers=headers)
-        response.content_length = len(part)
+        is_full = requested == range(stored.size)
+        if not is_full:
+            headers[hdrs.CONTENT_RANGE] = (
+                f"bytes {requested.start}-{requested.stop - 1}/{stored.size}"
+            )
+        response = web.StreamResponse(status=200 if is_full else 206, headers=headers)
+        response.content_length = len(requested)
         await response.prepare(request)
         if request.method != hdrs.METH_HEAD:
-            await self._send(request, response, key, part)
+            await self._send(request, response, key, requested)
         return response
 
-    def _refusal(self, generation_id: str, index: str, query: Mapping[str, str]) -> int:
-        """The status for a link that is none of ours, or is over; 0: it is good."""
+    def _refused_status(self, generation_id: str, index: str, query: Mapping[str, str]) -> int:
+        """HTTP status for a link that is not valid or has expired; 0: it is valid."""
         expires, signature = query.get("expires", ""), query.get("signature", "")
-        written = _NAME.fullmatch(generation_id) and _INDEX.fullmatch(index)
+        written = _GENERATION_ID.fullmatch(generation_id) and _INDEX.fullmatch(index)
         if not (written and _EXPIRES.fullmatch(expires)):
             return 404
         if not self._links.is_valid(generation_id, index, expires, signature):
@@ -121,20 +123,20 @@ class MediaRoutes:
         return 410 if int(expires) <= self._now().timestamp() else 0
 
     async def _send(
-        self, request: web.Request, response: web.StreamResponse, key: str, part: range
+        self, request: web.Request, response: web.StreamResponse, key: str, requested: range
     ) -> None:
-        """The bytes. What breaks off is seen as such: the connection ends before its length."""
+        """Send the bytes. A read that fails ends the connection before its announced length."""
         transport = request.transport
         if transport is None:
             return  # The reader has gone already.
-        transfer = StreamBandwidth(self._share, _READERS)
+        transfer = StreamBandwidth(self._scheduler, _READERS)
         try:
-            async for piece in self._store.read(key, part.start, len(part)):
+            async for piece in self._store.read(key, requested.start, len(requested)):
                 if transfer.add(len(piece)):
                     await transfer.turn()
-                self._pieces.pop(transport, None)
-                self._pieces[transport] = asyncio.get_running_loop().time()
-                async with asyncio.timeout(_PATIENCE):
+                self._pending_writes.pop(transport, None)
+                self._pending_writes[transport] = asyncio.get_running_loop().time()
+                async with asyncio.timeout(_WRITE_TIMEOUT):
                     await response.write(piece)
             await response.write_eof()
         except ConnectionError:
@@ -144,16 +146,16 @@ class MediaRoutes:
             if request.transport is not None:
                 request.transport.abort()
         finally:
-            self._pieces.pop(transport, None)
+            self._pending_writes.pop(transport, None)
 
 
 def _headers(stored: StoredFile, name: str) -> dict[str, str]:
     media_type = stored.metadata.get("media_type", "application/octet-stream")
-    shown = media_type.startswith(_SHOWN) and not media_type.startswith("image/svg")
+    is_inline = media_type.startswith(_INLINE_TYPES) and not media_type.startswith("image/svg")
     headers = {
         hdrs.CONTENT_TYPE: media_type,
         hdrs.ACCEPT_RANGES: "bytes",
-        hdrs.CONTENT_DISPOSITION: f'{"inline" if shown else "attachment"}; filename="{name}"',
+        hdrs.CONTENT_DISPOSITION: f'{"inline" if is_inline else "attachment"}; filename="{name}"',
         "Content-Security-Policy": "default-src 'none'; sandbox",
         "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
@@ -163,22 +165,22 @@ def _headers(stored: StoredFile, name: str) -> dict[str, str]:
     return headers
 
 
-def _part(request: web.Request, size: int, etag: str | None) -> range | None:
-    """Which bytes were asked for; None: none that there are.
+def _requested_range(request: web.Request, size: int, etag: str | None) -> range | None:
+    """The requested byte range; None: it lies outside the file.
 
-    All of them where several ranges are asked for, or the range is of another file or none.
+    The full file where there is no range, where there are several, or If-Range names another file.
     """
-    whole = range(size)
-    asked = _RANGE.fullmatch(request.headers.get(hdrs.RANGE, "").replace(" ", ""))
-    if not asked or asked[0] == "bytes=-":
-        return whole
+    full = range(size)
+    header = _RANGE.fullmatch(request.headers.get(hdrs.RANGE, "").replace(" ", ""))
+    if not header or header[0] == "bytes=-":
+        return full
     if request.headers.get(hdrs.IF_RANGE, etag) != etag:
-        return whole
-    first, last = asked.groups()
+        return full
+    first, last = header.groups()
     if not first:
-        part = range(max(size - int(last), 0), size)
+        requested = range(max(size - int(last), 0), size)
     elif last and int(last) < int(first):
-        return whole  # Not a range by the rules, so as if there were none.
+        return full  # Not a range by the rules, so as if there were none.
     else:
-        part = range(int(first), min(int(last) + 1, size) if last else size)
-    return part or None
+        requested = range(int(first), min(int(last) + 1, size) if last else size)
+    return requested or None

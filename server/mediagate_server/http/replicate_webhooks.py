@@ -1,13 +1,13 @@
-"""Webhooks of upstream, on the web port: who does not know the secret learns nothing here.
+"""Receiver of Replicate's webhooks: signature, replay protection, then a poll of the prediction.
 
-The order is that of what a stranger can cost us: the headers, then the size, then the signature,
+Checks are ordered by what a stranger can cost us: the headers, then the size, then the signature,
 and only then whose attempt it is. All who cannot sign get the same empty 401; all who can get 200,
-whether we know the attempt or not. Bodies are read in a number of places; who comes to an address
-that was never minted here has a few of their own, and less time, so that no stranger's slow body
-takes the place of one that upstream sends.
+whether we know the attempt or not. The bodies that are read at once are limited; requests to a URL
+that was never issued here have a few slots of their own, and less time, so that no stranger's slow
+body takes the slot of one that upstream sends.
 
-A webhook is a hint that upstream has news: what the news is, the gate asks upstream itself, so that
-nothing in a body but the prediction's id is ever used.
+A webhook says no more than that upstream has news: the prediction itself is read from upstream, so
+that nothing in a body but its id is ever used.
 """
 
 import asyncio
@@ -34,35 +34,35 @@ from mediagate_server.upstream.replicate.webhook_verification import (
 )
 
 MAX_BODY_BYTES: Final = 1024 * 1024
-_MOST_AT_ONCE: Final = 64
+_MAX_BODIES: Final = 64
 _BODY_SECONDS: Final = 10.0
-_MOST_OF_ONE_ATTEMPT: Final = 24
-"""Bodies at once at one address: an address may become known to others."""
-_MOST_OF_STRANGERS: Final = 8
-_STRANGERS_SECONDS: Final = 2.0
-_HINT_SECONDS: Final = 20.0
-"""How long upstream waits for what it told to be durable; then it is to come again."""
+_MAX_BODIES_PER_ATTEMPT: Final = 24
+"""Bodies at once at one URL: a URL may become known to others."""
+_MAX_UNKNOWN_BODIES: Final = 8
+_UNKNOWN_BODY_SECONDS: Final = 2.0
+_HANDLER_SECONDS: Final = 20.0
+"""How long a webhook waits for its result to be durable; then upstream is to send it again."""
 
-_STRANGER: Final = ""
+_UNKNOWN_ATTEMPT: Final = ""
 """In place of an attempt's id."""
 
 OnWebhook = Callable[[str, str], Awaitable[bool]]
-"""Told an attempt's id and its prediction's; False where it knows no such attempt.
+"""Handles a webhook by the ids of attempt and prediction; False where there is no such attempt.
 
-What nobody but the webhook can tell is durable when it returns.
+What only the webhook can tell is durable when it returns.
 """
 IsWebhookSeen = Callable[[str], Awaitable[bool]]
-"""Told a webhook's id; True where it was claimed."""
+"""Whether a webhook was claimed, by its id."""
 ClaimWebhook = Callable[[str, datetime], Awaitable[bool]]
-"""Told a webhook's id and the time; True for the first time, also across restarts."""
+"""Claims a webhook's id at a time; True for the first time, also across restarts."""
 
 _log = structlog.get_logger()
 
 
 class WebhookOutcome(StrEnum):
-    """What became of one webhook; the closed set of the metric's labels."""
+    """Outcome of one webhook; the closed set of the metric's labels."""
 
-    TAKEN = "taken"
+    ACCEPTED = "taken"
     UNKNOWN = "unknown"
     """Signed, but the URL is not ours, or nobody knows the attempt."""
     UNREADABLE = "unreadable"
@@ -72,15 +72,15 @@ class WebhookOutcome(StrEnum):
     FORGED = "forged"
     TOO_LARGE = "too_large"
     TOO_SLOW = "too_slow"
-    BROKEN_OFF = "broken_off"
-    """Whoever sent it left before it was whole."""
+    ABORTED = "broken_off"
+    """The connection ended before the body was complete."""
     BUSY = "busy"
     """More at once than we read, or what was told is not durable yet, or the store is away:
-    upstream is to come again."""
+    upstream is to send it again."""
 
 
 _STATUS: Final = {
-    WebhookOutcome.TAKEN: 200,
+    WebhookOutcome.ACCEPTED: 200,
     WebhookOutcome.UNKNOWN: 200,
     WebhookOutcome.UNREADABLE: 200,
     WebhookOutcome.REPLAYED: 409,
@@ -89,7 +89,7 @@ _STATUS: Final = {
     WebhookOutcome.FORGED: 401,
     WebhookOutcome.TOO_LARGE: 413,
     WebhookOutcome.TOO_SLOW: 408,
-    WebhookOutcome.BROKEN_OFF: 400,  # Nobody is there to see it.
+    WebhookOutcome.ABORTED: 400,  # Nobody is there to see it.
     WebhookOutcome.BUSY: 503,
 }
 
@@ -99,59 +99,59 @@ class _RequestAborted(Exception):
 
 
 class ReplicateWebhookRoutes:
-    """Takes webhooks and hands on hints. `now` gives the time of day, aware."""
+    """Receives webhooks and has their predictions polled. `now`: the time of day, aware."""
 
     def __init__(
         self,
-        addresses: WebhookUrls,
+        urls: WebhookUrls,
         secrets: WebhookSecrets,
-        seen: IsWebhookSeen,
+        is_seen: IsWebhookSeen,
         claim: ClaimWebhook,
-        hint: OnWebhook,
+        on_webhook: OnWebhook,
         now: Callable[[], datetime],
         *,
-        hint_seconds: float = _HINT_SECONDS,
+        handler_seconds: float = _HANDLER_SECONDS,
     ) -> None:
-        self._addresses = addresses
+        self._urls = urls
         self._secrets = secrets
-        self._seen = seen
+        self._is_seen = is_seen
         self._claim = claim
-        self._hint = hint
+        self._on_webhook = on_webhook
         self._now = now
-        self._hint_seconds = hint_seconds
-        self._reading: Counter[str] = Counter()
-        self._at_work: set[str] = set()
+        self._handler_seconds = handler_seconds
+        self._bodies: Counter[str] = Counter()
+        self._in_progress: set[str] = set()
 
     def routes(self) -> list[web.RouteDef]:
-        """The one path, for the web port."""
-        return [web.post(f"{WEBHOOK_PATH}/{{token}}", self.take)]
+        """The route, for the public port."""
+        return [web.post(f"{WEBHOOK_PATH}/{{token}}", self.receive)]
 
-    async def take(self, request: web.Request) -> web.Response:
-        """One webhook. The answer says no more than its status."""
+    async def receive(self, request: web.Request) -> web.Response:
+        """Receive one webhook. The response is a status alone."""
         try:
-            outcome = await self._take(request)
+            outcome = await self._receive(request)
         except web.HTTPRequestEntityTooLarge:
             outcome = WebhookOutcome.TOO_LARGE
         except TimeoutError:
             outcome = WebhookOutcome.TOO_SLOW
         except _RequestAborted:
-            outcome = WebhookOutcome.BROKEN_OFF
+            outcome = WebhookOutcome.ABORTED
         except StoreUnavailable:
             outcome = WebhookOutcome.BUSY
         metrics.upstream_webhooks.labels(outcome.value).inc()
         _log.debug("upstream_webhook_received", outcome=outcome.value)
         return web.Response(status=_STATUS[outcome])
 
-    async def _take(self, request: web.Request) -> WebhookOutcome:
+    async def _receive(self, request: web.Request) -> WebhookOutcome:
         now = self._now()
         try:
             signed = SignatureHeaders.parse(request.headers, now.timestamp())
         except SignatureInvalid as error:
             return WebhookOutcome(str(error))
-        attempt_id = self._addresses.parse_attempt(request.match_info["token"])
+        attempt_id = self._urls.parse_attempt(request.match_info["token"])
         if attempt_id is not None:
             mark_recognized(request)
-        if not self._has_place(attempt_id):
+        if not self._has_slot(attempt_id):
             return WebhookOutcome.BUSY
         body = await self._signed_body(request, signed, attempt_id)
         if body is None:
@@ -161,50 +161,50 @@ class ReplicateWebhookRoutes:
         prediction_id = _prediction_id(body)
         if prediction_id is None:
             return WebhookOutcome.UNREADABLE
-        return await self._hand_on(signed.id, now, attempt_id, prediction_id)
+        return await self._handle_once(signed.id, now, attempt_id, prediction_id)
 
-    async def _hand_on(
+    async def _handle_once(
         self, webhook_id: str, now: datetime, attempt_id: str, prediction_id: str
     ) -> WebhookOutcome:
-        """Hand the hint on, once for each webhook."""
-        if webhook_id in self._at_work:
+        """Have the prediction polled, once for each webhook."""
+        if webhook_id in self._in_progress:
             return WebhookOutcome.REPLAYED
-        self._at_work.add(webhook_id)
+        self._in_progress.add(webhook_id)
         try:
-            if await self._seen(webhook_id):
+            if await self._is_seen(webhook_id):
                 return WebhookOutcome.REPLAYED
             try:
-                async with asyncio.timeout(self._hint_seconds):
-                    known = await self._hint(attempt_id, prediction_id)
+                async with asyncio.timeout(self._handler_seconds):
+                    is_known = await self._on_webhook(attempt_id, prediction_id)
             except TimeoutError:
                 return WebhookOutcome.BUSY
-            # Claimed when its work is done: upstream comes again to a gate that died over it.
+            # Claimed when its work is done: upstream sends it again to a server that died over it.
             await self._claim(webhook_id, now)
         finally:
-            self._at_work.remove(webhook_id)
-        return WebhookOutcome.TAKEN if known else WebhookOutcome.UNKNOWN
+            self._in_progress.remove(webhook_id)
+        return WebhookOutcome.ACCEPTED if is_known else WebhookOutcome.UNKNOWN
 
-    def _has_place(self, attempt_id: str | None) -> bool:
-        """Whether there is a place left to read a body in."""
-        strangers = self._reading[_STRANGER]
+    def _has_slot(self, attempt_id: str | None) -> bool:
+        """Whether one more body may be read at once."""
+        unknown = self._bodies[_UNKNOWN_ATTEMPT]
         if attempt_id is None:
-            return strangers < _MOST_OF_STRANGERS
-        known = self._reading.total() - strangers
-        return known < _MOST_AT_ONCE and self._reading[attempt_id] < _MOST_OF_ONE_ATTEMPT
+            return unknown < _MAX_UNKNOWN_BODIES
+        ours = self._bodies.total() - unknown
+        return ours < _MAX_BODIES and self._bodies[attempt_id] < _MAX_BODIES_PER_ATTEMPT
 
     async def _signed_body(
         self, request: web.Request, signed: SignatureHeaders, attempt_id: str | None
     ) -> bytes | None:
-        """The body, in a place of its own until its signature was looked at; None: it is forged."""
-        place = attempt_id or _STRANGER
-        self._reading[place] += 1
+        """The body, counted until its signature was checked; None: it is forged."""
+        key = attempt_id or _UNKNOWN_ATTEMPT
+        self._bodies[key] += 1
         try:
-            body = await _body(request, _BODY_SECONDS if attempt_id else _STRANGERS_SECONDS)
+            body = await _body(request, _BODY_SECONDS if attempt_id else _UNKNOWN_BODY_SECONDS)
             return body if await self._is_signed(signed, body) else None
         finally:
-            self._reading[place] -= 1
-            if not self._reading[place]:
-                del self._reading[place]
+            self._bodies[key] -= 1
+            if not self._bodies[key]:
+                del self._bodies[key]
 
     async def _is_signed(self, signed: SignatureHeaders, body: bytes) -> bool:
         return signed.is_signed_by(await self._secrets.keys(), body) or signed.is_signed_by(

@@ -1,20 +1,16 @@
-"""The web port: the only one that may face the internet. It serves what is put on it, no more.
+"""HTTP servers: the public one, which may face the internet, and the operator's, which must not.
 
-Limits on the connections of the web port: how many there are, and how long they may take.
+`PublicHttpServer` serves the routes that are added to it. Connections are limited in number and
+time: each is a stranger's until a request on it names a URL that was issued here. Where there are
+too many strangers the oldest is closed, so that slow headers and silent connections never keep out
+those who are known.
 
-Whoever connects is a stranger until a request of theirs names an address that was minted here.
-Strangers have a number of connections and a few seconds each; where there are too many the oldest
-one is cut, so that slow heads and silent connections never keep the port from those who are known.
+`OperationsHttpServer` serves metrics, liveness and readiness. It authenticates nobody, so its
+address belongs on loopback or a private network.
 
-Logger of the HTTP library's servers, that writes no byte of what strangers sent.
-
-Of a request that is no HTTP (a request line that is none, bad headers, TLS on a plain port) the
-library writes a traceback that repeats it, whole: it is counted instead. Of a bug of ours it is
-told where it is.
-
-The private operations port: metrics, and whether the gate lives and is ready. No gRPC here.
-
-It asks nobody who they are, so its address belongs on loopback or a network of one's own.
+`HttpServerLogger` writes no byte of what strangers sent. Of a request that is no HTTP (a malformed
+request line, bad headers, TLS on a plain port) aiohttp would log a traceback that repeats it: it is
+counted instead. Of a bug of ours its place is logged.
 """
 
 import asyncio
@@ -37,92 +33,96 @@ from mediagate_server.observability import metrics
 from mediagate_server.observability.bug_report import BackgroundJob, report_bug
 from mediagate_server.observability.metrics import REGISTRY
 
-_MOST_STRANGERS: Final = 256
-_MOST_KNOWN: Final = 1_024
+_MAX_STRANGERS: Final = 256
+_MAX_RECOGNIZED: Final = 1_024
 _STRANGER_SECONDS: Final = 10.0
 
 
 class ConnectionLimiter:
-    """The connections of one port. For one event loop.
+    """Connection limits of one port. For one event loop.
 
-    `most_strangers` is how many strangers there may be, each for `seconds`.
+    `max_strangers` is how many strangers there may be, each for `seconds`.
     """
 
     def __init__(
-        self, most_strangers: int = _MOST_STRANGERS, seconds: float = _STRANGER_SECONDS
+        self, max_strangers: int = _MAX_STRANGERS, seconds: float = _STRANGER_SECONDS
     ) -> None:
-        self._most_strangers = most_strangers
+        self._max_strangers = max_strangers
         self._seconds = seconds
         self._strangers: dict[asyncio.BaseTransport, asyncio.TimerHandle] = {}
-        self._known: set[asyncio.BaseTransport] = set()
+        self._recognized: set[asyncio.BaseTransport] = set()
 
     def opened(self, transport: asyncio.BaseTransport) -> None:
-        """A stranger has come."""
-        if len(self._strangers) >= self._most_strangers:
-            self._cut(next(iter(self._strangers)), "crowded")
+        """Count a new connection, as a stranger's."""
+        if len(self._strangers) >= self._max_strangers:
+            self._abort(next(iter(self._strangers)), "crowded")
         loop = asyncio.get_running_loop()
-        self._strangers[transport] = loop.call_later(self._seconds, self._cut, transport, "slow")
+        self._strangers[transport] = loop.call_later(self._seconds, self._abort, transport, "slow")
 
     def closed(self, transport: asyncio.BaseTransport | None) -> None:
-        """A connection is gone."""
+        """Forget a closed connection."""
         if transport is not None and (timer := self._strangers.pop(transport, None)):
             timer.cancel()
-        self._known.discard(transport)
+        self._recognized.discard(transport)
 
     def recognize(self, transport: asyncio.BaseTransport | None) -> None:
-        """A request on it named an address of ours. Beyond a number they stay strangers."""
-        if transport in self._strangers and len(self._known) < _MOST_KNOWN:
-            self._strangers.pop(transport).cancel()
-            self._known.add(transport)
+        """Mark a connection as known: a request on it named a URL of ours.
 
-    def _cut(self, transport: asyncio.BaseTransport, why: str) -> None:
+        Beyond `_MAX_RECOGNIZED` connections it stays a stranger's.
+        """
+        if transport in self._strangers and len(self._recognized) < _MAX_RECOGNIZED:
+            self._strangers.pop(transport).cancel()
+            self._recognized.add(transport)
+
+    def _abort(self, transport: asyncio.BaseTransport, reason: str) -> None:
         self._strangers.pop(transport).cancel()
-        metrics.web_connections_closed.labels(why).inc()
+        metrics.web_connections_closed.labels(reason).inc()
         if isinstance(transport, asyncio.Transport):
             transport.abort()
 
 
 class LimitedConnection(asyncio.Protocol):
-    """One connection: passed on to the library's `handler`, and counted."""
+    """Connection that is counted and passed on to aiohttp's `handler`."""
 
     def __init__(self, connections: ConnectionLimiter, handler: RequestHandler) -> None:
         self._connections = connections
         self._handler = handler
         self._transport: asyncio.BaseTransport | None = None
-        # What comes in and goes out goes by here often: no call in between.
+        # These are called often: no call in between.
         self.data_received = handler.data_received  # type: ignore[method-assign]
         self.pause_writing = handler.pause_writing  # type: ignore[method-assign]
         self.resume_writing = handler.resume_writing  # type: ignore[method-assign]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See asyncio.Protocol."""
+        """Count the connection, then have it handled."""
         self._transport = transport
         self._connections.opened(transport)
         self._handler.connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.Protocol."""
+        """End the connection and its count."""
         self._connections.closed(self._transport)
         self._handler.connection_lost(exc)
 
     def eof_received(self) -> None:
-        """See asyncio.Protocol."""
+        """Pass the end of what is received on."""
         self._handler.eof_received()
 
 
 class HttpServerLogger(logging.Logger):
-    """Counts malformed requests to a port and reports bugs; nothing else is told.
+    """Logger for aiohttp: counts malformed requests to a port and reports bugs, and logs nothing
+    else.
 
-    Not one of the process's tree of loggers: nobody else is to hear of a record.
+    It is not in the process's tree of loggers: no handler is to get a record.
     """
 
     def __init__(self, port: str, job: BackgroundJob) -> None:
-        super().__init__(f"mediagate.http.{port}", logging.DEBUG)  # TLS is told of at this level.
+        super().__init__(f"mediagate.http.{port}", logging.DEBUG)  # TLS is logged at this level.
         self._job: Final = job
         self._malformed: Final = metrics.http_malformed.labels(port)
 
     def handle(self, record: logging.LogRecord) -> None:
-        """Look at the error alone: a record's words repeat what was sent."""
+        """Look at the error alone: a record's text repeats what was sent."""
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, HttpProcessingError):
             self._malformed.inc()
@@ -132,14 +132,14 @@ class HttpServerLogger(logging.Logger):
 
 _OPERATIONS_SHUTDOWN_SECONDS: Final = 1.0
 _OPERATIONS_IDLE_SECONDS: Final = 120.0
-"""Longer than what scrapes metrics waits as a rule."""
+"""Longer than the usual scrape interval."""
 
 
 class OperationsHttpServer:
     """`/metrics`, `/healthz`, `/readyz` on one address. Use it as an async context manager.
 
     `address` is HOST:PORT; with port 0 it holds the port in use once the manager is entered.
-    `not_ready` says in a few words why the gate is not ready; empty: it is. `refresh` brings up
+    `not_ready` says in a few words why the server is not ready; empty: it is. `refresh` brings up
     to date, before each answer, the metrics that are read from elsewhere. Entering raises OSError
     where the port is taken.
     """
@@ -194,63 +194,61 @@ class OperationsHttpServer:
         return web.Response(body=encode(REGISTRY), headers={"Content-Type": content_type})
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        """Whether to send calls here: 200, or 503 with the reason."""
+        """Readiness: 200, or 503 with the reason."""
         reason = self._not_ready()
         return web.Response(status=503 if reason else 200, text=f"{reason or 'ready'}\n")
 
 
 async def _healthz(_: web.Request) -> web.Response:
-    """The process lives, or nobody would answer."""
+    """Liveness: the process answers."""
     return web.Response(text="alive\n")
 
 
 _PUBLIC_SHUTDOWN_SECONDS: Final = 1.0
-_LARGEST_BODY: Final = 1024 * 1024
+_MAX_BODY_BYTES: Final = 1024 * 1024
 _PUBLIC_IDLE_SECONDS: Final = 30.0
-_WAITING_CONNECTIONS: Final = 512
-# Who listens on every interface is reached by loopback; an IPv6 host in a URL stands in brackets.
-_NEAR: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}  # noqa: S104 - not bound here
-_UNREAD_SECONDS: Final = 2.0
-"""How long what is left of a refused body is read, so that the answer reaches whoever sends it."""
-_CONNECTIONS: Final = web.AppKey("connections", ConnectionLimiter)
+_BACKLOG: Final = 512
+# A server on all interfaces is reached by loopback; an IPv6 host in a URL stands in brackets.
+_LOOPBACK_HOSTS: Final = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "::1": "[::1]"}  # noqa: S104 - not bound here
+_LINGERING_SECONDS: Final = 2.0
+"""How long the rest of a refused body is read, so that the response reaches the sender."""
+_LIMITER: Final = web.AppKey("connections", ConnectionLimiter)
 _log = structlog.get_logger()
 
 
 class PublicHttpServer:
-    """Bound when it is made, served while it is entered: what comes in between waits.
+    """Public HTTP server. The socket is bound by the constructor and served while entered.
 
-    So its `address` (HOST:PORT) is known to those who are to be reached by it before there is
-    anybody to answer. Making it raises OSError where the port is taken.
+    So its `address` (HOST:PORT) is known before anything is served; connections wait in between.
+    The constructor raises OSError where the port is taken.
     """
 
     def __init__(self, address: str, connections: ConnectionLimiter | None = None) -> None:
         host, port = split_address(address)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.create_server(
-            (host, port), family=family, backlog=_WAITING_CONNECTIONS
-        )
+        self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG)
         bound: int = self._socket.getsockname()[1]
         self.address = f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
-        self.near_url = f"http://{_NEAR.get(host, host)}:{bound}"
-        """How this machine reaches it."""
+        self.local_url = f"http://{_LOOPBACK_HOSTS.get(host, host)}:{bound}"
+        """Its URL on this machine."""
         self._routes: list[web.RouteDef] = []
         self._connections = connections or ConnectionLimiter()
         self._runner: web.AppRunner | None = None
-        self._listening: asyncio.Server | None = None
+        self._server: asyncio.Server | None = None
 
     def add(self, routes: Iterable[web.RouteDef]) -> None:
-        """Serve these, too. Before it is entered."""
+        """Add routes, before it is entered."""
         self._routes += routes
 
     def close(self) -> None:
-        """Let the port go, whether it was entered or not."""
+        """Close the socket, whether it was entered or not."""
         self._socket.close()
 
     async def __aenter__(self) -> Self:
-        app = web.Application(client_max_size=_LARGEST_BODY, middlewares=[_guarded])
+        app = web.Application(client_max_size=_MAX_BODY_BYTES, middlewares=[_error_middleware])
         app.add_routes(self._routes)
-        app.on_response_prepare.append(_say_nothing)
-        app[_CONNECTIONS] = self._connections
+        app.on_response_prepare.append(_set_server_header)
+        app[_LIMITER] = self._connections
         # Bodies stay as they were sent: signatures are over them.
         self._runner = web.AppRunner(
             app,
@@ -258,15 +256,15 @@ class PublicHttpServer:
             logger=HttpServerLogger("web", BackgroundJob.WEB_SERVER),
             auto_decompress=False,
             keepalive_timeout=_PUBLIC_IDLE_SECONDS,
-            lingering_time=_UNREAD_SECONDS,
+            lingering_time=_LINGERING_SECONDS,
             shutdown_timeout=_PUBLIC_SHUTDOWN_SECONDS,
         )
         await self._runner.setup()
         try:
-            self._listening = await asyncio.get_running_loop().create_server(
+            self._server = await asyncio.get_running_loop().create_server(
                 partial(_connection, self._connections, self._runner),
                 sock=self._socket,
-                backlog=_WAITING_CONNECTIONS,
+                backlog=_BACKLOG,
             )
         except BaseException:
             await self._runner.cleanup()
@@ -279,14 +277,14 @@ class PublicHttpServer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._listening is not None:
-            self._listening.close()
+        if self._server is not None:
+            self._server.close()
         if self._runner is not None:
             await self._runner.cleanup()
 
 
 def _connection(connections: ConnectionLimiter, runner: web.AppRunner) -> asyncio.BaseProtocol:
-    """What serves one connection."""
+    """The protocol of one connection."""
     server = runner.server
     if server is None:
         raise RuntimeError("the port is closing")
@@ -294,13 +292,13 @@ def _connection(connections: ConnectionLimiter, runner: web.AppRunner) -> asynci
 
 
 def mark_recognized(request: web.Request) -> None:
-    """The request names an address that was minted here: its connection is no stranger's."""
-    request.app[_CONNECTIONS].recognize(request.transport)
+    """Mark the request's connection as known: it names a URL that was issued here."""
+    request.app[_LIMITER].recognize(request.transport)
 
 
 @web.middleware
-async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """A bug of ours is told by its kind alone; what strangers send is in no log."""
+async def _error_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer a bug with 500, and log its type alone: what strangers send is in no log."""
     try:
         return await handler(request)
     except web.HTTPException:
@@ -310,6 +308,6 @@ async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse
         return web.Response(status=500)
 
 
-async def _say_nothing(_: web.Request, response: web.StreamResponse) -> None:
-    """Strangers need not know what serves here."""
+async def _set_server_header(_: web.Request, response: web.StreamResponse) -> None:
+    """Name no library and no version."""
     response.headers["Server"] = "mediagate"

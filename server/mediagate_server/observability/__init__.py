@@ -1,1 +1,1 @@
-"""Metrics, logging and reports of bugs."""
+"""Observability: metrics, structured logs and bug reports."""

@@ -1,10 +1,10 @@
-"""Log lines on their way to a file: one write for all lines of one turn of the event loop.
+"""Structured logging: JSON lines, and a writer with one write for each event loop iteration.
 
 Every write lets go of the interpreter's lock, and under load another thread takes it before the
 loop goes on: a write for each line would cost more than making the line.
 
 Whoever reads the other end of a pipe may stop reading (a log collector that stalls, a terminal
-that is held): a write that waited for it would stop the gate. So a pipe is written to only where
+that is held): a write that waited for it would stop the server. So a pipe is written to only where
 it has room, and what it has no room for waits here, up to a limit.
 """
 
@@ -28,22 +28,22 @@ import structlog
 from mediagate_server.observability.metrics import log_lines_lost
 
 MAX_WAITING_LINES: Final = 10_000
-"""Lines that wait for a reader who has stopped; more are lost, the newest."""
-_PIECE: Final = select.PIPE_BUF
+"""Lines that wait for a reader who has stopped; more of them are dropped."""
+_PIPE_BYTES: Final = select.PIPE_BUF
 """Bytes that fit for certain where poll() says that there is room; see pipe(7)."""
-_AGAIN: Final = 0.02
-"""Seconds until a reader who has stopped is looked at again, though nothing more is said."""
-_LAST_WAIT: Final = 1.0
+_RETRY_SECONDS: Final = 0.02
+"""Seconds until a write is tried again where the reader has stopped."""
+_FINAL_WAIT: Final = 1.0
 """Seconds that the end of the process may wait for a reader."""
 _NOTHING: Final = memoryview(b"")
 
 
 class BufferedLogWriter:
-    """Takes lines as a file does. Outside an event loop they are written at once.
+    """File-like writer of log lines. Outside an event loop they are written at once.
 
-    In one they are written when its current turn is over, so that a process which is killed loses
-    the lines of one turn at most. `lost` is called for every line that is lost because too many
-    wait for a reader.
+    In one they are written when its current iteration is over, so that a process which is killed
+    loses the lines of one iteration at most. `lost` is called for every line that is dropped
+    because too many wait for a reader.
     """
 
     def __init__(self, target: TextIO, lost: Callable[[], object] = lambda: None) -> None:
@@ -51,14 +51,14 @@ class BufferedLogWriter:
         self._lost: Final = lost
         self._pipe: Final = _NonBlockingPipe.of(target)
         self._waiting: deque[str] = deque()
-        self._begun = _NOTHING
-        """What is left of lines that a pipe has taken in part, or not yet."""
+        self._partial = _NOTHING
+        """Lines that were taken from the buffer, and of which the pipe has a part or nothing."""
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._turn: Final = threading.Lock()
-        atexit.register(self._write_last)
+        self._lock: Final = threading.Lock()
+        atexit.register(self._write_at_exit)
 
     def write(self, text: str) -> int:
-        """Take a text; it is written whole, in the order of the calls."""
+        """Buffer a text; texts are written in the order of the calls."""
         if len(self._waiting) < MAX_WAITING_LINES:
             self._waiting.append(text)
         else:
@@ -66,7 +66,7 @@ class BufferedLogWriter:
         return len(text)
 
     def flush(self) -> None:
-        """Have what was taken written: now, or at the end of the loop's turn."""
+        """Write the buffer: now, or at the end of the loop's iteration."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -74,47 +74,47 @@ class BufferedLogWriter:
             return
         if self._loop is not loop:
             self._loop = loop
-            loop.call_soon(self._write_in_turn, loop)
+            loop.call_soon(self._write_later, loop)
 
-    def _write_in_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _write_later(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = None
         if not self._write_out():
             self._loop = loop
-            loop.call_later(_AGAIN, self._write_in_turn, loop)
+            loop.call_later(_RETRY_SECONDS, self._write_later, loop)
 
-    def _write_last(self) -> None:
-        self._write_out(patience=_LAST_WAIT)
+    def _write_at_exit(self) -> None:
+        self._write_out(timeout=_FINAL_WAIT)
 
-    def _write_out(self, patience: float = 0.0) -> bool:
-        """Write what there is room for, waiting `patience` seconds for more; whether it was all."""
-        # A full disk or a reader that has gone takes the lines, and must not take the gate.
-        with self._turn, contextlib.suppress(OSError):
+    def _write_out(self, timeout: float = 0.0) -> bool:
+        """Write what there is room for, waiting `timeout` seconds for more; whether it was all."""
+        # A full disk or a reader that has gone costs lines, and must not end the server.
+        with self._lock, contextlib.suppress(OSError):
             if self._target.closed:
-                self._taken()
+                self._take_lines()
             elif self._pipe is not None:
-                return self._pipe_out(self._pipe, patience)
+                return self._write_pipe(self._pipe, timeout)
             elif self._waiting:
-                self._target.write(self._taken())
+                self._target.write(self._take_lines())
                 self._target.flush()
         return True
 
-    def _pipe_out(self, pipe: "_NonBlockingPipe", patience: float) -> bool:
-        while self._begun or self._waiting:
-            self._begun = self._begun or memoryview(self._taken().encode())
-            if not pipe.has_room(patience):
+    def _write_pipe(self, pipe: "_NonBlockingPipe", timeout: float) -> bool:
+        while self._partial or self._waiting:
+            self._partial = self._partial or memoryview(self._take_lines().encode())
+            if not pipe.has_room(timeout):
                 return False
             try:
-                written = os.write(pipe.number, self._begun[:_PIECE])
+                written = os.write(pipe.number, self._partial[:_PIPE_BYTES])
             except BlockingIOError:
                 return False
             except OSError:
-                self._begun = _NOTHING
+                self._partial = _NOTHING
                 raise
-            self._begun = self._begun[written:]
+            self._partial = self._partial[written:]
         return True
 
-    def _taken(self) -> str:
-        """All lines that wait; each is given exactly once, whoever adds meanwhile."""
+    def _take_lines(self) -> str:
+        """Remove and return all buffered lines; each exactly once, whoever adds meanwhile."""
         lines: list[str] = []
         with contextlib.suppress(IndexError):
             while True:
@@ -132,26 +132,26 @@ class _NonBlockingPipe:
 
     @classmethod
     def of(cls, target: TextIO) -> "_NonBlockingPipe | None":
-        """That behind a file; None: it is an ordinary one, or none of the system's."""
+        """The descriptor of a file; None: it is a regular file, or has none."""
         try:
             number = target.fileno()
-            is_ordinary = stat.S_ISREG(os.fstat(number).st_mode)
+            is_regular = stat.S_ISREG(os.fstat(number).st_mode)
         except (OSError, ValueError):
             return None
-        return None if is_ordinary else cls(number)
+        return None if is_regular else cls(number)
 
-    def has_room(self, patience: float) -> bool:
-        """Whether a piece can be written without waiting, within `patience` seconds."""
-        return bool(self._poll.poll(patience * 1_000))
+    def has_room(self, timeout: float) -> bool:
+        """Whether a piece can be written without waiting, within `timeout` seconds."""
+        return bool(self._poll.poll(timeout * 1_000))
 
 
 def configure_logging(level: str = "info", stream: TextIO | None = None) -> None:
-    """One JSON object a line on stderr (or `stream`). `level` is a name of `logging`'s.
+    """Configure logging: one JSON object a line on stderr (or `stream`). `level` as in `logging`.
 
     Libraries that use the standard `logging` are let through from WARNING on.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
-    lines = cast("TextIO", _lines_to(stream or sys.stderr))
+    lines = cast("TextIO", _log_writer(stream or sys.stderr))
     logging.basicConfig(
         level=max(number, logging.WARNING),
         stream=lines,
@@ -173,8 +173,8 @@ def configure_logging(level: str = "info", stream: TextIO | None = None) -> None
 
 
 @lru_cache(maxsize=1)
-def _lines_to(target: TextIO) -> BufferedLogWriter:
-    """The same for the same: what waits there for its reader keeps its place."""
+def _log_writer(target: TextIO) -> BufferedLogWriter:
+    """The writer of a file: the same one for the same file, with its buffer."""
     return BufferedLogWriter(target, log_lines_lost.inc)
 
 

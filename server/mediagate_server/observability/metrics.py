@@ -11,27 +11,30 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 OTHER_MODEL: Final = "other"
 """The model label of requests that belong to no model of the catalog."""
 REGISTRY: Final = CollectorRegistry(auto_describe=True)
-_CALL = ("grpc_type", "grpc_service", "grpc_method")
-_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
-_COMMIT = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+_RPC_LABELS = ("grpc_type", "grpc_service", "grpc_method")
+_TIME = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+_COMMIT_TIME = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
+"""Histogram buckets, in seconds."""
 rpc_started = Counter(
-    "grpc_server_started", "RPCs started on the server.", _CALL, registry=REGISTRY
+    "grpc_server_started", "RPCs started on the server.", _RPC_LABELS, registry=REGISTRY
 )
 rpc_handled = Counter(
     "grpc_server_handled",
     "RPCs completed on the server, whatever their code.",
-    (*_CALL, "grpc_code"),
+    (*_RPC_LABELS, "grpc_code"),
     registry=REGISTRY,
 )
 rpc_received = Counter(
-    "grpc_server_msg_received", "Messages received from callers.", _CALL, registry=REGISTRY
+    "grpc_server_msg_received", "Messages received from callers.", _RPC_LABELS, registry=REGISTRY
 )
-rpc_sent = Counter("grpc_server_msg_sent", "Messages sent to callers.", _CALL, registry=REGISTRY)
+rpc_sent = Counter(
+    "grpc_server_msg_sent", "Messages sent to callers.", _RPC_LABELS, registry=REGISTRY
+)
 rpc_seconds = Histogram(
     "grpc_server_handling_seconds",
     "Seconds from the start of an rpc to its end.",
-    _CALL,
-    buckets=_FAST,
+    _RPC_LABELS,
+    buckets=_TIME,
     registry=REGISTRY,
 )
 rpcs_open = Gauge(
@@ -66,14 +69,14 @@ generation_seconds = Histogram(
     "mediagate_generation_seconds",
     "Seconds from acceptance to the terminal state.",
     ("modality", "model"),
-    buckets=_FAST,
+    buckets=_TIME,
     registry=REGISTRY,
 )
 first_token_seconds = Histogram(
     "mediagate_time_to_first_token_seconds",
     "Seconds from acceptance to the first delta of a text.",
     ("model",),
-    buckets=_FAST,
+    buckets=_TIME,
     registry=REGISTRY,
 )
 tokens = Counter(
@@ -191,7 +194,7 @@ reconciled_charges = Counter(
     ("outcome",),
     registry=REGISTRY,
 )
-reconciled_at = Gauge(
+reconciled_timestamp = Gauge(
     "mediagate_reconciled_timestamp_seconds",
     "Unix time of the last complete reconciliation.",
     registry=REGISTRY,
@@ -206,7 +209,7 @@ upstream_seconds = Histogram(
     "mediagate_upstream_request_seconds",
     "Seconds until upstream responded (streams: until opened).",
     ("endpoint",),
-    buckets=_FAST,
+    buckets=_TIME,
     registry=REGISTRY,
 )
 streams_open = Gauge(
@@ -227,7 +230,7 @@ upstream_paced_seconds = Histogram(
     "mediagate_upstream_paced_seconds",
     "Seconds a request waited for the account's rate limit.",
     ("endpoint",),
-    buckets=_FAST,
+    buckets=_TIME,
     registry=REGISTRY,
 )
 breaker_open = Gauge(
@@ -285,7 +288,7 @@ webhooks_undelivered = Counter(
 commit_seconds = Histogram(
     "mediagate_store_commit_seconds",
     "Seconds of one durable group commit.",
-    buckets=_COMMIT,
+    buckets=_COMMIT_TIME,
     registry=REGISTRY,
 )
 failed_commits = Counter(

@@ -1,1 +1,1 @@
-"""How callers are told: what waits in the outbox is signed, and posted until it is taken."""
+"""Webhooks to callers: events from the outbox are signed and posted until they are delivered."""

@@ -1,10 +1,9 @@
-"""Empties the outbox: signs each event, posts it, and tries again by the schedule.
+"""Webhook dispatcher: delivers outbox events at least once, with retries and fairness by tenant.
 
-An event is sent at least once, with the same id each time: a gate that dies between a post and its
-commit sends it again. Places are dealt out to tenants in turn, so that the receivers of one,
-however slow, keep no other's waiting; to one host its events wait for each other.
-
-When a webhook is tried again: ten times over 24 hours, soon at first.
+An event has the same id at each attempt: a server that dies between a post and its commit sends it
+again. There are ten attempts over 24 hours, the first ones soon. Delivery slots go to tenants in
+turn, so that slow receivers of one delay no other tenant's; the number of posts to one host is
+limited.
 """
 
 import asyncio
@@ -51,83 +50,82 @@ RETRY_OFFSETS: Final = (
     14 * _HOUR,
     24 * _HOUR,
 )
-"""Seconds after the event, of each try where none of them is late."""
+"""Seconds after the event, of each attempt where none of them is late."""
 _JITTER: Final = 0.1
 """By what part of itself a pause may be shorter, so that a receiver that comes back is not struck
 by all at once."""
 
 
-def next_attempt_time(tries: int, now: datetime, draw: random.Random) -> datetime | None:
-    """When to try again after so many tries, the last one now; None: that was the last of all."""
+def next_attempt_time(tries: int, now: datetime, rng: random.Random) -> datetime | None:
+    """The time of the next attempt after so many tries, the last one now; None: it was the last."""
     if tries >= len(RETRY_OFFSETS):
         return None
     pause = RETRY_OFFSETS[tries] - RETRY_OFFSETS[tries - 1]
-    return now + timedelta(seconds=pause * (1 - _JITTER * draw.random()))
+    return now + timedelta(seconds=pause * (1 - _JITTER * rng.random()))
 
 
-_AT_ONCE: Final = 64
-_OF_ONE_TENANT: Final = 16
-_MOST_AT_ONCE: Final = 256
-"""Beyond `_AT_ONCE` each is the only one of its tenant: receivers that take all the time there is
-keep no other tenant's waiting."""
-_TO_ONE_HOST: Final = 8
-"""For each tenant: what another has sent there is no reason to wait."""
+_MAX_CONCURRENT: Final = 64
+_PER_TENANT: Final = 16
+_MAX_CONCURRENT_IDLE_TENANTS: Final = 256
+"""Beyond `_MAX_CONCURRENT` each is the only one of its tenant: the slowest receivers delay no other
+tenant's."""
+_PER_TENANT_AND_HOST: Final = 8
+"""Posts to one host at the same time, for each tenant."""
 _LONGEST_WAIT: Final = 3_600.0
 _STORE_PAUSE: Final = 1.0
 _LAST_SECONDS: Final = 2.0
-"""How long posts that are on their way may still take when the gate ends."""
+"""How long posts that are on their way may still take when the server ends."""
 _GONE: Final = 410
 _log = structlog.get_logger()
 
 
 class GenerationLookup(Protocol):
-    """Where the generation is found that an event is about."""
+    """Lookup of the generation that an event is about."""
 
     async def get(self, tenant: str, generation_id: str) -> Generation | None:
         """One generation of a tenant."""
         ...
 
 
-RenderEvent = Callable[[OutboxEvent, Generation | None], Awaitable[bytes]]
-"""The body of a webhook: the event as it is told."""
+EncodeEvent = Callable[[OutboxEvent, Generation | None], Awaitable[bytes]]
+"""Encodes the body of a webhook."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryResult:
-    """What came of one try. `callback` has the try counted."""
+    """Result of one delivery attempt. `event` has the attempt counted."""
 
-    callback: OutboxEvent
+    event: OutboxEvent
     delivered: bool
 
 
 class WebhookDispatcher:
-    """An async context manager: while it is entered, what is due is sent."""
+    """Delivers due webhooks while it is entered. An async context manager."""
 
     def __init__(
         self,
         outbox: Outbox,
         records: GenerationLookup,
-        poster: WebhookHttpClient,
-        render: RenderEvent,
+        http_client: WebhookHttpClient,
+        encode: EncodeEvent,
         clock: Clock,
         *,
-        draw: random.Random | None = None,
+        rng: random.Random | None = None,
     ) -> None:
         self._outbox = outbox
         self._records = records
-        self._poster = poster
-        self._render = render
+        self._http_client = http_client
+        self._encode = encode
         self._clock = clock
-        self._draw = draw or random.Random()
-        self._flying: dict[str, asyncio.Task[None]] = {}
+        self._rng = rng or random.Random()
+        self._deliveries: dict[str, asyncio.Task[None]] = {}
         self._tenants: Counter[str] = Counter()
         self._hosts: Counter[tuple[str, str]] = Counter()
-        # Held by those who use them: one that was let go of while somebody waits for it would be
-        # two locks of one webhook.
-        self._by_hand: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        # Weak: a lock lives as long as somebody uses it or waits for it.
+        self._redelivery_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def __aenter__(self) -> Self:
-        self._running = start_background_task(
+        self._run_task = start_background_task(
             BackgroundJob.WEBHOOK_DISPATCHER,
             restart_until_done(
                 BackgroundJob.WEBHOOK_DISPATCHER, self._run, self._clock, asyncio.Event()
@@ -141,30 +139,30 @@ class WebhookDispatcher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._running.cancel()
-        await asyncio.gather(self._running, return_exceptions=True)
-        if self._flying:
-            await asyncio.wait(self._flying.values(), timeout=_LAST_SECONDS)
-        for task in self._flying.values():
+        self._run_task.cancel()
+        await asyncio.gather(self._run_task, return_exceptions=True)
+        if self._deliveries:
+            await asyncio.wait(self._deliveries.values(), timeout=_LAST_SECONDS)
+        for task in self._deliveries.values():
             task.cancel()
-        await asyncio.gather(*self._flying.values(), return_exceptions=True)
+        await asyncio.gather(*self._deliveries.values(), return_exceptions=True)
 
-    async def redeliver(self, callback_id: str) -> OutboxEvent:
-        """Send one that is undelivered, once and now; it, with the try counted.
+    async def redeliver(self, event_id: str) -> OutboxEvent:
+        """Make one attempt for an undelivered event, now; the event with the attempt counted.
 
         Raises ResourceNotFound where none of this id is undelivered, and StoreUnavailable.
         """
-        lock = self._by_hand.setdefault(callback_id, asyncio.Lock())
+        lock = self._redelivery_locks.setdefault(event_id, asyncio.Lock())
         async with lock:
-            callback = await self._outbox.find_undelivered(callback_id)
-            if callback is None:
+            event = await self._outbox.find_undelivered(event_id)
+            if event is None:
                 raise ResourceNotFound("webhook", "id")
-            delivery = await self._post_once(callback)
+            delivery = await self._post_once(event)
             if delivery.delivered:
-                await self._outbox.mark_delivered(callback_id)
+                await self._outbox.mark_delivered(event_id)
             else:
-                await self._outbox.mark_failed(delivery.callback, None)
-            return delivery.callback
+                await self._outbox.mark_failed(delivery.event, None)
+            return delivery.event
 
     async def _run(self) -> None:
         while True:
@@ -172,7 +170,9 @@ class WebhookDispatcher:
                 self._outbox.has_work.clear()
                 now = self._clock.now()
                 if not await self._dispatch_due(now):
-                    await self._clock.wait(self._outbox.has_work, await self._pause(now))
+                    await self._clock.wait(
+                        self._outbox.has_work, await self._seconds_until_due(now)
+                    )
             except StaleOwner:
                 return
             except StoreUnavailable:
@@ -180,37 +180,40 @@ class WebhookDispatcher:
                 await self._clock.sleep(_STORE_PAUSE)
 
     async def _dispatch_due(self, now: datetime) -> bool:
-        """Begin to send as many as may be on their way at once. False: there was nothing to do."""
-        in_flight = len(self._flying)
-        places = DeliverySlots(
-            free=_AT_ONCE - in_flight,
-            idle_tenants=_MOST_AT_ONCE - max(in_flight, _AT_ONCE),
-            per_tenant=_OF_ONE_TENANT,
+        """Start as many due deliveries as the concurrency limits allow; False if none was due."""
+        in_flight = len(self._deliveries)
+        slots = DeliverySlots(
+            free=_MAX_CONCURRENT - in_flight,
+            idle_tenants=_MAX_CONCURRENT_IDLE_TENANTS - max(in_flight, _MAX_CONCURRENT),
+            per_tenant=_PER_TENANT,
             in_flight=self._tenants,
         )
-        busy = [place for place, sending in self._hosts.items() if sending >= _TO_ONE_HOST]
-        found = await self._outbox.due(now, places, not_ids=tuple(self._flying), not_hosts=busy)
-        for callback in found:
-            if self._hosts[_receiver(callback)] < _TO_ONE_HOST:
-                self._start_delivery(callback)
-        return bool(found)
+        busy_hosts = [host for host, posts in self._hosts.items() if posts >= _PER_TENANT_AND_HOST]
+        events = await self._outbox.due(
+            now, slots, not_ids=tuple(self._deliveries), not_hosts=busy_hosts
+        )
+        for event in events:
+            if self._hosts[_host_key(event)] < _PER_TENANT_AND_HOST:
+                self._start_delivery(event)
+        return bool(events)
 
-    def _start_delivery(self, callback: OutboxEvent) -> None:
-        self._tenants[callback.tenant] += 1
-        self._hosts[_receiver(callback)] += 1
-        task = start_background_task(BackgroundJob.WEBHOOK_DELIVERY, self._deliver(callback))
-        self._flying[callback.id] = task
-        task.add_done_callback(lambda _: self._on_delivered(callback))
+    def _start_delivery(self, event: OutboxEvent) -> None:
+        self._tenants[event.tenant] += 1
+        self._hosts[_host_key(event)] += 1
+        task = start_background_task(BackgroundJob.WEBHOOK_DELIVERY, self._deliver(event))
+        self._deliveries[event.id] = task
+        task.add_done_callback(lambda _: self._on_delivered(event))
 
-    def _on_delivered(self, callback: OutboxEvent) -> None:
-        del self._flying[callback.id]
-        _count_down(self._tenants, callback.tenant)
-        _count_down(self._hosts, _receiver(callback))
+    def _on_delivered(self, event: OutboxEvent) -> None:
+        del self._deliveries[event.id]
+        _decrement(self._tenants, event.tenant)
+        _decrement(self._hosts, _host_key(event))
         self._outbox.has_work.set()
 
-    async def _pause(self, now: datetime) -> float:
-        """Seconds until something else is due. What is due already and waits for a place is begun
-        as one gets free.
+    async def _seconds_until_due(self, now: datetime) -> float:
+        """Seconds until the next event is due.
+
+        One that is due already and waits for a slot is started when a delivery ends.
         """
         due_at = await self._outbox.next_due(now)
         if due_at is None:
@@ -218,52 +221,52 @@ class WebhookDispatcher:
         seconds = (due_at - self._clock.now()).total_seconds()
         return min(max(seconds, 0.0), _LONGEST_WAIT)
 
-    async def _deliver(self, callback: OutboxEvent) -> None:
-        """One event, once; and what became of it, durably."""
-        caller.bind_caller(Caller(callback.tenant))
+    async def _deliver(self, event: OutboxEvent) -> None:
+        """Make one attempt for an event and store its result."""
+        caller.bind_caller(Caller(event.tenant))
         try:
-            delivery = await self._post_once(callback)
+            delivery = await self._post_once(event)
             if delivery.delivered:
-                await self._retry_while_store_down(lambda: self._outbox.mark_delivered(callback.id))
+                await self._retry_while_store_down(lambda: self._outbox.mark_delivered(event.id))
             else:
-                await self._reschedule(delivery.callback)
+                await self._reschedule(delivery.event)
         except StaleOwner:
             return  # It is its new owner's to send.
         except StoreUnavailable:
-            # Nothing was sent: it is due still, and is begun again.
+            # Nothing was sent: it is still due, and is started again.
             await self._clock.sleep(_STORE_PAUSE)
         except Exception as error:  # noqa: BLE001 - a bug in one must not stop the others
-            report_bug(BackgroundJob.WEBHOOK_DELIVERY, error, id=callback.id)
-            tried = replace(callback, tries=callback.tries + 1, last_tried_at=self._clock.now())
+            report_bug(BackgroundJob.WEBHOOK_DELIVERY, error, id=event.id)
+            tried = replace(event, tries=event.tries + 1, last_tried_at=self._clock.now())
             with contextlib.suppress(StaleOwner):
                 await self._reschedule(tried)
 
-    async def _post_once(self, callback: OutboxEvent) -> DeliveryResult:
-        """One post. An event that there is nothing left to tell of counts as told."""
+    async def _post_once(self, event: OutboxEvent) -> DeliveryResult:
+        """Make one delivery attempt. An event whose generation was erased counts as delivered."""
         record = None
-        if callback.generation_id:
-            record = await self._records.get(callback.tenant, callback.generation_id)
+        if event.generation_id:
+            record = await self._records.get(event.tenant, event.generation_id)
             if record is None:
-                return DeliveryResult(callback, delivered=True)
+                return DeliveryResult(event, delivered=True)
         now = self._clock.now()
         status = NO_RESPONSE
-        if callback.url:
-            body = await self._render(callback, record)
-            secrets = await self._outbox.get_or_create_secrets(callback.tenant, now)
-            headers = signed_headers(callback.id, now, body, secrets)
-            status = await self._poster.post(callback.url, headers, body)
-        tried = replace(callback, tries=callback.tries + 1, http_status=status, last_tried_at=now)
+        if event.url:
+            body = await self._encode(event, record)
+            secrets = await self._outbox.get_or_create_secrets(event.tenant, now)
+            headers = signed_headers(event.id, now, body, secrets)
+            status = await self._http_client.post(event.url, headers, body)
+        tried = replace(event, tries=event.tries + 1, http_status=status, last_tried_at=now)
         delivered = 200 <= status < 300
         outcome = "delivered" if delivered else "refused" if status else "no_answer"
         metrics.webhook_deliveries.labels(outcome).inc()
-        _log.debug("webhook_attempt", id=callback.id, status=status, tries=tried.tries)
+        _log.debug("webhook_attempt", id=event.id, status=status, tries=tried.tries)
         return DeliveryResult(tried, delivered)
 
     async def _reschedule(self, tried: OutboxEvent) -> None:
-        """Until its next try, if it has one. Who says that it is gone is not asked again."""
+        """Schedule the next attempt, or mark the event undelivered: last attempt, or HTTP 410."""
         again_at = None
         if tried.url and tried.http_status != _GONE:
-            again_at = next_attempt_time(tried.tries, self._clock.now(), self._draw)
+            again_at = next_attempt_time(tried.tries, self._clock.now(), self._rng)
         await self._retry_while_store_down(lambda: self._outbox.mark_failed(tried, again_at))
         if again_at is None:
             metrics.webhooks_undelivered.inc()
@@ -272,7 +275,7 @@ class WebhookDispatcher:
             )
 
     async def _retry_while_store_down(self, write: Callable[[], Awaitable[None]]) -> None:
-        """Write it as soon as the store lets us; until then it is not sent again."""
+        """Write as soon as the store is available; until then the event is not sent again."""
         while True:
             try:
                 return await write()
@@ -282,12 +285,12 @@ class WebhookDispatcher:
                 await self._clock.sleep(_STORE_PAUSE)
 
 
-def _receiver(callback: OutboxEvent) -> tuple[str, str]:
-    return callback.tenant, callback.host
+def _host_key(event: OutboxEvent) -> tuple[str, str]:
+    return event.tenant, event.host
 
 
-def _count_down(counter: Counter[Any], key: Any) -> None:
-    """One less; what is not there any more takes no memory."""
+def _decrement(counter: Counter[Any], key: Any) -> None:
+    """Decrement a counter and drop the key at zero."""
     counter[key] -= 1
     if not counter[key]:
         del counter[key]
@@ -297,13 +300,13 @@ def _count_down(counter: Counter[Any], key: Any) -> None:
 async def running_dispatcher(
     outbox: Outbox,
     records: GenerationLookup,
-    render: RenderEvent,
-    reach: EgressPolicy,
+    encode: EncodeEvent,
+    egress_policy: EgressPolicy,
     clock: Clock,
 ) -> AsyncIterator[WebhookDispatcher]:
-    """A sender with a client of its own, while it is entered."""
+    """Run a dispatcher with an HTTP client of its own, while it is entered."""
     async with (
-        WebhookHttpClient(reach) as poster,
-        WebhookDispatcher(outbox, records, poster, render, clock) as sender,
+        WebhookHttpClient(egress_policy) as http_client,
+        WebhookDispatcher(outbox, records, http_client, encode, clock) as dispatcher,
     ):
-        yield sender
+        yield dispatcher

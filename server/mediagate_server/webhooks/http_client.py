@@ -1,11 +1,10 @@
-"""Posts to where callers say, and to no place that they have no business with.
+"""HTTP client for webhooks to callers: egress policy, DNS pinning, signatures, no redirects.
 
 A client of its own: no token, no cookies, no proxy, no redirects. A name is resolved for each post,
-and every socket is made for one address, which is looked at right there: what was looked at is what
-is connected to, however the URL was written and whatever a name leads to by the next look. The name
-stays in Host and in TLS. Nothing of an answer is read but its status.
-
-Standard Webhooks: signatures of the webhooks that are sent, by the library of the standard.
+and every socket is made for one address, which is checked right there: what was checked is what is
+connected to, however the URL was written and whatever a name resolves to the next time. The name
+stays in Host and in TLS. Nothing of an answer is read but its status. Webhooks are signed as
+Standard Webhooks has it, by its library.
 """
 
 import asyncio
@@ -33,54 +32,58 @@ from mediagate_server.workers.worker_pool import FairSemaphore, QueueFull
 
 _USER_AGENT: Final = f"mediagate/{version('mediagate')}"
 _CONNECT_SECONDS: Final = 5.0
-_MOST_CONNECTIONS: Final = 300
-"""More than are posted at once: who posts has a place already, and waits for no other."""
+_MAX_CONNECTIONS: Final = 300
+"""More than are posted at once: a post has its slot already, and waits for no other."""
 _Addresses = list[tuple[Any, Any, int, str, tuple[Any, ...]]]
 NO_RESPONSE: Final = 0
 """In place of a status."""
 _LOOKUP_THREADS: Final = 64
-_OF_ONE_TENANT: Final = 16
-_MOST_LOOKUPS: Final = 256
-"""Names of one tenant that wait to be looked up."""
+_LOOKUPS_PER_TENANT: Final = 16
+_MAX_QUEUED_LOOKUPS: Final = 256
+"""Host names of one tenant that wait to be resolved."""
 
 
 class AddressNotAllowed(OSError):
-    """The address is none that may be connected to."""
+    """The resolved address is not allowed by the egress policy."""
 
 
 class WebhookHttpClient:
-    """An async context manager, for one event loop. `timeout`: seconds for one post, as a whole.
+    """Posts one webhook and returns its HTTP status. An async context manager, for one event loop.
+
+    `timeout`: seconds for one post in all.
 
     `resolver` takes the place of the system's, for tests.
     """
 
     def __init__(
         self,
-        reach: EgressPolicy,
+        egress_policy: EgressPolicy,
         *,
         timeout: float = 15.0,
         resolver: Callable[[], AbstractResolver] | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._reach = reach
+        self._egress_policy = egress_policy
         self._timeout = aiohttp.ClientTimeout(total=timeout, connect=_CONNECT_SECONDS)
         self._resolver = resolver
         self._tls = tls
         self._sessions: dict[str, aiohttp.ClientSession] = {}
-        self._names = _EgressResolver()
+        self._dns = _EgressResolver()
 
     async def __aenter__(self) -> Self:
         tls = self._tls or httpx.create_ssl_context()
         # Two, because a socket does not know what will be spoken over it.
-        for scheme, plainly in (("https", False), ("http", True)):
+        for scheme, plaintext in (("https", False), ("http", True)):
             self._sessions[scheme] = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    limit=_MOST_CONNECTIONS,
+                    limit=_MAX_CONNECTIONS,
                     ssl=tls,
-                    resolver=self._resolver() if self._resolver else self._names,
+                    resolver=self._resolver() if self._resolver else self._dns,
                     use_dns_cache=False,
                     force_close=True,
-                    socket_factory=_sockets(self._reach, plainly=plainly),
+                    socket_factory=_checked_socket_factory(
+                        self._egress_policy, plaintext=plaintext
+                    ),
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": _USER_AGENT, "Content-Type": "application/json"},
@@ -98,10 +101,10 @@ class WebhookHttpClient:
     ) -> None:
         for session in self._sessions.values():
             await session.close()
-        self._names.end()
+        self._dns.shut_down()
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
-        """The status of the answer; NO_RESPONSE where there was none, or where nothing was sent."""
+        """Post once; the HTTP status, or NO_RESPONSE where there was none or nothing was sent."""
         session = self._session(url)
         if session is None:
             return NO_RESPONSE
@@ -117,36 +120,37 @@ class WebhookHttpClient:
             return NO_RESPONSE
 
     def _session(self, url: str) -> aiohttp.ClientSession | None:
-        """The one for the URL's scheme; None where the URL itself says that it may not be sent to.
+        """The session for the URL's scheme; None where the URL is not allowed.
 
-        Looked at again: what the operator lets in may have changed since it was accepted.
+        Checked again: what the operator allows may have changed since it was accepted.
         """
         try:
-            parts = urlsplit(url)
-            host, user = parts.hostname or "", parts.username or parts.password
+            target = urlsplit(url)
+            host, user = target.hostname or "", target.username or target.password
         except ValueError:
             return None
-        session = self._sessions.get(parts.scheme)
-        named = self._reach.allows_host(host, plaintext=parts.scheme != "https")
-        return session if named and user is None else None
+        session = self._sessions.get(target.scheme)
+        is_allowed = self._egress_policy.allows_host(host, plaintext=target.scheme != "https")
+        return session if is_allowed and user is None else None
 
 
 class _EgressResolver(AbstractResolver):
-    """Looks names up in threads of its own: a name server that does not answer holds a thread for
-    half a minute, and the threads that all share have other work. A part of them is all that one
-    tenant's names get, for as long as the lookups take: posts that wait for them give up earlier.
+    """DNS resolver with threads of its own, a limited number of them for each tenant.
+
+    A name server that does not answer holds a thread for half a minute, and the threads that all
+    share have other work. Posts that wait for a name give up earlier than its lookup.
     """
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(_LOOKUP_THREADS, "webhook-names")
-        self._places = FairSemaphore(_LOOKUP_THREADS, _OF_ONE_TENANT)
+        self._lookup_slots = FairSemaphore(_LOOKUP_THREADS, _LOOKUPS_PER_TENANT)
         self._lookups: set[asyncio.Task[_Addresses]] = set()
 
     async def close(self) -> None:
-        """See aiohttp.abc.AbstractResolver. It serves more than one session: see `end`."""
+        """Does nothing: it serves more than one session. See `shut_down`."""
 
-    def end(self) -> None:
-        """Wait for no name any more."""
+    def shut_down(self) -> None:
+        """Cancel all lookups."""
         for lookup in self._lookups:
             lookup.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -154,24 +158,24 @@ class _EgressResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """See aiohttp.abc.AbstractResolver."""
-        find = partial(socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM)
-        lookup = asyncio.create_task(self._look_up(find, caller.current_tenant()))
+        """Resolve a host name. Raises OSError."""
+        resolve = partial(socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM)
+        lookup = asyncio.create_task(self._look_up(resolve, caller.current_tenant()))
         self._lookups.add(lookup)
         lookup.add_done_callback(self._ended)
-        found = await asyncio.shield(lookup)
+        addresses = await asyncio.shield(lookup)
         return [
             ResolveResult(
                 hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol, flags=0
             )
-            for kind, _, protocol, _, address in found
+            for kind, _, protocol, _, address in addresses
         ]
 
-    async def _look_up(self, find: Callable[[], _Addresses], tenant: str) -> _Addresses:
-        """In a place that is given back when the thread is, whoever has left meanwhile."""
+    async def _look_up(self, resolve: Callable[[], _Addresses], tenant: str) -> _Addresses:
+        """Resolve in a slot that is released with the thread, not when the waiting post ends."""
         try:
-            async with self._places.acquire(tenant, _MOST_LOOKUPS):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, find)
+            async with self._lookup_slots.acquire(tenant, _MAX_QUEUED_LOOKUPS):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, resolve)
         except QueueFull:
             raise OSError("too many names of this tenant wait to be looked up") from None
 
@@ -181,12 +185,14 @@ class _EgressResolver(AbstractResolver):
             lookup.exception()  # Who waited for it has it, if anybody does still.
 
 
-def _sockets(reach: EgressPolicy, *, plainly: bool) -> Callable[[Any], socket.socket]:
-    """Makes the socket for one resolved address, if it may be connected to."""
+def _checked_socket_factory(
+    egress_policy: EgressPolicy, *, plaintext: bool
+) -> Callable[[Any], socket.socket]:
+    """A socket factory that refuses addresses which the egress policy does not allow."""
 
     def make(info: tuple[Any, Any, int, str, tuple[Any, ...]]) -> socket.socket:
         family, kind, protocol, _, address = info
-        if not reach.allows_address(address[0], plaintext=plainly):
+        if not egress_policy.allows_address(address[0], plaintext=plaintext):
             raise AddressNotAllowed(None, "the address is not one to send to")
         return socket.socket(family, kind, protocol)
 
@@ -194,22 +200,22 @@ def _sockets(reach: EgressPolicy, *, plainly: bool) -> Callable[[Any], socket.so
 
 
 def signed_headers(
-    callback_id: str, at: datetime, body: bytes, secrets: Sequence[bytes]
+    event_id: str, at: datetime, body: bytes, secrets: Sequence[bytes]
 ) -> dict[str, str]:
-    """The headers of one try, with a signature by each secret: receivers take any that they know.
+    """The headers of one attempt, with a signature by each secret: receivers accept any of them.
 
     `at` is when it is sent: receivers refuse what is older than a few minutes. `body` is UTF-8.
     """
     text, at = body.decode(), at.astimezone(UTC)  # The library takes any zone for UTC.
     return {
-        "webhook-id": callback_id,
+        "webhook-id": event_id,
         "webhook-timestamp": str(int(at.timestamp())),
         "webhook-signature": " ".join(
-            Webhook(secret).sign(callback_id, at, text) for secret in secrets
+            Webhook(secret).sign(event_id, at, text) for secret in secrets
         ),
     }
 
 
 def format_secret(secret: bytes) -> str:
-    """A secret as it is shown, and as every library of Standard Webhooks takes it."""
+    """A secret in the text form of Standard Webhooks."""
     return f"whsec_{base64.b64encode(secret).decode()}"

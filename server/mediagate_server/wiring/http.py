@@ -52,7 +52,7 @@ async def bind_public_http(
     with explain_listen_error("web_address", settings.web_address):
         server = PublicHttpServer(settings.web_address)
     stack.callback(server.close)
-    url = settings.public_url or server.near_url
+    url = settings.public_url or server.local_url
     if not has_webhooks:
         return PublicHttp(server, url)
     # Without a public URL only the embedded sandbox reaches the port, by loopback.

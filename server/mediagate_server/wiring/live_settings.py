@@ -1,4 +1,4 @@
-"""What the parts of a gate ask its configuration, each time anew: it may be reloaded."""
+"""Live view of the settings: each value is read at every use, so that a reload counts."""
 
 from mediagate_server.catalog.request import Modality
 from mediagate_server.config import Configuration, Settings
@@ -10,7 +10,7 @@ from mediagate_server.media.module import MediaLimits
 
 
 class LiveSettings:
-    """The configuration in the words of those who ask. Durations in seconds."""
+    """Settings grouped for the components that read them at each use. Durations in seconds."""
 
     def __init__(self, configuration: Configuration, limits: TenantLimits) -> None:
         self._configuration = configuration
@@ -21,12 +21,12 @@ class LiveSettings:
         return self._limits.store_inputs(tenant)
 
     def retention(self) -> Retention:
-        """How long things are kept."""
+        """How long inputs, texts and media are stored."""
         settings = self._configuration.current
         return Retention(settings.inputs_life, settings.text_life, settings.media_life)
 
     def media_limits(self) -> MediaLimits:
-        """How large media may be, and how long things about them may take."""
+        """Sizes, timeouts and lifetimes of media."""
         settings = self._configuration.current
         return MediaLimits(
             settings.output_max_bytes,
@@ -38,12 +38,12 @@ class LiveSettings:
         )
 
     def webhook_secrets(self) -> tuple[str, ...]:
-        """Those that upstream's webhooks may be signed with besides its own."""
+        """Further secrets that upstream's webhooks may be signed with."""
         configured = self._configuration.current.webhook_secrets
         return tuple(secret.get_secret_value() for secret in configured)
 
     def timeouts(self) -> dict[Modality, float]:
-        """From acceptance to the end, where a request says nothing."""
+        """Default timeouts of generations, by modality."""
         settings = self._configuration.current
         return {
             Modality.TEXT: settings.text_timeout,
@@ -56,7 +56,9 @@ class LiveSettings:
 
 
 def engine_timeouts(settings: Settings) -> EngineTimeouts:
-    """How long creates may take. Read once, when a gate starts: no reload changes any of it."""
+    """Timeouts of the generation engine. Read once, when a server starts: no reload changes any of
+    it.
+    """
     return EngineTimeouts(
         post_timeout=settings.upstream_create_timeout,
         absent_margin=settings.absent_margin,

@@ -1,4 +1,4 @@
-"""The kinds of constraint that a field's value can be under. They know values, not fields."""
+"""Constraints on values: ranges, lengths, patterns, URLs. They know no fields."""
 
 import re
 from collections.abc import Collection, Sized
@@ -13,7 +13,7 @@ from mediagate_server.network.request_url import parse_request_url
 
 
 class Constraint(Protocol):
-    """Something that a value must satisfy."""
+    """A constraint on a value."""
 
     def violation(self, value: Any) -> str | None:
         """What is wrong with `value`, as a phrase after its field's name; None: nothing."""
@@ -21,15 +21,15 @@ class Constraint(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NumberRange:
-    """From `low` to `high`, both allowed, unless `over_low` leaves `low` itself out."""
+    """From `low` to `high`, both allowed, unless `exclude_low` leaves `low` itself out."""
 
     low: float | None = None
     high: float | None = None
-    over_low: bool = False
+    exclude_low: bool = False
 
     def violation(self, value: float) -> str | None:
         """Whether a number is out of range."""
-        if self.low is not None and (value < self.low or (self.over_low and value == self.low)):
+        if self.low is not None and (value < self.low or (self.exclude_low and value == self.low)):
             return self._words
         if self.high is not None and value > self.high:
             return self._words
@@ -39,25 +39,25 @@ class NumberRange:
     def _words(self) -> str:
         low = f"{self.low:,}" if self.low is not None else ""
         if self.high is None:
-            return f"must be over {low}" if self.over_low else f"must be at least {low}"
+            return f"must be over {low}" if self.exclude_low else f"must be at least {low}"
         if self.low is None:
             return f"must be at most {self.high:,}"
-        start = f"over {low}" if self.over_low else f"from {low}"
+        start = f"over {low}" if self.exclude_low else f"from {low}"
         return f"must be {start} to {self.high:,}"
 
 
 @dataclass(frozen=True, slots=True)
 class DurationRange:
-    """A Duration of `low` to `high` seconds; `over_low` leaves `low` itself out."""
+    """A Duration of `low` to `high` seconds; `exclude_low` leaves `low` itself out."""
 
     low: float
     high: float | None
-    over_low: bool = False
+    exclude_low: bool = False
 
     def violation(self, value: Any) -> str | None:
         """Whether a Duration is out of range."""
         seconds = value.seconds + value.nanos / 1e9
-        words = NumberRange(self.low, self.high, self.over_low).violation(seconds)
+        words = NumberRange(self.low, self.high, self.exclude_low).violation(seconds)
         return f"{words} seconds" if words else None
 
 
@@ -82,7 +82,7 @@ class TextLength:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """The whole of it must match; `must` says in words what that means."""
+    """A regular expression that must match in full; `must` says what that means."""
 
     pattern: str
     must: str
@@ -112,7 +112,7 @@ class MaxItems:
     each: Constraint | None = None
 
     def violation(self, value: Sized) -> str | None:
-        """Whether there are too many. Each entry is looked at by whoever walks them."""
+        """Whether there are too many. Each entry is checked by the validator."""
         return f"must have at most {self.high:,} entries" if len(value) > self.high else None
 
 
@@ -123,7 +123,7 @@ class Labels:
     high: int = 16
 
     def violation(self, value: Any) -> str | None:
-        """Whether there are too many. Keys and values are looked at one by one."""
+        """Whether there are too many. Keys and values are checked one by one."""
         return f"must have at most {self.high:,} labels" if len(value) > self.high else None
 
     def entry_violation(self, key: str, value: str) -> str | None:
@@ -148,23 +148,23 @@ class FileSize:
 
 @dataclass(frozen=True, slots=True)
 class WebhookUrlConstraint:
-    """A URL that the gate itself posts to: https to where `reach` leads, without user info.
+    """A URL that the server itself posts to: https, allowed by `egress_policy`, without user info.
 
-    Plain http is for what an operator has let in.
+    Plain http is for networks that an operator has allowed.
     """
 
-    reach: EgressPolicy
+    egress_policy: EgressPolicy
     high: int = 2_048
 
     def violation(self, value: str) -> str | None:
         """Whether it is no such URL. Says nothing of what it is: a URL may hold a secret."""
-        if words := HttpsUrl(self.high, plain=bool(self.reach.networks)).violation(value):
+        if words := HttpsUrl(self.high, plain=bool(self.egress_policy.networks)).violation(value):
             return words
-        parts = urlsplit(value)
-        plainly = parts.scheme != "https"
-        for host in (parts.hostname or "", _sent_host(value)):
-            if not self.reach.allows_host(host, plaintext=plainly):
-                return "must not lead where this gate sends nothing"
+        url = urlsplit(value)
+        plaintext = url.scheme != "https"
+        for host in (url.hostname or "", _sent_host(value)):
+            if not self.egress_policy.allows_host(host, plaintext=plaintext):
+                return "must not lead where this server sends nothing"
         return None
 
 
@@ -196,17 +196,17 @@ class HttpsUrl:
         if _CONTROL_OR_SPACE.search(value):
             return "must not have spaces, backslashes or control characters"
         try:
-            parts = urlsplit(value)
-            port_is_wrong = parts.port == 0
+            url = urlsplit(value)
+            port_is_wrong = url.port == 0
         except ValueError:
             return "must be an https URL"
-        if parts.username is not None or parts.password is not None:
+        if url.username is not None or url.password is not None:
             return "must not have user info"
-        if not parts.hostname or port_is_wrong or not self._may_use(parts):
+        if not url.hostname or port_is_wrong or not self._may_use(url):
             return "must be an https URL"
-        hosts = {parts.hostname}
+        hosts = {url.hostname}
         if not value.isascii():
-            # As it will be sent: what a host of another script becomes is looked at, too.
+            # As it will be sent: the ASCII form of an internationalized host is checked, too.
             hosts.add(_sent_host(value))
         if not all(hosts):
             return "must have a host that can be looked up"
@@ -217,10 +217,10 @@ class HttpsUrl:
     def _is_private(self, host: str) -> bool:
         return is_private_host(host) and not (self.loopback and _is_loopback(host))
 
-    def _may_use(self, parts: SplitResult) -> bool:
-        if parts.scheme == "https" or (self.plain and parts.scheme == "http"):
+    def _may_use(self, url: SplitResult) -> bool:
+        if url.scheme == "https" or (self.plain and url.scheme == "http"):
             return True
-        return self.loopback and parts.scheme == "http" and _is_loopback(parts.hostname or "")
+        return self.loopback and url.scheme == "http" and _is_loopback(url.hostname or "")
 
 
 def _sent_host(value: str) -> str:

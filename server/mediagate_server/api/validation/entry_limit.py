@@ -2,8 +2,8 @@
 
 An entry is an item of a repeated field or of a map, at any depth: a turn of a conversation, a key
 of a Struct, a value in a list. 4 MiB hold two million of them, which take 100 MB once they are
-decoded and seconds once they are looked at. Counting stops at the limit, and a message that is too
-short to hold so many is not looked at: nearly every one.
+decoded and seconds to check. Counting stops at the limit, and a message that is too
+short to hold so many is not counted: nearly every one.
 """
 
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 MAX_ENTRIES: Final = 10_000
 """Entries of one request message, all its lists and maps together."""
 
-_MOST_FIELDS: Final = 6 * MAX_ENTRIES
+_MAX_FIELDS: Final = 6 * MAX_ENTRIES
 """Fields of one request message: a key of a Struct takes four of them, a value of a list two."""
 
 _VARINT, _I64, _LEN, _GROUP, _END_GROUP, _I32 = range(6)
@@ -39,7 +39,7 @@ class MalformedMessage(ValueError):
 
 @dataclass(slots=True)
 class _Field:
-    """What counting has to know of one field. `packed`: bytes of a packed item; 0: not packed."""
+    """A field as the counter needs it. `packed`: bytes of a packed item; 0: not packed."""
 
     name: str
     repeated: bool
@@ -59,23 +59,23 @@ _UNKNOWN: Final = _Fields()
 
 @lru_cache(maxsize=256)
 def request_type(service: str, method: str) -> Descriptor | None:
-    """The type of a method's request message; None where the method is not a known one."""
+    """The type of a method's request message; None where the method is not known."""
     try:
-        found = descriptor_pool.Default().FindMethodByName(f"{service}.{method}")
+        descriptor = descriptor_pool.Default().FindMethodByName(f"{service}.{method}")
     except KeyError:
         return None
-    request: Descriptor = found.input_type
+    request: Descriptor = descriptor.input_type
     return request
 
 
 def find_oversized_field(raw: bytes, kind: Descriptor) -> str | None:
-    """The field of a message of type `kind` in which it comes to hold too many; None: it has not.
+    """The field in which a message of type `kind` exceeds the entry limit; None: it does not.
 
     Raises MalformedMessage.
     """
-    if len(raw) <= MAX_ENTRIES * _least_size(kind):
+    if len(raw) <= MAX_ENTRIES * _min_entry_bytes(kind):
         return None
-    return _EntryCounter(raw).crowded_field(_fields_of(kind))
+    return _EntryCounter(raw).oversized_field(_fields_of(kind))
 
 
 class _EntryCounter:
@@ -85,98 +85,98 @@ class _EntryCounter:
 
     def __init__(self, raw: bytes) -> None:
         self._raw = raw
-        self._at = 0
+        self._position = 0
 
-    def crowded_field(self, fields: _Fields) -> str | None:
-        """See the function of this name."""
-        at_end, within, name = len(self._raw), fields, ""
+    def oversized_field(self, root: _Fields) -> str | None:
+        """The field in which the message exceeds the entry limit; None: it does not."""
+        end, fields, name = len(self._raw), root, ""
         outer: list[tuple[int, _Fields]] = []
-        left, fields_left = MAX_ENTRIES, _MOST_FIELDS
+        left, fields_left = MAX_ENTRIES, _MAX_FIELDS
         while True:
-            while self._at == at_end and outer:
-                at_end, within = outer.pop()
-            if self._at == at_end:
+            while self._position == end and outer:
+                end, fields = outer.pop()
+            if self._position == end:
                 return None
-            tag = self._varint(at_end)
+            tag = self._varint(end)
             number, wire = tag >> 3, tag & 7
-            known = within.by_number.get(number)
+            field_info = fields.by_number.get(number)
             if not outer:
-                name = known.name if known else f"field {number}"
+                name = field_info.name if field_info else f"field {number}"
             fields_left -= 1
             if wire == _LEN:
-                stop = self._stop(at_end)
-                if known is None or known.message is None:
-                    left -= _items(known, stop - self._at)
-                    self._at = stop
+                stop = self._stop(end)
+                if field_info is None or field_info.message is None:
+                    left -= _count_items(field_info, stop - self._position)
+                    self._position = stop
                 else:
-                    left -= known.repeated
-                    outer.append((at_end, within))
-                    at_end, within = stop, known.message
+                    left -= field_info.repeated
+                    outer.append((end, fields))
+                    end, fields = stop, field_info.message
             elif wire == _GROUP:
                 # The contract has none: a group is an unknown field and so is all that is in it.
-                outer.append((at_end, within))
-                within = _UNKNOWN
+                outer.append((end, fields))
+                fields = _UNKNOWN
             elif wire == _END_GROUP:
-                at_end, within = self._end_of_group(at_end, within, outer)
+                end, fields = self._end_of_group(end, fields, outer)
             else:
-                left -= known is None or known.repeated
-                self._skip(wire, at_end)
+                left -= field_info is None or field_info.repeated
+                self._skip(wire, end)
             if left < 0 or fields_left < 0:
                 return name
 
     def _end_of_group(
-        self, at_end: int, within: _Fields, outer: list[tuple[int, _Fields]]
+        self, end: int, fields: _Fields, outer: list[tuple[int, _Fields]]
     ) -> tuple[int, _Fields]:
-        if within is not _UNKNOWN or not outer or outer[-1][0] != at_end:
+        if fields is not _UNKNOWN or not outer or outer[-1][0] != end:
             raise MalformedMessage
         return outer.pop()
 
-    def _skip(self, wire: int, at_end: int) -> None:
+    def _skip(self, wire: int, end: int) -> None:
         if wire == _VARINT:
-            self._varint(at_end)
+            self._varint(end)
             return
         size = _FIXED_SIZES.get(wire)
-        if size is None or self._at + size > at_end:
+        if size is None or self._position + size > end:
             raise MalformedMessage
-        self._at += size
+        self._position += size
 
-    def _stop(self, at_end: int) -> int:
+    def _stop(self, end: int) -> int:
         """Where the length-delimited value ends that begins here with its length."""
-        length = self._varint(at_end)
-        if self._at + length > at_end:
+        length = self._varint(end)
+        if self._position + length > end:
             raise MalformedMessage
-        return self._at + length
+        return self._position + length
 
-    def _varint(self, at_end: int) -> int:
-        raw, at = self._raw, self._at
-        if at >= at_end:
+    def _varint(self, end: int) -> int:
+        raw, at = self._raw, self._position
+        if at >= end:
             raise MalformedMessage
         byte = raw[at]
         if byte < 0x80:
-            self._at = at + 1
+            self._position = at + 1
             return byte
-        found = shift = 0
-        for index in range(at, min(at + _LONGEST_VARINT, at_end)):
+        value = shift = 0
+        for index in range(at, min(at + _LONGEST_VARINT, end)):
             byte = raw[index]
-            found |= (byte & 0x7F) << shift
+            value |= (byte & 0x7F) << shift
             if byte < 0x80:
-                self._at = index + 1
-                return found
+                self._position = index + 1
+                return value
             shift += 7
         raise MalformedMessage
 
 
-def _items(known: _Field | None, size: int) -> int:
+def _count_items(field_info: _Field | None, size: int) -> int:
     """Entries in a length-delimited value that is no message."""
-    if known is None:
+    if field_info is None:
         return 1
-    if not known.repeated:
+    if not field_info.repeated:
         return 0
-    return -(-size // known.packed) if known.packed else 1
+    return -(-size // field_info.packed) if field_info.packed else 1
 
 
 @lru_cache(maxsize=256)
-def _least_size(kind: Descriptor) -> int:
+def _min_entry_bytes(kind: Descriptor) -> int:
     """Bytes that no entry of the message is encoded in less than: a tag and a value, or a length,
     are two; an item of a packed field is one.
     """
@@ -186,28 +186,31 @@ def _least_size(kind: Descriptor) -> int:
         if id(fields) in seen:
             continue
         seen.add(id(fields))
-        for one in fields.by_number.values():
-            if one.packed:
+        for inner in fields.by_number.values():
+            if inner.packed:
                 return 1
-            if one.message is not None:
-                waiting.append(one.message)
+            if inner.message is not None:
+                waiting.append(inner.message)
     return 2
 
 
 @lru_cache(maxsize=256)
 def _fields_of(kind: Descriptor) -> _Fields:
-    return _made(kind, {})
+    return _build_fields(kind, {})
 
 
-def _made(kind: Descriptor, made: dict[str, _Fields]) -> _Fields:
-    """Types may hold themselves, as a Struct does: each is made once."""
-    fields = made.get(kind.full_name)
+def _build_fields(kind: Descriptor, built: dict[str, _Fields]) -> _Fields:
+    """Types may be recursive, as a Struct is: each is built once."""
+    fields = built.get(kind.full_name)
     if fields is None:
-        fields = made[kind.full_name] = _Fields()
-        for one in kind.fields:
-            inner = _made(one.message_type, made) if one.message_type is not None else None
+        fields = built[kind.full_name] = _Fields()
+        for descriptor in kind.fields:
+            message_type = descriptor.message_type
+            inner = _build_fields(message_type, built) if message_type is not None else None
             packed = 0
-            if one.is_repeated and inner is None and one.type not in _NEVER_PACKED:
-                packed = _PACKED_SIZES.get(one.type, 1)
-            fields.by_number[one.number] = _Field(one.name, one.is_repeated, inner, packed)
+            if descriptor.is_repeated and inner is None and descriptor.type not in _NEVER_PACKED:
+                packed = _PACKED_SIZES.get(descriptor.type, 1)
+            fields.by_number[descriptor.number] = _Field(
+                descriptor.name, descriptor.is_repeated, inner, packed
+            )
     return fields

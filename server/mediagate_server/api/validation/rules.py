@@ -1,9 +1,7 @@
-"""The one table of ranges and lengths: what the contract's comments say, field by field.
+"""Field rules and cross-field rules of requests: what the contract's comments say, as data.
 
-A number that is not set is not looked at, unless its range leaves out zero and it has no presence:
+A number that is not set is not checked, unless its range excludes zero and it has no presence:
 there, not set is out of range too. That a field is required stands in the contract itself.
-
-What a message must be as a whole: rules between its fields.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -33,7 +31,7 @@ RuleViolation = Iterator[tuple[str, str]]
 CrossFieldRule = Callable[[Any], RuleViolation]
 
 
-def _exactly_one(first: str, second: str) -> CrossFieldRule:
+def _exactly_one_set(first: str, second: str) -> CrossFieldRule:
     """Exactly one of two fields without presence must be there."""
 
     def check(message: Any) -> RuleViolation:
@@ -46,7 +44,7 @@ def _exactly_one(first: str, second: str) -> CrossFieldRule:
     return check
 
 
-def _one_is_set(oneof: str) -> CrossFieldRule:
+def _oneof_set(oneof: str) -> CrossFieldRule:
     """The oneof must hold something."""
 
     def check(message: Any) -> RuleViolation:
@@ -142,7 +140,7 @@ def _who_may_pay_twice_bounds_the_cost(message: Any) -> RuleViolation:
 
 
 _TEXT_RELATIONS: Final = (
-    _exactly_one("prompt", "messages"),
+    _exactly_one_set("prompt", "messages"),
     _last_turn_is_not_the_models,
     _a_choice_needs_tools,
 )
@@ -183,16 +181,16 @@ CROSS_FIELD_RULES: Final[Mapping[str, tuple[CrossFieldRule, ...]]] = {
     "GenerateVideoRequest": (_something_to_show,),
     "GenerateAudioRequest": (_something_to_hear,),
     "CheckSafetyRequest": (
-        _exactly_one("content", "messages"),
+        _exactly_one_set("content", "messages"),
         _only_content_has_role_and_context,
     ),
     "RunModelRequest": (_a_run_names_its_model,),
     "StreamModelRequest": (_a_run_names_its_model, _going_on_needs_a_name),
-    "EstimateCostRequest": (_one_is_set("request"),),
-    "UploadMediaRequest": (_one_is_set("content"),),
-    "ReadMediaRequest": (_one_is_set("source"),),
-    "MediaInput": (_one_is_set("source"),),
-    "ChatPart": (_one_is_set("part"),),
+    "EstimateCostRequest": (_oneof_set("request"),),
+    "UploadMediaRequest": (_oneof_set("content"),),
+    "ReadMediaRequest": (_oneof_set("source"),),
+    "MediaInput": (_oneof_set("source"),),
+    "ChatPart": (_oneof_set("part"),),
     "ChatMessage": (_only_tools_answer_calls,),
     "ResponseFormat": (_only_a_schema_has_a_schema,),
     "ToolChoice": (_only_a_named_tool_has_a_name,),
@@ -214,7 +212,7 @@ _LONG: Final = TextLength(0, 100_000)
 _GUIDANCE: Final = NumberRange(0, 100)
 _UNIT: Final = NumberRange(0, 1)
 _RANDOMNESS: Final = NumberRange(0, 2)
-_LENGTH: Final = DurationRange(0, 600, over_low=True)
+_LENGTH: Final = DurationRange(0, 600, exclude_low=True)
 _SIDE: Final = NumberRange(16, 8_192)
 _MEDIA: Final = MaxItems(16)
 _ASPECT_RATIO: Final = Pattern(
@@ -231,7 +229,7 @@ _ID: Final = TextLength(0, 200)
 _MODEL: Final = TextLength(0, 400)
 _MODELS: Final = MaxItems(64, TextLength(1, 400))
 _WAIT: Final = DurationRange(0, _DAY)
-_PAID: Final[Mapping[str, Constraint]] = {"request_id": _UUID, "wait": _WAIT}
+_BILLABLE: Final[Mapping[str, Constraint]] = {"request_id": _UUID, "wait": _WAIT}
 _TEXT_FIELDS: Final[Mapping[str, Constraint]] = {
     "request_id": _UUID,
     "prompt": TextLength(1, 1_000_000, words=True),
@@ -254,7 +252,7 @@ _RUN: Final[Mapping[str, Constraint]] = {
 }
 _OPTIONS: Final[Mapping[str, Constraint]] = {
     "model": _MODEL,
-    "timeout": DurationRange(0, _DAY, over_low=True),
+    "timeout": DurationRange(0, _DAY, exclude_low=True),
     "max_cost_usd_nanos": _NOT_NEGATIVE,
     "disconnect_grace": DurationRange(0, 300),
     "labels": Labels(),
@@ -303,11 +301,11 @@ _FIXED: Final[FieldRules] = {
         "description": TextLength(0, 10_000),
     },
     "GenerateImageRequest": {
-        **_PAID,
+        **_BILLABLE,
         "prompt": _PROMPT,
         "negative_prompt": _LONG,
         "aspect_ratio": _ASPECT_RATIO,
-        "megapixels": NumberRange(0, 64, over_low=True),
+        "megapixels": NumberRange(0, 64, exclude_low=True),
         "count": NumberRange(1, 16),
         "seed": _NOT_NEGATIVE,
         "guidance_scale": _GUIDANCE,
@@ -318,7 +316,7 @@ _FIXED: Final[FieldRules] = {
     },
     "Lora": {"uri": HttpsUrl(or_name=True, public=True), "scale": NumberRange(-10, 10)},
     "GenerateVideoRequest": {
-        **_PAID,
+        **_BILLABLE,
         "prompt": _PROMPT,
         "negative_prompt": _LONG,
         "reference_images": _MEDIA,
@@ -331,7 +329,7 @@ _FIXED: Final[FieldRules] = {
         "seed": _NOT_NEGATIVE,
     },
     "GenerateAudioRequest": {
-        **_PAID,
+        **_BILLABLE,
         "prompt": _PROMPT,
         "text": _PROMPT,
         "lyrics": _LONG,
@@ -346,7 +344,7 @@ _FIXED: Final[FieldRules] = {
         "seed": _NOT_NEGATIVE,
     },
     "CheckSafetyRequest": {
-        **_PAID,
+        **_BILLABLE,
         "content": TextLength(1, 100_000, words=True),
         "messages": MaxItems(1_000),
         "role": OneOf(

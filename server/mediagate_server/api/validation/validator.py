@@ -1,6 +1,6 @@
-"""Holds a message against the contract and the tables, field by field, and finds all that is wrong.
+"""Message validator: checks every set field against the rules and collects all violations.
 
-What is to be looked at is worked out once for each message type. Only set fields are visited.
+The checks of a message type are built once. Only set fields are visited.
 """
 
 from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ _PACKAGE: Final = "mediagate.v1."
 
 @dataclass(frozen=True, slots=True)
 class _MessageChecks:
-    """What there is to look at in messages of one type."""
+    """Checks of the messages of one type."""
 
     required: tuple[FieldDescriptor, ...]
     never_zero: tuple[tuple[FieldDescriptor, Constraint], ...]
@@ -46,7 +46,7 @@ class MessageValidator:
 
     def __init__(self, rules: FieldRules) -> None:
         self._rules = rules
-        self._plans: dict[str, _MessageChecks] = {}
+        self._checks: dict[str, _MessageChecks] = {}
 
     def validate(self, message: Message) -> ViolationCollector:
         """Everything that is wrong with `message`. Paths begin at it: `options.labels["team"]`."""
@@ -56,31 +56,31 @@ class MessageValidator:
 
     def _message(self, message: Any, path: FieldPath | None, findings: ViolationCollector) -> None:
         descriptor = message.DESCRIPTOR
-        plan = self._plans.get(descriptor.full_name)
-        if plan is None:
-            plan = self._plans[descriptor.full_name] = self._planned(descriptor)
-        for field in plan.required:
+        checks = self._checks.get(descriptor.full_name)
+        if checks is None:
+            checks = self._checks[descriptor.full_name] = self._build_checks(descriptor)
+        for field in checks.required:
             if _is_absent(message, field):
                 findings.add((path, field.name), "must be set")
-        for field, constraint in plan.never_zero:
+        for field, constraint in checks.never_zero:
             if not (value := getattr(message, field.name)) and (
-                words := constraint.violation(value)
+                problem := constraint.violation(value)
             ):
-                findings.add((path, field.name), words)
+                findings.add((path, field.name), problem)
         for field, value in message.ListFields():
-            if (check := plan.fields.get(field.number)) is not None:
+            if (check := checks.fields.get(field.number)) is not None:
                 check(value, (path, field.name), findings)
-        for relation in plan.relations:
-            for name, words in relation(message):
-                findings.add((path, name) if name else path, words)
+        for relation in checks.relations:
+            for name, problem in relation(message):
+                findings.add((path, name) if name else path, problem)
 
-    def _planned(self, descriptor: Descriptor) -> _MessageChecks:
+    def _build_checks(self, descriptor: Descriptor) -> _MessageChecks:
         name = descriptor.full_name.removeprefix(_PACKAGE)
         rules = self._rules.get(name, {})
-        not_built = UNIMPLEMENTED_FIELDS.get(descriptor.full_name, ())
+        unimplemented = UNIMPLEMENTED_FIELDS.get(descriptor.full_name, ())
         fields = {}
         for field in descriptor.fields:
-            if field.name in not_built:
+            if field.name in unimplemented:
                 check: ValueCheck | None = _refuse
             else:
                 check = self._field_check(field, rules.get(field.name))
@@ -102,7 +102,7 @@ class MessageValidator:
         )
 
     def _field_check(self, field: FieldDescriptor, rule: Constraint | None) -> ValueCheck | None:
-        """What to do with a field that is set; None: it may hold anything."""
+        """The check of a field that is set; None: anything is allowed."""
         if not field.is_repeated:
             return self._single_check(field, rule)
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
@@ -124,8 +124,8 @@ def _refuse(_: Any, path: FieldPath, findings: ViolationCollector) -> None:
 
 def _each_item(rule: Constraint | None, each: ValueCheck | None) -> ValueCheck:
     def check(values: Any, path: FieldPath, findings: ViolationCollector) -> None:
-        if rule is not None and (words := rule.violation(values)):
-            findings.add(path, words)
+        if rule is not None and (problem := rule.violation(values)):
+            findings.add(path, problem)
         elif each is not None:
             for index, value in enumerate(values):
                 each(value, (path, index), findings)
@@ -136,13 +136,13 @@ def _each_item(rule: Constraint | None, each: ValueCheck | None) -> ValueCheck:
 def _each_entry(
     rule: Constraint | None, each_key: ValueCheck | None, each: ValueCheck | None
 ) -> ValueCheck:
-    broken_by_entry: Callable[[str, str], str | None] | None = (
+    entry_violation: Callable[[str, str], str | None] | None = (
         rule.entry_violation if isinstance(rule, Labels) else None
     )
 
     def check(values: Any, path: FieldPath, findings: ViolationCollector) -> None:
-        if rule is not None and (words := rule.violation(values)):
-            findings.add(path, words)
+        if rule is not None and (problem := rule.violation(values)):
+            findings.add(path, problem)
             return
         for key in values:
             value = values[key]
@@ -153,8 +153,8 @@ def _each_entry(
                 each_key(key, at, findings)
             if each is not None:
                 each(value, at, findings)
-            if broken_by_entry is not None and (words := broken_by_entry(key, value)):
-                findings.add(at, words)
+            if entry_violation is not None and (problem := entry_violation(key, value)):
+                findings.add(at, problem)
 
     return check
 

@@ -1,8 +1,7 @@
 """Checks of single values: what any string, number or enum must be, besides its own rule.
 
-What the contract has and this server does not serve yet: setting it is refused, never ignored.
-
-Data, to be shortened as things get built. The changelog lists the same.
+Fields and values of the contract that this server does not implement yet are refused, never
+ignored. The changelog lists the same.
 """
 
 import math
@@ -20,7 +19,7 @@ UNIMPLEMENTED_FIELDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({}
 UNIMPLEMENTED_VALUES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
 """Enum's full name, then the values that may not be used."""
 ValueCheck = Callable[[Any, FieldPath, ViolationCollector], None]
-"""Looks at a value; adds what is wrong with it under its path."""
+"""Checks a value; adds what is wrong with it under its path."""
 _NANOS: Final = 1_000_000_000
 _LONGEST: Final = 315_576_000_000
 _FIRST_SECOND: Final = -62_135_596_800
@@ -33,7 +32,7 @@ KEY_CHARS: Final = 256
 
 
 def value_check(field: FieldDescriptor, rule: Constraint | None) -> ValueCheck | None:
-    """How to look at one value of `field`; None where anything goes."""
+    """The check of one value of `field`; None where anything is allowed."""
     if field.message_type is not None:
         return WELL_KNOWN_TYPE_CHECKS[field.message_type.full_name](rule)
     if field.enum_type is not None:
@@ -44,13 +43,13 @@ def value_check(field: FieldDescriptor, rule: Constraint | None) -> ValueCheck |
         return _float_check(rule)
     if isinstance(rule, FileSize):
         return _file_check(rule)
-    return _ruled(rule) if rule is not None else None
+    return _rule_check(rule) if rule is not None else None
 
 
-def _ruled(rule: Constraint) -> ValueCheck:
+def _rule_check(rule: Constraint) -> ValueCheck:
     def check(value: Any, path: FieldPath, findings: ViolationCollector) -> None:
-        if words := rule.violation(value):
-            findings.add(path, words)
+        if problem := rule.violation(value):
+            findings.add(path, problem)
 
     return check
 
@@ -60,8 +59,8 @@ def _string_check(rule: Constraint | None) -> ValueCheck:
         if "\0" in value:
             # No store keeps it, and no model means it.
             findings.add(path, "must not hold the character NUL")
-        elif rule is not None and (words := rule.violation(value)):
-            findings.add(path, words)
+        elif rule is not None and (problem := rule.violation(value)):
+            findings.add(path, problem)
 
     return check
 
@@ -70,33 +69,33 @@ def _float_check(rule: Constraint | None) -> ValueCheck:
     def check(value: float, path: FieldPath, findings: ViolationCollector) -> None:
         if not math.isfinite(value):
             findings.add(path, "must be a finite number")
-        elif rule is not None and (words := rule.violation(value)):
-            findings.add(path, words)
+        elif rule is not None and (problem := rule.violation(value)):
+            findings.add(path, problem)
 
     return check
 
 
 def _file_check(rule: FileSize) -> ValueCheck:
     def check(value: bytes, path: FieldPath, findings: ViolationCollector) -> None:
-        if words := rule.violation(value):
-            (findings.add_too_large if value else findings.add)(path, words)
+        if problem := rule.violation(value):
+            (findings.add_too_large if value else findings.add)(path, problem)
 
     return check
 
 
 def _enum_check(enum: EnumDescriptor, rule: Constraint | None) -> ValueCheck:
-    known = frozenset(enum.values_by_number)
-    not_built = frozenset(
+    defined = frozenset(enum.values_by_number)
+    unimplemented = frozenset(
         enum.values_by_name[name].number for name in UNIMPLEMENTED_VALUES.get(enum.full_name, ())
     )
 
     def check(value: int, path: FieldPath, findings: ViolationCollector) -> None:
-        if value not in known:
+        if value not in defined:
             findings.add(path, f"must be a {enum.name} that is known, not {value}")
-        elif value in not_built:
+        elif value in unimplemented:
             findings.add_unimplemented(path)
-        elif rule is not None and (words := rule.violation(value)):
-            findings.add(path, words)
+        elif rule is not None and (problem := rule.violation(value)):
+            findings.add(path, problem)
 
     return check
 
@@ -107,8 +106,8 @@ def _duration_check(rule: Constraint | None) -> ValueCheck:
         mixed = (seconds > 0 and nanos < 0) or (seconds < 0 and nanos > 0)
         if abs(seconds) > _LONGEST or abs(nanos) >= _NANOS or mixed:
             findings.add(path, "must be a duration within its type's bounds")
-        elif rule is not None and (words := rule.violation(value)):
-            findings.add(path, words)
+        elif rule is not None and (problem := rule.violation(value)):
+            findings.add(path, problem)
 
     return check
 
@@ -117,8 +116,8 @@ def _timestamp_check(rule: Constraint | None) -> ValueCheck:
     def check(value: Any, path: FieldPath, findings: ViolationCollector) -> None:
         if not (_FIRST_SECOND <= value.seconds <= _LAST_SECOND and 0 <= value.nanos < _NANOS):
             findings.add(path, "must be a time from the year 1 to 9999")
-        elif rule is not None and (words := rule.violation(value)):
-            findings.add(path, words)
+        elif rule is not None and (problem := rule.violation(value)):
+            findings.add(path, problem)
 
     return check
 
@@ -127,32 +126,32 @@ def _struct_check(rule: Constraint | None) -> ValueCheck:
     """JSON cannot say NaN, and what is nested deeper than any parser reads is not meant."""
 
     def check(value: Any, path: FieldPath, findings: ViolationCollector) -> None:
-        if rule is not None and (words := rule.violation(value)):
-            findings.add(path, words)
+        if rule is not None and (problem := rule.violation(value)):
+            findings.add(path, problem)
             return
-        waiting: list[tuple[FieldPath, Any, int]] = []
-        _wait_for_fields(value, path, 1, waiting, findings)
-        while waiting:
-            at, inner, depth = waiting.pop()
+        pending: list[tuple[FieldPath, Any, int]] = []
+        _add_fields(value, path, 1, pending, findings)
+        while pending:
+            at, inner, depth = pending.pop()
             kind = inner.WhichOneof("kind")
             if kind is None:
                 findings.add(at, "must hold a JSON value")
             elif kind == "number_value":
-                if fault := _number_fault(inner.number_value):
+                if fault := _number_violation(inner.number_value):
                     findings.add(at, fault)
             elif depth > MAX_JSON_DEPTH:
                 findings.add(path, f"must not be nested deeper than {MAX_JSON_DEPTH} levels")
                 return
             elif kind == "struct_value":
-                _wait_for_fields(inner.struct_value, at, depth + 1, waiting, findings)
+                _add_fields(inner.struct_value, at, depth + 1, pending, findings)
             elif kind == "list_value":
                 items = enumerate(inner.list_value.values)
-                waiting += [((at, index), item, depth + 1) for index, item in items]
+                pending += [((at, index), item, depth + 1) for index, item in items]
 
     return check
 
 
-def _number_fault(value: float) -> str:
+def _number_violation(value: float) -> str:
     """What is wrong with a number in a Struct, which is a double; empty: nothing.
 
     Every double beyond 2^53 is an integer, and perhaps not the one that was meant: its neighbours
@@ -168,18 +167,18 @@ def _number_fault(value: float) -> str:
     return ""
 
 
-def _wait_for_fields(
+def _add_fields(
     struct: Any,
     path: FieldPath,
     depth: int,
-    waiting: list[tuple[FieldPath, Any, int]],
+    pending: list[tuple[FieldPath, Any, int]],
     findings: ViolationCollector,
 ) -> None:
-    """Put the fields of a Struct among those that wait to be looked at."""
+    """Add the fields of a Struct to those that are still to be checked."""
     for name, inner in struct.fields.items():
         if len(name) > KEY_CHARS:
             findings.add((path, name), f"must have a name of at most {KEY_CHARS} characters")
-        waiting.append(((path, name), inner, depth))
+        pending.append(((path, name), inner, depth))
 
 
 WELL_KNOWN_TYPE_CHECKS: Final[dict[str, Callable[[Constraint | None], ValueCheck]]] = {

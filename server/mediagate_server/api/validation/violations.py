@@ -1,4 +1,4 @@
-"""What a walk through one request finds wrong with it, and the error that it comes to."""
+"""Violations of one request, and the error built from them."""
 
 import json
 from dataclasses import dataclass, field
@@ -12,12 +12,12 @@ from mediagate_server.errors import (
     Violation,
 )
 
-_ENOUGH: Final = 64
+_MAX_VIOLATIONS: Final = 64
 """Nobody reads more, and a request can be made to hold a million."""
 
-_SHOWN_CHARS: Final = 64
+_MAX_NAME_CHARS: Final = 64
 """Of a key that a caller chose."""
-_SHOWN_STEPS: Final = 40
+_MAX_PATH_STEPS: Final = 40
 
 FieldPath = tuple["FieldPath | None", "str | int | MapKey"]
 """Where a value is: the path of what it is in, and its name, index or key there.
@@ -39,41 +39,41 @@ def format_path(path: FieldPath | None) -> str:
     while path is not None:
         path, step = path
         if isinstance(step, str):
-            steps.append(f".{step[:_SHOWN_CHARS]}")
+            steps.append(f".{step[:_MAX_NAME_CHARS]}")
         elif isinstance(step, int):
             steps.append(f"[{step}]")
         else:
             key = step.key
-            steps.append(f"[{json.dumps(key[:_SHOWN_CHARS] if isinstance(key, str) else key)}]")
-    return "".join(reversed(steps[-_SHOWN_STEPS:])).removeprefix(".")
+            steps.append(f"[{json.dumps(key[:_MAX_NAME_CHARS] if isinstance(key, str) else key)}]")
+    return "".join(reversed(steps[-_MAX_PATH_STEPS:])).removeprefix(".")
 
 
 @dataclass(slots=True)
 class ViolationCollector:
-    """Everything wrong with one request."""
+    """Collects the violations of one request."""
 
     violations: list[Violation] = field(default_factory=list)
     too_large: list[Violation] = field(default_factory=list)
-    not_built: str = ""
+    unimplemented: str = ""
 
     def add(self, path: FieldPath | None, description: str) -> None:
         """A field that can never be as it is; without a path the request itself."""
-        if len(self.violations) < _ENOUGH:
+        if len(self.violations) < _MAX_VIOLATIONS:
             self.violations.append(Violation(format_path(path) or "request", description))
 
     def add_too_large(self, path: FieldPath | None, description: str) -> None:
         """A medium that is over its limit."""
-        if len(self.too_large) < _ENOUGH:
+        if len(self.too_large) < _MAX_VIOLATIONS:
             self.too_large.append(Violation(format_path(path), description))
 
     def add_unimplemented(self, path: FieldPath | None) -> None:
         """A field that this server does not serve yet."""
-        self.not_built = self.not_built or format_path(path)
+        self.unimplemented = self.unimplemented or format_path(path)
 
     def error(self) -> MediagateError | None:
-        """The one error to answer with; None: nothing is wrong."""
-        if self.not_built:
-            return NotImplementedYet(self.not_built, field_path=self.not_built)
+        """The error built from the violations; None: there are none."""
+        if self.unimplemented:
+            return NotImplementedYet(self.unimplemented, field_path=self.unimplemented)
         if self.violations:
             return InvalidRequest(*self.violations, *self.too_large)
         if self.too_large:

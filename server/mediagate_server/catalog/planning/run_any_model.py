@@ -42,7 +42,7 @@ MAX_RUN_SECONDS: Final = 1_800
 """Seconds. Upstream ends every run after half an hour."""
 _DEFAULT_USUAL_SECONDS: Final = 30
 _SAFETY_DEFAULT_REASON: Final = (
-    "sent by the gate: the model's own default would weaken its safety checks"
+    "sent by the server: the model's own default would weaken its safety checks"
 )
 _UNCHECKED_REASON: Final = "sent unchecked: the model publishes no schema"
 

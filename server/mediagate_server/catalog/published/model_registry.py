@@ -264,7 +264,7 @@ class PublishedModelRegistry:
             if error.is_not_found or error.refusal is RefusalReason.INPUT:
                 return ModelNotFound(str(reference), nearest=self._suggest(reference.slug)), True
             if error.refusal is RefusalReason.ACCOUNT:
-                message = "upstream refuses the gate's account"
+                message = "upstream refuses the server's account"
                 return UpstreamAccountError(message, metadata=metadata, retry_after=60.0), False
             if error.refusal is RefusalReason.UNREACHABLE:
                 return UpstreamUnavailable.unreachable(metadata), False

@@ -143,7 +143,7 @@ def _told(refused: RequestRefused) -> MediaTooLarge | UpstreamUnavailable | Upst
     """What callers are told; never upstream's words."""
     match refused.refusal:
         case RefusalReason.ACCOUNT:
-            return UpstreamAccountError("upstream refuses the gate's account", retry_after=60.0)
+            return UpstreamAccountError("upstream refuses the server's account", retry_after=60.0)
         case RefusalReason.INPUT | RefusalReason.NOT_FOUND | RefusalReason.OTHER:
             return MediaTooLarge(Violation("", "is not taken by upstream; give a URL instead"))
         case RefusalReason.UNREACHABLE:

@@ -406,7 +406,7 @@ def _count(made: Reconciliation) -> None:
     metrics.reconciled_charges.labels("matched").inc(made.matched)
     counts = {kind.value: number for kind, number in made.counts.items() if number}
     if made.complete:
-        metrics.reconciled_at.set(made.ended_at.timestamp())
+        metrics.reconciled_timestamp.set(made.ended_at.timestamp())
         _log.info("reconciliation_completed", listed=made.listed, matched=made.matched, **counts)
     else:
         _log.warning("reconciliation_incomplete", **counts)

@@ -64,7 +64,7 @@ def refused_failure(refused: RequestRefused, model: str) -> Failure:
             error = ModelRetired("upstream does not have this model", metadata=metadata)
         case RefusalReason.ACCOUNT:
             error = UpstreamAccountError(
-                "upstream refuses the gate's account", metadata=metadata, retry_after=60.0
+                "upstream refuses the server's account", metadata=metadata, retry_after=60.0
             )
         case RefusalReason.THROTTLED:
             error = UpstreamUnavailable(

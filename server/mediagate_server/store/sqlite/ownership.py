@@ -36,7 +36,7 @@ class DataFolderLost(RuntimeError):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(
-            f"this gate stood still for so long that another one took over {folder}; "
+            f"this server stood still for so long that another one took over {folder}; "
             "nothing was written since, and what was running goes on there"
         )
 
