@@ -1,7 +1,7 @@
 """Money as an append-only book: what to write when an attempt is opened, ends, or never was.
 
 Pure functions from facts to entries. The store appends them under its key (attempt, kind), so
-that a repeat changes nothing. Metrics are counted by the caller of `settle`, nowhere else.
+that a repeat changes nothing. Metrics are counted by the caller of `settle_entry`, nowhere else.
 
 What a terminal status costs:
 
@@ -88,7 +88,7 @@ def settle_with_tier(
     *,
     outputs: int | None = 0,
 ) -> tuple[LedgerEntry, Tier | None]:
-    """`settle`, and the tier of the price that it was reckoned by; None where there is none.
+    """`settle_entry`, and the tier of the price that it was reckoned by; None where there is none.
 
     `outputs` None, or 0 of a success: nobody has counted them. `metrics` None: what upstream has
     told cannot be read, and a count of our own would contradict it unseen.

@@ -20,7 +20,7 @@ class Wire:
         self.woken = 0
 
     async def write(self, chunk: TextChunk) -> None:
-        """See teller.WriteText."""
+        """See text_publisher.WriteText."""
         self.told.append(chunk.text)
         self.held.append(asyncio.get_running_loop().create_future())
         await self.held[-1]

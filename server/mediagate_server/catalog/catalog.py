@@ -85,9 +85,9 @@ class Catalog:
 
         `fans_out`: more outputs than one run makes are planned as several runs, not refused.
         `allow_weaker_safety`: callers may weaken the models' safety checks.
-        `assume_unknown`: dollars that a run is taken to cost where nobody knows; None: unknown.
-        `falls_back`: what a request means that says nothing about who takes over.
-        `optimises`: where a quality is named and no model, choose the cheapest of that quality
+        `assume_unknown_usd`: dollars that a run is taken to cost where nobody knows; None: unknown.
+        `use_fallback`: whether a request that says nothing about fallbacks has the catalog's.
+        `optimize_cost`: where a quality is named and no model, choose the cheapest of that quality
         also before the default model; and where no model is named and the cost is bounded, choose
         the cheapest of the default model's quality where that model itself may cost more.
         """
@@ -182,10 +182,10 @@ class Catalog:
     def plan(self, request: ModelRequest) -> Plan:
         """Decide the run: of the model that was named, of the default, or of one chosen.
 
-        Raises what `find` and `translate` raise; ModelRetired where the model is gone and none may
-        stand in for it; NoMatchingModel where one was to be chosen; and, where the request sets
-        `max_cost_nanos`, PriceUnknown and MaxCostExceeded. A form that is wanted has been checked
-        before: see schema_validation.
+        Raises what `find` and `translate_request` raise; ModelRetired where the model is gone and
+        none may stand in for it; NoMatchingModel where one was to be chosen; and, where the request
+        sets `max_cost_nanos`, PriceUnknown and MaxCostExceeded. A form that is wanted has been
+        checked before: see schema_validation.
         """
         if request.model:
             return self._plan_named_model(request)

@@ -170,17 +170,17 @@ def no_webhook_url(_attempt_id: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class EngineDeps:
-    """What every life works with.
+    """What every run works with.
 
-    `account` names the upstream account; `exclusive`: nobody else uses it, so that what its list
-    shows and no attempt holds must be ours. `playback`: it plays recordings back, so that one
-    prediction may answer many creates. `sandbox`: the embedded sandbox answers.
-    `webhook_url` gives the address by which upstream may tell of one attempt, or None. `draw`
-    makes the unguessable part of ids. `read_answer` reads answers that must be JSON. `crash_marks`
-    remember whose data a process died of; None: nobody does. `hash_key` is what hashes of inputs
-    are keyed with, so that guesses cannot be tried out on them. `creates_per_second` is the
-    account's steady rate, to reckon by when something that waits will be sent. `durations` has how
-    long earlier runs took.
+    `account` names the upstream account; `is_account_exclusive`: nobody else uses it, so that what
+    its list shows and no attempt holds must be ours. `is_playback`: it plays recordings back, so
+    that one prediction may answer many creates. `is_sandbox`: the embedded sandbox answers.
+    `webhook_url` gives the address by which upstream may tell of one attempt, or None. `new_token`
+    makes the unguessable part of ids. `read_json_answer` reads answers that must be JSON.
+    `crash_marks` remember whose data a process died of; None: nobody does. `hash_key` is what
+    hashes of inputs are keyed with, so that guesses cannot be tried out on them.
+    `creates_per_second` is the account's steady rate, to reckon by when something that waits will
+    be sent. `run_durations` has how long earlier runs took.
     """
 
     store: Store

@@ -223,7 +223,7 @@ class GenerationEngine:
         return await self._around.store.history.stored_request(record.id)
 
     def is_erasing(self, generation_id: str) -> bool:
-        """See erasing.Eraser."""
+        """Whether its inputs and outputs are being erased: its record still tells of them."""
         return self._eraser.is_erasing(generation_id)
 
     async def erase(self, tenant: str, generation_id: str) -> None:

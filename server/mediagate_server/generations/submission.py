@@ -43,12 +43,12 @@ def _begun(key: bytes) -> hmac.HMAC:
 class Submission(Struct, frozen=True):
     """One paid call, checked and ready to be bound. Durations in seconds.
 
-    `fingerprint` tells two requests apart that came with the same request_id. `cancel_on_leaving`
-    is the contract's on_disconnect. `drawn`: the request_id was drawn here just now, so that
-    nothing can be bound to it yet. `webhook_url` is told of the end; empty: nobody is.
-    `request` is what is to be stored of it. `likeness` is the same for all requests that ask for
-    the same thing; where an earlier one of at most `reuse_within` has succeeded, its generation is
-    the answer.
+    `fingerprint` tells two requests apart that came with the same request_id.
+    `cancel_on_disconnect` is the contract's on_disconnect. `is_server_generated_id`: the request_id
+    was made here just now, so that nothing can be bound to it yet. `webhook_url` is told of the
+    end; empty: nobody is. `request` is what is to be stored of it. `reuse_key` is the same for all
+    requests that ask for the same thing; where an earlier one of at most `reuse_within` has
+    succeeded, its generation is the answer.
     """
 
     tenant: str

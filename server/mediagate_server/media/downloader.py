@@ -43,9 +43,9 @@ class DownloadNotAllowed(Exception):
 
 
 class DownloadFailed(Exception):
-    """The file did not come. `cause` is one of our own words; `passing`: it may come later.
+    """The file did not come. `cause` is one of our own words; `is_transient`: it may come later.
 
-    `status` is that of HTTP, where there was an answer. `absent`: there is no such file, or none
+    `status` is that of HTTP, where there was an answer. `is_absent`: there is no such file, or none
     yet; if it comes, then soon.
     """
 

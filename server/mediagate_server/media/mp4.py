@@ -49,7 +49,7 @@ class _BoxReader:
         self.height: int | None = None
 
     def walk(self, start: int, end: int, parents: tuple[bytes, ...]) -> None:
-        """Take what the boxes from `start` to `end` say; `around` are the boxes they are in."""
+        """Take what the boxes from `start` to `end` say; `parents` are the boxes they are in."""
         for kind, at, until in self._boxes(start, end):
             path = (*parents, kind)
             if path in _CONTAINER_BOXES:

@@ -75,7 +75,7 @@ class _ArchiveJob:
 
 @dataclass(frozen=True, slots=True)
 class _TransientFailure:
-    """A try that failed and may be made again. `absent`: there is no such file, or none yet."""
+    """A try that failed and may be made again. `is_absent`: there is no file, or none yet."""
 
     failure: Failure
     is_absent: bool = False
@@ -122,7 +122,7 @@ class OutputArchiver:
 
         Those that were not made have no link, and stay as they are. Never raises. What may pass
         is tried until half of the time is over from `ended_at` to when upstream lets go of it.
-        `again`: an earlier process may have kept some of them.
+        `may_exist`: an earlier process may have kept some of them.
         """
         semaphore = asyncio.Semaphore(_MAX_PER_GENERATION)
         archiving: list[asyncio.Task[StoredMedia]] = []

@@ -35,7 +35,7 @@ class MediaLinkSigner:
     """Mints links, and knows its own again.
 
     `base` is the URL of the web port as callers reach it; empty: they do not. `key` is what the
-    gate's own links are signed with. `life` (seconds) is asked for each.
+    server's own links are signed with. `lifetime` (seconds) is asked for each.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ class Upload:
 
 
 class UploadStore:
-    """All uploads. `max_bytes` and `life` (seconds) are asked anew for each."""
+    """All uploads. `max_bytes` and `lifetime` (seconds) are asked anew for each."""
 
     def __init__(
         self,

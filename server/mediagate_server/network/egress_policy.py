@@ -63,7 +63,7 @@ class EgressPolicy:
     networks: tuple[Network, ...] = ()
 
     def allows_address(self, address: str, *, plaintext: bool = False) -> bool:
-        """Whether an IP address may be connected to; `plainly`: without TLS.
+        """Whether an IP address may be connected to; `plaintext`: without TLS.
 
         Raises ValueError for what is no IP address.
         """

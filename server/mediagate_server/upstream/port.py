@@ -26,8 +26,8 @@ class CreateReservation:
     """One reservation, which ends once: by `use`, by `release`, or with whoever held it.
 
     While it is held nobody else has what is reserved; what `use` does counts from then on. `over`
-    is done after `use`, once the create has ended in whatever way: by `close`, or likewise with
-    whoever held it.
+    is done after `use`, once the create has ended in whatever way: by `release_unused`, or likewise
+    with whoever held it.
     """
 
     __slots__ = ("_loop", "_over", "_release", "_use")

@@ -9,10 +9,10 @@ ends.
 To add a task, write a function `bytes -> bytes` at the top of a module that imports little (a
 worker imports that module, and stays that large), and beside its caller a constant
 `Task("package.module:function", memory=...)`; then `await workers.run(TASK, payload, seconds=2.0,
-tenant=...)`. The payload's form is the task's own. Expect `Expired`, `JobOutOfMemory` and `Crashed`
-(the data's fault, most likely), `TaskFailed` (the function raised: a bug), and `QueueFull`,
-`WorkerStartFailed` and `SystemFailure` (later it may do). What the data may do wrong in a foreseen
-way, the function returns as bytes and does not raise.
+tenant=...)`. The payload's form is the task's own. Expect `JobTimeout`, `JobOutOfMemory` and
+`WorkerCrashed` (the data's fault, most likely), `TaskFailed` (the function raised: a bug), and
+`QueueFull`, `WorkerStartFailed` and `SystemFailure` (later it may do). What the data may do wrong
+in a foreseen way, the function returns as bytes and does not raise.
 """
 
 import asyncio

@@ -151,14 +151,14 @@ class _Reader:
 
     @property
     def sequence(self) -> int:
-        """See attachment.Listener."""
+        """See attachment.TextSink."""
         return len(self._caller.text.encode())
 
     async def write_status(self, record: Generation, *, polled: bool) -> None:
-        """See attachment.Listener."""
+        """See attachment.TextSink."""
 
     async def write_text(self, chunk: TextChunk) -> None:
-        """See attachment.Listener."""
+        """See attachment.TextSink."""
         if not self._process.is_alive():
             return
         self._caller.text += chunk.text

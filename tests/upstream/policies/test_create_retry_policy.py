@@ -31,7 +31,7 @@ def test_a_connection_that_took_long_is_not_tried_again() -> None:
 
 
 def test_throttled_waits_with_its_account() -> None:
-    """It is no try of this model's that failed: throttle.py has how long all wait."""
+    """It is no try of this model's that failed: rate_limiter.py has how long all wait."""
     assert CreateRetryPolicy(Random(1)).delay_before_retry(THROTTLED, 1) is None
 
 

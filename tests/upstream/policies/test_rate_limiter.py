@@ -102,7 +102,7 @@ def test_no_minute_ever_holds_more_than_the_limit(
 
 
 def test_nobody_passes_those_who_wait(run_on_virtual_loop: Virtually) -> None:
-    """`try_take` never takes a turn that somebody waits for."""
+    """`try_acquire` never takes a turn that somebody waits for."""
 
     async def main() -> None:
         rate = RateLimiter(6)

@@ -161,7 +161,7 @@ def test_a_throttled_create_holds_every_create(run_on_virtual_loop: RunOnVirtual
 def test_how_long_a_hold_is(
     run_on_virtual_loop: RunOnVirtualLoop, told: float | None, held: float
 ) -> None:
-    """A second where upstream told none. That a told one is bounded: test_refusals.py."""
+    """A second where upstream told none. That a told one is bounded: test_error_mapping.py."""
 
     async def main() -> None:
         out = outbound(Scripted(throttled(told)))

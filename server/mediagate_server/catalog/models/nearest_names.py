@@ -11,7 +11,7 @@ _MAX_CHARACTERS: Final = 128
 
 
 def nearest_names(requested: str, models: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    """At most three names that are most like `wanted`, the likest first, and one of each model,
+    """At most three names that are most like `requested`, the likest first, and one of each model,
     which is given by its names.
     """
     # A version says nothing of the name before it.

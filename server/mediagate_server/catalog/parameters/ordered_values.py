@@ -37,9 +37,9 @@ def ordinal(word: object) -> Fraction | None:
 
 
 def nearest_allowed(value: object, allowed: Iterable[_Word]) -> _Word | None:
-    """The allowed value that stands nearest to `asked`, the lower (cheaper) of two equally near.
+    """The allowed value that stands nearest to `value`, the lower (cheaper) of two equally near.
 
-    None where `asked` or every allowed value has no place.
+    None where `value` or every allowed value has no place.
     """
     target = ordinal(value)
     if target is None:

@@ -265,6 +265,6 @@ class OutputCount(ParameterRule):
         return 1 if limit is None else int(limit)
 
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
-        """HONOURED: the caller has checked it against `most`."""
+        """HONOURED: the caller has checked it against `max_per_run`."""
         draft.input[self.to] = value
         return honoured_outcome(value)

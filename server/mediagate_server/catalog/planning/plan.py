@@ -51,8 +51,8 @@ class Plan(Struct, frozen=True):
     where none was asked for.
 
     `runs` is how many runs like this one make what was asked for, each one output: `run` tells them
-    apart. `estimate` is of one of them, `whole` of all. `token_limit` is the most output tokens of
-    a text, as sent or as the model has it; None: there is none, or it is not known.
+    apart. `estimate` is of one of them, `total_estimate` of all. `token_limit` is the most output
+    tokens of a text, as sent or as the model has it; None: there is none, or it is not known.
     """
 
     modality: Modality

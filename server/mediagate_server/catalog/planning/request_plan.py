@@ -92,7 +92,7 @@ def add_screening(
     plan_screening: Callable[[ModelRequest], Plan],
     plan_chain: Callable[[PlannedRequest], FallbackChain],
 ) -> RequestPlan:
-    """The route of a request whose words are to be checked first, by `check`: see `screening`.
+    """Plan a request whose words are to be checked first, by the request `screening`.
 
     What the check may cost is taken off the bound that the rest is planned under. Raises what the
     two plans raise, and PriceUnknown or MaxCostExceeded where the check alone breaks the bound.

@@ -56,9 +56,9 @@ def plan_model_run(
     problems: Mapping[str, str] | None = None,
     allow_weaker_safety: bool = False,
 ) -> Plan:
-    """Decide the run. `known` is the catalog's model of the same slug, for its price.
+    """Decide the run. `catalog_model` is the catalog's model of the same slug, for its price.
 
-    `assume_unknown` is what it is taken to cost, in dollars, where nobody knows. `problems` is
+    `assume_unknown_usd` is what it is taken to cost, in dollars, where nobody knows. `problems` is
     what is wrong with `build_input`, by path, where that was found out before: it may take long.
     `allow_weaker_safety`: the operator lets callers weaken the model's safety checks.
 

@@ -238,7 +238,9 @@ def compute_cost(
 def compute_charge(
     schedule: PriceSchedule, metrics: Metrics, *, outputs: int | None = None
 ) -> tuple[Tier, int | None] | None:
-    """The tier that a prediction is charged by, and `cost`; None where no tier is."""
+    """The tier that a prediction is charged by, and what `compute_cost` says; None where no tier
+    is.
+    """
     all_metrics = dict(metrics)
     all_metrics[RUN_COUNT] = 1
     if outputs is not None:

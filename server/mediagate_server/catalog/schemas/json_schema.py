@@ -2,7 +2,7 @@
 
 Twenty definitions, each of which refers twice to the next, are a kilobyte that unfolds to a
 million schemas. They are counted here, up to a bound, by unfolding them; where a reference comes
-back to itself it is not followed again, and the schema is not `plain`. Pure, without recursion.
+back to itself it is not followed again, and the schema is not plain. Pure, without recursion.
 
 JSON Schema: a schema is compiled once, and says in our own words what is wrong with a value.
 
@@ -240,7 +240,7 @@ def count_values(value: Any, most: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class SchemaSize:
-    """Keywords and listed values of the unfolded schema. `plain`: each of them costs one step at
+    """Keywords and listed values of the unfolded schema. `is_plain`: each of them costs one step at
     most for each place of a value, so that `steps` times places bounds a check.
     """
 

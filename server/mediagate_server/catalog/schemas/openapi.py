@@ -180,7 +180,7 @@ class ModelSchema:
     def _link_paths(
         self, root: Mapping[str, Any], *, exclusive: bool = False
     ) -> tuple[OutputPath, ...]:
-        """Where there are links below a schema; `only`: and no other text in their place."""
+        """Where there are links below a schema; `exclusive`: and no other text in their place."""
         paths: dict[OutputPath, None] = {}
         text_paths: set[OutputPath] = set()
         pending: deque[tuple[OutputPath, Any]] = deque([((), root)])

@@ -91,7 +91,7 @@ def dump_plan(work: ExecutionPlan) -> bytes:
 
 
 def load_plan(document: bytes) -> ExecutionPlan:
-    """What `dumps` wrote. Raises ValueError where it is anything else."""
+    """What `dump_plan` wrote. Raises ValueError where it is anything else."""
     try:
         stored = _READER.decode(document)
     except DecodeError:

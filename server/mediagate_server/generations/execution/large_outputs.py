@@ -85,8 +85,9 @@ _Located = tuple[StoredMedia, ExtractedMedium]
 
 
 class LargeOutputResult(Struct, frozen=True):
-    """What was read. `broken`: callers were sent a text that it does not begin with. `goes_on`:
-    they were sent a beginning of its document at the most, and are to read on there.
+    """What was read. `broken`: callers were sent a text that it does not begin with.
+    `has_unsent_text`: they were sent a beginning of its document at the most, and are to read on
+    there.
     """
 
     output: Output | None = None

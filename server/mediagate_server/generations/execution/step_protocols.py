@@ -17,7 +17,7 @@ from mediagate_server.upstream.port import Prediction
 
 
 class PredictionEnd(Struct, frozen=True):
-    """How a prediction ended. None: upstream lost it. `clean`: its stream came to its `done`.
+    """How a prediction ended. None: upstream lost it. `is_complete`: its stream came to its end.
 
     `out_of_time`: its end was asked for because its share of the timeout was over.
     """
@@ -122,7 +122,7 @@ class WebhookReceiver(Protocol):
     async def wait_until_recorded(self) -> None:
         """Until it is durable which prediction an attempt in doubt is, where that was told.
 
-        Or that it was none: see `was_not_taken`.
+        Or that it was none: see `was_never_accepted`.
         """
         ...
 
@@ -143,11 +143,11 @@ class StepRegistry(Protocol):
         ...
 
     async def claim(self, attempt_id: str, prediction_id: str) -> bool:
-        """Whether a prediction is this attempt's from now on: see claims.Claims."""
+        """Whether a prediction is this attempt's from now on: see prediction_claims."""
         ...
 
     def unclaim(self, attempt_id: str, prediction_id: str) -> None:
-        """It is another's after all: see claims.Claims."""
+        """It is another's after all: see prediction_claims."""
         ...
 
     def enqueue(self, attempt_id: str, tenant: str, *, again: bool = False) -> None:

@@ -51,7 +51,7 @@ class JsonAnswerValidator:
         self._workers = workers
 
     async def read(self, answer: str, schema: str, tenant: str) -> JsonReading:
-        """See `structured.read_json`. Raises TaskFailed only."""
+        """See `json_output.read_json`. Raises TaskFailed only."""
         if len(answer) <= _LONGEST and len(schema) <= _LONGEST:
             found = cheap_schema(schema)
             if found is not None and found[0] * len(answer) <= MAX_STEPS_IN_PROCESS:

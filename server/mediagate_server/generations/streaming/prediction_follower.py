@@ -34,7 +34,7 @@ _log = structlog.get_logger()
 
 
 class PollInterval:
-    """How often to ask, in seconds: from `first`, growing up to `longest`."""
+    """Poll intervals in seconds: the first, and the longest that it grows to."""
 
     SHORT: Final = (_FIRST, 2.0)
     """For what takes seconds."""

@@ -19,7 +19,7 @@ class TextPublisher:
     """Within it as a context manager, the text after byte `after` is written, in order, once.
 
     There is one write at a time: what grows meanwhile goes with the next. `wake` is called when
-    writing has failed; `told` then raises why.
+    writing has failed; `flush` then raises why.
     """
 
     __slots__ = ("_failure", "_reader", "_rest", "_text", "_wake", "_write", "_writing")

@@ -37,14 +37,14 @@ _HEAD = 64 * 1024
 
 
 class StreamedText(Struct, frozen=True):
-    """What callers were sent. `clean`: the stream came to its own end without a gap."""
+    """What callers were sent. `is_complete`: the stream came to its own end without a gap."""
 
     text: str
     is_complete: bool
 
 
 class GenerationOutcome(Struct, frozen=True):
-    """The record as it ends. `rest` is text still to be sent; `broken`: it cannot be continued."""
+    """The record as it ends. `unsent_text` is still to be sent; `is_broken`: it cannot be."""
 
     record: Generation
     unsent_text: str = ""

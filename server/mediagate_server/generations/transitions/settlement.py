@@ -37,7 +37,7 @@ NEVER_ACCEPTED = frozenset({AttemptState.REFUSED, AttemptState.ABSENT})
 class Settlement(Struct, frozen=True):
     """The terminal record, the attempt in it, and its ledger line.
 
-    `rest` is text that streams have still to send; `broken`: what they sent cannot be continued.
+    `unsent_text` is what streams have still to send; `broken`: what they sent cannot be continued.
     """
 
     record: Generation

@@ -100,7 +100,7 @@ def extract_json(payload: bytes) -> bytes:
 
 
 def outline_media(payload: bytes) -> bytes:
-    """What `write_json` would write, where that is small, and no file of it.
+    """What `extract_json` would write, where that is small, and no file of it.
 
     Answers {"count": number of media, "value": JSON text or null, "media": [...] as there}.
     """

@@ -124,7 +124,7 @@ class CircuitBreaker:
     def admit(self, model: str) -> float:
         """Let one create through. Half open, that is the probe: the next waits for its end.
 
-        What is given is to be given back, by `give_back`, where it is not sent. The probe is a
+        What is given is to be given back, by `release`, where it is not sent. The probe is a
         lease besides: one that is neither sent nor given back cannot keep it for ever.
         """
         self.check(model)

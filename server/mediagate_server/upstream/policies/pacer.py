@@ -1,7 +1,8 @@
 """Keeps the account's rates: Replicate counts a minute's creates and everything else apart.
 
-A create's turn is reserved by `reserve_create` or `try_reserve_create`, long before it passes here:
-see `chain.Outbound`. Streams are not paced: they are opened on hosts of their own, not on the API.
+A create's turn is reserved by `acquire_create` or `try_acquire_create`, long before it passes here:
+see `resilient_upstream.py`. Streams are not paced: they are opened on hosts of their own, not on
+the API.
 """
 
 import asyncio

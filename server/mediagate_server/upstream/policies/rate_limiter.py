@@ -261,7 +261,7 @@ class RateLimiter:
         return _now() - started
 
     async def acquire_first(self) -> float:
-        """Like `take`, ahead of all who wait: for what is paid for while it waits."""
+        """Like `acquire`, ahead of all who wait: for what is paid for while it waits."""
         started = _now()
         (await self._next()).use()
         return _now() - started

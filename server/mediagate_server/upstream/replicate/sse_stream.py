@@ -294,7 +294,7 @@ class SseReader:
                 del failure
 
     def on_idle_timeout(self) -> None:
-        """See silence.Listening."""
+        """See MonitoredStream."""
         self._over()
 
     def _leave(self) -> None:
