@@ -39,7 +39,7 @@ help: ## Say what can be made
 run: $(VENV)/.run ## Serve; from the sandbox, unless REPLICATE_API_TOKEN is set
 	@exec $(BIN)/mediagate serve
 
-demo: $(VENV)/.run ## Take a tour against a running gate, or one of its own
+demo: $(VENV)/.run ## Take a tour against a running server, or one of its own
 	@exec $(BIN)/mediagate demo
 
 # Each file stays on one worker: what it starts for its tests is started once.

@@ -25,7 +25,7 @@ ROOMS: Final = (
     "store",
     "upstream",
 )
-"""No test in these starts the gate as a process of its own."""
+"""No test in these starts the server as a process of its own."""
 FILES: Final = ("catalog/test_prices.py", "catalog/test_plans.py", "rpc/test_budgets.py")
 
 _ASK: Final = (

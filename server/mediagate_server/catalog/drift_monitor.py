@@ -31,7 +31,7 @@ FindPublishedModel = Callable[[ModelReference], Awaitable[PublishedModelVersion]
 _MAX_CONCURRENT_READS: Final = 4
 """Models read at once: nobody waits for this, and the account's rate is for those who do."""
 _FIRST_CHECK_DELAY: Final = 600.0
-"""Seconds until the first check of a gate: it has better things to do when it starts."""
+"""Seconds until the first check of a server: it has better things to do when it starts."""
 _MAX_LOGGED_FINDINGS: Final = 50
 
 _log = structlog.get_logger()

@@ -1,4 +1,4 @@
-"""The settings in force while the gate runs, and how they change without a restart.
+"""The settings in force while the server runs, and how they change without a restart.
 
 Notices that a file which the configuration was read from is another one now.
 """

@@ -120,9 +120,9 @@ class Settings(BaseModel):
     redis_url: Unimplemented = None
     """Refused until it works: limits are kept in the process."""
     lease_seconds: float = Field(default=15.0, ge=1, le=600)
-    """How long a gate that stands still keeps the next one out of its data folder."""
+    """How long a server that stands still keeps the next one out of its data folder."""
     drain_seconds: float = Field(default=5.0, ge=0, le=600)
-    """How long rpcs may go on when the gate is asked to end."""
+    """How long rpcs may go on when the server is asked to end."""
     connection_age: float = Field(default=1_800.0, ge=1, le=86_400)
     """How old a connection grows before its client is asked to make a new one, so that calls
     spread over new replicas."""
@@ -195,7 +195,7 @@ class Settings(BaseModel):
     """Whether callers may weaken or switch off the safety checks of models by the models' own
     inputs."""
     tenants: tuple[Tenant, ...] = ()
-    """Who may call. None: whoever can reach the gate, all as the one tenant `local`."""
+    """Who may call. None: whoever can reach the server, all as the one tenant `local`."""
 
     output_max_bytes: FileBytes = 4_294_967_296
     """The largest output that is kept."""

@@ -39,7 +39,7 @@ _HEAD_UNSUPPORTED_STATUSES: Final = frozenset({405, 501})
 
 
 class DownloadNotAllowed(Exception):
-    """The link leads to a place from which the gate fetches nothing."""
+    """The link leads to a place from which the server fetches nothing."""
 
 
 class DownloadFailed(Exception):
@@ -166,7 +166,7 @@ def check_download_url(link: str, upstream: URL, *, seen_from: URL | None = None
 
     Allowed: https on replicate.delivery and its subdomains, in the bucket of Google's where
     Replicate keeps files, and where the configured upstream itself is: that host, that port, that
-    scheme. What a model answers must not be able to point the gate at other machines, nor at what
+    scheme. What a model answers must not be able to point the server at other machines, nor at what
     else listens on upstream's.
     """
     try:

@@ -114,7 +114,7 @@ class FileSystemMediaStore:
         return await self._in_thread(work)
 
     async def link(self, key: str, seconds: float) -> str:
-        """See port.MediaStore: a folder is read through the gate alone."""
+        """See port.MediaStore: a folder is read through the server alone."""
         return ""
 
     def _path(self, key: str) -> Path:

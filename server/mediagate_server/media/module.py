@@ -112,7 +112,7 @@ class MediaModule:
 def _create_store(folder: Path, bucket: BucketSettings | None) -> MediaStore:
     if bucket is None:
         return FileSystemMediaStore(folder / "kept")
-    # Several MB of library that a gate with a folder does without.
+    # Several MB of library that a server with a folder does without.
     from mediagate_server.media.object_storage import ObjectStorageMediaStore  # noqa: PLC0415
 
     return ObjectStorageMediaStore(bucket)

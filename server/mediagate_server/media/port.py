@@ -1,4 +1,4 @@
-"""The port: what the gate needs of whatever keeps its files. A folder, or object storage.
+"""The port: what the server needs of whatever keeps its files. A folder, or object storage.
 
 A file is made whole on this machine first (`temp_files.py`), where it is measured, hashed and
 looked into; a store only has to take it, give it back in pieces and forget it.

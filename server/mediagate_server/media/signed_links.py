@@ -1,7 +1,7 @@
 """Links to what is kept: minted whenever a generation is shown, good for a while, never stored.
 
-Storage that can sign links is linked to itself. Otherwise a link leads to the gate's own web port:
-who has it reads this one file until it expires, and needs no key.
+Storage that can sign links is linked to itself. Otherwise a link leads to the server's web port:
+whoever has it reads this one file until it expires, and needs no key.
 """
 
 import hashlib

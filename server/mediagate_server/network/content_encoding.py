@@ -1,6 +1,6 @@
 """HTTP content decoding (gzip, deflate), as a stream and in bounded pieces.
 
-The gate asks for `identity`; some servers encode all the same, and storages keep a file encoded
+The server asks for `identity`; some servers encode all the same, and storages keep a file encoded
 that was put there so. What stands in the body is then not the file.
 """
 

@@ -1,4 +1,4 @@
-"""The port: what the gate needs of an upstream, in our own words.
+"""The port: what the server needs of an upstream, in our own words.
 
 Everything above this room speaks these types. Nothing here does I/O.
 

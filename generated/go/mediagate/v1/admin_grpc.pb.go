@@ -34,7 +34,7 @@ const (
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// For those who run the gate. Every rpc: PERMISSION_DENIED (SCOPE_MISSING) without the admin scope.
+// For those who run the server. Every rpc: PERMISSION_DENIED (SCOPE_MISSING) without the admin scope.
 type AdminServiceClient interface {
 	// Makes an API key. Its secret is shown once, here.
 	//
@@ -176,7 +176,7 @@ func (c *adminServiceClient) RedeliverWebhook(ctx context.Context, in *Redeliver
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
 //
-// For those who run the gate. Every rpc: PERMISSION_DENIED (SCOPE_MISSING) without the admin scope.
+// For those who run the server. Every rpc: PERMISSION_DENIED (SCOPE_MISSING) without the admin scope.
 type AdminServiceServer interface {
 	// Makes an API key. Its secret is shown once, here.
 	//

@@ -139,18 +139,18 @@ const (
 	// It was cancelled.
 	// CANCELLED. Retry: no. Paid: what ran until then.
 	ErrorReason_ERROR_REASON_CANCELLED ErrorReason = 34
-	// A bug of the gate's.
+	// A bug of the server's.
 	// INTERNAL. Retry: no. Paid: as its generation says, if there is one.
 	ErrorReason_ERROR_REASON_INTERNAL ErrorReason = 35
 	// The answer is not the JSON that response_format asked for; the generation has it as it is.
 	// FAILED_PRECONDITION. Retry: yes, as a new request: another answer may do. Paid: yes.
 	ErrorReason_ERROR_REASON_OUTPUT_INVALID ErrorReason = 37
-	// The output was made, and is larger than the gate keeps (64 MiB), or took too much to be read.
+	// The output was made, and is larger than the server keeps (64 MiB), or took too much to be read.
 	// `prediction_url` in the metadata is upstream's page about it, where upstream named one: whoever
 	// is signed in to that account finds the output there, for an hour as a rule.
 	// DATA_LOSS. Retry: no. Paid: yes.
 	ErrorReason_ERROR_REASON_OUTPUT_TOO_LARGE ErrorReason = 38
-	// What the model made has brought the gate down, or was never handled without an error, several
+	// What the model made has brought the server down, or was never handled without an error, several
 	// times: it is passed over, and what it cost is taken from upstream's record.
 	// DATA_LOSS. Retry: no. Paid: as its generation says.
 	ErrorReason_ERROR_REASON_QUARANTINED ErrorReason = 39

@@ -36,7 +36,7 @@ type MediaServiceClient interface {
 	// INVALID_ARGUMENT (INVALID_REQUEST): no metadata first, no bytes, or not those it announced.
 	// DATA_LOSS (OUTPUT_STORE_FAILED): the storage did not take it.
 	UploadMedia(ctx context.Context, opts ...grpc.CallOption) (grpc.ClientStreamingClient[UploadMediaRequest, UploadMediaResponse], error)
-	// Reads an output that the gate keeps, an upload or a document, from `offset` on.
+	// Reads an output that the server keeps, an upload or a document, from `offset` on.
 	//
 	// NOT_FOUND (GENERATION_NOT_FOUND, UPLOAD_NOT_FOUND): no such output, upload or document, or another
 	// tenant's. OUT_OF_RANGE (STREAM_EXPIRED): an offset past its end. DATA_LOSS
@@ -97,7 +97,7 @@ type MediaServiceServer interface {
 	// INVALID_ARGUMENT (INVALID_REQUEST): no metadata first, no bytes, or not those it announced.
 	// DATA_LOSS (OUTPUT_STORE_FAILED): the storage did not take it.
 	UploadMedia(grpc.ClientStreamingServer[UploadMediaRequest, UploadMediaResponse]) error
-	// Reads an output that the gate keeps, an upload or a document, from `offset` on.
+	// Reads an output that the server keeps, an upload or a document, from `offset` on.
 	//
 	// NOT_FOUND (GENERATION_NOT_FOUND, UPLOAD_NOT_FOUND): no such output, upload or document, or another
 	// tenant's. OUT_OF_RANGE (STREAM_EXPIRED): an offset past its end. DATA_LOSS

@@ -26,7 +26,7 @@ const (
 
 // A medium given to a model: a picture, a video or a sound.
 //
-// The gate itself never fetches a uri that a caller gives: it is handed to the model.
+// The server itself never fetches a uri that a caller gives: it is handed to the model.
 type MediaInput struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Where the medium is. Exactly one must be set.
@@ -260,7 +260,7 @@ func (x *OutputRef) GetIndex() int32 {
 // A medium that a model made.
 type Media struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Stable name of this output within the gate, for ReadMedia. Empty where it is not kept.
+	// Stable name of this output within the server, for ReadMedia. Empty where it is not kept.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Where to read it now, without any token. Minted when it is read, so ask again rather than
 	// store it. Empty once it is gone, or where only ReadMedia has it.
@@ -279,7 +279,7 @@ type Media struct {
 	Height *int32 `protobuf:"varint,8,opt,name=height,proto3,oneof" json:"height,omitempty"`
 	// Length of a video or sound, where known.
 	Duration *durationpb.Duration `protobuf:"bytes,9,opt,name=duration,proto3" json:"duration,omitempty"`
-	// Why the gate could not keep it, where it could not: `uri` is then all there is, while it lasts.
+	// Why the server could not keep it, where it could not: `uri` is then all there is, while it lasts.
 	Error         *status.Status `protobuf:"bytes,10,opt,name=error,proto3" json:"error,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -137,7 +137,7 @@ func (ParameterMode) EnumDescriptor() ([]byte, []int) {
 
 // What happens when the last attached caller leaves before the end: its rpc was cancelled, cut or
 // ran into its deadline. Callers that got a normal answer have not left, nor have those whom the
-// gate sent away itself, as it ends or as a connection grows old.
+// server sent away itself, as it ends or as a connection grows old.
 type OnDisconnect int32
 
 const (

@@ -82,7 +82,7 @@ func (ParameterReport_Handling) EnumDescriptor() ([]byte, []int) {
 	return file_mediagate_v1_plan_proto_rawDescGZIP(), []int{0, 0}
 }
 
-// What became of one parameter that the caller set, or that the gate had to choose.
+// What became of one parameter that the caller set, or that the server had to choose.
 type ParameterReport struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The field's name in the request.

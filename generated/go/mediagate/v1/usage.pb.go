@@ -100,7 +100,7 @@ const (
 	Discrepancy_KIND_UNSPECIFIED Discrepancy_Kind = 0
 	// The ledger has a charge for it; Replicate does not have it.
 	Discrepancy_KIND_MISSING Discrepancy_Kind = 1
-	// Replicate has it; no attempt holds it, and the account is the gate's alone.
+	// Replicate has it; no attempt holds it, and the account is the server's alone.
 	Discrepancy_KIND_ORPHAN Discrepancy_Kind = 2
 	// The same on an account that others use too, where it is to be expected.
 	Discrepancy_KIND_FOREIGN Discrepancy_Kind = 3
@@ -983,7 +983,7 @@ type ReconciliationCounts struct {
 	Matched int64 `protobuf:"varint,1,opt,name=matched,proto3" json:"matched,omitempty"`
 	// Charges whose prediction is not there.
 	Missing int64 `protobuf:"varint,2,opt,name=missing,proto3" json:"missing,omitempty"`
-	// Predictions that are nobody's, on an account that is the gate's alone.
+	// Predictions that are nobody's, on an account that is the server's alone.
 	Orphans int64 `protobuf:"varint,3,opt,name=orphans,proto3" json:"orphans,omitempty"`
 	// Predictions of others, on an account that others use too.
 	Foreign int64 `protobuf:"varint,4,opt,name=foreign,proto3" json:"foreign,omitempty"`

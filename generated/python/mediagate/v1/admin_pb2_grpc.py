@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AdminServiceStub(object):
-    """For those who run the gate. Every rpc: PERMISSION_DENIED (SCOPE_MISSING) without the admin scope.
+    """For those who run the server. Every rpc: PERMISSION_DENIED (SCOPE_MISSING) without the admin scope.
     """
 
     def __init__(self, channel):
@@ -83,7 +83,7 @@ class AdminServiceStub(object):
 
 
 class AdminServiceServicer(object):
-    """For those who run the gate. Every rpc: PERMISSION_DENIED (SCOPE_MISSING) without the admin scope.
+    """For those who run the server. Every rpc: PERMISSION_DENIED (SCOPE_MISSING) without the admin scope.
     """
 
     def CreateKey(self, request, context):
@@ -224,7 +224,7 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService(object):
-    """For those who run the gate. Every rpc: PERMISSION_DENIED (SCOPE_MISSING) without the admin scope.
+    """For those who run the server. Every rpc: PERMISSION_DENIED (SCOPE_MISSING) without the admin scope.
     """
 
     @staticmethod

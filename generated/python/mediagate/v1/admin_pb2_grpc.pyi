@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class AdminServiceStub:
-    """For those who run the gate. Every rpc: PERMISSION_DENIED (SCOPE_MISSING) without the admin scope."""
+    """For those who run the server. Every rpc: PERMISSION_DENIED (SCOPE_MISSING) without the admin scope."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -81,7 +81,7 @@ class AdminServiceStub:
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """For those who run the gate. Every rpc: PERMISSION_DENIED (SCOPE_MISSING) without the admin scope."""
+    """For those who run the server. Every rpc: PERMISSION_DENIED (SCOPE_MISSING) without the admin scope."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateKey: _aio.UnaryUnaryMultiCallable[_admin_pb2.CreateKeyRequest, _admin_pb2.CreateKeyResponse]  # type: ignore[assignment]
@@ -131,7 +131,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """For those who run the gate. Every rpc: PERMISSION_DENIED (SCOPE_MISSING) without the admin scope."""
+    """For those who run the server. Every rpc: PERMISSION_DENIED (SCOPE_MISSING) without the admin scope."""
 
     @_abc_1.abstractmethod
     def CreateKey(

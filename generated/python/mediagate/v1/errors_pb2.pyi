@@ -167,7 +167,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     CANCELLED. Retry: no. Paid: what ran until then.
     """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 35
-    """A bug of the gate's.
+    """A bug of the server's.
     INTERNAL. Retry: no. Paid: as its generation says, if there is one.
     """
     ERROR_REASON_OUTPUT_INVALID: _ErrorReason.ValueType  # 37
@@ -175,13 +175,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     FAILED_PRECONDITION. Retry: yes, as a new request: another answer may do. Paid: yes.
     """
     ERROR_REASON_OUTPUT_TOO_LARGE: _ErrorReason.ValueType  # 38
-    """The output was made, and is larger than the gate keeps (64 MiB), or took too much to be read.
+    """The output was made, and is larger than the server keeps (64 MiB), or took too much to be read.
     `prediction_url` in the metadata is upstream's page about it, where upstream named one: whoever
     is signed in to that account finds the output there, for an hour as a rule.
     DATA_LOSS. Retry: no. Paid: yes.
     """
     ERROR_REASON_QUARANTINED: _ErrorReason.ValueType  # 39
-    """What the model made has brought the gate down, or was never handled without an error, several
+    """What the model made has brought the server down, or was never handled without an error, several
     times: it is passed over, and what it cost is taken from upstream's record.
     DATA_LOSS. Retry: no. Paid: as its generation says.
     """
@@ -350,7 +350,7 @@ ERROR_REASON_CANCELLED: ErrorReason.ValueType  # 34
 CANCELLED. Retry: no. Paid: what ran until then.
 """
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 35
-"""A bug of the gate's.
+"""A bug of the server's.
 INTERNAL. Retry: no. Paid: as its generation says, if there is one.
 """
 ERROR_REASON_OUTPUT_INVALID: ErrorReason.ValueType  # 37
@@ -358,13 +358,13 @@ ERROR_REASON_OUTPUT_INVALID: ErrorReason.ValueType  # 37
 FAILED_PRECONDITION. Retry: yes, as a new request: another answer may do. Paid: yes.
 """
 ERROR_REASON_OUTPUT_TOO_LARGE: ErrorReason.ValueType  # 38
-"""The output was made, and is larger than the gate keeps (64 MiB), or took too much to be read.
+"""The output was made, and is larger than the server keeps (64 MiB), or took too much to be read.
 `prediction_url` in the metadata is upstream's page about it, where upstream named one: whoever
 is signed in to that account finds the output there, for an hour as a rule.
 DATA_LOSS. Retry: no. Paid: yes.
 """
 ERROR_REASON_QUARANTINED: ErrorReason.ValueType  # 39
-"""What the model made has brought the gate down, or was never handled without an error, several
+"""What the model made has brought the server down, or was never handled without an error, several
 times: it is passed over, and what it cost is taken from upstream's record.
 DATA_LOSS. Retry: no. Paid: as its generation says.
 """

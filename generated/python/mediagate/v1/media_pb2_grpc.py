@@ -64,7 +64,7 @@ class MediaServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ReadMedia(self, request, context):
-        """Reads an output that the gate keeps, an upload or a document, from `offset` on.
+        """Reads an output that the server keeps, an upload or a document, from `offset` on.
 
         NOT_FOUND (GENERATION_NOT_FOUND, UPLOAD_NOT_FOUND): no such output, upload or document, or another
         tenant's. OUT_OF_RANGE (STREAM_EXPIRED): an offset past its end. DATA_LOSS

@@ -42,7 +42,7 @@ class MediaServiceStub:
     DATA_LOSS (OUTPUT_STORE_FAILED): the storage did not take it.
     """
     ReadMedia: _grpc.UnaryStreamMultiCallable[_media_pb2.ReadMediaRequest, _media_pb2.ReadMediaResponse]
-    """Reads an output that the gate keeps, an upload or a document, from `offset` on.
+    """Reads an output that the server keeps, an upload or a document, from `offset` on.
 
     NOT_FOUND (GENERATION_NOT_FOUND, UPLOAD_NOT_FOUND): no such output, upload or document, or another
     tenant's. OUT_OF_RANGE (STREAM_EXPIRED): an offset past its end. DATA_LOSS
@@ -63,7 +63,7 @@ class MediaServiceAsyncStub(MediaServiceStub):
     DATA_LOSS (OUTPUT_STORE_FAILED): the storage did not take it.
     """
     ReadMedia: _aio.UnaryStreamMultiCallable[_media_pb2.ReadMediaRequest, _media_pb2.ReadMediaResponse]  # type: ignore[assignment]
-    """Reads an output that the gate keeps, an upload or a document, from `offset` on.
+    """Reads an output that the server keeps, an upload or a document, from `offset` on.
 
     NOT_FOUND (GENERATION_NOT_FOUND, UPLOAD_NOT_FOUND): no such output, upload or document, or another
     tenant's. OUT_OF_RANGE (STREAM_EXPIRED): an offset past its end. DATA_LOSS
@@ -93,7 +93,7 @@ class MediaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _media_pb2.ReadMediaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_media_pb2.ReadMediaResponse], _abc.AsyncIterator[_media_pb2.ReadMediaResponse]]:
-        """Reads an output that the gate keeps, an upload or a document, from `offset` on.
+        """Reads an output that the server keeps, an upload or a document, from `offset` on.
 
         NOT_FOUND (GENERATION_NOT_FOUND, UPLOAD_NOT_FOUND): no such output, upload or document, or another
         tenant's. OUT_OF_RANGE (STREAM_EXPIRED): an offset past its end. DATA_LOSS

@@ -23,7 +23,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class MediaInput(_message.Message):
     """A medium given to a model: a picture, a video or a sound.
 
-    The gate itself never fetches a uri that a caller gives: it is handed to the model.
+    The server itself never fetches a uri that a caller gives: it is handed to the model.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -131,7 +131,7 @@ class Media(_message.Message):
     DURATION_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Stable name of this output within the gate, for ReadMedia. Empty where it is not kept."""
+    """Stable name of this output within the server, for ReadMedia. Empty where it is not kept."""
     uri: _builtins.str
     """Where to read it now, without any token. Minted when it is read, so ask again rather than
     store it. Empty once it is gone, or where only ReadMedia has it.
@@ -156,7 +156,7 @@ class Media(_message.Message):
 
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """Why the gate could not keep it, where it could not: `uri` is then all there is, while it lasts."""
+        """Why the server could not keep it, where it could not: `uri` is then all there is, while it lasts."""
 
     def __init__(
         self,

@@ -102,7 +102,7 @@ class _OnDisconnectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnDiscon
 class OnDisconnect(_OnDisconnect, metaclass=_OnDisconnectEnumTypeWrapper):
     """What happens when the last attached caller leaves before the end: its rpc was cancelled, cut or
     ran into its deadline. Callers that got a normal answer have not left, nor have those whom the
-    gate sent away itself, as it ends or as a connection grows old.
+    server sent away itself, as it ends or as a connection grows old.
     """
 
 ON_DISCONNECT_UNSPECIFIED: OnDisconnect.ValueType  # 0

@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ParameterReport(_message.Message):
-    """What became of one parameter that the caller set, or that the gate had to choose."""
+    """What became of one parameter that the caller set, or that the server had to choose."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -548,7 +548,7 @@ class ReconciliationCounts(_message.Message):
     missing: _builtins.int
     """Charges whose prediction is not there."""
     orphans: _builtins.int
-    """Predictions that are nobody's, on an account that is the gate's alone."""
+    """Predictions that are nobody's, on an account that is the server's alone."""
     foreign: _builtins.int
     """Predictions of others, on an account that others use too."""
     cost_differs: _builtins.int
@@ -587,7 +587,7 @@ class Discrepancy(_message.Message):
         KIND_MISSING: Discrepancy._Kind.ValueType  # 1
         """The ledger has a charge for it; Replicate does not have it."""
         KIND_ORPHAN: Discrepancy._Kind.ValueType  # 2
-        """Replicate has it; no attempt holds it, and the account is the gate's alone."""
+        """Replicate has it; no attempt holds it, and the account is the server's alone."""
         KIND_FOREIGN: Discrepancy._Kind.ValueType  # 3
         """The same on an account that others use too, where it is to be expected."""
         KIND_COST: Discrepancy._Kind.ValueType  # 4
@@ -601,7 +601,7 @@ class Discrepancy(_message.Message):
     KIND_MISSING: Discrepancy.Kind.ValueType  # 1
     """The ledger has a charge for it; Replicate does not have it."""
     KIND_ORPHAN: Discrepancy.Kind.ValueType  # 2
-    """Replicate has it; no attempt holds it, and the account is the gate's alone."""
+    """Replicate has it; no attempt holds it, and the account is the server's alone."""
     KIND_FOREIGN: Discrepancy.Kind.ValueType  # 3
     """The same on an account that others use too, where it is to be expected."""
     KIND_COST: Discrepancy.Kind.ValueType  # 4

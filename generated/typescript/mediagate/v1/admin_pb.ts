@@ -778,7 +778,7 @@ export const RedeliverWebhookResponseSchema: GenMessage<RedeliverWebhookResponse
   messageDesc(file_mediagate_v1_admin, 21);
 
 /**
- * For those who run the gate. Every rpc: PERMISSION_DENIED (SCOPE_MISSING) without the admin scope.
+ * For those who run the server. Every rpc: PERMISSION_DENIED (SCOPE_MISSING) without the admin scope.
  *
  * @generated from service mediagate.v1.AdminService
  */

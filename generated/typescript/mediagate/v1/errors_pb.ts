@@ -307,7 +307,7 @@ export enum ErrorReason {
   CANCELLED = 34,
 
   /**
-   * A bug of the gate's.
+   * A bug of the server's.
    * INTERNAL. Retry: no. Paid: as its generation says, if there is one.
    *
    * @generated from enum value: ERROR_REASON_INTERNAL = 35;
@@ -323,7 +323,7 @@ export enum ErrorReason {
   OUTPUT_INVALID = 37,
 
   /**
-   * The output was made, and is larger than the gate keeps (64 MiB), or took too much to be read.
+   * The output was made, and is larger than the server keeps (64 MiB), or took too much to be read.
    * `prediction_url` in the metadata is upstream's page about it, where upstream named one: whoever
    * is signed in to that account finds the output there, for an hour as a rule.
    * DATA_LOSS. Retry: no. Paid: yes.
@@ -333,7 +333,7 @@ export enum ErrorReason {
   OUTPUT_TOO_LARGE = 38,
 
   /**
-   * What the model made has brought the gate down, or was never handled without an error, several
+   * What the model made has brought the server down, or was never handled without an error, several
    * times: it is passed over, and what it cost is taken from upstream's record.
    * DATA_LOSS. Retry: no. Paid: as its generation says.
    *

@@ -19,7 +19,7 @@ export const file_mediagate_v1_medium: GenFile = /*@__PURE__*/
 /**
  * A medium given to a model: a picture, a video or a sound.
  *
- * The gate itself never fetches a uri that a caller gives: it is handed to the model.
+ * The server itself never fetches a uri that a caller gives: it is handed to the model.
  *
  * @generated from message mediagate.v1.MediaInput
  */
@@ -134,7 +134,7 @@ export const OutputRefSchema: GenMessage<OutputRef> = /*@__PURE__*/
  */
 export type Media = Message<"mediagate.v1.Media"> & {
   /**
-   * Stable name of this output within the gate, for ReadMedia. Empty where it is not kept.
+   * Stable name of this output within the server, for ReadMedia. Empty where it is not kept.
    *
    * @generated from field: string id = 1;
    */
@@ -198,7 +198,7 @@ export type Media = Message<"mediagate.v1.Media"> & {
   duration?: Duration | undefined;
 
   /**
-   * Why the gate could not keep it, where it could not: `uri` is then all there is, while it lasts.
+   * Why the server could not keep it, where it could not: `uri` is then all there is, while it lasts.
    *
    * @generated from field: google.rpc.Status error = 10;
    */

@@ -309,7 +309,7 @@ export const ParameterModeSchema: GenEnum<ParameterMode> = /*@__PURE__*/
 /**
  * What happens when the last attached caller leaves before the end: its rpc was cancelled, cut or
  * ran into its deadline. Callers that got a normal answer have not left, nor have those whom the
- * gate sent away itself, as it ends or as a connection grows old.
+ * server sent away itself, as it ends or as a connection grows old.
  *
  * @generated from enum mediagate.v1.OnDisconnect
  */

@@ -533,7 +533,7 @@ export type ReconciliationCounts = Message<"mediagate.v1.ReconciliationCounts"> 
   missing: bigint;
 
   /**
-   * Predictions that are nobody's, on an account that is the gate's alone.
+   * Predictions that are nobody's, on an account that is the server's alone.
    *
    * @generated from field: int64 orphans = 3;
    */
@@ -666,7 +666,7 @@ export enum Discrepancy_Kind {
   MISSING = 1,
 
   /**
-   * Replicate has it; no attempt holds it, and the account is the gate's alone.
+   * Replicate has it; no attempt holds it, and the account is the server's alone.
    *
    * @generated from enum value: KIND_ORPHAN = 2;
    */

@@ -207,7 +207,7 @@ def _media_field(name: str) -> str:
 def _report(
     published: PublishedModelVersion, given: Mapping[str, Any], safety_defaults: Mapping[str, Any]
 ) -> tuple[ParameterReport, ...]:
-    """A line for each input that was given, and for each safety input that the gate adds."""
+    """A line for each input that was given, and for each safety input that the server adds."""
     return (
         *(_report_entry(published, name, value) for name, value in given.items()),
         *(

@@ -15,7 +15,7 @@ from mediagate_server.observability import metrics
 
 _log = structlog.get_logger()
 
-MAX_CRASHES: Final = "handling it has brought the gate down"
+MAX_CRASHES: Final = "handling it has brought the server down"
 MAX_ERRORS: Final = "handling it failed again and again"
 
 

@@ -142,7 +142,7 @@ class Step:
     async def run(self) -> None:
         """To its end, from wherever it stands. Called again after StoreUnavailable.
 
-        While the gate drains, what waits to be sent ends as it stands: the next process sends it.
+        While the server drains, what waits to be sent ends as it stands: the next process sends it.
         """
         while not attempts.has_step_ended(self._whole.saved.current, self.key):
             match self.attempt.state:
@@ -471,7 +471,7 @@ class Step:
         return next((slug for slug in in_order if slug in tried), self.attempt.model)
 
     def _usual_duration(self, plan: Plan) -> float:
-        """How long its runs take as a rule: by this gate's own, where there were enough."""
+        """How long its runs take as a rule: by this server's own, where there were enough."""
         own = self._around.run_durations.usual(plan.slug)
         return float(plan.usual_run) if own is None else own
 

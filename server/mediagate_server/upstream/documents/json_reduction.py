@@ -1,4 +1,4 @@
-"""JSON reduction: a large answer cut down to what the gate reads of it, for worker processes.
+"""JSON reduction: a large answer cut down to what the server reads of it, for worker processes.
 
 What is dropped is scanned and never decoded, so that the rest of an answer is read whatever its
 output holds. Which members are kept is written down here; what they mean is

@@ -235,7 +235,7 @@ class RateLimiter:
         return self._reserve()
 
     async def reserve(self, tenant: str = "", *, again: bool = False) -> CreateReservation:
-        """Wait for a turn of this tenant's, and reserve it. Empty: the gate's own.
+        """Wait for a turn of this tenant's, and reserve it. Empty: the server's own.
 
         `again`: ahead of the tenant's others, as one whose last turn upstream has refused.
         """

@@ -7,7 +7,7 @@ or a netrc entry could add credentials) and hold no token: it is set by the SDK'
 Bodies that are handed on while they are read, by the connection itself.
 
 aiohttp lets a task wait for each piece of a body. Waking it costs more than the piece of a stream
-that is one token: a fifth of all that the gate does for it (docs/decisions/0010). So connections
+that is one token: a fifth of all that the server does for it (docs/decisions/0010). So connections
 for streams say when something has come, and whoever listens takes it out of the reader at once.
 
 aiohttp names no way to have connections of one's own, so one private attribute is set here; a test

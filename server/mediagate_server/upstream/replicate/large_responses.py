@@ -2,7 +2,7 @@
 
 An answer of upstream's holds what a model has put out, which may be anything. Up to 256 KiB it is
 decoded where it arrives. Beyond that, or where it has very many values, it lies in a file from its
-first bytes on; a worker cuts it down to what the gate reads (`json_reduction.py`), and what it
+first bytes on; a worker cuts it down to what the server reads (`json_reduction.py`), and what it
 leaves out stays in the file as a `LargeValue` for whoever wants it.
 
 Reservation of disk space: a bounded number of bytes, given to tenants in turn.

@@ -96,7 +96,7 @@ def parse_stream_url(stream_url: str, root: URL) -> URL:
     letter for letter.
 
     Allowed: upstream's own scheme, host and port, or https on Replicate's streaming hosts.
-    Refused OTHER for the rest: an answer must not be able to point the gate at other machines.
+    Refused OTHER for the rest: an answer must not be able to point the server at other machines.
     """
     try:
         url = parse_request_url(stream_url)
