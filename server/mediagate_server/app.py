@@ -36,12 +36,12 @@ from mediagate_server.wiring.upstream import open_upstream
 from mediagate_server.workers.worker_pool import WorkerPool
 
 _QUIET_SECONDS: Final = 0.5
-"""At most so long, and a tenth of the drain, clients are given to learn of it: they have health
-checks, and whoever was told to come again later does."""
+"""Time for clients to notice the drain, by health checks or by a refusal: a tenth of the drain, and
+at most so long."""
 _FLUSH_SECONDS: Final = 0.05
-"""gRPC writes the last answers once their handlers have ended."""
+"""gRPC writes the last responses once their handlers have ended."""
 _LAST_SECONDS: Final = 2.0
-"""How long rpcs that were told to end may still take to do so."""
+"""How long rpcs may still take once they are ended with DRAINING."""
 
 
 class Server:

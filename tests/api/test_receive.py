@@ -83,7 +83,7 @@ async def test_what_follows_the_message_is_not_read(start: Start) -> None:
 
 async def test_only_the_tenant_s_own_calls_wait_for_its_late_messages(start: Start) -> None:
     gate = await start(
-        Texts(), authenticate=by_metadata, receive=ReceiveLimitInterceptor(FairScheduler(), most=2)
+        Texts(), authenticate=by_metadata, receive=ReceiveLimitInterceptor(FairScheduler(), limit=2)
     )
     more = asyncio.Event()
     late = [call(gate, "late", more=more) for _ in range(2)]
@@ -110,7 +110,7 @@ async def test_nothing_is_read_of_whoever_may_not_call(start: Start) -> None:
 async def test_who_sends_slowly_waits_for_nothing_else(start: Start) -> None:
     """A cancel, a look and a return have places of their own."""
     models: Any = type("Models", (models_pb2_grpc.ModelServiceServicer,), {"GetModel": _get_model})
-    gate = await start(Texts(), models(), receive=ReceiveLimitInterceptor(FairScheduler(), most=1))
+    gate = await start(Texts(), models(), receive=ReceiveLimitInterceptor(FairScheduler(), limit=1))
     more = asyncio.Event()
     late = call(gate, "a", more=more)
     await late.wait_for_connection()

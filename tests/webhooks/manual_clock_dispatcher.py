@@ -81,11 +81,11 @@ class ManualClockDispatcher:
 
     def in_flight(self) -> dict[str, int]:
         """How many webhooks of each tenant are on their way."""
-        return dict(self.sender._tenants)
+        return dict(self.sender._in_flight_by_tenant)
 
     async def landed(self, tenant: str) -> None:
         """Until none of a tenant is on its way."""
-        while self.sender._tenants[tenant]:
+        while self.sender._in_flight_by_tenant[tenant]:
             self.clock.began.clear()
             await self.clock.began.wait()
 

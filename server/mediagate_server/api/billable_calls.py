@@ -52,7 +52,7 @@ fault of the network far more often than a wish.
 
 CHECK_SECONDS: Final = 0.0025
 """By which two steps of one tenant's billable calls are apart while another tenant is there. Each
-call has two or more, and takes some 2.5 ms of the event loop: to be planned, bound, sent and told.
+call has two or more, and takes some 2.5 ms of the event loop: planned, bound, sent, answered.
 """
 
 
@@ -175,7 +175,7 @@ class BillableCallHandler:
         return attachment
 
     async def _submit(self, request: Any, method: str, modality: Modality) -> Submission:
-        """The submission, made when it is the tenant's turn."""
+        """Build the submission when it is the tenant's turn."""
         with await self._check_turn(request):
             return self._submission(request, method, modality)
 
@@ -183,7 +183,7 @@ class BillableCallHandler:
         """Wait for the tenant's turn at a step, which follows at once; with a large request it may
         take much longer, and is charged.
 
-        Nothing is held while upstream is asked about a model or handed a file: whoever comes back
+        No turn is held while upstream is asked about a model or handed a file: whoever comes back
         to a run would wait for that, and lose it.
         """
         tenant = caller.current_caller().tenant

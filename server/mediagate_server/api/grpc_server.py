@@ -33,7 +33,7 @@ _DROP_ALL_PACKETS: Final = struct.pack("HBBI", 0x06, 0, 0, 0)
 def has_connections(address: str) -> bool:
     """Whether there is one to HOST:PORT or `unix:/path`, where this process listens.
 
-    True where that cannot be told, such as without a descriptor left: whoever may be there is
+    True where that is unknown, such as without a descriptor left: whoever may be there is
     better waited for than cut off.
     """
     try:
@@ -47,7 +47,7 @@ def has_connections(address: str) -> bool:
 
 
 def refuse_connections(address: str) -> None:
-    """Let nobody connect any more, while the server goes on with whoever is connected.
+    """Refuse new connections, while the server goes on with whoever is connected.
 
     A client whose connection is closed connects again at once, and would find a server that is
     being stopped. Its packets are dropped by a filter of the listening socket instead: it tries

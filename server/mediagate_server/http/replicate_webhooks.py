@@ -75,7 +75,7 @@ class WebhookOutcome(StrEnum):
     ABORTED = "broken_off"
     """The connection ended before the body was complete."""
     BUSY = "busy"
-    """More at once than we read, or what was told is not durable yet, or the store is away:
+    """More at once than we read, or its result is not durable yet, or the store is away:
     upstream is to send it again."""
 
 

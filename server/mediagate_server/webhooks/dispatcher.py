@@ -71,9 +71,9 @@ _MAX_CONCURRENT_IDLE_TENANTS: Final = 256
 tenant's."""
 _PER_TENANT_AND_HOST: Final = 8
 """Posts to one host at the same time, for each tenant."""
-_LONGEST_WAIT: Final = 3_600.0
+_MAX_WAIT: Final = 3_600.0
 _STORE_PAUSE: Final = 1.0
-_LAST_SECONDS: Final = 2.0
+_SHUTDOWN_SECONDS: Final = 2.0
 """How long posts that are on their way may still take when the server ends."""
 _GONE: Final = 410
 _log = structlog.get_logger()
@@ -119,8 +119,8 @@ class WebhookDispatcher:
         self._clock = clock
         self._rng = rng or random.Random()
         self._deliveries: dict[str, asyncio.Task[None]] = {}
-        self._tenants: Counter[str] = Counter()
-        self._hosts: Counter[tuple[str, str]] = Counter()
+        self._in_flight_by_tenant: Counter[str] = Counter()
+        self._in_flight_by_host: Counter[tuple[str, str]] = Counter()
         # Weak: a lock lives as long as somebody uses it or waits for it.
         self._redelivery_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -142,7 +142,7 @@ class WebhookDispatcher:
         self._run_task.cancel()
         await asyncio.gather(self._run_task, return_exceptions=True)
         if self._deliveries:
-            await asyncio.wait(self._deliveries.values(), timeout=_LAST_SECONDS)
+            await asyncio.wait(self._deliveries.values(), timeout=_SHUTDOWN_SECONDS)
         for task in self._deliveries.values():
             task.cancel()
         await asyncio.gather(*self._deliveries.values(), return_exceptions=True)
@@ -186,28 +186,30 @@ class WebhookDispatcher:
             free=_MAX_CONCURRENT - in_flight,
             idle_tenants=_MAX_CONCURRENT_IDLE_TENANTS - max(in_flight, _MAX_CONCURRENT),
             per_tenant=_PER_TENANT,
-            in_flight=self._tenants,
+            in_flight=self._in_flight_by_tenant,
         )
-        busy_hosts = [host for host, posts in self._hosts.items() if posts >= _PER_TENANT_AND_HOST]
+        busy_hosts = [
+            host for host, posts in self._in_flight_by_host.items() if posts >= _PER_TENANT_AND_HOST
+        ]
         events = await self._outbox.due(
             now, slots, not_ids=tuple(self._deliveries), not_hosts=busy_hosts
         )
         for event in events:
-            if self._hosts[_host_key(event)] < _PER_TENANT_AND_HOST:
+            if self._in_flight_by_host[_host_key(event)] < _PER_TENANT_AND_HOST:
                 self._start_delivery(event)
         return bool(events)
 
     def _start_delivery(self, event: OutboxEvent) -> None:
-        self._tenants[event.tenant] += 1
-        self._hosts[_host_key(event)] += 1
+        self._in_flight_by_tenant[event.tenant] += 1
+        self._in_flight_by_host[_host_key(event)] += 1
         task = start_background_task(BackgroundJob.WEBHOOK_DELIVERY, self._deliver(event))
         self._deliveries[event.id] = task
         task.add_done_callback(lambda _: self._on_delivered(event))
 
     def _on_delivered(self, event: OutboxEvent) -> None:
         del self._deliveries[event.id]
-        _decrement(self._tenants, event.tenant)
-        _decrement(self._hosts, _host_key(event))
+        _decrement(self._in_flight_by_tenant, event.tenant)
+        _decrement(self._in_flight_by_host, _host_key(event))
         self._outbox.has_work.set()
 
     async def _seconds_until_due(self, now: datetime) -> float:
@@ -217,9 +219,9 @@ class WebhookDispatcher:
         """
         due_at = await self._outbox.next_due(now)
         if due_at is None:
-            return _LONGEST_WAIT
+            return _MAX_WAIT
         seconds = (due_at - self._clock.now()).total_seconds()
-        return min(max(seconds, 0.0), _LONGEST_WAIT)
+        return min(max(seconds, 0.0), _MAX_WAIT)
 
     async def _deliver(self, event: OutboxEvent) -> None:
         """Make one attempt for an event and store its result."""
@@ -237,9 +239,9 @@ class WebhookDispatcher:
             await self._clock.sleep(_STORE_PAUSE)
         except Exception as error:  # noqa: BLE001 - a bug in one must not stop the others
             report_bug(BackgroundJob.WEBHOOK_DELIVERY, error, id=event.id)
-            tried = replace(event, tries=event.tries + 1, last_tried_at=self._clock.now())
+            attempted = replace(event, tries=event.tries + 1, last_tried_at=self._clock.now())
             with contextlib.suppress(StaleOwner):
-                await self._reschedule(tried)
+                await self._reschedule(attempted)
 
     async def _post_once(self, event: OutboxEvent) -> DeliveryResult:
         """Make one delivery attempt. An event whose generation was erased counts as delivered."""
@@ -255,23 +257,28 @@ class WebhookDispatcher:
             secrets = await self._outbox.get_or_create_secrets(event.tenant, now)
             headers = signed_headers(event.id, now, body, secrets)
             status = await self._http_client.post(event.url, headers, body)
-        tried = replace(event, tries=event.tries + 1, http_status=status, last_tried_at=now)
+        attempted = replace(event, tries=event.tries + 1, http_status=status, last_tried_at=now)
         delivered = 200 <= status < 300
         outcome = "delivered" if delivered else "refused" if status else "no_answer"
         metrics.webhook_deliveries.labels(outcome).inc()
-        _log.debug("webhook_attempt", id=event.id, status=status, tries=tried.tries)
-        return DeliveryResult(tried, delivered)
+        _log.debug("webhook_attempt", id=event.id, status=status, tries=attempted.tries)
+        return DeliveryResult(attempted, delivered)
 
-    async def _reschedule(self, tried: OutboxEvent) -> None:
+    async def _reschedule(self, attempted: OutboxEvent) -> None:
         """Schedule the next attempt, or mark the event undelivered: last attempt, or HTTP 410."""
-        again_at = None
-        if tried.url and tried.http_status != _GONE:
-            again_at = next_attempt_time(tried.tries, self._clock.now(), self._rng)
-        await self._retry_while_store_down(lambda: self._outbox.mark_failed(tried, again_at))
-        if again_at is None:
+        next_attempt_at = None
+        if attempted.url and attempted.http_status != _GONE:
+            next_attempt_at = next_attempt_time(attempted.tries, self._clock.now(), self._rng)
+        await self._retry_while_store_down(
+            lambda: self._outbox.mark_failed(attempted, next_attempt_at)
+        )
+        if next_attempt_at is None:
             metrics.webhooks_undelivered.inc()
             _log.warning(
-                "webhook_undelivered", id=tried.id, tries=tried.tries, status=tried.http_status
+                "webhook_undelivered",
+                id=attempted.id,
+                tries=attempted.tries,
+                status=attempted.http_status,
             )
 
     async def _retry_while_store_down(self, write: Callable[[], Awaitable[None]]) -> None:

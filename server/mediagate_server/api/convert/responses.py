@@ -302,7 +302,7 @@ def _set_output(
     if is_text and (reason := derive_finish_reason(record)):
         generation.text.finish_reason = reason  # Also of one that came to no text.
     if output is None or record.state is State.FINALIZING:
-        return  # What it made is told once it is known what it is and whether it was kept.
+        return  # The output is shown once it is known what it is and whether it was stored.
     if record.modality == "raw":
         generation.raw.CopyFrom(_raw(record, output, links, now))
         return

@@ -111,11 +111,11 @@ class ReceiveLimitInterceptor:
     def __init__(
         self,
         scheduler: FairScheduler,
-        most: int = MAX_RECEIVING,
+        limit: int = MAX_RECEIVING,
         seconds: Callable[[], float] = lambda: RECEIVE_SECONDS,
     ) -> None:
         self._scheduler: Final = scheduler
-        self._most: Final = most
+        self._limit: Final = limit
         self._seconds = seconds
         self._semaphores: dict[tuple[str, bool], asyncio.Semaphore] = {}
 
@@ -155,7 +155,7 @@ class ReceiveLimitInterceptor:
         except TimeoutError:
             raise InvalidRequest.of("request", f"must come whole within {seconds:g} s") from None
         if raw is grpc.aio.EOF:
-            # It is also what a caller that has left looks like; that is to be told as a cancel.
+            # It is also what a caller that has left looks like; that is to end as a cancel.
             await asyncio.sleep(0)
             raise InvalidRequest.of("request", "must be sent")
         call.receive(raw)
@@ -170,12 +170,12 @@ class ReceiveLimitInterceptor:
         key = (tenant, method.is_billable)
         slots = self._semaphores.get(key)
         if slots is None:
-            slots = self._semaphores[key] = asyncio.Semaphore(self._most)
+            slots = self._semaphores[key] = asyncio.Semaphore(self._limit)
         return slots
 
 
 MAX_CONCURRENT_READS: Final = 2
-"""Of one tenant: one is shown while another is read. The store reads lists in one thread, so that
+"""Of one tenant: one is encoded while another is read. The store reads lists in one thread, so that
 more of them would be done no sooner, and another tenant's call would be behind each of them.
 """
 READ_SECONDS: Final = 0.002
@@ -190,11 +190,11 @@ class ConcurrencyLimitInterceptor:
     """
 
     def __init__(
-        self, scheduler: FairScheduler, paths: Collection[str], most: int = MAX_CONCURRENT_READS
+        self, scheduler: FairScheduler, paths: Collection[str], limit: int = MAX_CONCURRENT_READS
     ) -> None:
         self._scheduler: Final = scheduler
         self._paths: Final = frozenset(paths)
-        self._most: Final = most
+        self._limit: Final = limit
         self._tenants: dict[str, asyncio.Semaphore] = {}
 
     def intercept(self, call: RpcCall, call_next: CallNext) -> Awaitable[bytes | None]:
@@ -204,7 +204,7 @@ class ConcurrencyLimitInterceptor:
         tenant = call.caller.tenant
         slots = self._tenants.get(tenant)
         if slots is None:
-            slots = self._tenants[tenant] = asyncio.Semaphore(self._most)
+            slots = self._tenants[tenant] = asyncio.Semaphore(self._limit)
         return self._call_limited(tenant, slots, call, call_next)
 
     async def _call_limited(

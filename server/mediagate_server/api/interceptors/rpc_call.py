@@ -133,19 +133,18 @@ class RpcCall:
         self.received = 0
         self.sent = 0
         self.caller: Caller | None = None
-        """Who calls: set by `auth`."""
+        """The caller: set by AuthInterceptor."""
         self.summary: CallSummary | None = None
-        """What there is to tell at the end: set by `metering`."""
+        """The summary of the rpc: set by MeteringInterceptor."""
         self.reason = ""
-        """Why it was refused, in the contract's word: set by `errors`."""
+        """The ErrorReason of a refusal: set by ErrorInterceptor."""
         self.scheduler: FairScheduler | None = None
-        """Of the event loop, of which large messages of a request stream take some: set by
-        `receive`."""
+        """The scheduler of large messages of a request stream: set by ReceiveLimitInterceptor."""
         self.check: Callable[[Any], None] | None = None
-        """What each message of a request stream must pass: set by `validate`."""
+        """The check of each message of a request stream: set by ValidationInterceptor."""
 
     def receive(self, raw: bytes) -> None:
-        """The bytes of the request of a call that has just one: given by `receive`."""
+        """Store the bytes of the request: of a call that has just one."""
         self._raw = raw
         self.received += 1
 
