@@ -66,7 +66,7 @@ class UnaryResult:
     links: Mapping[int, SignedLink] = field(default_factory=lambda: NO_LINKS)
 
     def fields(self) -> dict[str, Any]:
-        """As the fields of any `<Verb>Response`."""
+        """The fields of any `<Verb>Response`."""
         return {
             "generation": responses.encode_generation(self.record, self.links)
             if self.record
@@ -89,7 +89,7 @@ class StartedCall:
     plan: RequestPlan | None = None
 
     async def answer(self, context: RpcContext) -> UnaryResult:
-        """Wait for the end, or for as long as was asked."""
+        """Wait for the end, or for `wait`, and build the response."""
         if self.attachment is None:
             return UnaryResult(plan=self.plan)
         async with self.attachment as attached:
@@ -99,7 +99,7 @@ class StartedCall:
 
 
 class BillableCallHandler:
-    """What all billable rpcs share: validation, planning and submission.
+    """Handler of billable rpcs: validation, planning and submission.
 
     `catalog`, `timeouts` (seconds) and `store_inputs`, which tells how much of a tenant's requests
     is stored, are asked at each call.
@@ -152,7 +152,7 @@ class BillableCallHandler:
     async def build_request_plan(
         self, request: Any, *, method: str, modality: Modality
     ) -> RequestPlan:
-        """What the request would do and cost, by the code that admits it. Spends nothing.
+        """Plan a request and check that it would be accepted, without running it. Spends nothing.
 
         Raises what the rpc itself would raise before it is accepted, but for transient failures.
         """
@@ -346,6 +346,6 @@ def effective_wait(wait: float | None, context: RpcContext) -> float | None:
 
 
 def record_generation(record: Generation) -> None:
-    """Tell metering and the access log which generation this rpc was about, and its cost."""
+    """Record the rpc's generation and its cost for the trailer and the access log."""
     settled = record.cost.nanos if record.state.is_terminal else None
     call_summary.update_summary(generation_id=record.id, model=record.model, cost_nanos=settled)

@@ -31,7 +31,7 @@ _DROP_ALL_PACKETS: Final = struct.pack("HBBI", 0x06, 0, 0, 0)
 
 
 def has_connections(address: str) -> bool:
-    """Whether there is one to HOST:PORT or `unix:/path`, where this process listens.
+    """Whether there are connections to HOST:PORT or `unix:/path`, where this process listens.
 
     True where that is unknown, such as without a descriptor left: whoever may be there is
     better waited for than cut off.
@@ -68,7 +68,7 @@ def refuse_connections(address: str) -> None:
 
 
 def close_connections(address: str) -> None:
-    """Close all of them, both ways: nothing that comes is read, and nothing is written.
+    """Close all connections, both ways: nothing more is read or written.
 
     What cannot be closed is left to the end of the server.
     """
@@ -167,7 +167,7 @@ _OPTIONS: Final[tuple[tuple[str, Any], ...]] = (
 
 
 def server_options(settings: Settings) -> tuple[tuple[str, Any], ...]:
-    """All options of the server, as gRPC takes them."""
+    """Options of the gRPC server."""
     return (
         *_OPTIONS,
         ("grpc.max_connection_age_ms", round(1000 * settings.connection_age)),
@@ -176,7 +176,7 @@ def server_options(settings: Settings) -> tuple[tuple[str, Any], ...]:
 
 
 def listen(server: grpc.aio.Server, address: str) -> str:
-    """Have the server listen there; the address with the port in use. Raises ListenError."""
+    """Listen on an address; returns it with the port in use. Raises ListenError."""
     if address.startswith("unix:"):
         server.add_insecure_port(address)
         return address

@@ -91,7 +91,7 @@ def code_for_failure(failure: Failure) -> StatusCode:
 
 
 def to_status(failure: Failure) -> status_pb2.Status:
-    """The failure as a caller gets it: code, message, exactly one ErrorInfo, further details.
+    """Encode a failure as a gRPC status: code, message, exactly one ErrorInfo, further details.
 
     Long texts are cut, and violations left out, so that the whole fits into trailers (about 3 KiB).
     """

@@ -35,7 +35,10 @@ _log = structlog.get_logger()
 
 
 class MediaRoutes:
-    """GET and HEAD of `/media/{generation}/{index}`. `now` gives the time of day, aware."""
+    """Routes of media links: GET and HEAD of `/media/{generation}/{index}`.
+
+    `now` gives the time of day, aware.
+    """
 
     def __init__(
         self,

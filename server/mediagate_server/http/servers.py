@@ -110,8 +110,7 @@ class LimitedConnection(asyncio.Protocol):
 
 
 class HttpServerLogger(logging.Logger):
-    """Logger for aiohttp: counts malformed requests to a port and reports bugs, and logs nothing
-    else.
+    """Logger for aiohttp: counts malformed requests to a port, reports bugs, logs nothing else.
 
     It is not in the process's tree of loggers: no handler is to get a record.
     """
@@ -136,7 +135,7 @@ _OPERATIONS_IDLE_SECONDS: Final = 120.0
 
 
 class OperationsHttpServer:
-    """`/metrics`, `/healthz`, `/readyz` on one address. Use it as an async context manager.
+    """Operations HTTP server: `/metrics`, `/healthz`, `/readyz`. An async context manager.
 
     `address` is HOST:PORT; with port 0 it holds the port in use once the manager is entered.
     `not_ready` says in a few words why the server is not ready; empty: it is. `refresh` brings up

@@ -14,7 +14,7 @@ from mediagate_server.wiring.upstream import UpstreamConnection
 async def open_published_models(
     deps: ServerDeps, stack: AsyncExitStack, upstream: UpstreamConnection
 ) -> PublishedModelRegistry:
-    """The models that upstream publishes; the catalog is compared with them now and then."""
+    """Open the registry of upstream's models, and the monitor that compares the catalog with it."""
     catalog = deps.catalog.current
     published = PublishedModelRegistry(
         upstream.client,

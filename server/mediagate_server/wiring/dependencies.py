@@ -18,7 +18,7 @@ from mediagate_server.workers.worker_pool import WorkerPool
 
 @dataclass(frozen=True, slots=True)
 class ServerDeps:
-    """What the parts of one server share.
+    """Dependencies that the parts of one server share.
 
     `clock` is the time that generations, outputs and links live by. `scheduler` shares the event
     loop's time among tenants; `egress_policy` tells where webhooks may be sent.

@@ -20,7 +20,7 @@ from mediagate_server.wiring.dependencies import ServerDeps
 from mediagate_server.wiring.upstream import UpstreamConnection
 
 _WEBHOOK_KEY: Final = "webhook-url"
-"""The store's name for the key by which the URLs of webhooks are known to be ours."""
+"""The store's name for the key that the URLs of webhooks are signed with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class PublicHttp:
 async def bind_public_http(
     deps: ServerDeps, stack: AsyncExitStack, upstream: UpstreamConnection
 ) -> PublicHttp:
-    """Bind the public port. None where nobody would know of it: no address of it was set."""
+    """Bind the public port, where its address or the public URL is set, or the sandbox needs it."""
     settings = deps.settings
     has_webhooks = bool(settings.public_url) or upstream.is_sandbox
     if not (has_webhooks or "web_address" in settings.model_fields_set):
@@ -67,7 +67,7 @@ async def serve_public_http(
     media: MediaModule,
     generations: GenerationEngine,
 ) -> None:
-    """Serve what is bound: media by links, and the webhooks of upstream."""
+    """Serve the public port: media by links, and the webhooks of upstream."""
     if public.server is None:
         return
     now = deps.clock.now

@@ -136,7 +136,7 @@ def decode_run_request(request: models_pb2.RunModelRequest, timeout: float) -> R
 
 
 def struct_to_json(struct: Struct) -> dict[str, Any]:
-    """A Struct as JSON. It knows no integers, so a number without a fraction becomes one."""
+    """Convert a Struct to JSON. A number without a fraction becomes an integer: it knows none."""
     document: dict[str, Any] = _with_integers(MessageToDict(struct))
     return document
 
@@ -247,7 +247,7 @@ def _message(message: text_pb2.ChatMessage) -> Message:
 
 
 def decode_media_input(media: medium_pb2.MediaInput) -> MediaInput:
-    """A link as it is; a few bytes as a data URI, which every model takes in place of a link.
+    """Decode a medium: a link as it is, a few bytes as a data URI, which every model accepts.
 
     For everything else its source, from which `generations.media_inputs` makes a link.
     """

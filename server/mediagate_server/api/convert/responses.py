@@ -142,7 +142,7 @@ def encode_generation(
 
 
 def encode_substitution(requested_model: str, reason: str) -> plan_pb2.Substitution | None:
-    """That another model is used instead of the requested one, and why; unset where none is."""
+    """Encode why another model is used than the requested one; unset where none is."""
     if not reason:
         return None
     return plan_pb2.Substitution(requested_model=requested_model, reason=reason)
@@ -151,7 +151,7 @@ def encode_substitution(requested_model: str, reason: str) -> plan_pb2.Substitut
 def encode_parameter_reports(
     lines: Iterable[Mapping[str, str]],
 ) -> list[plan_pb2.ParameterReport]:
-    """What became of each parameter, as the catalog wrote it."""
+    """Encode the handling of each parameter, as the catalog reports it."""
     return [
         plan_pb2.ParameterReport(
             parameter=line["parameter"],
@@ -209,7 +209,7 @@ def _estimate_state(plan: RequestPlan) -> cost_pb2.CostState.ValueType:
 
 
 def encode_choice(choice: Mapping[str, Any] | None) -> plan_pb2.ModelChoice | None:
-    """The record of an automatic choice of model; unset where the caller named one."""
+    """Encode an automatic choice of model; unset where the caller named one."""
     if choice is None:
         return None
     return plan_pb2.ModelChoice(
@@ -234,7 +234,7 @@ def _estimate(bounds: Mapping[str, int | None]) -> cost_pb2.CostEstimate:
 
 
 def encode_cost(cost: Cost | None) -> cost_pb2.Cost | None:
-    """An amount; unset where it is unknown."""
+    """Encode a cost; unset where it is unknown."""
     if cost is None:
         return None
     return cost_pb2.Cost(
@@ -243,7 +243,7 @@ def encode_cost(cost: Cost | None) -> cost_pb2.Cost | None:
 
 
 def encode_verdict(verdict: Verdict | None) -> verdict_pb2.SafetyVerdict | None:
-    """A safety model's verdict; unset where there is none."""
+    """Encode a safety model's verdict; unset where there is none."""
     if verdict is None:
         return None
     if verdict.not_checked:
@@ -262,7 +262,7 @@ def encode_verdict(verdict: Verdict | None) -> verdict_pb2.SafetyVerdict | None:
 
 
 def encode_usage(usage: Usage | None) -> cost_pb2.Usage | None:
-    """What was used."""
+    """Encode the usage of a generation; unset where it is unknown."""
     if usage is None:
         return None
     return cost_pb2.Usage(
@@ -349,7 +349,7 @@ def _raw(
 
 
 def encode_document(generation_id: str, name: str, document: StoredMedia) -> medium_pb2.Media:
-    """A document of a generation, which MediaService.ReadMedia reads."""
+    """Encode a document of a generation, which MediaService.ReadMedia reads."""
     return medium_pb2.Media(
         id=f"{generation_id}/{name}" if document.is_stored else "",
         media_type=document.media_type,
@@ -366,7 +366,7 @@ def encode_media(
     link: SignedLink | None = None,
     now: datetime | None = None,
 ) -> medium_pb2.Media:
-    """One output: our own `link` to it where there is one, else upstream's until it expires."""
+    """Encode one output, with our own `link` if there is one, else upstream's until it expires."""
     is_expired = medium.expires_at is not None and medium.expires_at <= (now or _now())
     upstream_uri = "" if is_expired else medium.uri
     return medium_pb2.Media(
@@ -386,7 +386,7 @@ def encode_media(
 
 
 def to_timestamp(moment: datetime | None) -> Timestamp | None:
-    """A moment; unset where there is none."""
+    """Encode a time; unset where there is none."""
     if moment is None:
         return None
     # What FromDatetime does, at a fifth of its price: a generation has half a dozen times.
@@ -419,7 +419,7 @@ class WebhookEventEncoder:
         self._links = links
 
     async def encode(self, event: OutboxEvent, record: Generation | None) -> bytes:
-        """The body of a webhook: what happened, and the generation as it is now."""
+        """Encode the body of a webhook: the event, and the generation as it is now."""
         message = webhook_pb2.WebhookEvent(type=_EVENT_TYPES[event.kind])
         message.time.FromDatetime(event.happened_at)
         if record is not None:

@@ -41,8 +41,7 @@ _ANONYMOUS: Final = ""
 
 
 class AdmissionInterceptor:
-    """Refuses rpcs beyond the bound, before anything else is done for them. Comes after
-    authentication.
+    """Bounds the open rpcs, before anything else is done for them. Comes after authentication.
 
     `max_open_rpcs` is asked at every rpc, so that it may change while we run; 0 is no bound. A
     unary call for health always passes: a load balancer would else take us for dead.
@@ -101,8 +100,9 @@ RECEIVE_SECONDS: Final = 60.0
 
 
 class ReceiveLimitInterceptor:
-    """Limits the messages of each tenant that are received at once. Comes after authentication,
-    before whatever looks at the request.
+    """Limits the messages of each tenant that are received at once.
+
+    Comes after authentication, before whatever reads the request.
 
     Tenants are those that are configured: their number is bounded. `seconds`, in which a message
     has to come whole, are asked for each.
@@ -183,8 +183,9 @@ READ_SECONDS: Final = 0.002
 
 
 class ConcurrencyLimitInterceptor:
-    """Limits the concurrent rpcs of each tenant to the methods at `paths`. Comes after
-    authentication.
+    """Limits the concurrent rpcs of each tenant to the methods at `paths`.
+
+    Comes after authentication.
 
     Tenants are those that are configured: their number is bounded.
     """

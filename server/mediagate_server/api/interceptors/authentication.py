@@ -19,7 +19,7 @@ Authenticate = Callable[[RpcCall], Awaitable[Caller]]
 
 
 async def authenticate_local(_: RpcCall) -> Caller:
-    """Everybody is the one local tenant: for a server that only this machine can reach."""
+    """Authenticate everybody as the local tenant: for a server that only this machine reaches."""
     return LOCAL_CALLER
 
 
@@ -28,13 +28,13 @@ ADMIN_SERVICE: Final = "mediagate.v1.AdminService"
 
 
 class AuthInterceptor:
-    """Binds the caller before anything else may happen in his name."""
+    """Authenticates the caller and binds it to the rpc."""
 
     def __init__(self, authenticate: Authenticate = authenticate_local) -> None:
         self._authenticate: Final = authenticate
 
     async def intercept(self, call: RpcCall, call_next: CallNext) -> bytes | None:
-        """Find the caller and bind him; refuse the call where there is none."""
+        """Authenticate and bind the caller; refuse the call where there is none."""
         if not call.method.public:
             call.caller = await self._authenticate(call)
             caller.bind_caller(call.caller)
@@ -51,9 +51,10 @@ _NO_CALLER: Final = (bytes(32), None)
 
 
 class ApiKeyAuthenticator:
-    """Finds callers by their keys. `tenants` is asked at every rpc, so that they may change.
+    """Authenticates callers by their API keys.
 
-    Where there are none, everybody is the one local tenant.
+    `tenants` is asked at every rpc, so that they may change. Where there are none,
+    everybody is the one local tenant.
     """
 
     def __init__(self, tenants: Callable[[], Sequence[Tenant]]) -> None:
@@ -62,9 +63,7 @@ class ApiKeyAuthenticator:
         self._callers: dict[bytes, tuple[bytes, Caller]] = {}
 
     async def __call__(self, call: RpcCall) -> Caller:
-        """Whose key the call carries. Raises ApiKeyMissing or ApiKeyInvalid, which look alike for
-        all.
-        """
+        """The caller whose key the call carries. Raises ApiKeyMissing or ApiKeyInvalid."""
         tenants = self._tenants()
         if not tenants:
             return LOCAL_CALLER

@@ -55,7 +55,7 @@ class CountingContext:
         return message
 
     async def read(self) -> Any:
-        """The next request message, checked, or `grpc.aio.EOF`. Raises InvalidRequest."""
+        """Read the next request message, checked, or `grpc.aio.EOF`. Raises InvalidRequest."""
         raw = await self._context.read()
         if raw is grpc.aio.EOF:
             return raw

@@ -39,7 +39,7 @@ class ErrorInterceptor:
             task.cancel()
 
     async def intercept(self, call: RpcCall, call_next: CallNext) -> bytes | None:
-        """Let a good end and a cancelled call pass; abort on anything else."""
+        """Pass success and cancellation on; abort the rpc on anything else."""
         task = asyncio.current_task()
         if task is None or self._draining:
             return await self._abort(call, _draining(call))

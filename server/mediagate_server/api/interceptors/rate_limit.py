@@ -45,7 +45,10 @@ class _WindowCounts:
 
 
 class SlidingWindow:
-    """At most so many calls of a key within a minute. `clock` is the time of day in seconds."""
+    """Sliding window counter: limits the calls of a key within a minute.
+
+    `clock` is the time of day in seconds.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock: Final = clock
@@ -86,7 +89,7 @@ class SlidingWindow:
 def seconds_until_free(
     limit: int, *, before: int, before_left: float, now: int, now_left: float, window: float
 ) -> float:
-    """When the window has room for one more, in whole seconds rounded up; at least 1.
+    """Seconds until the window has room for one more, rounded up; at least 1.
 
     `before` requests of the last window count for the share of it that has not yet slid out
     (`before_left` of `window` seconds); `now` ones count whole until this window ends in `now_left`
@@ -116,7 +119,7 @@ class RateLimitInterceptor:
         self._window: Final = SlidingWindow(clock)
 
     def intercept(self, call: RpcCall, call_next: CallNext) -> Awaitable[bytes | None]:
-        """Count the rpc, or refuse it and say when to try again."""
+        """Count the rpc, or refuse it with the time to retry after."""
         if not call.method.public:
             tenant = caller.current_caller().tenant
             if (allowed := self._requests_per_minute(tenant)) > 0:

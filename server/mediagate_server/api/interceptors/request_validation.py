@@ -28,7 +28,7 @@ _RETRIED: Final = "grpc-previous-rpc-attempts"
 
 
 class ValidationInterceptor:
-    """Field rules, and whether there is anything behind the method at all.
+    """Validates requests by field rules; refuses methods that are not implemented.
 
     `allow_http_loopback`: inputs may also be at plain http on this machine, which is where an
     embedded sandbox keeps what it made. `webhooks` is where callers may have webhooks sent to.
@@ -71,7 +71,7 @@ class ValidationInterceptor:
             scheduler.record_usage(caller.current_tenant(), scheduler.clock() - started)
 
     def check(self, request: object) -> None:
-        """Hold one request message against the rules. Raises what is wrong with it."""
+        """Validate one request message. Raises InvalidRequest, or what else its violations are."""
         if not isinstance(request, Message):
             return
         if (error := self._validator.validate(request).error()) is not None:

@@ -150,7 +150,7 @@ class RpcCall:
 
     @property
     def request(self) -> Any:
-        """The request of a call that has just one, read when first asked for; else None.
+        """The request of a call that has just one, decoded at its first use; else None.
 
         Decoding is left until somebody needs it, so that callers who may not call cost nothing.
         Raises InvalidRequest where the bytes are not such a message.
@@ -159,7 +159,7 @@ class RpcCall:
         return self._request
 
     def decode(self) -> None:
-        """Read the request now. Raises InvalidRequest where the bytes are not such a message."""
+        """Decode the request now. Raises InvalidRequest where the bytes are not such a message."""
         if self._raw is not None:
             raw, self._raw = self._raw, None
             self._request = decode_request(self.method, raw)
@@ -205,7 +205,7 @@ class Interceptor(Protocol):
 
 
 def decode_request(method: RpcMethod, raw: bytes) -> Any:
-    """A request message from its bytes.
+    """Decode a request message.
 
     Raises InvalidRequest where it is none, or holds more entries than may be looked at.
     """

@@ -52,7 +52,7 @@ class _MethodMetrics:
 
 
 class RpcMetricsInterceptor:
-    """Metrics, the access log, and how many rpcs are being served."""
+    """Counts, times and logs every rpc, and knows how many are being served."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
@@ -146,7 +146,7 @@ class _AccessLog:
         self._kind: object = None
 
     def write(self, call: RpcCall, code: StatusCode, seconds: float) -> None:
-        """What there is to tell of a finished rpc."""
+        """Write the line of a finished rpc."""
         method = call.method
         fields: dict[str, object] = {
             "method": _OTHER if method.implementation is Implementation.UNKNOWN else method.path,

@@ -16,7 +16,7 @@ Status: Any = health_pb2.HealthCheckResponse
 
 
 class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # it has no types
-    """Answers for the server as a whole, whose name is empty, and for each of its `services`.
+    """Health service: of the server as a whole, whose name is empty, and of each of `services`.
 
     A watcher waits for an event, and nobody waits for a watcher.
     """
@@ -26,7 +26,7 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # it
         self._shutdown = asyncio.Event()
 
     def enter_graceful_shutdown(self) -> None:
-        """NOT_SERVING from now on. Waits for nobody."""
+        """Report NOT_SERVING from now on. Waits for nobody."""
         self._shutdown.set()
 
     async def Check(self, request: Any, context: Context) -> Any:

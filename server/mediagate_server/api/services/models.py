@@ -75,7 +75,7 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
     async def GetModel(
         self, request: models_pb2.GetModelRequest, context: RpcContext
     ) -> models_pb2.GetModelResponse:
-        """Shows one model."""
+        """Returns one model of the catalog."""
         model = self._catalog().find_by_name(request.model)
         if model is None:
             nearest = self._catalog().nearest_names(request.model)

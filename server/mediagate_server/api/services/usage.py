@@ -39,7 +39,7 @@ _KINDS: Final = {
 def encode_reconciliation(
     findings: ReconciliationFindings,
 ) -> usage_pb2.GetReconciliationResponse:
-    """The answer of GetReconciliation."""
+    """Encode the response of GetReconciliation."""
     return usage_pb2.GetReconciliationResponse(
         last_pass=_encode_pass(findings.last) if findings.last else None,
         counts=_counts(findings.matched, findings.counts),

@@ -270,8 +270,9 @@ def field_rules(
     allow_http_loopback: bool = False,
     webhooks: EgressPolicy = EgressPolicy(),  # noqa: B008 - never changes
 ) -> FieldRules:
-    """The table. With `allow_http_loopback` a medium may also be at plain http on this machine.
+    """Field rules by message and field.
 
+    With `allow_http_loopback` a medium may also be at plain http on this machine.
     `webhooks` is where callers may have webhooks sent to.
     """
     return {

@@ -49,7 +49,7 @@ class MessageValidator:
         self._checks: dict[str, _MessageChecks] = {}
 
     def validate(self, message: Message) -> ViolationCollector:
-        """Everything that is wrong with `message`. Paths begin at it: `options.labels["team"]`."""
+        """Validate a message and collect its violations. Paths begin at the message."""
         findings = ViolationCollector()
         self._message(message, None, findings)
         return findings

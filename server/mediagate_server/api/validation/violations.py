@@ -34,7 +34,7 @@ class MapKey:
 
 
 def format_path(path: FieldPath | None) -> str:
-    """As the contract's errors name fields: `options.labels["team"]`, `messages[3].parts`."""
+    """Format a path as errors name fields: `options.labels["team"]`, `messages[3].parts`."""
     steps: list[str] = []
     while path is not None:
         path, step = path
@@ -57,17 +57,17 @@ class ViolationCollector:
     unimplemented: str = ""
 
     def add(self, path: FieldPath | None, description: str) -> None:
-        """A field that can never be as it is; without a path the request itself."""
+        """Add a violation of a field; without a path, of the request itself."""
         if len(self.violations) < _MAX_VIOLATIONS:
             self.violations.append(Violation(format_path(path) or "request", description))
 
     def add_too_large(self, path: FieldPath | None, description: str) -> None:
-        """A medium that is over its limit."""
+        """Add a medium that exceeds its size limit."""
         if len(self.too_large) < _MAX_VIOLATIONS:
             self.too_large.append(Violation(format_path(path), description))
 
     def add_unimplemented(self, path: FieldPath | None) -> None:
-        """A field that this server does not serve yet."""
+        """Add a field that this server does not implement yet."""
         self.unimplemented = self.unimplemented or format_path(path)
 
     def error(self) -> MediagateError | None:
