@@ -98,7 +98,7 @@ class Server:
 
     def check_ownership(self) -> None:
         """Raises DataFolderLost where another server took over the data folder."""
-        if self._deps.store.lost.is_set():
+        if self._deps.store.lost.happened:
             raise DataFolderLost(self._deps.settings.data_dir)
 
     async def _build(self, stack: AsyncExitStack) -> None:

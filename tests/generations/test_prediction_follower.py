@@ -9,9 +9,9 @@ from mediagate_server.generations.streaming.prediction_follower import (
     PredictionFollower,
 )
 from mediagate_server.generations.streaming.stream_reader import StreamReader
-from mediagate_server.runtime.cancellation import WAKE_GRACE_SECONDS, CancelToken, WakeSignal
+from mediagate_server.runtime.cancellation import NEWS_GRACE_SECONDS, CancelToken, PredictionNews
 from mediagate_server.runtime.clock import SystemClock, Timer
-from mediagate_server.runtime.events import Waitable
+from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.upstream.port import (
     EventStream,
     Prediction,
@@ -34,10 +34,10 @@ class InstantWaitClock(SystemClock):
         self.pauses: list[float] = []
         self.timers: list[float] = []
 
-    async def wait(self, event: Waitable, seconds: float) -> bool:
+    async def wait(self, notifier: Notifier, seconds: float, after: int = 0) -> bool:
         self.pauses.append(seconds)
         await asyncio.sleep(0)
-        return event.is_set()
+        return notifier.count > after
 
     def call_later(self, seconds: float, callback: object) -> Timer:
         self.timers.append(seconds)
@@ -76,10 +76,10 @@ class ScriptedPredictions(UnexpectedCallUpstream):
 
 
 def follower(
-    upstream: ScriptedPredictions, clock: InstantWaitClock, stop: CancelToken, wake: WakeSignal
+    upstream: ScriptedPredictions, clock: InstantWaitClock, stop: CancelToken, news: PredictionNews
 ) -> PredictionFollower:
     return PredictionFollower(
-        upstream, clock, stop, wake, "a/b", lambda _: None, PollInterval.SHORT
+        upstream, clock, stop, news, "a/b", lambda _: None, PollInterval.SHORT
     )
 
 
@@ -87,7 +87,7 @@ async def test_a_cancel_that_is_refused_is_tried_less_and_less_often() -> None:
     """Up to the longest pause; once it was heard, the end is looked for soon."""
     clock = InstantWaitClock()
     upstream = ScriptedPredictions(RUNNING, refuses=20)
-    following = follower(upstream, clock, CancelToken("asked for"), WakeSignal(clock))
+    following = follower(upstream, clock, CancelToken("asked for"), PredictionNews(clock))
     assert await following.follow(RUNNING, None) == ENDED
     _, longest = PollInterval.SHORT
     refused, heard = clock.pauses[:20], clock.pauses[20:]
@@ -104,7 +104,7 @@ async def test_what_is_watched_is_asked_for_often_though_webhooks_come() -> None
             upstream,
             clock,
             CancelToken(),
-            WakeSignal(clock),
+            PredictionNews(clock),
             "a/b",
             lambda _: None,
             PollInterval.TOLD,
@@ -117,18 +117,18 @@ async def test_what_is_watched_is_asked_for_often_though_webhooks_come() -> None
 async def test_news_ends_the_reading_of_a_silent_stream() -> None:
     """Upstream is asked; where it is not the end the stream is opened again."""
     clock = InstantWaitClock()
-    wake = WakeSignal(clock)
+    news = PredictionNews(clock)
     upstream = ScriptedPredictions(RUNNING, ENDED)
     reader = StreamReader(upstream, clock, "a/b", lambda _text, _id: None)
     following = asyncio.create_task(
-        follower(upstream, clock, CancelToken(), wake).follow(RUNNING, reader)
+        follower(upstream, clock, CancelToken(), news).follow(RUNNING, reader)
     )
     for _ in range(2):
         await asyncio.wait_for(upstream.opened.wait(), 10)
         upstream.opened.clear()
-        wake.set()
+        news.notify()
     assert await asyncio.wait_for(following, 10) == ENDED
-    assert clock.timers == [WAKE_GRACE_SECONDS, WAKE_GRACE_SECONDS]
+    assert clock.timers == [NEWS_GRACE_SECONDS, NEWS_GRACE_SECONDS]
     assert not clock.pauses
 
 
@@ -137,18 +137,20 @@ async def test_a_run_counts_as_lost_after_unreadable_answers_in_a_row() -> None:
     clock, unreadable = InstantWaitClock(), UnreadableResponse("Expired")
     now_and_then = (unreadable, unreadable, RUNNING) * 3
     upstream = ScriptedPredictions(*now_and_then, ENDED)
-    end = await follower(upstream, clock, CancelToken(), WakeSignal(clock)).follow(RUNNING, None)
+    end = await follower(upstream, clock, CancelToken(), PredictionNews(clock)).follow(
+        RUNNING, None
+    )
     assert end is ENDED
     upstream = ScriptedPredictions(*now_and_then, unreadable, unreadable, unreadable, ENDED)
     assert (
-        await follower(upstream, clock, CancelToken(), WakeSignal(clock)).follow(RUNNING, None)
+        await follower(upstream, clock, CancelToken(), PredictionNews(clock)).follow(RUNNING, None)
         is None
     )
 
 
 async def test_an_end_is_asked_for_while_news_end_it() -> None:
     """What ends already is not ended again: it was a traceback, and INTERNAL to whoever cancels."""
-    stop, wake = CancelToken(), WakeSignal(InstantWaitClock())
+    stop, news = CancelToken(), PredictionNews(InstantWaitClock())
     broken: list[object] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: broken.append(context["message"]))
@@ -159,11 +161,11 @@ async def test_an_end_is_asked_for_while_news_end_it() -> None:
         finally:
             assert stop.cancel("asked for")
 
-    wake.set()
-    wake.set()
-    task = asyncio.create_task(stop.run_until_cancelled(reading(), wake))
+    news.notify()
+    news.notify()
+    task = asyncio.create_task(stop.run_until_cancelled(reading(), news))
     await asyncio.sleep(0)
-    wake.set()
-    wake.set()
+    news.notify()
+    news.notify()
     assert await task is False
     assert not broken

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from mediagate_server.generations.streaming.stream_reader import StreamReader
 from mediagate_server.runtime.clock import SystemClock
+from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.upstream.port import (
     DoneEvent,
     EventStream,
@@ -23,7 +24,7 @@ from .fake_upstream import UnexpectedCallUpstream
 class Instantly(SystemClock):
     """Time that passes at once."""
 
-    async def wait(self, event: object, seconds: float) -> bool:
+    async def wait(self, notifier: Notifier, seconds: float, after: int = 0) -> bool:
         return False
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from mediagate_server.runtime.clock import SystemClock, Timer
-from mediagate_server.runtime.events import Waitable
+from mediagate_server.runtime.notifier import Notifier
 
 
 class InstantClock(SystemClock):
@@ -67,8 +67,8 @@ class AcceleratedClock(SystemClock):
     def now(self) -> datetime:
         return self._begun + (super().now() - self._begun) * self.FACTOR
 
-    async def wait(self, event: Waitable, seconds: float) -> bool:
-        return await super().wait(event, seconds / self.FACTOR)
+    async def wait(self, notifier: Notifier, seconds: float, after: int = 0) -> bool:
+        return await super().wait(notifier, seconds / self.FACTOR, after)
 
     async def sleep(self, seconds: float) -> None:
         await super().sleep(seconds / self.FACTOR)
@@ -109,17 +109,20 @@ class ManualTimerClock(SystemClock):
         self._alarms.append(alarm)
         return alarm
 
-    async def wait(self, event: Waitable, seconds: float) -> bool:
-        over = asyncio.Event()
-        alarm = self.call_later(seconds, over.set)
-        waiting = [asyncio.ensure_future(each.wait()) for each in (event, over)]
+    async def wait(self, notifier: Notifier, seconds: float, after: int = 0) -> bool:
+        over = Notifier()
+        alarm = self.call_later(seconds, over.notify)
+        waiting = [
+            asyncio.ensure_future(notifier.wait(after)),
+            asyncio.ensure_future(over.wait()),
+        ]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
             alarm.cancel()
             for each in waiting:
                 each.cancel()
-        return event.is_set()
+        return notifier.count > after
 
     def advance(self, seconds: float) -> None:
         """So much later: whatever is due by then happens."""

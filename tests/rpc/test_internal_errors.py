@@ -15,7 +15,7 @@ from mediagate_server.generations.streaming.stream_reader import StreamReader
 from mediagate_server.generations.transitions import settlement
 from mediagate_server.observability.metrics import REGISTRY
 from mediagate_server.runtime.clock import SystemClock
-from mediagate_server.runtime.events import Waitable
+from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.upstream.replicate import prediction_decoding
 from tests.builders import stream_text_request, text_request
 
@@ -28,8 +28,8 @@ State = generation_pb2.Generation
 class InstantRetryClock(SystemClock):
     """No pause takes longer than a moment."""
 
-    async def wait(self, event: Waitable, seconds: float) -> bool:
-        return await super().wait(event, min(seconds, 0.05))
+    async def wait(self, notifier: Notifier, seconds: float, after: int = 0) -> bool:
+        return await super().wait(notifier, min(seconds, 0.05), after)
 
 
 def breaks_once(function: Callable[..., Any]) -> Callable[..., Any]:

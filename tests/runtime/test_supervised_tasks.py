@@ -1,13 +1,11 @@
 """What a bug ended is begun anew, later and later, until it ends or another process has it."""
 
-import asyncio
-
 import pytest
 
 from mediagate_server.errors import StaleOwner
 from mediagate_server.observability.bug_report import BackgroundJob
 from mediagate_server.runtime.clock import SystemClock
-from mediagate_server.runtime.events import Waitable
+from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.runtime.tasks import restart_until_done
 
 
@@ -17,9 +15,9 @@ class RecordingClock(SystemClock):
     def __init__(self) -> None:
         self.pauses: list[float] = []
 
-    async def wait(self, event: Waitable, seconds: float) -> bool:
+    async def wait(self, notifier: Notifier, seconds: float, after: int = 0) -> bool:
         self.pauses.append(seconds)
-        return event.is_set()
+        return notifier.count > after
 
 
 async def test_each_pause_is_twice_the_last_up_to_a_minute() -> None:
@@ -29,16 +27,16 @@ async def test_each_pause_is_twice_the_last_up_to_a_minute() -> None:
         if len(clock.pauses) < tries:
             raise KeyError("a bug")
 
-    await restart_until_done(BackgroundJob.SWEEP, act, clock, asyncio.Event())
+    await restart_until_done(BackgroundJob.SWEEP, act, clock, Notifier())
     assert clock.pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
 @pytest.mark.parametrize("told", [True, False])
 async def test_where_the_store_is_lost_another_goes_on(*, told: bool) -> None:
     """Whether it is told so, or finds out by what it writes."""
-    clock, lost, tries = RecordingClock(), asyncio.Event(), 0
+    clock, lost, tries = RecordingClock(), Notifier(), 0
     if told:
-        lost.set()
+        lost.notify()
 
     async def act() -> None:
         nonlocal tries

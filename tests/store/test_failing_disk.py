@@ -126,7 +126,7 @@ async def test_the_lease_is_held_through_a_disk_that_comes_back(
     before = store.lease_left()
     while store.lease_left() <= before:
         await store.change_range()
-    assert not store.lost.is_set()
+    assert not store.lost.happened
 
 
 async def test_what_was_refused_does_not_come_back_to_life(

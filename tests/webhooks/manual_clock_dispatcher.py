@@ -15,7 +15,7 @@ from mediagate_server.media.file_store import FileSystemMediaStore
 from mediagate_server.media.signed_links import MediaLinkSigner
 from mediagate_server.network.egress_policy import EgressPolicy
 from mediagate_server.runtime.clock import SystemClock
-from mediagate_server.runtime.events import Waitable
+from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.webhooks.dispatcher import WebhookDispatcher
 from mediagate_server.webhooks.http_client import WebhookHttpClient
 from tests.store.records import NOON
@@ -42,19 +42,19 @@ class ManualDispatcherClock(SystemClock):
         """When the first of those who wait is to wake up."""
         return min(self._sleepers.values(), default=None)
 
-    async def wait(self, event: Waitable, seconds: float) -> bool:
-        if event.is_set():
+    async def wait(self, notifier: Notifier, seconds: float, after: int = 0) -> bool:
+        if notifier.count > after:
             return True
         sleeper = asyncio.get_running_loop().create_future()
         self._sleepers[sleeper] = self._now + timedelta(seconds=seconds)
-        set_ = asyncio.ensure_future(event.wait())
+        set_ = asyncio.ensure_future(notifier.wait(after))
         self.began.set()
         try:
             await asyncio.wait({set_, sleeper}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             set_.cancel()
             self._sleepers.pop(sleeper, None)
-        return event.is_set()
+        return notifier.count > after
 
     def set(self, moment: datetime) -> None:
         """It is that time now; whoever waited for it wakes up."""
@@ -74,8 +74,8 @@ class ManualClockDispatcher:
 
     async def rest(self) -> None:
         """Until nothing is on its way and the sender waits for time to pass."""
-        changed = self.sender._outbox.has_work
-        while self.sender._deliveries or changed.is_set() or self.clock.wakes_at is None:
+        sender, changed = self.sender, self.sender._outbox.has_work
+        while sender._deliveries or changed.count > sender._seen or self.clock.wakes_at is None:
             self.clock.began.clear()
             await self.clock.began.wait()
 

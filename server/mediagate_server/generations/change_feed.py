@@ -14,6 +14,7 @@ import msgspec
 from mediagate_server.errors import InternalError, MediagateError, StoredFailure
 from mediagate_server.generations.execution.attachment import draining_error
 from mediagate_server.observability.bug_report import BackgroundJob, report_bug
+from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.store.generations import GenerationStore
 from mediagate_server.store.records import Generation, GenerationFilter
 
@@ -39,12 +40,12 @@ _Key = tuple[str, bytes, int]
 
 
 class _Tenant:
-    """`changed` is set, and put in place anew, whenever a generation of the tenant's changes."""
+    """`changed` is notified whenever a generation of the tenant's changes."""
 
     __slots__ = ("changed", "reading")
 
     def __init__(self) -> None:
-        self.changed = asyncio.Event()
+        self.changed = Notifier()
         self.reading = asyncio.Lock()
         """One read of a tenant's at a time: it shares the thread with everybody's lists."""
 
@@ -69,8 +70,7 @@ class ChangeFeed:
     def publish(self, tenant: str) -> None:
         """A new version of a generation of this tenant's is durable."""
         if known := self._tenants.get(tenant):
-            known.changed.set()
-            known.changed = asyncio.Event()
+            known.changed.notify()
 
     def drain(self) -> None:
         """All who wait are to go."""
@@ -127,11 +127,11 @@ class ChangeFeed:
         name, _, sequence = key
         tenant = self._tenants.setdefault(name, _Tenant())
         while True:
-            changed = tenant.changed
+            seen = tenant.changed.count
             async with tenant.reading:
                 found = await self._store.changed_since(name, wanted, sequence, MAX_CHANGES)
             if found:
                 return tuple(SharedChange(one.sequence, one.generation) for one in found)
             if self._draining:
                 raise draining_error()
-            await changed.wait()
+            await tenant.changed.wait(seen)

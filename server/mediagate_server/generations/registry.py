@@ -1,6 +1,5 @@
 """Who lives in this process: generations by their id, lanes by their attempts."""
 
-import asyncio
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
@@ -11,12 +10,13 @@ from mediagate_server.generations.execution.step import Step
 from mediagate_server.generations.execution.step_protocols import WebhookReceiver
 from mediagate_server.generations.queue_positions import QueuePositions
 from mediagate_server.runtime.clock import Clock
+from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.store.records import Generation, QueuePosition, State
 from mediagate_server.structs import replace
 
 
 class ActiveGenerations:
-    """Implements whole.Places. `doubt` is set whenever an attempt comes into doubt.
+    """Implements whole.Places. `unconfirmed` is notified whenever an attempt becomes unconfirmed.
 
     `feed` is told whenever a version of a generation becomes durable. `seconds_held` tells how
     long no create may be sent now, because upstream has asked for it, `reduced_rate` to how many a
@@ -42,7 +42,7 @@ class ActiveGenerations:
         """Attempts that wait for the account's rate."""
         self._lives: dict[str, GenerationRun] = {}
         self._lanes: dict[str, WebhookReceiver] = {}
-        self.doubt = asyncio.Event()
+        self.unconfirmed = Notifier()
         self.draining = False
 
     def __iter__(self) -> Iterator[GenerationRun]:
@@ -117,7 +117,7 @@ class ActiveGenerations:
 
     def on_unconfirmed(self) -> None:
         """See whole.Places."""
-        self.doubt.set()
+        self.unconfirmed.notify()
 
     def notify(self, tenant: str) -> None:
         """See whole.Places."""

@@ -68,12 +68,12 @@ async def watch_one(
     """
     version, count = after >> _NEWS_BITS, after & _MOST_NEWS
     told = _news(shown(life.saved.durable), logs=logs)
-    place = PositionListener(life.attempt_ids, life.notify_changed)
+    place = PositionListener(life.attempt_ids, life.changed.notify)
     queue.watch(place)
     life.watchers += 1
     try:
         while True:
-            changed = life.changed
+            seen = life.changed.count
             durable = life.saved.durable
             record = shown(durable)
             news = _news(record, logs=logs)
@@ -92,7 +92,7 @@ async def watch_one(
                 count, told = min(count + 1, _MOST_NEWS), news
                 yield version << _NEWS_BITS | count, record
                 continue
-            await changed.wait()
+            await life.changed.wait(seen)
     finally:
         life.watchers -= 1
         queue.unwatch(place)

@@ -1,14 +1,17 @@
-"""Cancellation tokens, and the wake-up signal that interrupts the reading of a stream."""
+"""Cancellation tokens, and the news that interrupt the reading of a stream.
+
+Nothing is called back: a token ends scopes, notifies Notifiers and cancels its children.
+"""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Final
 
 from mediagate_server.runtime.clock import Clock
-from mediagate_server.runtime.events import ResettableEvent
+from mediagate_server.runtime.notifier import Notifier
 
-WAKE_GRACE_SECONDS: Final = 1.0
-"""Seconds in which a stream may deliver by itself what the signal is about."""
+NEWS_GRACE_SECONDS: Final = 1.0
+"""Seconds in which a stream may deliver by itself what the news are about."""
 
 
 def cancel_scope_now(scope: asyncio.Timeout) -> None:
@@ -17,26 +20,35 @@ def cancel_scope_now(scope: asyncio.Timeout) -> None:
         scope.reschedule(asyncio.get_running_loop().time())
 
 
-class WakeSignal(ResettableEvent):
-    """Event that also cancels the reading of a stream: set where its prediction has news."""
+class PredictionNews(Notifier):
+    """Notifier of news of a prediction, which also cancel the reading of its stream after a while.
 
-    __slots__ = ("_clock", "_scope")
+    It has one reader, which has looked at all of it up to `seen`: what comes while that one does
+    something else, such as a commit or a request, is not lost.
+    """
+
+    __slots__ = ("_clock", "_scope", "seen")
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
+        self.seen = 0
         self._clock = clock
         self._scope: asyncio.Timeout | None = None
 
-    def set(self) -> None:
-        """Set the event; the watched scope is cancelled after the grace period."""
-        super().set()
+    def mark_seen(self) -> None:
+        """What there is by now is about to be looked at."""
+        self.seen = self.count
+
+    def notify(self) -> None:
+        """There is news."""
+        super().notify()
         if self._scope is not None:
             self._cancel_later(self._scope)
 
-    def watch_scope(self, scope: asyncio.Timeout | None) -> None:
-        """Cancel this scope a little after the event is set, or is set already; None: no scope."""
+    def interrupt(self, scope: asyncio.Timeout | None) -> None:
+        """Cancel this scope a little after news, also after unseen ones; None: no scope."""
         self._scope = scope
-        if scope is not None and self.is_set():
+        if scope is not None and self.count > self.seen:
             self._cancel_later(scope)
 
     def _cancel_later(self, scope: asyncio.Timeout) -> None:
@@ -44,7 +56,7 @@ class WakeSignal(ResettableEvent):
             if self._scope is scope:
                 cancel_scope_now(scope)
 
-        self._clock.call_later(WAKE_GRACE_SECONDS, cancel)
+        self._clock.call_later(NEWS_GRACE_SECONDS, cancel)
 
 
 DEADLINE_REASON: Final = "deadline"
@@ -57,7 +69,7 @@ class CancelToken:
     def __init__(self, reason: str = "") -> None:
         self.reason = reason
         self._scopes: list[asyncio.Timeout] = []
-        self._on_cancel: list[Callable[[], object]] = []
+        self._notifiers: list[Notifier] = []
         self._children: list[CancelToken] = []
 
     @property
@@ -73,37 +85,38 @@ class CancelToken:
         for scope in self._scopes:
             cancel_scope_now(scope)
         self._scopes.clear()
-        for function in self._on_cancel:
-            function()
+        for notifier in self._notifiers:
+            notifier.notify()
         for child in self._children:
             child.cancel(reason)
         return True
 
-    def on_cancel(self, function: Callable[[], None]) -> None:
-        """Register a function to call on cancellation."""
-        self._on_cancel.append(function)
+    def child(self, notifier: Notifier | None = None) -> "CancelToken":
+        """A token that is cancelled with this one, and can be cancelled alone.
 
-    def child(self) -> "CancelToken":
-        """A token that is cancelled with this one, and can be cancelled alone."""
+        `notifier` is notified when it is cancelled.
+        """
         child = CancelToken(self.reason)
+        if notifier is not None:
+            child._notifiers.append(notifier)
         # A list and no callback that holds this token: such a cycle only the collector would free.
         self._children.append(child)
         return child
 
     async def run_until_cancelled(
-        self, work: Awaitable[object], wake: WakeSignal | None = None
+        self, work: Awaitable[object], news: PredictionNews | None = None
     ) -> bool:
         """Await `work`, which a cancellation of this token cancels. True where it ended by itself.
 
-        A set `wake` cancels it likewise, after the grace period. There is no extra task, and one
-        scope for both: a thousand open streams wait here.
+        `news` cancel it likewise, after the grace period. There is no extra task, and one scope
+        for both: a thousand open streams wait here.
         """
         scope = asyncio.timeout(None)
         try:
             async with scope:
                 self._scopes.append(scope)
-                if wake is not None:
-                    wake.watch_scope(scope)
+                if news is not None:
+                    news.interrupt(scope)
                 if self.reason:
                     cancel_scope_now(scope)
                 await work
@@ -112,8 +125,8 @@ class CancelToken:
                 raise
             return False
         finally:
-            if wake is not None:
-                wake.watch_scope(None)
+            if news is not None:
+                news.interrupt(None)
             if scope in self._scopes:
                 self._scopes.remove(scope)
         return True

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
-from mediagate_server.runtime.events import Waitable
+from mediagate_server.runtime.notifier import Notifier
 
 
 class Timer(Protocol):
@@ -23,8 +23,8 @@ class Clock(Protocol):
         """The time of day, aware, in UTC."""
         ...
 
-    async def wait(self, event: Waitable, seconds: float) -> bool:
-        """Wait until the event is set or the seconds are over; True where it is set."""
+    async def wait(self, notifier: Notifier, seconds: float, after: int = 0) -> bool:
+        """Wait until its count is above `after`, or the seconds are over; True where it is."""
         ...
 
     async def sleep(self, seconds: float) -> None:
@@ -43,13 +43,13 @@ class SystemClock:
         """Time of day, aware, in UTC."""
         return datetime.now(UTC)
 
-    async def wait(self, event: Waitable, seconds: float) -> bool:
-        """Wait for the event, with a timeout; True where it is set."""
+    async def wait(self, notifier: Notifier, seconds: float, after: int = 0) -> bool:
+        """Wait for the notifier, with a timeout; True where its count is above `after`."""
         try:
             async with asyncio.timeout(max(seconds, 0.0)):
-                await event.wait()
+                await notifier.wait(after)
         except TimeoutError:
-            return event.is_set()
+            return notifier.count > after
         return True
 
     async def sleep(self, seconds: float) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from mediagate_server.errors import StaleOwner
 from mediagate_server.observability.bug_report import BackgroundJob, report_bug
 from mediagate_server.runtime.clock import Clock
+from mediagate_server.runtime.notifier import Notifier
 
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 60.0
@@ -18,7 +19,7 @@ async def restart_until_done(
     job: BackgroundJob,
     act: Callable[[], Awaitable[None]],
     clock: Clock,
-    lost: asyncio.Event,
+    lost: Notifier,
     name: str = "",
 ) -> None:
     """Supervised restart: run `act` again after each bug, with exponential backoff.

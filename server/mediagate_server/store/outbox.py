@@ -1,12 +1,12 @@
 """Outbox of webhook events: records, delivery slots, and the port of its storage."""
 
-import asyncio
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
+from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.store.records import State
 
 
@@ -79,8 +79,8 @@ class Outbox(Protocol):
     """
 
     @property
-    def has_work(self) -> asyncio.Event:
-        """Set whenever an event may have become due. The waiting dispatcher clears it."""
+    def has_work(self) -> Notifier:
+        """Notified whenever an event may have become due."""
         ...
 
     async def due(

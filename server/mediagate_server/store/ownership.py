@@ -1,15 +1,16 @@
 """Port of the store's ownership: one process at a time owns it, by a lease."""
 
-import asyncio
 from typing import Protocol
+
+from mediagate_server.runtime.notifier import Notifier
 
 
 class Ownership(Protocol):
     """The lease by which this process owns the store."""
 
     @property
-    def lost(self) -> asyncio.Event:
-        """Set once another process has taken the store over: this one has to end itself."""
+    def lost(self) -> Notifier:
+        """Notified once another process has taken the store over: this one has to end itself."""
         ...
 
     def lease_left(self) -> float:

@@ -30,6 +30,7 @@ from mediagate_server.observability.bug_report import (
     start_background_task,
 )
 from mediagate_server.runtime.clock import Clock
+from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.runtime.tasks import restart_until_done
 from mediagate_server.store.outbox import DeliverySlots, Outbox, OutboxEvent
 from mediagate_server.store.records import Generation
@@ -118,6 +119,8 @@ class WebhookDispatcher:
         self._encode = encode
         self._clock = clock
         self._rng = rng or random.Random()
+        self._seen = 0
+        """The count of the outbox's changes that it has looked at."""
         self._deliveries: dict[str, asyncio.Task[None]] = {}
         self._in_flight_by_tenant: Counter[str] = Counter()
         self._in_flight_by_host: Counter[tuple[str, str]] = Counter()
@@ -128,7 +131,7 @@ class WebhookDispatcher:
         self._run_task = start_background_task(
             BackgroundJob.WEBHOOK_DISPATCHER,
             restart_until_done(
-                BackgroundJob.WEBHOOK_DISPATCHER, self._run, self._clock, asyncio.Event()
+                BackgroundJob.WEBHOOK_DISPATCHER, self._run, self._clock, Notifier()
             ),
         )
         return self
@@ -167,12 +170,11 @@ class WebhookDispatcher:
     async def _run(self) -> None:
         while True:
             try:
-                self._outbox.has_work.clear()
+                self._seen = self._outbox.has_work.count
                 now = self._clock.now()
                 if not await self._dispatch_due(now):
-                    await self._clock.wait(
-                        self._outbox.has_work, await self._seconds_until_due(now)
-                    )
+                    seconds = await self._seconds_until_due(now)
+                    await self._clock.wait(self._outbox.has_work, seconds, self._seen)
             except StaleOwner:
                 return
             except StoreUnavailable:
@@ -210,7 +212,7 @@ class WebhookDispatcher:
         del self._deliveries[event.id]
         _decrement(self._in_flight_by_tenant, event.tenant)
         _decrement(self._in_flight_by_host, _host_key(event))
-        self._outbox.has_work.set()
+        self._outbox.has_work.notify()
 
     async def _seconds_until_due(self, now: datetime) -> float:
         """Seconds until the next event is due.

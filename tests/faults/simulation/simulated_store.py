@@ -179,7 +179,7 @@ class DiskStore(SqliteStore):
             self._lease,
             self._chance,
             self._is_alive,
-            on_lost=self.lost.set,
+            on_lost=self.lost.notify,
             on_rollback=self._cache.invalidate,
         )
         self.history = SqliteGenerationHistory(

@@ -7,7 +7,7 @@ normal answer the generation is detached for good: somebody knows of it and may 
 from collections.abc import Callable
 
 from mediagate_server.runtime.clock import Clock, Timer
-from mediagate_server.runtime.events import OneShotEvent
+from mediagate_server.runtime.notifier import Notifier
 
 
 def _nothing() -> None:
@@ -31,7 +31,7 @@ class AttachedCallers:
         self._attached = 0
         self._detached = detached
         self._timer: Timer | None = None
-        self._reconnected: OneShotEvent | None = None
+        self._reconnected = Notifier()
 
     @property
     def all_disconnected(self) -> bool:
@@ -41,9 +41,7 @@ class AttachedCallers:
     async def wait_for_reconnect(self) -> None:
         """Until one has come back, or at once where nobody is missed."""
         while self._timer is not None:
-            if self._reconnected is None:
-                self._reconnected = OneShotEvent()
-            await self._reconnected.wait()
+            await self._reconnected.wait(self._reconnected.count)
 
     def close(self) -> None:
         """There is nothing left that could be abandoned."""
@@ -54,9 +52,7 @@ class AttachedCallers:
         """One more is attached; a generation that was about to be abandoned is kept."""
         self._attached += 1
         self._stop_timer()
-        if self._reconnected is not None:
-            self._reconnected.set()
-            self._reconnected = None
+        self._reconnected.notify()
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

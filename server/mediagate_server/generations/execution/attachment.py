@@ -113,9 +113,9 @@ class Attachment:
         if await self._stream_stored_text(listener):
             self._raise_unless_whole()
             return
-        with TextPublisher(life.text, after, listener.write_text, life.notify_changed) as teller:
+        with TextPublisher(life.text, after, listener.write_text, life.changed.notify) as teller:
             while not (teller.has_failed or self._is_over()):
-                await life.changed.wait()
+                await life.changed.wait(life.changed.count)
             await teller.flush()
             told_more = await self._stream_stored_text(listener)
             self._raise_unless_whole()
@@ -129,11 +129,11 @@ class Attachment:
         place: PositionListener | None = None
         try:
             while not (life.text.sequence > after or self._is_over()):
-                changed = life.changed
+                seen = life.changed.count
                 polled = life.text_is_polled
                 record = self.record
                 if record.queue_position and place is None:
-                    place = PositionListener(life.attempt_ids, life.notify_changed)
+                    place = PositionListener(life.attempt_ids, life.changed.notify)
                     self._queue.watch(place)
                 position = place.position if place and record.queue_position else None
                 standing = (record.state, record.attempt.ordinal, polled, position)
@@ -143,7 +143,7 @@ class Attachment:
                 elif life.text.sequence:
                     break
                 else:
-                    await changed.wait()
+                    await life.changed.wait(seen)
         finally:
             if place:
                 self._queue.unwatch(place)
@@ -187,15 +187,15 @@ async def wait_for_end(life: GenerationRun, clock: Clock, seconds: float | None)
     def pass_by() -> None:
         nonlocal passed
         passed = True
-        life.notify_changed()
+        life.changed.notify()
 
     timer = None if seconds is None else clock.call_later(seconds, pass_by)
     try:
         while not life.over and not passed and not life.callers_should_return:
-            changed = life.changed
+            seen = life.changed.count
             if life.draining:
                 raise draining_error(life.record)
-            await changed.wait()
+            await life.changed.wait(seen)
     finally:
         if timer:
             timer.cancel()

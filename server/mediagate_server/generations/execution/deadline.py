@@ -18,7 +18,7 @@ ExtraTime = Callable[[float], tuple[float, float] | None]
 
 
 class AttemptDeadline:
-    """Asks for the end of one run once `seconds` are over. `stop` also has the generation's own.
+    """Asks for the end of one run once `seconds` are over. `stop` is that run's own token.
 
     `more_time` is asked then: a run of which callers have something, or that says itself that it
     will be over in time, goes on. To be closed.
@@ -27,9 +27,9 @@ class AttemptDeadline:
     __slots__ = ("_clock", "_more_time", "_progress", "_timer", "_was_over", "stop")
 
     def __init__(
-        self, clock: Clock, whole: CancelToken, seconds: float, more_time: ExtraTime
+        self, clock: Clock, stop: CancelToken, seconds: float, more_time: ExtraTime
     ) -> None:
-        self.stop = whole.child()
+        self.stop = stop
         self._clock = clock
         self._more_time = more_time
         self._progress = 0.0

@@ -52,7 +52,7 @@ from mediagate_server.media.port import document_key
 from mediagate_server.runtime import crash_marks, failpoints
 from mediagate_server.runtime.cancellation import DEADLINE_REASON, CancelToken
 from mediagate_server.runtime.clock import Timer
-from mediagate_server.runtime.events import OneShotEvent, ResettableEvent
+from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.store.records import (
     Attempt,
     Generation,
@@ -109,9 +109,9 @@ class GenerationRun:
         self.text_is_polled = False
         self._text_goes_on = False
         self.checkpoints = Checkpoints(around.store, around.clock, record.id, self.text)
-        self.changed = OneShotEvent()
+        self.changed = Notifier()
         self.callers = AttachedCallers(around.clock, self._abandon, detached=recovered)
-        self.over = not lives
+        self._is_rejected = False
         self.is_elsewhere = False
         """Another process has it: nothing may be asked of it, or told to it, here."""
         self.watchers = 0
@@ -120,14 +120,19 @@ class GenerationRun:
         self._news: Timer | None = None
         self.draining = False
         self.has_begun = False
-        self._patience = DeadlineTimer(around.clock, self._time_is_over, self.notify_changed)
+        self._patience = DeadlineTimer(around.clock, self._time_is_over, self.changed.notify)
         self._recovered = recovered
         self._quarantine = (QuarantineLevel.NONE, "")
         self._breaks = (0, 0)
-        self._restore(record, work, turns)
+        self._restore(record, work, turns, is_active=lives)
 
     def _restore(
-        self, record: Generation, work: ExecutionPlan, turns: Mapping[str, CreateReservation]
+        self,
+        record: Generation,
+        work: ExecutionPlan,
+        turns: Mapping[str, CreateReservation],
+        *,
+        is_active: bool = True,
     ) -> None:
         """Stand where the record stands."""
         around, places = self._around, self._places
@@ -135,17 +140,17 @@ class GenerationRun:
             around.store,
             around.clock,
             record,
-            self.notify_changed,
+            self.changed.notify,
             partial(places.notify, record.tenant),
         )
         self._kept: tuple[StoredMedia, ...] | None = None
         self._answers: dict[StepKey, PredictionEnd] = {}
         self._read: LargeOutputResult | None = None
         self._work = work
-        self._screened = ResettableEvent()
+        self._screened = Notifier()
         if step_results.is_screened(record):
-            self._screened.set()
-        keys = () if self.over else dict.fromkeys(map(attempts.step_key, record.attempts))
+            self._screened.notify()
+        keys = dict.fromkeys(map(attempts.step_key, record.attempts)) if is_active else ()
         self.lanes: tuple[Step, ...] = tuple(
             Step(self, around, places, key, work.plans(key), turns=turns) for key in keys
         )
@@ -157,12 +162,16 @@ class GenerationRun:
         One that is not terminal lives elsewhere, or nowhere: nobody can wait for its end here.
         """
         life = cls(around, places, record, lives=False)
-        life.over = record.state.is_terminal
         life.is_elsewhere = life.draining = not life.over
         if record.output and not record.output.document:
             life.text.append(record.output.text or "")
         life.close()
         return life
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing of it will change any more: it is durably terminal, or was rejected."""
+        return self._is_rejected or self.saved.durable.state.is_terminal
 
     @property
     def record(self) -> Generation:
@@ -224,15 +233,9 @@ class GenerationRun:
 
     def _remember(self, why: str) -> None:
         if why == DEADLINE_REASON:
-            self.notify_changed()  # Its time is in the record: nothing to be remembered.
+            self.changed.notify()  # Its time is in the record: nothing to be remembered.
         elif self.record.stop != why:
             self.saved.update_async(lambda record: replace(record, stop=why), step="cancel")
-
-    def notify_changed(self) -> None:
-        """Wake everybody who waits for a change."""
-        self.over = self.over or self.saved.durable.state.is_terminal
-        self.changed.set()
-        self.changed = OneShotEvent()
 
     def notify_changed_soon(self) -> None:
         """The same in a moment, once for all who ask for it until then."""
@@ -241,7 +244,7 @@ class GenerationRun:
 
     def _announce_news(self) -> None:
         self._news = None
-        self.notify_changed()
+        self.changed.notify()
 
     async def run(self) -> None:
         """To its end, from wherever its record stands. Raises StaleOwner."""
@@ -273,13 +276,13 @@ class GenerationRun:
                 raise
             except StoreUnavailable:
                 _log.warning("generation_paused", reason="store_unavailable", id=self.record.id)
-            self.notify_changed()  # Nothing is being sent, whatever was.
+            self.changed.notify()  # Nothing is being sent, whatever was.
             await self._around.clock.wait(self._around.store.lost, _STORE_PAUSE)
 
     async def wait_until_no_submit(self) -> None:
         """Until no create is on its way whose answer would be lost."""
         while not self.over and any(lane.is_submitting for lane in self.lanes):
-            await self.changed.wait()
+            await self.changed.wait(self.changed.count)
 
     def restart_from(self, record: Generation, work: ExecutionPlan) -> None:
         """From what is stored, where a bug has ended it: as another process would go on.
@@ -291,7 +294,7 @@ class GenerationRun:
         self._restore(record, work, NO_RESERVATIONS)
         if self.stop.is_cancelled:
             self._remember(self.stop.reason)
-        self.notify_changed()
+        self.changed.notify()
 
     def quarantine_output(self, level: QuarantineLevel, cause: str) -> None:
         """What it makes does harm. Before it lives, or begins anew."""
@@ -328,12 +331,12 @@ class GenerationRun:
     def drain(self) -> None:
         """Another process goes on with it: all who wait here are to ask there."""
         self.draining = True
-        self.notify_changed()
+        self.changed.notify()
 
     def reject(self) -> None:
         """It was not accepted after all: nothing of it is stored."""
-        self.over = True
-        self.notify_changed()
+        self._is_rejected = True
+        self.changed.notify()
 
     def close(self) -> None:
         """Nothing goes on here any more: what refers back to it is let go of.
@@ -377,7 +380,7 @@ class GenerationRun:
         """
         if self.text_is_polled is not polled:
             self.text_is_polled = polled
-            self.notify_changed()
+            self.changed.notify()
 
     @property
     def is_watched(self) -> bool:
@@ -397,7 +400,7 @@ class GenerationRun:
         with crash_marks.crash_marked():
             has_changed = self._activity.update(lane, prediction)
         if has_changed:
-            self.notify_changed()
+            self.changed.notify()
 
     def progress_of(self, lane: StepKey) -> float | None:
         """See whole.Whole."""
@@ -434,7 +437,7 @@ class GenerationRun:
 
     async def wait_for_screening(self, lane: StepKey) -> None:
         """See whole.Whole."""
-        if lane[0] is Purpose.GENERATE and not self._screened.is_set():
+        if lane[0] is Purpose.GENERATE and not self._screened.happened:
             await self._screened.wait()
 
     async def settle(
@@ -578,7 +581,7 @@ class GenerationRun:
         except StepAlreadyEnded:
             return  # The screening had ended it before.
         if part.purpose is Purpose.SCREEN:
-            self._screened.set()
+            self._screened.notify()
         self._count_end()
 
     def _count_end(self) -> None:
@@ -693,7 +696,7 @@ class GenerationRun:
         if record.state is not State.RUNNING:
             self._mark_running(None)
         elif begins:
-            self.notify_changed()  # Whoever tells the text listens to it from now on.
+            self.changed.notify()  # Whoever tells the text listens to it from now on.
 
     def _mark_running(self, started_at: datetime | None) -> None:
         if self.record.state is State.RUNNING:

@@ -40,6 +40,7 @@ from mediagate_server.generations.transitions.outcome import (
 from mediagate_server.media.output_archiver import UPSTREAM_LINK_LIFETIME
 from mediagate_server.media.port import archive_failure, document_key
 from mediagate_server.runtime import crash_marks
+from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.store.records import Attempt, Generation, Output, Purpose, StoredMedia
 from mediagate_server.structs import replace
 from mediagate_server.upstream.documents.json_extraction import MAX_OUTLINE_BYTES
@@ -161,7 +162,7 @@ class LargeOutputReader:
                 _log.warning("large_output_not_written", id=self._record.id, errno=error.errno)
             if self._around.clock.now() >= self._until():
                 return None
-            await self._around.clock.wait(asyncio.Event(), pause)
+            await self._around.clock.wait(Notifier(), pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _until(self) -> datetime:
@@ -321,7 +322,7 @@ class LargeOutputReader:
                 pass
             else:
                 return answer if answer.status is PredictionStatus.SUCCEEDED else None
-            await self._around.clock.wait(asyncio.Event(), _PAUSE)
+            await self._around.clock.wait(Notifier(), _PAUSE)
         return None
 
     def _too_large(self, end: Prediction, cause: str) -> Failure:

@@ -10,7 +10,6 @@ lane that is run again, by this process or the next, goes on from there:
       +---- a new attempt -- ABSENT <--------------------------+
 """
 
-import asyncio
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
@@ -49,8 +48,8 @@ from mediagate_server.generations.transitions.outcome import cancellation_failur
 from mediagate_server.generations.transitions.step_results import is_open
 from mediagate_server.observability import metrics
 from mediagate_server.runtime import crash_marks
-from mediagate_server.runtime.cancellation import DEADLINE_REASON, CancelToken, WakeSignal
-from mediagate_server.runtime.events import OneShotEvent
+from mediagate_server.runtime.cancellation import DEADLINE_REASON, CancelToken, PredictionNews
+from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.store.generations import PredictionAlreadyClaimed
 from mediagate_server.store.records import Attempt, AttemptState, Generation, LedgerEntry, Purpose
 from mediagate_server.structs import replace
@@ -107,8 +106,8 @@ class Step:
         self._not_before = 0.0
         self._found = ""
         self._absent = False
-        self._wake = WakeSignal(around.clock)
-        self._noted = OneShotEvent()
+        self._news = PredictionNews(around.clock)
+        self._recorded = Notifier()
         self.over = whole.stop.child()
         """Asked with the whole, and once this lane has ended: what runs beside it is to end."""
         self._winner = self._takes_over = ""
@@ -206,18 +205,17 @@ class Step:
             if attempt.state is AttemptState.UNCONFIRMED:
                 metrics.attempts_matched.labels("webhook").inc()
             self._found = prediction_id
-        self._wake.set()
+        self._news.notify()
         return True
 
     async def wait_until_recorded(self) -> None:
         """See WebhookReceiver."""
         while self._found and self.attempt.state is AttemptState.UNCONFIRMED:
-            await self._noted.wait()
+            await self._recorded.wait(self._recorded.count)
 
     def _notify_recorded(self) -> None:
         """Whoever was told a prediction's id may look what became of its attempt."""
-        self._noted.set()
-        self._noted = OneShotEvent()
+        self._recorded.notify()
 
     def was_never_accepted(self, attempt_id: str) -> bool:
         """See WebhookReceiver."""
@@ -227,12 +225,12 @@ class Step:
     def confirm(self, prediction_id: str) -> None:
         """The attempt in doubt is this prediction."""
         self._found = prediction_id
-        self._wake.set()
+        self._news.notify()
 
     def on_not_listed(self) -> None:
         """Upstream's list did not show the attempt in doubt, or could not be read."""
         self._looked_for = True
-        self._wake.set()
+        self._news.notify()
 
     def superseded_prediction(self, attempt_id: str) -> str:
         """The prediction of an attempt in doubt that this lane did not wait for; empty: unknown."""
@@ -250,13 +248,13 @@ class Step:
             return True
         self._takes_over = attempt_id
         self._stop.cancel(_MADE_BY_ANOTHER)
-        self._wake.set()
+        self._news.notify()
         return True
 
     def mark_absent(self) -> None:
         """The attempt in doubt never reached upstream."""
         self._absent = True
-        self._wake.set()
+        self._news.notify()
 
     # Submitting
 
@@ -301,7 +299,7 @@ class Step:
 
     async def _wait_for_slot(self, plan: Plan) -> None:
         if self._not_before:
-            await self._around.clock.wait(asyncio.Event(), self._not_before)
+            await self._around.clock.wait(Notifier(), self._not_before)
             self._not_before = 0.0
         await self._whole.wait_for_screening(self.key)
         if self.attempt.state is not AttemptState.QUEUED:
@@ -549,9 +547,9 @@ class Step:
                 return
             if self._looked_for and await self._submit_parallel():
                 return
-            self._wake.clear()
+            self._news.mark_seen()
             if self._is_open:
-                await self._wake.wait()
+                await self._news.wait(self._news.seen)
         if self._found:
             await self._record_match(self._found)
             return
@@ -639,9 +637,7 @@ class Step:
 
     def _new_stop(self) -> CancelToken:
         """Asks for the end of one attempt; the generation's own asks for it as well."""
-        stop = self._whole.stop.child()
-        stop.on_cancel(self._wake.set)
-        return stop
+        return self._whole.stop.child(self._news)
 
     def _superseded_attempt(self, attempt: Attempt) -> Attempt | None:
         """The attempt in doubt that this one was sent beside, while it is open."""
@@ -732,7 +728,7 @@ class Step:
             self._around.upstream,
             self._around.clock,
             stop,
-            self._wake,
+            self._news,
             attempt.model,
             self._progress,
             poll_interval(self._whole.saved.current, attempt, self._around.webhook_url),
@@ -755,11 +751,9 @@ class Step:
         if share is None:
             return None
         left = share - (self._around.clock.now() - sent).total_seconds()
-        limit = AttemptDeadline(
-            self._around.clock, self._stop, left, partial(self._extra_time, sent)
+        return AttemptDeadline(
+            self._around.clock, self._stop.child(self._news), left, partial(self._extra_time, sent)
         )
-        limit.stop.on_cancel(self._wake.set)
-        return limit
 
     def _extra_time(self, sent: datetime, last: float) -> tuple[float, float] | None:
         """See AttemptDeadline: how long a run goes on whose share is over, and how far it is.
@@ -779,7 +773,7 @@ class Step:
         remaining = took * (1 - progress) / progress
         if remaining > left:
             return None
-        self._wake.set()  # A look at it, so that the next time it is known how far it came.
+        self._news.notify()  # A look at it, so that the next time it is known how far it came.
         return min(max(1.25 * remaining, MIN_RUN_SECONDS), left), progress
 
     def _attempt_to_follow(self, attempt: Attempt) -> Prediction:

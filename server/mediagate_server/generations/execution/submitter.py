@@ -69,7 +69,7 @@ class Submitter:
         """
         store = self._around.store
         while store.lease_left() < self._around.timeouts.lease_margin:
-            if store.lost.is_set():
+            if store.lost.happened:
                 raise StaleOwner
             await self._around.clock.wait(store.lost, _LEASE_PAUSE)
 

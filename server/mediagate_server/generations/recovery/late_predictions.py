@@ -7,7 +7,6 @@ Likewise those whose output another attempt makes, because its caller would rath
 wait: followed while that one has not succeeded, then stopped and settled. That is no alarm.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from typing import Final
@@ -30,7 +29,8 @@ from mediagate_server.generations.transitions import attempts, settlement
 from mediagate_server.observability import metrics
 from mediagate_server.observability.bug_report import BackgroundJob
 from mediagate_server.runtime import crash_marks
-from mediagate_server.runtime.cancellation import CancelToken, WakeSignal
+from mediagate_server.runtime.cancellation import CancelToken, PredictionNews
+from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.store.generations import PredictionAlreadyClaimed, StaleWrite
 from mediagate_server.store.records import Attempt, AttemptState, Generation, LedgerEntry
 from mediagate_server.structs import replace
@@ -61,7 +61,7 @@ class LatePredictions:
         self._around = around
         self._roll = roll
         self._keep = keep
-        self._attempts: dict[str, asyncio.Event] = {}
+        self._attempts: dict[str, Notifier] = {}
         self._predictions: dict[str, str] = {}
 
     def has(self, attempt_id: str) -> bool:
@@ -87,8 +87,8 @@ class LatePredictions:
 
     async def settled(self, attempt_id: str) -> None:
         """Until one that has turned up is settled, durably."""
-        if written := self._attempts.get(attempt_id):
-            await written.wait()
+        if settled := self._attempts.get(attempt_id):
+            await settled.wait()
 
     def stop_and_settle(self, attempt: Attempt, record: Generation, prediction_id: str) -> None:
         """An absent attempt has turned up: stop it, settle it, tell of it."""
@@ -131,13 +131,13 @@ class LatePredictions:
         self._keep(BackgroundJob.LATE_PREDICTION, partial(self._release, attempt, record))
 
     def _start(self, attempt: Attempt, prediction_id: str) -> None:
-        self._attempts[attempt.id] = asyncio.Event()
+        self._attempts[attempt.id] = Notifier()
         if prediction_id:
             self._predictions[attempt.id] = prediction_id
 
     def _finish(self, attempt: Attempt) -> None:
         self._predictions.pop(attempt.id, None)
-        self._attempts.pop(attempt.id).set()
+        self._attempts.pop(attempt.id).notify()
 
     def _lane_of(self, record: Generation, attempt: Attempt) -> Step | None:
         """The lane of an attempt, while it has not ended."""
@@ -150,7 +150,7 @@ class LatePredictions:
         now = self._around.clock.now()
         closed, line = attempts.close_attempt(attempt, AttemptState.ABSENT, _NEVER_ARRIVED, now)
         while not await self._write(record, closed, line):
-            await self._around.clock.wait(asyncio.Event(), _PAUSE)
+            await self._around.clock.wait(Notifier(), _PAUSE)
         self._finish(attempt)
 
     async def _settle(
@@ -164,7 +164,7 @@ class LatePredictions:
             self._around.upstream,
             self._around.clock,
             stop,
-            WakeSignal(self._around.clock),
+            PredictionNews(self._around.clock),
             attempt.model,
             lambda _: None,
             PollInterval.SHORT,
@@ -186,7 +186,7 @@ class LatePredictions:
             prediction_id=prediction_id,
         )
         while not await self._write(record, closed, entry):
-            await self._around.clock.wait(asyncio.Event(), _PAUSE)
+            await self._around.clock.wait(Notifier(), _PAUSE)
         self._finish(attempt)
 
     async def _write(self, record: Generation, closed: Attempt, entry: LedgerEntry) -> bool:

@@ -37,6 +37,7 @@ from mediagate_server.generations.recovery.unconfirmed_sweeper import LATE_WINDO
 from mediagate_server.generations.registry import ActiveGenerations
 from mediagate_server.observability import metrics
 from mediagate_server.observability.bug_report import BackgroundJob, report_bug
+from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.store.charges import ChargeFilter
 from mediagate_server.store.reconciliations import (
     Discrepancy,
@@ -188,7 +189,7 @@ class Reconciler:
                 _log.warning("reconciliation_aborted", reason="store_unavailable")
             except Exception as error:  # noqa: BLE001 - a bug here must not end the passes for good
                 report_bug(BackgroundJob.RECONCILIATION, error)
-            await self._around.clock.wait(asyncio.Event(), seconds)
+            await self._around.clock.wait(Notifier(), seconds)
 
     async def reconcile(self) -> Reconciliation:
         """One pass, told to the log, counted and written down."""
@@ -222,7 +223,7 @@ class Reconciler:
 
     async def _let_others_run(self) -> None:
         """A pass is in no hurry: it takes a part of the time only, however long the list is."""
-        await self._around.clock.wait(asyncio.Event(), _BREATH)
+        await self._around.clock.wait(Notifier(), _BREATH)
 
     # What there is to look at
 

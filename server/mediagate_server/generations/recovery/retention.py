@@ -1,6 +1,5 @@
 """Erasing what a generation was asked and what it made; what it cost stays."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +10,7 @@ import structlog
 from mediagate_server.errors import Failure, GenerationNotFound, MediagateError, NotTerminal
 from mediagate_server.generations.dependencies import EngineDeps
 from mediagate_server.media.port import StorageFailed
+from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.store.generations import StaleWrite
 from mediagate_server.store.records import Generation, ListPosition
 from mediagate_server.structs import replace
@@ -121,7 +121,7 @@ class RetentionJob:
                     _log.info("expired_content_erased", count=count)
             except MediagateError as error:
                 _log.warning("retention_pass_failed", error=type(error).__name__)
-            await self._around.clock.wait(asyncio.Event(), _LOOK_EVERY)
+            await self._around.clock.wait(Notifier(), _LOOK_EVERY)
 
     async def erase_expired(self) -> int:
         """Erase what is over its time; how many generations and requests there were.

@@ -7,7 +7,6 @@ sweeps prove it of which the last began a while after that.
 What was declared absent is looked for a while longer: should it turn up, it was paid.
 """
 
-import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -34,6 +33,7 @@ from mediagate_server.generations.registry import ActiveGenerations
 from mediagate_server.generations.transitions import attempts
 from mediagate_server.observability import metrics
 from mediagate_server.observability.bug_report import BackgroundJob, report_bug
+from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.store.records import Attempt, AttemptState, Generation
 from mediagate_server.structs import replace
 from mediagate_server.upstream.port import Prediction
@@ -94,11 +94,12 @@ class UnconfirmedSweeper:
     async def run_forever(self) -> None:
         """A sweep soon after any new doubt, else every `timing.sweep` seconds."""
         clock, timing = self._around.clock, self._around.timeouts
-        pause = timing.sweep
+        pause, news, seen = timing.sweep, self._roll.unconfirmed, 0
         while True:
-            if await clock.wait(self._roll.doubt, min(pause, self._seconds_until_next_proof())):
-                self._roll.doubt.clear()
-                await clock.wait(asyncio.Event(), timing.first_sweep)
+            seconds = min(pause, self._seconds_until_next_proof())
+            if await clock.wait(news, seconds, seen):
+                seen = news.count
+                await clock.wait(Notifier(), timing.first_sweep)
                 pause = timing.first_sweep
             pause = min(2 * pause, timing.sweep)
             try:

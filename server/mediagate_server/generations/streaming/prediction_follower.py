@@ -1,8 +1,8 @@
 """Follow one prediction to its terminal record: its stream where it has one, then polls.
 
 A stream is a way to be early, a webhook is a hint: only a terminal status from a GET (or from the
-create itself) ends the following. Whoever sets `wake` has the prediction looked at now; while its
-stream is read, once that has had a moment to tell the end by itself.
+create itself) ends the following. News of the prediction have it looked at now; while its stream is
+read, once that has had a moment to deliver the end by itself.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ import structlog
 
 from mediagate_server.generations.dependencies import Upstream
 from mediagate_server.generations.streaming.stream_reader import StreamReader
-from mediagate_server.runtime.cancellation import CancelToken, WakeSignal
+from mediagate_server.runtime.cancellation import CancelToken, PredictionNews
 from mediagate_server.runtime.clock import Clock
 from mediagate_server.store.records import Attempt, Generation
 from mediagate_server.upstream.port import (
@@ -65,7 +65,7 @@ class PredictionFollower:
         upstream: Upstream,
         clock: Clock,
         stop: CancelToken,
-        wake: WakeSignal,
+        news: PredictionNews,
         model: str,
         on_progress: Callable[[Prediction], None],
         poll: tuple[float, float],
@@ -75,7 +75,7 @@ class PredictionFollower:
         self._upstream = upstream
         self._clock = clock
         self._stop = stop
-        self._wake = wake
+        self._news = news
         self._model = model
         self._on_progress = on_progress
         self._first, self._longest = poll
@@ -105,10 +105,10 @@ class PredictionFollower:
     async def _read(self, prediction_id: str, url: str, reader: StreamReader) -> None:
         """To the stream's end, or until upstream says that there is nothing to come."""
         has_ended = partial(self._has_ended, prediction_id)
-        while not await self._stop.run_until_cancelled(reader.read(url, has_ended), self._wake):
+        while not await self._stop.run_until_cancelled(reader.read(url, has_ended), self._news):
             if self._stop.is_cancelled:
                 return
-            self._wake.clear()
+            self._news.mark_seen()
             if await has_ended():
                 return
 
@@ -122,12 +122,12 @@ class PredictionFollower:
                 stopping, interval = True, _FIRST
             if stopping and not self._cancelled and await self._cancel(prediction_id):
                 self._cancelled, interval = True, _FIRST
-            self._wake.clear()
+            self._news.mark_seen()
             if not await self._poll_once(prediction_id):
                 return None
             if self._is_over() or self._stop.is_cancelled != stopping:
                 continue
-            if await self._clock.wait(self._wake, interval):
+            if await self._clock.wait(self._news, interval, self._news.seen):
                 interval = _FIRST
             interval = min(interval * _GROWTH, self._longest_now())
         return self._answer

@@ -6,12 +6,12 @@ last id are passed over. Text without ids cannot be told from a repeat: it is re
 is missing comes from the terminal record.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from mediagate_server.generations.dependencies import Upstream
 from mediagate_server.runtime.clock import Clock
+from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.upstream.port import (
     MAX_OUTPUTS_KEPT,
     DoneEvent,
@@ -87,7 +87,7 @@ class StreamReader:
                 self._on_limit()
                 if await has_ended():
                     return
-                await self._clock.wait(asyncio.Event(), _UNTIL_A_PLACE)
+                await self._clock.wait(Notifier(), _UNTIL_A_PLACE)
                 continue
             except RequestRefused:
                 return  # It cannot be opened: the polls tell the end.
@@ -98,7 +98,7 @@ class StreamReader:
                 return
             barren = 0 if self._last_id != before else barren + 1
             pause = min(_FIRST_REOPENING * 2 ** min(barren, 10), _LONGEST_REOPENING)
-            await self._clock.wait(asyncio.Event(), pause)
+            await self._clock.wait(Notifier(), pause)
 
     def _can_go_on(self) -> bool:
         """Whether another opening would tell what is new from what is repeated."""

@@ -15,6 +15,7 @@ import orjson
 import structlog
 
 from mediagate_server.runtime import identifiers
+from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.store.budgets import BudgetUpdate
 from mediagate_server.store.encryption import Cipher, DecryptionFailed
 from mediagate_server.store.outbox import (
@@ -286,12 +287,12 @@ class SqliteOutbox:
         self._writer = writer
         self._reader = reader
         self._cipher = cipher
-        self.has_work = asyncio.Event()
+        self.has_work = Notifier()
 
     def notify_on_commit(self, commit: "asyncio.Future[int]") -> None:
         """Set `has_work` once a commit that inserts or releases events is durable."""
         commit.add_done_callback(
-            lambda done: None if done.cancelled() or done.exception() else self.has_work.set()
+            lambda done: None if done.cancelled() or done.exception() else self.has_work.notify()
         )
 
     async def due(

@@ -12,6 +12,7 @@ from typing import Final, Self
 from mediagate_server.config.tenants import Budget
 from mediagate_server.errors import MediagateError, StoreUnavailable
 from mediagate_server.observability.bug_report import BackgroundJob, report_bug
+from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.runtime.private_files import (
     create_private_file,
     make_private,
@@ -106,7 +107,7 @@ class SqliteStore:
         self._cache = WriterCache()
         self._configured_budgets = budgets
         self._budget_updater = BudgetUpdater(budgets)
-        self.lost = asyncio.Event()
+        self.lost = Notifier()
 
     async def __aenter__(self) -> Self:
         make_private_folder(self._folder)
@@ -132,7 +133,7 @@ class SqliteStore:
         self._writer = GroupCommitWriter(
             lambda: self._connect(self._path),
             self._lease,
-            on_lost=self.lost.set,
+            on_lost=self.lost.notify,
             on_rollback=self._invalidate_caches,
         )
         self.reconciliations = SqliteReconciliationStore(self._writer, self._searches)
@@ -402,7 +403,7 @@ class SqliteStore:
     def _notify_outbox(self, results: list[BudgetResult]) -> None:
         """Wake the webhook dispatcher where a threshold was reached."""
         if results and any(update.threshold_events for update in results[-1].updates):
-            self.outbox.has_work.set()
+            self.outbox.has_work.notify()
 
     def _invalidate_caches(self) -> None:
         """Called by the writer thread after a rollback."""
