@@ -3,7 +3,6 @@
 import asyncio
 from decimal import Decimal
 from pathlib import Path
-from random import Random
 from typing import Any
 
 from mediagate_server.catalog.models.output_shape import OutputKind, OutputShape
@@ -17,7 +16,6 @@ from mediagate_server.generations.execution.attachment import Attachment
 from mediagate_server.generations.execution.execution_plan import ExecutionPlan
 from mediagate_server.generations.submission import Submission
 from mediagate_server.store.sqlite import SqliteStore
-from mediagate_server.upstream.policies.retry import CreateRetryPolicy
 from mediagate_server.upstream.port import (
     CreateRequest,
     CreateReservation,
@@ -38,7 +36,7 @@ class AcceptingUpstream(UnexpectedCallUpstream):
     def __init__(self) -> None:
         self.created: list[CreateRequest] = []
 
-    def try_admit(self, model: str) -> CreateReservation | None:
+    def try_admit(self, model: str = "") -> CreateReservation | None:
         return free_turn()
 
     async def create(
@@ -66,10 +64,10 @@ class EndlessUpstream(AcceptingUpstream):
         super().__init__()
         self.admits = admits
 
-    def try_admit(self, model: str) -> CreateReservation | None:
+    def try_admit(self, model: str = "") -> CreateReservation | None:
         return free_turn() if self.admits else None
 
-    async def admit(self, model: str, *, again: bool = False) -> CreateReservation:
+    async def admit(self, model: str = "", *, again: bool = False) -> CreateReservation:
         """At once, but not in the accepting commit."""
         return free_turn()
 
@@ -104,7 +102,7 @@ class UnwillingStore(SqliteStore):
 
 def engine_deps(store: SqliteStore, upstream: AcceptingUpstream) -> EngineDeps:
     """One account, whose creates are attempted anew by chance of a fixed seed."""
-    return EngineDeps(store, upstream, CreateRetryPolicy(Random(1)), NoKeeper())
+    return EngineDeps(store, upstream, upstream, NoKeeper())
 
 
 def submission(number: int) -> Submission:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, closing
-from random import Random
 from typing import Any, TypeVar
 
 from mediagate_server.generations.dependencies import EngineDeps
-from mediagate_server.upstream.policies.retry import CreateRetryPolicy
 from tests.faults.simulation.fault_schedule import FaultSchedule
 from tests.faults.simulation.simulated_process import SimulatedClock
 from tests.faults.simulation.simulated_store import DiskStore, new_disk
@@ -45,7 +43,7 @@ async def memory_store(
             EngineDeps(
                 store,
                 upstream,
-                CreateRetryPolicy(Random(1)),
+                upstream,
                 NoKeeper(),
                 clock=SimulatedClock(is_alive),
             ),

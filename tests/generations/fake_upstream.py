@@ -2,13 +2,23 @@
 
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
+from random import Random
 
+from mediagate_server.upstream.policies.create_admission import CreateAdmission
+from mediagate_server.upstream.policies.retry import CreateRetryPolicy
 from mediagate_server.upstream.port import (
     CreateRequest,
     CreateReservation,
     EventStream,
+    FileToUpload,
     Prediction,
     PredictionPage,
+    PublishedDeployment,
+    PublishedModel,
+    PublishedVersion,
+    RequestRefused,
+    UploadedFile,
+    Upstream,
 )
 
 
@@ -17,13 +27,19 @@ def free_turn() -> CreateReservation:
     return CreateReservation(lambda: None, lambda: None)
 
 
-class UnexpectedCallUpstream:
-    """Implements doors.Upstream: nothing may be asked of it."""
+class UnexpectedCallUpstream(Upstream, CreateAdmission):
+    """An account's API and its admission in one: nothing may be asked of it."""
 
-    def try_admit(self, model: str) -> CreateReservation | None:
+    def __init__(self) -> None:
+        """No breaker and no rate are needed: whoever admits overrides it."""
+
+    def delay_before_retry(self, refused: RequestRefused, ordinal: int) -> float | None:
+        return CreateRetryPolicy(Random(1)).delay_before_retry(refused, ordinal)
+
+    def try_admit(self, model: str = "") -> CreateReservation | None:
         raise AssertionError(model)
 
-    async def admit(self, model: str, *, again: bool = False) -> CreateReservation:
+    async def admit(self, model: str = "", *, again: bool = False) -> CreateReservation:
         raise AssertionError(model)
 
     @property
@@ -58,3 +74,18 @@ class UnexpectedCallUpstream:
         self, stream_url: str, *, last_event_id: str | None = None, model: str
     ) -> AbstractAsyncContextManager[EventStream]:
         raise AssertionError(stream_url)
+
+    async def upload_file(self, file: FileToUpload) -> UploadedFile:
+        raise AssertionError(file)
+
+    async def webhook_secret(self) -> str:
+        raise AssertionError
+
+    async def get_model(self, slug: str) -> PublishedModel:
+        raise AssertionError(slug)
+
+    async def get_version(self, slug: str, version: str) -> PublishedVersion:
+        raise AssertionError(slug, version)
+
+    async def get_deployment(self, name: str) -> PublishedDeployment:
+        raise AssertionError(name)

@@ -63,7 +63,7 @@ class LosingUpstream(UnexpectedCallUpstream):
         self.lists: list[float] = []
         self.unread = False
 
-    def try_admit(self, model: str) -> CreateReservation | None:
+    def try_admit(self, model: str = "") -> CreateReservation | None:
         return free_turn()
 
     async def admit(self, *_: Any, **__: Any) -> CreateReservation:

@@ -80,7 +80,7 @@ async def test_who_leaves_while_it_is_accepted(tmp_path: Path, *, cancels: bool)
 class Admitting(AcceptingUpstream):
     """Has a turn for whoever waits for one."""
 
-    async def admit(self, model: str, *, again: bool = False) -> CreateReservation:
+    async def admit(self, model: str = "", *, again: bool = False) -> CreateReservation:
         return free_turn()
 
 

@@ -28,10 +28,10 @@ class Full(AcceptingUpstream):
         self.room = asyncio.Event()
         self.asked = asyncio.Event()
 
-    def try_admit(self, model: str) -> CreateReservation | None:
+    def try_admit(self, model: str = "") -> CreateReservation | None:
         return None
 
-    async def admit(self, model: str, *, again: bool = False) -> CreateReservation:
+    async def admit(self, model: str = "", *, again: bool = False) -> CreateReservation:
         self.asked.set()
         await self.room.wait()
         return free_turn()

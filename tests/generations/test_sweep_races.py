@@ -33,7 +33,7 @@ class SlowToAnswer(AcceptingUpstream):
         super().__init__()
         self.answers = asyncio.Event()
 
-    async def admit(self, model: str, *, again: bool = False) -> CreateReservation:
+    async def admit(self, model: str = "", *, again: bool = False) -> CreateReservation:
         return free_turn()
 
     async def create(

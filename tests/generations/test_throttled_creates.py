@@ -45,7 +45,7 @@ class Throttled(AcceptingUpstream):
     def backoff_seconds(self) -> float:
         return self.held
 
-    async def admit(self, model: str, *, again: bool = False) -> CreateReservation:
+    async def admit(self, model: str = "", *, again: bool = False) -> CreateReservation:
         self.again.append(again)
         if not self.admits:
             await asyncio.Event().wait()

@@ -1,4 +1,4 @@
-"""What a generation's life needs from outside: upstream with everything around it, and time."""
+"""Dependencies of the engine: store, upstream, archiver, clock, timeouts and what is configured."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -18,14 +18,8 @@ from mediagate_server.runtime.clock import Clock, SystemClock
 from mediagate_server.runtime.crash_marks import CrashMarks
 from mediagate_server.store.port import Store
 from mediagate_server.store.records import StoredMedia
-from mediagate_server.upstream.policies.retry import CreateRetryPolicy
-from mediagate_server.upstream.port import (
-    CreateRequest,
-    CreateReservation,
-    EventStream,
-    Prediction,
-    PredictionPage,
-)
+from mediagate_server.upstream.policies.create_admission import CreateAdmission
+from mediagate_server.upstream.port import CreateReservation, Upstream
 
 MIN_RUN_SECONDS: Final = 5.0
 """Seconds: the shortest `Cancel-After` that Replicate takes."""
@@ -37,61 +31,6 @@ were answered 429."""
 
 NO_RESERVATIONS: Final[Mapping[str, CreateReservation]] = MappingProxyType({})
 """Of a generation that this process has not accepted."""
-
-
-class Upstream(Protocol):
-    """Replicate behind retry, breaker, pace and observation. `model` is the catalog's slug."""
-
-    def try_admit(self, model: str) -> CreateReservation | None:
-        """Reserve the right to one create if there is one now. Raises errors.CircuitOpen."""
-        ...
-
-    async def admit(self, model: str, *, again: bool = False) -> CreateReservation:
-        """Wait for the right to one create, and reserve it. Raises errors.CircuitOpen.
-
-        `again`: for one whose last create was answered 429: it goes ahead of those that had none.
-        """
-        ...
-
-    @property
-    def backoff_seconds(self) -> float:
-        """Until the wait is over that upstream has asked for before the next create."""
-        ...
-
-    @property
-    def creates_per_second(self) -> float | None:
-        """What upstream has reduced the account to; None: nothing of the kind."""
-        ...
-
-    async def create(
-        self, request: CreateRequest, *, model: str, turn: CreateReservation | None
-    ) -> Prediction:
-        """Exactly one POST, in this turn. Raises Refused or NoResponse."""
-        ...
-
-    async def get(self, prediction_id: str, *, model: str) -> Prediction:
-        """The prediction as it stands. Raises Refused or NoResponse."""
-        ...
-
-    async def cancel(self, prediction_id: str, *, model: str) -> Prediction | None:
-        """Ask for the end. Raises Refused or NoResponse."""
-        ...
-
-    async def list_predictions(
-        self,
-        *,
-        cursor: str | None = None,
-        created_after: datetime | None = None,
-        created_before: datetime | None = None,
-    ) -> PredictionPage:
-        """One page of the account's predictions, newest first. Raises Refused or NoResponse."""
-        ...
-
-    def stream(
-        self, stream_url: str, *, last_event_id: str | None = None, model: str
-    ) -> AbstractAsyncContextManager[EventStream]:
-        """One opening of the stream. Raises Refused or NoResponse."""
-        ...
 
 
 class MediaArchiver(Protocol):
@@ -170,7 +109,7 @@ def no_webhook_url(_attempt_id: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class EngineDeps:
-    """What every run works with.
+    """Dependency container: what every generation works with.
 
     `account` names the upstream account; `is_account_exclusive`: nobody else uses it, so that what
     its list shows and no attempt holds must be ours. `is_playback`: it plays recordings back, so
@@ -185,7 +124,7 @@ class EngineDeps:
 
     store: Store
     upstream: Upstream
-    create_retry_policy: CreateRetryPolicy
+    admission: CreateAdmission
     archiver: MediaArchiver
     account: str = "default"
     is_account_exclusive: bool = True

@@ -88,8 +88,8 @@ class GenerationEngine:
             around.clock,
             PredictionClaims(around.store),
             ChangeFeed(around.store),
-            lambda: around.upstream.backoff_seconds,
-            lambda: around.upstream.creates_per_second,
+            lambda: around.admission.backoff_seconds,
+            lambda: around.admission.creates_per_second,
         )
         self._living = Supervisor(around, self._roll)
         self._overruns = LatePredictions(around, self._roll, self._living.supervise)
@@ -345,8 +345,8 @@ class GenerationEngine:
         """
         for plan in plans[:-1]:
             with suppress(CircuitOpen):
-                return plan, self._around.upstream.try_admit(plan.slug)
-        return plans[-1], self._around.upstream.try_admit(plans[-1].slug)
+                return plan, self._around.admission.try_admit(plan.slug)
+        return plans[-1], self._around.admission.try_admit(plans[-1].slug)
 
     async def _find_binding(self, submission: Submission) -> RequestBinding | None:
         """What its request_id is bound to; nothing can be to one that the server has just made."""

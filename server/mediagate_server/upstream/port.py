@@ -342,17 +342,26 @@ class PublishedDeployment(Struct, frozen=True):
 
 
 class Upstream(Protocol):
-    """Any Replicate-compatible API. Every method raises Refused or NoResponse, nothing else."""
+    """Any Replicate-compatible API. Every method raises RequestRefused or NoResponse, nothing else.
 
-    async def create(self, request: CreateRequest) -> Prediction:
-        """Send exactly one POST. NoResponse leaves it in doubt."""
+    `model` is the catalog's slug, never what a caller typed: metrics are labelled by it, and a
+    circuit breaker goes by it. The client that sends makes nothing of it, nor of `turn`.
+    """
+
+    async def create(
+        self, request: CreateRequest, *, model: str, turn: CreateReservation | None
+    ) -> Prediction:
+        """Send exactly one POST, at once. NoResponse leaves it in doubt.
+
+        `turn` is the reserved right to send it, which is used up by whoever keeps the rate.
+        """
         ...
 
-    async def get(self, prediction_id: str) -> Prediction:
+    async def get(self, prediction_id: str, *, model: str) -> Prediction:
         """The prediction as it stands."""
         ...
 
-    async def cancel(self, prediction_id: str) -> Prediction | None:
+    async def cancel(self, prediction_id: str, *, model: str) -> Prediction | None:
         """Ask for the end. None where upstream says that it had ended already (any 4xx but
         those about the account or its rate), or does not say how it stands: `get` tells.
         """
@@ -389,9 +398,9 @@ class Upstream(Protocol):
         ...
 
     def stream(
-        self, stream_url: str, *, last_event_id: str | None = None
+        self, stream_url: str, *, last_event_id: str | None = None, model: str
     ) -> AbstractAsyncContextManager[EventStream]:
-        """Open the stream once. NoResponse: not opened. Refused: likewise, or `stream_url` is on a
-        host that this upstream does not own.
+        """Open the stream once. NoResponse: not opened. RequestRefused: likewise, or `stream_url`
+        is on a host that this upstream does not own. StreamLimitReached: too many are open.
         """
         ...

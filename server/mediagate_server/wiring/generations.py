@@ -32,7 +32,7 @@ async def open_generations(
     engine_deps = EngineDeps(
         deps.store,
         upstream.client,
-        upstream.client.create_policy,
+        upstream.client.admission,
         media.archiver,
         account=settings.upstream_account,
         is_account_exclusive=settings.upstream_exclusive,

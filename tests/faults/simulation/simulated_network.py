@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
+from random import Random
 from typing import Final
 
+from mediagate_server.upstream.policies.retry import CreateRetryPolicy
 from mediagate_server.upstream.port import (
     CreateRequest,
     CreateReservation,
@@ -22,7 +24,7 @@ from mediagate_server.upstream.port import (
     RequestRefused,
     StreamEvent,
 )
-from tests.generations.fake_upstream import free_turn
+from tests.generations.fake_upstream import UnexpectedCallUpstream, free_turn
 from tests.sse_batches import SseBatches
 
 from .fault_schedule import FaultSchedule
@@ -41,8 +43,8 @@ class Network:
         self.posts: Counter[str] = Counter()
 
 
-class SimulatedNetworkUpstream:
-    """Implements doors.Upstream for one process; a dead one hears and sends nothing.
+class SimulatedNetworkUpstream(UnexpectedCallUpstream):
+    """An account's API and its admission for one process; a dead one hears and sends nothing.
 
     `intends` tells whether an attempt may be sent, by what is durable.
     """
@@ -56,30 +58,35 @@ class SimulatedNetworkUpstream:
         self._is_alive = is_alive
         self._intends = intends
         self._blocked_until = 0.0
+        self._retry = CreateRetryPolicy(Random(network.chance.seed))
 
-    def try_admit(self, model: str) -> CreateReservation | None:
-        """See doors.Upstream."""
+    def delay_before_retry(self, refused: RequestRefused, ordinal: int) -> float | None:
+        """See CreateAdmission."""
+        return self._retry.delay_before_retry(refused, ordinal)
+
+    def try_admit(self, model: str = "") -> CreateReservation | None:
+        """See Upstream, and CreateAdmission."""
         return free_turn() if self._chance.random.random() < 0.8 else None
 
-    async def admit(self, model: str, *, again: bool = False) -> CreateReservation:
-        """See doors.Upstream."""
+    async def admit(self, model: str = "", *, again: bool = False) -> CreateReservation:
+        """See Upstream, and CreateAdmission."""
         await self._pause(self._chance.random.choice((0.0, 0.1, 6.0)) + self.backoff_seconds)
         return free_turn()
 
     @property
     def backoff_seconds(self) -> float:
-        """See doors.Upstream."""
+        """See Upstream, and CreateAdmission."""
         return max(self._blocked_until - asyncio.get_running_loop().time(), 0.0)
 
     @property
     def creates_per_second(self) -> float | None:
-        """See doors.Upstream."""
+        """See Upstream, and CreateAdmission."""
         return None
 
     async def create(
         self, request: CreateRequest, *, model: str, turn: CreateReservation | None
     ) -> Prediction:
-        """See doors.Upstream."""
+        """See Upstream, and CreateAdmission."""
         self._chance.breaks()
         await self._pause(self._chance.latency())
         if self._chance.goes_wrong(0.3) or (request.may_send and not request.may_send()):
@@ -146,12 +153,12 @@ class SimulatedNetworkUpstream:
         raise NoResponse("http status 500", http_status=500, api_error=True)
 
     async def get(self, prediction_id: str, *, model: str) -> Prediction:
-        """See doors.Upstream."""
+        """See Upstream, and CreateAdmission."""
         await self._way()
         return self._upstream.show(self._upstream.runs[prediction_id])
 
     async def cancel(self, prediction_id: str, *, model: str) -> Prediction | None:
-        """See doors.Upstream."""
+        """See Upstream, and CreateAdmission."""
         self._chance.event(f"cancel {prediction_id}")
         await self._way()
         self._upstream.cancel(self._upstream.runs[prediction_id])
@@ -165,7 +172,7 @@ class SimulatedNetworkUpstream:
         created_after: datetime | None = None,
         created_before: datetime | None = None,
     ) -> PredictionPage:
-        """See doors.Upstream."""
+        """See Upstream, and CreateAdmission."""
         await self._way()
         now = (asyncio.get_running_loop()).time()
         listed = [
@@ -182,7 +189,7 @@ class SimulatedNetworkUpstream:
     def stream(
         self, stream_url: str, *, last_event_id: str | None = None, model: str
     ) -> AbstractAsyncContextManager[EventStream]:
-        """See doors.Upstream."""
+        """See Upstream, and CreateAdmission."""
         run = self._upstream.runs[stream_url.rpartition("/")[2]]
         return self._opened(run, last_event_id)
 

@@ -6,13 +6,11 @@ import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from random import Random
 from typing import Any, TypeVar
 
 from mediagate_server.generations.dependencies import EngineDeps, EngineTimeouts
 from mediagate_server.generations.engine import GenerationEngine
 from mediagate_server.runtime.clock import SystemClock, Timer
-from mediagate_server.upstream.policies.retry import CreateRetryPolicy
 from tests.generations.no_keeper import NoKeeper
 
 from .simulated_network import Network, SimulatedNetworkUpstream
@@ -53,11 +51,12 @@ class Process:
         self._leaving = asyncio.Event()
         self._rpcs: set[asyncio.Task[Any]] = set()
         numbers = iter(range(10**9))
+        upstream = SimulatedNetworkUpstream(network, self.is_alive, self._intends)
         self.generations = GenerationEngine(
             EngineDeps(
                 self._store,
-                SimulatedNetworkUpstream(network, self.is_alive, self._intends),
-                CreateRetryPolicy(Random(chance.seed)),
+                upstream,
+                upstream,
                 NoKeeper(),
                 clock=SimulatedClock(self.is_alive),
                 timeouts=EngineTimeouts(),

@@ -10,6 +10,7 @@ from typing import Any
 from mediagate_server.upstream.policies.resilient_upstream import ResilientUpstream
 from mediagate_server.upstream.port import (
     CreateRequest,
+    CreateReservation,
     DoneEvent,
     EventStream,
     FileToUpload,
@@ -65,17 +66,19 @@ class Scripted(Upstream):
         if end is not None:
             raise end
 
-    async def create(self, request: CreateRequest) -> Prediction:
+    async def create(
+        self, request: CreateRequest, *, model: str = "", turn: CreateReservation | None = None
+    ) -> Prediction:
         assert request is REQUEST
         self.ask("create")
         return PREDICTION
 
-    async def get(self, prediction_id: str) -> Prediction:
+    async def get(self, prediction_id: str, *, model: str = "") -> Prediction:
         assert prediction_id == "p1"
         self.ask("get")
         return PREDICTION
 
-    async def cancel(self, prediction_id: str) -> Prediction | None:
+    async def cancel(self, prediction_id: str, *, model: str = "") -> Prediction | None:
         assert prediction_id == "p1"
         self.ask("cancel")
         return None
@@ -117,7 +120,7 @@ class Scripted(Upstream):
 
     @asynccontextmanager
     async def stream(
-        self, stream_url: str, *, last_event_id: str | None = None
+        self, stream_url: str, *, last_event_id: str | None = None, model: str = ""
     ) -> AsyncIterator[EventStream]:
         assert (stream_url, last_event_id) == ("http://s", "7")
         self.ask("stream")

@@ -145,13 +145,13 @@ def test_a_throttled_create_holds_every_create(run_on_virtual_loop: RunOnVirtual
     async def main() -> None:
         upstream = Scripted(throttled(12.0))
         out = outbound(upstream)
-        turn = out.try_admit("llama-70b")
+        turn = out.admission.try_admit("llama-70b")
         with pytest.raises(RequestRefused):
             await out.create(REQUEST, turn=turn)
-        assert not out.try_admit("sdxl")
+        assert not out.admission.try_admit("sdxl")
         await ask(out, "get")
         assert upstream.times() == pytest.approx([0, 0], abs=0.01)
-        await out.admit("sdxl")
+        await out.admission.admit("sdxl")
         assert asyncio.get_running_loop().time() == pytest.approx(1_012, abs=0.01)
 
     run_on_virtual_loop(main())
@@ -167,7 +167,7 @@ def test_how_long_a_hold_is(
         out = outbound(Scripted(throttled(told)))
         with pytest.raises(RequestRefused):
             await ask(out, "create")
-        await out.admit()
+        await out.admission.admit()
         assert asyncio.get_running_loop().time() - 1_000 == pytest.approx(held, abs=0.01)
 
     run_on_virtual_loop(main())
@@ -182,11 +182,11 @@ def test_creates_wait_when_they_are_admitted_not_when_sent(
         upstream = Scripted()
         out = outbound(upstream, creates_per_minute=6)
         waits = count("upstream_paced_seconds_sum", endpoint="create")
-        turn = out.try_admit("llama-70b")
+        turn = out.admission.try_admit("llama-70b")
         assert turn
-        assert not out.try_admit("llama-70b")
+        assert not out.admission.try_admit("llama-70b")
         turn.use()
-        turn = await out.admit("llama-70b")
+        turn = await out.admission.admit("llama-70b")
         for _ in range(3):
             await out.create(REQUEST, turn=turn)
         assert upstream.times() == pytest.approx([10, 10, 10], abs=0.01)
@@ -223,16 +223,16 @@ def test_an_open_circuit_takes_no_turn(run_on_virtual_loop: RunOnVirtualLoop) ->
                 await ask(out, "create")
         for _ in range(5):
             with pytest.raises(CircuitOpen):
-                out.try_admit("llama-70b")
+                out.admission.try_admit("llama-70b")
             with pytest.raises(CircuitOpen):
-                await out.admit("llama-70b")
+                await out.admission.admit("llama-70b")
         await ask(out, "get")
-        assert out.try_admit("sdxl")
+        assert out.admission.try_admit("sdxl")
         await asyncio.sleep(60)
-        assert not out.try_admit("llama-70b")
-        turn = await out.admit("llama-70b")
+        assert not out.admission.try_admit("llama-70b")
+        turn = await out.admission.admit("llama-70b")
         await out.create(REQUEST, model="llama-70b", turn=turn)
-        await out.admit("llama-70b")
+        await out.admission.admit("llama-70b")
 
     run_on_virtual_loop(main())
 
@@ -244,8 +244,8 @@ def test_a_circuit_that_opens_while_a_create_waits_stops_it(
 
     async def main() -> None:
         out = outbound(Scripted(*[DOUBT] * 20), creates_per_minute=6)
-        (await out.admit("llama-70b")).use()
-        waiting = asyncio.create_task(out.admit("llama-70b"))
+        (await out.admission.admit("llama-70b")).use()
+        waiting = asyncio.create_task(out.admission.admit("llama-70b"))
         await asyncio.sleep(5)
         for _ in range(20):
             with pytest.raises(NoResponse):

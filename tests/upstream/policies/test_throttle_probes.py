@@ -212,7 +212,9 @@ class SlowCreateUpstream(Scripted):
     def next_answer(self) -> tuple[float, BaseException | None]:
         return next(self.answers, (0.1, None))
 
-    async def create(self, request: CreateRequest) -> Prediction:
+    async def create(
+        self, request: CreateRequest, *, model: str = "", turn: CreateReservation | None = None
+    ) -> Prediction:
         self.asked.append(("create", asyncio.get_running_loop().time()))
         seconds, failure = self.next_answer()
         await asyncio.sleep(seconds)
@@ -223,7 +225,7 @@ class SlowCreateUpstream(Scripted):
 
 async def create(out: ResilientUpstream, turn: CreateReservation | None = None) -> None:
     with suppress(RequestRefused):
-        await out.create(REQUEST, turn=turn or await out.admit())
+        await out.create(REQUEST, turn=turn or await out.admission.admit())
 
 
 @pytest.mark.parametrize(("answer", "freed_at"), [(None, 2.3), (DOWN, 2.3), (throttled(None), 4.0)])
@@ -235,11 +237,11 @@ def test_a_late_refusal_does_not_lose_the_probe(
     async def main() -> None:
         limit = throttled(None)
         out = outbound(SlowCreateUpstream((0.1, limit), (1.3, limit), (0.9, answer)))
-        first = [asyncio.create_task(create(out, out.try_admit())) for _ in range(2)]
+        first = [asyncio.create_task(create(out, out.admission.try_admit())) for _ in range(2)]
         await asyncio.sleep(0.5)
         await asyncio.gather(create(out), *first)
         async with asyncio.timeout(60):
-            await out.admit()
+            await out.admission.admit()
         assert now() - 1_000 == pytest.approx(freed_at, abs=0.05)
 
     run_on_virtual_loop(main())
@@ -254,14 +256,14 @@ def test_a_probe_that_is_stopped_in_its_send_keeps_nobody(
         for seconds in (0.0, 0.5):
             out = outbound(SlowCreateUpstream((0.0, throttled(None)), (30.0, None)))
             await create(out)
-            probe = asyncio.create_task(create(out, await out.admit()))
+            probe = asyncio.create_task(create(out, await out.admission.admit()))
             await asyncio.sleep(seconds)
             probe.cancel()
             with suppress(asyncio.CancelledError):
                 await probe
             del probe
             async with asyncio.timeout(20):
-                await out.admit()
+                await out.admission.admit()
 
     run_on_virtual_loop(main())
 
@@ -282,7 +284,7 @@ class AlternatingUpstream(SlowCreateUpstream):
 async def come_and_go(out: ResilientUpstream, random: Random) -> None:
     """One caller: its turn is used, given back or dropped, and it may leave at any moment."""
     await asyncio.sleep(random.uniform(0, 20))
-    turn = out.try_admit() if random.random() < 0.5 else await out.admit()
+    turn = out.admission.try_admit() if random.random() < 0.5 else await out.admission.admit()
     if turn is None:
         return
     try:
@@ -313,7 +315,9 @@ def test_whatever_the_order_somebody_can_be_sent_in_the_end(
         async with asyncio.timeout(600):
             await asyncio.gather(*callers, return_exceptions=True)
         del callers, caller
-        async with asyncio.timeout(out.backoff_seconds + 6.1):  # 6.0: a steady turn's, at the most.
-            await out.admit()
+        async with asyncio.timeout(
+            out.admission.backoff_seconds + 6.1
+        ):  # 6.0: a steady turn's, at the most.
+            await out.admission.admit()
 
     run_on_virtual_loop(main())

@@ -68,7 +68,7 @@ async def ended(out: ResilientUpstream, prediction_id: str) -> Prediction:
 
 async def test_a_streamed_text(outbound: ResilientUpstream) -> None:
     """Created, streamed to done, and told the same by the terminal record, with exact metrics."""
-    assert outbound.try_admit("llama-70b")
+    assert outbound.admission.try_admit("llama-70b")
     created = await outbound.create(text("[[say=a\\u2028b|https:| \\n|é]]"), model="llama-70b")
     assert not created.status.is_terminal
     assert created.stream_url is not None

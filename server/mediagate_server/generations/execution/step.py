@@ -315,7 +315,7 @@ class Step:
         waiting, again = self.attempt.id, self._is_throttled
         self._places.enqueue(waiting, self._whole.saved.current.tenant, again=again)
         try:
-            self._reserved = await self._around.upstream.admit(plan.slug, again=again)
+            self._reserved = await self._around.admission.admit(plan.slug, again=again)
         finally:
             self._places.dequeue(waiting)
         if self._whole.draining:
@@ -396,11 +396,11 @@ class Step:
         left = self._whole.seconds_left()
         if refused.refusal is RefusalReason.THROTTLED:
             # The whole account waits, so no other model would be taken either; see Throttle.
-            may_wait = self._around.upstream.backoff_seconds < left
+            may_wait = self._around.admission.backoff_seconds < left
             await self._close_attempt(attempt, failure, reason, self.plan if may_wait else None)
             return
         same_model = sum(other.model == attempt.model for other in self._counted_attempts())
-        delay = self._around.create_retry_policy.delay_before_retry(refused, same_model)
+        delay = self._around.admission.delay_before_retry(refused, same_model)
         if delay is not None and delay < left and self._has_attempts_left():
             await self._close_attempt(attempt, failure, reason, self.plan)
             self._not_before = delay
@@ -825,7 +825,7 @@ class Step:
 
     def _on_cancelled(self) -> Failure:
         if self._whole.stop.reason == DEADLINE_REASON and self._is_throttled:
-            held = self._around.upstream.backoff_seconds
+            held = self._around.admission.backoff_seconds
             refused = RequestRefused(RefusalReason.THROTTLED, retry_after=held or None)
             return endings.refused_failure(refused, self.attempt.model)
         return cancellation_failure(self._whole.saved.current, self._whole.stop.reason)

@@ -12,10 +12,9 @@ from typing import Final
 
 import structlog
 
-from mediagate_server.generations.dependencies import Upstream
 from mediagate_server.generations.matching.prediction_matcher import MAX_CLOCK_SKEW
 from mediagate_server.store.records import Attempt
-from mediagate_server.upstream.port import NoResponse, Prediction, RequestRefused
+from mediagate_server.upstream.port import NoResponse, Prediction, RequestRefused, Upstream
 
 
 class ListUnavailable(Exception):

@@ -12,7 +12,6 @@ from typing import Final
 
 import structlog
 
-from mediagate_server.generations.dependencies import Upstream
 from mediagate_server.generations.streaming.stream_reader import StreamReader
 from mediagate_server.runtime.cancellation import CancelToken, PredictionNews
 from mediagate_server.runtime.clock import Clock
@@ -22,6 +21,7 @@ from mediagate_server.upstream.port import (
     Prediction,
     RequestRefused,
     UnreadableResponse,
+    Upstream,
 )
 
 _FIRST, _GROWTH = 0.1, 1.5

@@ -9,7 +9,6 @@ is missing comes from the terminal record.
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from mediagate_server.generations.dependencies import Upstream
 from mediagate_server.runtime.clock import Clock
 from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.upstream.port import (
@@ -20,6 +19,7 @@ from mediagate_server.upstream.port import (
     RequestRefused,
     StreamEvent,
     StreamLimitReached,
+    Upstream,
 )
 
 TextListener = Callable[[str, str], None]

@@ -19,6 +19,7 @@ from types import TracebackType
 from mediagate_server.observability import metrics
 from mediagate_server.observability.metrics import OTHER_MODEL
 from mediagate_server.upstream.policies.circuit_breaker import CircuitBreaker
+from mediagate_server.upstream.policies.create_admission import CreateAdmission
 from mediagate_server.upstream.policies.pacer import Pacer
 from mediagate_server.upstream.policies.policy import Endpoint, T, UpstreamPolicy, UpstreamRequest
 from mediagate_server.upstream.policies.request_metrics import RequestMetrics
@@ -64,15 +65,9 @@ class StreamLimit:
 
 
 class ResilientUpstream(Upstream):
-    """One upstream account, for one event loop. `model` is the catalog's slug, never what a
-    caller typed. `retry` says when a refused create may be attempted anew.
+    """One upstream account, for one event loop: a decorator of another Upstream.
 
-    A create is admitted first and sent later. Between the two lies the durable commit that makes
-    the attempt: had the commit come first, the record would say "may have been sent" all the
-    while it waited for its turn, and a crash would leave in doubt what was never sent; were the
-    wait inside `create`, there would be no other order. So `admit` or `try_admit` reserves the
-    turn, then the caller commits, then `create` uses it and sends at once. A turn that is not used
-    is given back, as if nobody had ever asked: callers whom the commit refuses cost others nothing.
+    Its creates are reserved by `admission` before they are sent.
     """
 
     def __init__(
@@ -86,59 +81,19 @@ class ResilientUpstream(Upstream):
     ) -> None:
         random = random or Random()
         self._upstream = upstream
-        self._breaker = CircuitBreaker(settings, clock, label=label)
-        self._pace = Pacer(
+        breaker = CircuitBreaker(settings, clock, label=label)
+        pacer = Pacer(
             creates_per_minute=settings.creates_per_minute,
             reads_per_minute=settings.reads_per_minute,
         )
         self._inwards: tuple[UpstreamPolicy, ...] = (
             RetryPolicy(random),
-            self._breaker,
-            self._pace,
+            breaker,
+            pacer,
             RequestMetrics(),
         )
-        self.create_policy = CreateRetryPolicy(random)
+        self.admission = CreateAdmission(breaker, pacer, CreateRetryPolicy(random))
         self._streams = StreamLimit(settings.max_streams)
-
-    def try_admit(self, model: str = OTHER_MODEL) -> CreateReservation | None:
-        """Reserve a create's turn if one is free now: then `create` may follow. Never waits.
-
-        None also where the create would be the probe of a half-open circuit: that is for `admit`,
-        when nothing can refuse it any more. CircuitOpen where the model's creates are stopped.
-        """
-        self._breaker.check(model)
-        if self._breaker.is_half_open(model):
-            return None
-        return self._pace.try_acquire_create()
-
-    async def admit(self, model: str = OTHER_MODEL, *, again: bool = False) -> CreateReservation:
-        """Wait for a create's turn and reserve it. CircuitOpen at once, or after the wait.
-
-        `again`: for a call whose last create upstream's own limit has refused.
-        """
-        self._breaker.check(model)
-        turn = await self._pace.acquire_create(again=again)
-        try:
-            lease = self._breaker.admit(model)
-        except BaseException:
-            turn.release()
-            raise
-
-        def release() -> None:
-            turn.release()
-            self._breaker.release(model, lease)
-
-        return CreateReservation(turn.use, release, turn.release_unused)
-
-    @property
-    def backoff_seconds(self) -> float:
-        """Until the wait that upstream has asked for before the next create is over."""
-        return self._pace.backoff_seconds
-
-    @property
-    def creates_per_second(self) -> float | None:
-        """What upstream has reduced the account to; None: nothing of the kind."""
-        return self._pace.creates_per_second
 
     async def create(
         self,
@@ -147,22 +102,25 @@ class ResilientUpstream(Upstream):
         model: str = OTHER_MODEL,
         turn: CreateReservation | None = None,
     ) -> Prediction:
-        """Send exactly one POST, at once. `turn` is what `admit` or `try_admit` has given."""
+        """Send exactly one POST, at once. `turn` is what the admission has given."""
+        send = partial(self._upstream.create, request, model=model, turn=turn)
         if turn is None:
-            return await self._run("create", model, lambda: self._upstream.create(request))
+            return await self._run("create", model, send)
         turn.use()
         try:
-            return await self._run("create", model, lambda: self._upstream.create(request))
+            return await self._run("create", model, send)
         finally:
             turn.release_unused()
 
     async def get(self, prediction_id: str, *, model: str = OTHER_MODEL) -> Prediction:
         """The prediction as it stands."""
-        return await self._run("get", model, lambda: self._upstream.get(prediction_id))
+        return await self._run("get", model, lambda: self._upstream.get(prediction_id, model=model))
 
     async def cancel(self, prediction_id: str, *, model: str = OTHER_MODEL) -> Prediction | None:
         """Ask for the end; see the port."""
-        return await self._run("cancel", model, lambda: self._upstream.cancel(prediction_id))
+        return await self._run(
+            "cancel", model, lambda: self._upstream.cancel(prediction_id, model=model)
+        )
 
     async def list_predictions(
         self,
@@ -212,7 +170,7 @@ class ResilientUpstream(Upstream):
         """
         return _StreamOpening(
             self._streams,
-            lambda: self._upstream.stream(stream_url, last_event_id=last_event_id),
+            lambda: self._upstream.stream(stream_url, last_event_id=last_event_id, model=model),
             lambda send: self._run("stream", model, send),
         )
 

@@ -31,6 +31,7 @@ from mediagate_server.runtime.fair_scheduler import FairScheduler
 from mediagate_server.upstream.documents.json_parser import parse_object
 from mediagate_server.upstream.port import (
     CreateRequest,
+    CreateReservation,
     EventStream,
     FileToUpload,
     NoResponse,
@@ -164,7 +165,9 @@ class ReplicateClient(Upstream):
     ) -> None:
         await self._open.aclose()
 
-    async def create(self, request: CreateRequest) -> Prediction:
+    async def create(
+        self, request: CreateRequest, *, model: str = "", turn: CreateReservation | None = None
+    ) -> Prediction:
         """Send exactly one POST. NoResponse leaves it in doubt."""
         path, version = url_rules.create_endpoint(request.target)
         seconds = max(_SHORTEST_CANCEL_AFTER, math.ceil(request.cancel_after))
@@ -180,7 +183,7 @@ class ReplicateClient(Upstream):
             return decode_prediction(answer)
         return await self._large.prediction(answer)
 
-    async def get(self, prediction_id: str) -> Prediction:
+    async def get(self, prediction_id: str, *, model: str = "") -> Prediction:
         """The prediction as it stands."""
         path = url_rules.prediction_path(prediction_id)
         within = self._settings.read_timeout
@@ -194,7 +197,7 @@ class ReplicateClient(Upstream):
             raise UnreadableResponse("it is about another prediction")
         return prediction
 
-    async def cancel(self, prediction_id: str) -> Prediction | None:
+    async def cancel(self, prediction_id: str, *, model: str = "") -> Prediction | None:
         """Ask for the end. None where the answer does not tell how it stands: ask with `get`.
 
         Replicate does not say what it answers once the prediction has ended, so every 4xx that
@@ -267,7 +270,7 @@ class ReplicateClient(Upstream):
         return decode_deployment(await self._published(url_rules.deployment_path(name)))
 
     def stream(
-        self, stream_url: str, *, last_event_id: str | None = None
+        self, stream_url: str, *, last_event_id: str | None = None, model: str = ""
     ) -> AbstractAsyncContextManager[EventStream]:
         """Open the stream once; see the port."""
         url = url_rules.parse_stream_url(stream_url, self._root)
