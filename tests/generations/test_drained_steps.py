@@ -53,7 +53,7 @@ def several() -> ExecutionPlan:
 
 
 @pytest.mark.parametrize("planned", [work, several])
-async def test_a_drained_lane_ends(tmp_path: Path, planned: Any) -> None:
+async def test_a_drained_step_ends(tmp_path: Path, planned: Any) -> None:
     """No task is left parked; nothing was sent; the next process sends each of them once."""
     upstream = Full()
     async with (
@@ -62,15 +62,15 @@ async def test_a_drained_lane_ends(tmp_path: Path, planned: Any) -> None:
     ):
         async with await submit(generations, submission(1), planned()) as attached:
             await upstream.asked.wait()
-            [life] = generations._roll
+            [run] = generations._registry
             generations.drain()
             with pytest.raises(ServerDraining):
                 await attached.wait(None)
             upstream.room.set()
-            while any(generations._roll):  # noqa: ASYNC110 - its end is told to nobody
+            while any(generations._registry):  # noqa: ASYNC110 - its end is told to nobody
                 await asyncio.sleep(0)
-            assert life.record.state is State.QUEUED
-            assert {one.state for one in life.record.attempts} == {AttemptState.QUEUED}
+            assert run.record.state is State.QUEUED
+            assert {one.state for one in run.record.attempts} == {AttemptState.QUEUED}
         assert not upstream.created
     later = Full()
     later.room.set()
@@ -81,4 +81,4 @@ async def test_a_drained_lane_ends(tmp_path: Path, planned: Any) -> None:
         async with await submit(generations, submission(1), planned()) as attached:
             record = await attached.wait(None)
         assert record.state.is_terminal
-        assert len(later.created) == len(planned().lanes)
+        assert len(later.created) == len(planned().steps)

@@ -76,38 +76,38 @@ class GenerationEngine:
 
     def __init__(
         self,
-        around: EngineDeps,
+        deps: EngineDeps,
         *,
         max_in_flight: Callable[[str], int],
         retention: Callable[[], Retention] = Retention,
     ) -> None:
-        self._around = around
+        self._deps = deps
         self._max_in_flight = max_in_flight
-        self._roll = ActiveGenerations(
-            around.creates_per_second,
-            around.clock,
-            PredictionClaims(around.store),
-            ChangeFeed(around.store),
-            lambda: around.admission.backoff_seconds,
-            lambda: around.admission.creates_per_second,
+        self._registry = ActiveGenerations(
+            deps.creates_per_second,
+            deps.clock,
+            PredictionClaims(deps.store),
+            ChangeFeed(deps.store),
+            lambda: deps.admission.backoff_seconds,
+            lambda: deps.admission.creates_per_second,
         )
-        self._living = Supervisor(around, self._roll)
-        self._overruns = LatePredictions(around, self._roll, self._living.supervise)
-        self._sweeper = UnconfirmedSweeper(around, self._roll, self._overruns)
-        self._eraser = RetentionJob(around, retention, self._roll.notify, self._sweeper.forget)
-        self._news_limit = NotificationLimit(around.clock.now)
-        self.hash_key = around.hash_key
+        self._supervisor = Supervisor(deps, self._registry)
+        self._late_predictions = LatePredictions(deps, self._registry, self._supervisor.supervise)
+        self._sweeper = UnconfirmedSweeper(deps, self._registry, self._late_predictions)
+        self._retention = RetentionJob(deps, retention, self._registry.notify, self._sweeper.forget)
+        self._notification_limit = NotificationLimit(deps.clock.now)
+        self.hash_key = deps.hash_key
         """What fingerprints are keyed with: nobody else can make them."""
 
     async def __aenter__(self) -> Self:
-        await self._living.__aenter__()
-        await self._living.recover()
-        self._living.start_task(self._remember_durations())
-        self._living.supervise(BackgroundJob.SWEEP, self._sweeper.run_forever)
-        self._living.supervise(BackgroundJob.RETENTION, self._eraser.run_forever)
-        if self._around.timeouts.reconcile:
-            reconciler = Reconciler(self._around, self._roll, self._overruns)
-            self._living.supervise(BackgroundJob.RECONCILIATION, reconciler.run_forever)
+        await self._supervisor.__aenter__()
+        await self._supervisor.recover()
+        self._supervisor.start_task(self._remember_durations())
+        self._supervisor.supervise(BackgroundJob.SWEEP, self._sweeper.run_forever)
+        self._supervisor.supervise(BackgroundJob.RETENTION, self._retention.run_forever)
+        if self._deps.timeouts.reconcile:
+            reconciler = Reconciler(self._deps, self._registry, self._late_predictions)
+            self._supervisor.supervise(BackgroundJob.RECONCILIATION, reconciler.run_forever)
         return self
 
     async def __aexit__(
@@ -119,15 +119,15 @@ class GenerationEngine:
         """Let go: nothing is cancelled upstream, the next process follows on."""
         self.drain()
         await self._wait_for_submits()
-        for life in self._roll:
-            life.checkpoints.flush()
-        await self._living.__aexit__(kind, error, trace)
+        for run in self._registry:
+            run.checkpoints.flush()
+        await self._supervisor.__aexit__(kind, error, trace)
 
     async def _remember_durations(self) -> None:
         """How long runs took in earlier processes. Without it there is no expected end at first."""
-        past, sandbox = self._around.store.history, self._around.is_sandbox
+        past, sandbox = self._deps.store.history, self._deps.is_sandbox
         try:
-            self._around.run_durations.load(await past.recent_runs(MAX_RUNS, sandbox=sandbox))
+            self._deps.run_durations.load(await past.recent_runs(MAX_RUNS, sandbox=sandbox))
         except StoreUnavailable:
             _log.warning("run_durations_load_failed")
         except Exception as error:  # noqa: BLE001 - an estimate is not worth ending for
@@ -140,23 +140,23 @@ class GenerationEngine:
         """
         with suppress(TimeoutError):
             async with (
-                asyncio.timeout(self._around.timeouts.post_timeout),
+                asyncio.timeout(self._deps.timeouts.post_timeout),
                 asyncio.TaskGroup() as group,
             ):
-                for life in self._roll:
-                    group.create_task(life.wait_until_no_submit())
+                for run in self._registry:
+                    group.create_task(run.wait_until_no_submit())
 
     def drain(self) -> None:
         """Accept nothing more, and let all who wait go with DRAINING."""
-        self._roll.drain()
+        self._registry.drain()
 
     async def find_existing(self, submission: Submission) -> Attachment | None:
         """Attach to what its request_id is bound to, or to an earlier generation to be reused.
 
-        None: it is new, so it may be planned and submitted. A twin may yet be bound before that:
+        None: it is new, so it may be plan and submitted. A twin may yet be bound before that:
         `submit` attaches to it then. Raises RequestIdReused, ServerDraining, StoreUnavailable.
         """
-        if self._roll.draining:
+        if self._registry.draining:
             raise draining_error()
         binding = await self._find_binding(submission)
         if binding is None and submission.reuse_within:
@@ -168,7 +168,7 @@ class GenerationEngine:
 
         Raises any MediagateError with nothing bound.
         """
-        if self._roll.draining:  # Planning may have read about the model, or uploaded media.
+        if self._registry.draining:  # Planning may have read about the model, or uploaded media.
             raise draining_error()
         turns: dict[str, CreateReservation] = {}
         try:
@@ -177,11 +177,11 @@ class GenerationEngine:
             _release(turns)
             raise
         # Registered before it is bound, so that a twin which sees the binding finds it.
-        self._roll.add(run)
+        self._registry.add(run)
         attachment = self._new_attachment(run, submission, replayed=False)
         accepted: asyncio.Future[RequestBinding | MediagateError | None]
         accepted = asyncio.get_running_loop().create_future()
-        self._living.start_task(
+        self._supervisor.start_task(
             self._accept_and_run(run, submission, reserved, plan, turns, accepted)
         )
         call_summary.record_binding(submission.request_id)
@@ -211,7 +211,7 @@ class GenerationEngine:
             replace(submission, is_server_generated_id=True)
         ):
             return
-        store, now = self._around.store, self._around.clock.now()
+        store, now = self._deps.store, self._deps.clock.now()
         await store.check_budgets(submission.tenant, submission.labels, plan.reservation, now)
 
     async def get(self, tenant: str, generation_id: str) -> Generation:
@@ -220,29 +220,29 @@ class GenerationEngine:
 
     async def request(self, record: Generation) -> bytes | None:
         """What was stored of the request that made it, if anything."""
-        return await self._around.store.history.stored_request(record.id)
+        return await self._deps.store.history.stored_request(record.id)
 
     def is_erasing(self, generation_id: str) -> bool:
         """Whether its inputs and outputs are being erased: its record still tells of them."""
-        return self._eraser.is_erasing(generation_id)
+        return self._retention.is_erasing(generation_id)
 
     async def erase(self, tenant: str, generation_id: str) -> None:
         """Erase inputs and outputs; what it cost stays. NotTerminal before its end."""
-        await self._eraser.erase(tenant, generation_id)
-        if life := self._roll.get(generation_id):
-            self._roll.remove(life)  # Over, and about to go by itself.
+        await self._retention.erase(tenant, generation_id)
+        if run := self._registry.get(generation_id):
+            self._registry.remove(run)  # Over, and about to go by itself.
 
     async def list_generations(
         self, tenant: str, wanted: GenerationFilter, limit: int, after: ListPosition | None
     ) -> tuple[Generation, ...]:
         """A page of a tenant's generations, newest first."""
-        return await self._around.store.list_generations(tenant, wanted, limit, after)
+        return await self._deps.store.list_generations(tenant, wanted, limit, after)
 
     async def wait(self, tenant: str, generation_id: str, seconds: float | None) -> Generation:
         """The generation once it is over, or as it stands after `seconds`."""
-        life = await self._find(tenant, generation_id)
-        await wait_for_end(life, self._around.clock, seconds)
-        return self._with_live_state(life)
+        run = await self._find(tenant, generation_id)
+        await wait_for_end(run, self._deps.clock, seconds)
+        return self._with_live_state(run)
 
     async def watch(
         self, tenant: str, generation_id: str, after: int, *, logs: bool
@@ -251,9 +251,11 @@ class GenerationEngine:
 
         `logs`: it is told also when its log has grown.
         """
-        life = await self._find(tenant, generation_id)
-        shown = partial(self._with_live_state, life)
-        changes = watch_one(life, self._roll.queue, self._news_limit, shown, after, logs=logs)
+        run = await self._find(tenant, generation_id)
+        shown = partial(self._with_live_state, run)
+        changes = watch_one(
+            run, self._registry.queue, self._notification_limit, shown, after, logs=logs
+        )
         async for change in changes:
             yield change
 
@@ -264,18 +266,18 @@ class GenerationEngine:
 
         Never ends by itself. StreamExpired where `after` is none that can be gone on from.
         """
-        start = await start_sequence(self._around.store, after)
-        return watch_all(self._roll.feed, tenant, wanted, start)
+        start = await start_sequence(self._deps.store, after)
+        return watch_all(self._registry.feed, tenant, wanted, start)
 
     async def cancel(self, tenant: str, generation_id: str) -> Generation:
         """Ask for the end; the generation as it stands now. What is asked is durable."""
-        life = await self._find(tenant, generation_id)
-        if life.is_elsewhere:
+        run = await self._find(tenant, generation_id)
+        if run.is_elsewhere:
             # Whoever has it hears the wish; a version of ours would be refused.
-            raise draining_error(life.record)
-        life.cancel("asked for")
-        await life.saved.flush()
-        return life.record
+            raise draining_error(run.record)
+        run.cancel("asked for")
+        await run.saved.flush()
+        return run.record
 
     async def on_webhook(self, attempt_id: str, prediction_id: str) -> bool:
         """Upstream says that an attempt is this prediction, and that there is news of it.
@@ -283,45 +285,45 @@ class GenerationEngine:
         A hint only: upstream is asked. False where nobody knows the attempt. Of one that was in
         doubt, or declared absent, it is durable what it is when this returns.
         """
-        lane = self._roll.step_of(attempt_id)
-        if lane is not None and lane.on_webhook(attempt_id, prediction_id):
-            await lane.wait_until_recorded()
-            if not lane.was_never_accepted(attempt_id):
+        step = self._registry.step_of(attempt_id)
+        if step is not None and step.on_webhook(attempt_id, prediction_id):
+            await step.wait_until_recorded()
+            if not step.was_never_accepted(attempt_id):
                 return True
-        record = await self._around.store.find_by_attempt(attempt_id)
+        record = await self._deps.store.find_by_attempt(attempt_id)
         if record is None:
             return False
         attempt = next(one for one in record.attempts if one.id == attempt_id)
         if attempt.state in NEVER_ACCEPTED:
-            self._overruns.stop_and_settle(attempt, record, prediction_id)
-            await self._overruns.settled(attempt_id)
+            self._late_predictions.stop_and_settle(attempt, record, prediction_id)
+            await self._late_predictions.settled(attempt_id)
         elif attempt.state is AttemptState.UNCONFIRMED and self._is_superseded(record, attempt):
-            self._overruns.follow(attempt, record, prediction_id)
+            self._late_predictions.follow(attempt, record, prediction_id)
         return True
 
     def _is_superseded(self, record: Generation, attempt: Attempt) -> bool:
         """Whether another attempt makes, or has made, what this one in doubt was for."""
-        life = self._roll.get(record.id)
-        return life.is_superseded(attempt) if life else record.state.is_terminal
+        run = self._registry.get(record.id)
+        return run.is_superseded(attempt) if run else record.state.is_terminal
 
     def _create_run(
-        self, submission: Submission, planned: ExecutionPlan, turns: dict[str, CreateReservation]
+        self, submission: Submission, plan: ExecutionPlan, turns: dict[str, CreateReservation]
     ) -> tuple[GenerationRun, tuple[LedgerEntry, ...]]:
         """The first record of a generation, with the right to send where there is one now.
 
         What it reserves is put into `turns`, by the attempt that it is for.
         """
-        screens = planned.lanes[0].purpose is Purpose.SCREEN
+        screens = plan.steps[0].purpose is Purpose.SCREEN
         opened: list[Attempt] = []
         reserved: list[LedgerEntry] = []
-        for lane in planned.lanes:
-            plan, turn = lane.plans[0], None
-            if not screens or lane.purpose is Purpose.SCREEN:
-                plan, turn = self._try_acquire_slot(lane.plans)
+        for step in plan.steps:
+            model_plan, turn = step.plans[0], None
+            if not screens or step.purpose is Purpose.SCREEN:
+                model_plan, turn = self._try_acquire_slot(step.plans)
             attempt, reservation = attempts.open_attempt(
-                self._around,
-                plan,
-                (lane.purpose, lane.output_index),
+                self._deps,
+                model_plan,
+                (step.purpose, step.output_index),
                 ordinal=len(opened) + 1,
                 queued=turn is None,
             )
@@ -330,13 +332,13 @@ class GenerationEngine:
             opened.append(attempt)
             reserved.append(reservation)
         shown = opened[1 if screens else 0].model
-        first = next(plan for plan in planned.chain if plan.slug == shown)
-        record = attempts.new_generation(self._around, submission, first, tuple(opened))
-        if planned.not_screened:
-            verdict = Verdict(safe=False, model="", not_checked=planned.not_screened)
+        first = next(each for each in plan.chain if each.slug == shown)
+        record = attempts.new_generation(self._deps, submission, first, tuple(opened))
+        if plan.not_screened:
+            verdict = Verdict(safe=False, model="", not_checked=plan.not_screened)
             record = replace(record, verdict=verdict)
-        life = GenerationRun(self._around, self._roll, record, planned, turns=turns)
-        return life, tuple(reserved)
+        run = GenerationRun(self._deps, self._registry, record, plan, turns=turns)
+        return run, tuple(reserved)
 
     def _try_acquire_slot(self, plans: tuple[Plan, ...]) -> tuple[Plan, CreateReservation | None]:
         """The first plan whose model may be sent to, and a turn if there is one now.
@@ -345,43 +347,43 @@ class GenerationEngine:
         """
         for plan in plans[:-1]:
             with suppress(CircuitOpen):
-                return plan, self._around.admission.try_admit(plan.slug)
-        return plans[-1], self._around.admission.try_admit(plans[-1].slug)
+                return plan, self._deps.admission.try_admit(plan.slug)
+        return plans[-1], self._deps.admission.try_admit(plans[-1].slug)
 
     async def _find_binding(self, submission: Submission) -> RequestBinding | None:
         """What its request_id is bound to; nothing can be to one that the server has just made."""
         if submission.is_server_generated_id:
             return None
-        store = self._around.store
+        store = self._deps.store
         return await store.find_binding(submission.tenant, submission.request_id)
 
     async def _find_reusable(self, submission: Submission) -> RequestBinding | None:
         """A generation that asked for the same and has all that it made, bound to this request."""
-        store, now = self._around.store, self._around.clock.now()
+        store, now = self._deps.store, self._deps.clock.now()
         # What is longer ago than a date can tell is as good as ever.
         since = now - min(timedelta(seconds=submission.reuse_within), now - _BEGINNING)
         for record in await store.history.find_reusable(
             submission.tenant, submission.reuse_key, since
         ):
-            if record.sandbox != self._around.is_sandbox or not has_all_outputs(record, now):
+            if record.sandbox != self._deps.is_sandbox or not has_all_outputs(record, now):
                 continue
             if submission.is_server_generated_id:
                 return RequestBinding(record.id, submission.fingerprint)
             return await store.history.bind(record, submission.request_id, submission.fingerprint)
         return None
 
-    def _with_live_state(self, life: GenerationRun, record: Generation | None = None) -> Generation:
+    def _with_live_state(self, run: GenerationRun, record: Generation | None = None) -> Generation:
         """A generation as it stands, or as it stood, with all that is known of it beside."""
-        return self._roll.with_queue_position(life.with_activity(record or life.record))
+        return self._registry.with_queue_position(run.with_activity(record or run.record))
 
     async def _find(self, tenant: str, generation_id: str) -> GenerationRun:
-        life = self._roll.get(generation_id)
-        if life and life.record.tenant == tenant:
-            return life
-        record = await self._around.store.get(tenant, generation_id)
+        run = self._registry.get(generation_id)
+        if run and run.record.tenant == tenant:
+            return run
+        record = await self._deps.store.get(tenant, generation_id)
         if record is None:
             raise GenerationNotFound(generation_id)
-        return GenerationRun.load_finished(self._around, self._roll, record)
+        return GenerationRun.load_finished(self._deps, self._registry, record)
 
     async def _attach(self, submission: Submission, binding: RequestBinding) -> Attachment:
         _check_fingerprint(submission, binding)
@@ -399,9 +401,9 @@ class GenerationEngine:
         run.callers.attach()
         return Attachment(
             run,
-            self._around.clock,
-            self._roll.with_queue_position,
-            self._roll.queue,
+            self._deps.clock,
+            self._registry.with_queue_position,
+            self._registry.queue,
             submission,
             replayed=replayed,
         )
@@ -420,15 +422,15 @@ class GenerationEngine:
         del submission, reserved, plan  # Not to be held for as long as the generation runs.
         if outcome is not None:
             _release(turns)
-            self._roll.remove(run)
+            self._registry.remove(run)
             run.reject()
             run.close()
         if not accepted.done():
             accepted.set_result(outcome)
         del accepted, turns
         if outcome is None:
-            self._roll.notify(run.record.tenant)
-            await self._living.run_generation(run)
+            self._registry.notify(run.record.tenant)
+            await self._supervisor.run_generation(run)
 
     async def _accept(
         self,
@@ -440,7 +442,7 @@ class GenerationEngine:
         """Commit it. Else what its request_id was bound to already, or why it is not accepted."""
         try:
             failpoints.hit("before_accept")
-            binding = await self._around.store.accept(
+            binding = await self._deps.store.accept(
                 run.record,
                 reserved,
                 self._max_in_flight(run.record.tenant),

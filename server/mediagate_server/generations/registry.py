@@ -1,4 +1,4 @@
-"""Who lives in this process: generations by their id, lanes by their attempts."""
+"""Who lives in this process: generations by their id, steps by their attempts."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -40,43 +40,43 @@ class ActiveGenerations:
         self._reduced_rate = reduced_rate
         self.queue = QueuePositions(clock)
         """Attempts that wait for the account's rate."""
-        self._lives: dict[str, GenerationRun] = {}
-        self._lanes: dict[str, WebhookReceiver] = {}
+        self._runs: dict[str, GenerationRun] = {}
+        self._steps: dict[str, WebhookReceiver] = {}
         self.unconfirmed = Notifier()
         self.draining = False
 
     def __iter__(self) -> Iterator[GenerationRun]:
-        return iter(tuple(self._lives.values()))
+        return iter(tuple(self._runs.values()))
 
     def get(self, generation_id: str) -> GenerationRun | None:
         """A generation that lives here."""
-        return self._lives.get(generation_id)
+        return self._runs.get(generation_id)
 
-    def add(self, life: GenerationRun) -> None:
+    def add(self, run: GenerationRun) -> None:
         """It lives here from now on."""
-        self._lives[life.record.id] = life
+        self._runs[run.record.id] = run
 
-    def remove(self, life: GenerationRun) -> None:
+    def remove(self, run: GenerationRun) -> None:
         """It lives here no more."""
-        self._lives.pop(life.record.id, None)
-        for attempt in life.record.attempts:
-            self._lanes.pop(attempt.id, None)
-        self.claims.forget(life.record.attempts)
+        self._runs.pop(run.record.id, None)
+        for attempt in run.record.attempts:
+            self._steps.pop(attempt.id, None)
+        self.claims.forget(run.record.attempts)
 
     def steps(self) -> Iterator[Step]:
-        """All lanes of all that live here."""
-        for life in self:
-            yield from life.lanes
+        """All steps of all that live here."""
+        for run in self:
+            yield from run.steps
 
     def step_of(self, attempt_id: str) -> WebhookReceiver | None:
-        """The lane that an attempt belongs to."""
-        return self._lanes.get(attempt_id)
+        """The step that an attempt belongs to."""
+        return self._steps.get(attempt_id)
 
     def drain(self) -> None:
         """All who wait are to go."""
         self.draining = True
-        for life in self:
-            life.drain()
+        for run in self:
+            run.drain()
         self.feed.drain()
 
     def with_queue_position(self, record: Generation) -> Generation:
@@ -93,7 +93,7 @@ class ActiveGenerations:
         at = self._clock.now() + timedelta(seconds=seconds)
         return replace(record, queue_position=QueuePosition(position, at, seconds))
 
-    # What lanes tell
+    # What steps tell
 
     async def claim(self, attempt_id: str, prediction_id: str) -> bool:
         """See whole.Places."""
@@ -111,9 +111,9 @@ class ActiveGenerations:
         """See whole.Places."""
         self.queue.remove(attempt_id)
 
-    def register(self, attempt_id: str, lane: WebhookReceiver) -> None:
+    def register(self, attempt_id: str, step: WebhookReceiver) -> None:
         """See whole.Places."""
-        self._lanes[attempt_id] = lane
+        self._steps[attempt_id] = step
 
     def on_unconfirmed(self) -> None:
         """See whole.Places."""

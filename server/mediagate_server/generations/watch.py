@@ -52,7 +52,7 @@ _MOST_NEWS: Final = (1 << _NEWS_BITS) - 1
 
 
 async def watch_one(
-    life: GenerationRun,
+    run: GenerationRun,
     queue: QueuePositions,
     limit: NotificationLimit,
     shown: Callable[[Generation], Generation],
@@ -67,34 +67,34 @@ async def watch_one(
     news, too. News beyond the `limit` are told later. Raises Draining.
     """
     version, count = after >> _NEWS_BITS, after & _MOST_NEWS
-    told = _news(shown(life.saved.durable), logs=logs)
-    place = PositionListener(life.attempt_ids, life.changed.notify)
+    told = _news(shown(run.saved.durable), logs=logs)
+    place = PositionListener(run.attempt_ids, run.changed.notify)
     queue.watch(place)
-    life.watchers += 1
+    run.watchers += 1
     try:
         while True:
-            seen = life.changed.count
-            durable = life.saved.durable
+            seen = run.changed.count
+            durable = run.saved.durable
             record = shown(durable)
             news = _news(record, logs=logs)
             if durable.version > version:
                 version, count, told = durable.version, 0, news
                 yield version << _NEWS_BITS, record
                 continue
-            if life.over:
+            if run.over:
                 return
-            if life.draining:
-                raise draining_error(life.record)
+            if run.draining:
+                raise draining_error(run.record)
             is_news = durable.version == version and news != told
             if is_news and not limit.take(durable.tenant):
-                life.notify_changed_soon()
+                run.notify_changed_soon()
             elif is_news:
                 count, told = min(count + 1, _MOST_NEWS), news
                 yield version << _NEWS_BITS | count, record
                 continue
-            await life.changed.wait(seen)
+            await run.changed.wait(seen)
     finally:
-        life.watchers -= 1
+        run.watchers -= 1
         queue.unwatch(place)
 
 

@@ -76,7 +76,9 @@ class Process:
         self.alive = False
         self.serving.clear()
         # In the order in which they were begun: sets have another one each time.
-        for task in sorted({*self._rpcs, *self.generations._living._tasks, self.main}, key=_number):
+        for task in sorted(
+            {*self._rpcs, *self.generations._supervisor._tasks, self.main}, key=_number
+        ):
             task.cancel()
 
     def leave(self) -> None:

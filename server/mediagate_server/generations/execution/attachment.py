@@ -46,7 +46,7 @@ class Attachment:
 
     def __init__(
         self,
-        life: GenerationRun,
+        run: GenerationRun,
         clock: Clock,
         placed: Callable[[Generation], Generation],
         queue: QueuePositions,
@@ -54,7 +54,7 @@ class Attachment:
         *,
         replayed: bool,
     ) -> None:
-        self._life = life
+        self._run = run
         self._clock = clock
         self._placed = placed
         self._queue = queue
@@ -66,7 +66,7 @@ class Attachment:
     @property
     def record(self) -> Generation:
         """The generation as it stands; while it waits, with its place in the queue."""
-        return self._placed(self._life.with_activity(self._life.record))
+        return self._placed(self._run.with_activity(self._run.record))
 
     async def __aenter__(self) -> Self:
         return self
@@ -77,26 +77,26 @@ class Attachment:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._life.draining or isinstance(error, ServerDraining):
-            self._life.callers.detach_draining()
+        if self._run.draining or isinstance(error, ServerDraining):
+            self._run.callers.detach_draining()
         elif error is None or isinstance(error, MediagateError):
-            self._life.callers.detach_answered()
+            self._run.callers.detach_answered()
         else:
             self.disconnect()
 
     def disconnect(self) -> None:
         """The rpc ended without an answer."""
-        if self._life.draining:
-            self._life.callers.detach_draining()
+        if self._run.draining:
+            self._run.callers.detach_draining()
             return
-        self._life.callers.disconnect(cancel=self._cancel_on_leaving, grace=self._grace)
+        self._run.callers.disconnect(cancel=self._cancel_on_leaving, grace=self._grace)
 
     async def wait(self, seconds: float | None) -> Generation:
         """The generation once it is over, or as it stands after `seconds` (None: no bound).
 
         Raises the failure of a generation that upstream never took: nothing is bound then.
         """
-        await wait_for_end(self._life, self._clock, seconds)
+        await wait_for_end(self._run, self._clock, seconds)
         if was_never_accepted(self.record) and self.record.failure:
             raise StoredFailure(self.record.failure)
         return self.record
@@ -106,16 +106,16 @@ class Attachment:
 
         Returns once a success is told whole; raises what ended it otherwise.
         """
-        life, after = self._life, listener.sequence
+        run, after = self._run, listener.sequence
         if self.record.erased_at:
             raise StreamExpired("the text was erased", metadata={"id": self.record.id})
         await self._stream_status(listener, after)
         if await self._stream_stored_text(listener):
             self._raise_unless_whole()
             return
-        with TextPublisher(life.text, after, listener.write_text, life.changed.notify) as teller:
+        with TextPublisher(run.text, after, listener.write_text, run.changed.notify) as teller:
             while not (teller.has_failed or self._is_over()):
-                await life.changed.wait(life.changed.count)
+                await run.changed.wait(run.changed.count)
             await teller.flush()
             told_more = await self._stream_stored_text(listener)
             self._raise_unless_whole()
@@ -124,33 +124,33 @@ class Attachment:
 
     async def _stream_status(self, listener: TextSink, after: int) -> None:
         """How it stands, whenever that changes, until there is text or nothing more to come."""
-        life = self._life
+        run = self._run
         told: tuple[State, int, bool, int | None] | None = None
         place: PositionListener | None = None
         try:
-            while not (life.text.sequence > after or self._is_over()):
-                seen = life.changed.count
-                polled = life.text_is_polled
+            while not (run.text.sequence > after or self._is_over()):
+                seen = run.changed.count
+                polled = run.text_is_polled
                 record = self.record
                 if record.queue_position and place is None:
-                    place = PositionListener(life.attempt_ids, life.changed.notify)
+                    place = PositionListener(run.attempt_ids, run.changed.notify)
                     self._queue.watch(place)
                 position = place.position if place and record.queue_position else None
                 standing = (record.state, record.attempt.ordinal, polled, position)
                 if told != standing:
                     told = standing
                     await listener.write_status(record, polled=polled)
-                elif life.text.sequence:
+                elif run.text.sequence:
                     break
                 else:
-                    await life.changed.wait(seen)
+                    await run.changed.wait(seen)
         finally:
             if place:
                 self._queue.unwatch(place)
 
     async def _stream_stored_text(self, listener: TextSink) -> bool:
         """What is kept of a long text, and was never here. False: there is nothing like that."""
-        stored = self._life.stored_text(listener.sequence)
+        stored = self._run.stored_text(listener.sequence)
         if stored is None:
             return False
         async for chunk in stored:
@@ -159,17 +159,17 @@ class Attachment:
 
     def _is_over(self) -> bool:
         """Whether nothing more is to be waited for, whatever the reason."""
-        life = self._life
-        return life.over or life.draining or life.callers_should_return
+        run = self._run
+        return run.over or run.draining or run.callers_should_return
 
     def _raise_unless_whole(self) -> None:
         """What a stream ends with, after all its text."""
-        if not self._life.over:
-            if self._life.draining:
+        if not self._run.over:
+            if self._run.draining:
                 raise draining_error(self.record)
             raise_if_unconfirmed(self.record)
             raise DeadlineExceeded("the timeout was over before the end")
-        if self._life.text_is_broken:
+        if self._run.text_is_broken:
             raise StreamInterrupted(
                 "what was sent cannot be continued; the generation has the whole text",
                 metadata={"id": self.record.id},
@@ -177,7 +177,7 @@ class Attachment:
         raise_unless_succeeded(self.record)
 
 
-async def wait_for_end(life: GenerationRun, clock: Clock, seconds: float | None) -> None:
+async def wait_for_end(run: GenerationRun, clock: Clock, seconds: float | None) -> None:
     """Until the generation is over, or `seconds` have passed, or waiting is of no use any more.
 
     Raises Draining when this process goes.
@@ -187,15 +187,15 @@ async def wait_for_end(life: GenerationRun, clock: Clock, seconds: float | None)
     def pass_by() -> None:
         nonlocal passed
         passed = True
-        life.changed.notify()
+        run.changed.notify()
 
     timer = None if seconds is None else clock.call_later(seconds, pass_by)
     try:
-        while not life.over and not passed and not life.callers_should_return:
-            seen = life.changed.count
-            if life.draining:
-                raise draining_error(life.record)
-            await life.changed.wait(seen)
+        while not run.over and not passed and not run.callers_should_return:
+            seen = run.changed.count
+            if run.draining:
+                raise draining_error(run.record)
+            await run.changed.wait(seen)
     finally:
         if timer:
             timer.cancel()

@@ -1,4 +1,4 @@
-"""What a generation has still to send: for each of its lanes the plans to try, in order.
+"""What a generation has still to send: for each of its steps the plans to try, in order.
 
 It is written beside the record, sealed, until the generation is over: a process that comes after
 this one can then send what waits, and knows what to look for in upstream's list.
@@ -18,22 +18,22 @@ from mediagate_server.store.records import Purpose
 
 
 class StepPlan(Struct, frozen=True):
-    """The plans of one lane: the first is tried first, the others where it fails for good."""
+    """The plans of one step: the first is tried first, the others where it fails for good."""
 
     purpose: Purpose
     output_index: int
     plans: tuple[Plan, ...]
 
 
-class ExecutionPlan(Struct, frozen=True, omit_defaults=True):
-    """All lanes of one generation; a screening, where there is one, comes first.
+class ExecutionPlan(Struct, frozen=True, omit_defaults=True, rename={"steps": "lanes"}):
+    """All steps of one generation; a screening, where there is one, comes first.
 
     `after_content_refusal`: another model is tried also where one refuses the content.
     `not_screened`: why there is no screening although one was asked for; the record says so.
     `next_when_unconfirmed`: another model is sent while it is in doubt whether one was taken.
     """
 
-    lanes: tuple[StepPlan, ...]
+    steps: tuple[StepPlan, ...]
     after_content_refusal: bool
     not_screened: str = ""
     next_when_unconfirmed: bool = False
@@ -53,13 +53,13 @@ class ExecutionPlan(Struct, frozen=True, omit_defaults=True):
         """
         first = plans[0]
         alike = [plan for plan in plans if plan.output_count == first.output_count]
-        lanes = [
+        steps = [
             StepPlan(Purpose.GENERATE, index, tuple(plan.run(index) for plan in alike))
             for index in range(first.runs)
         ]
         if screening:
-            lanes.insert(0, StepPlan(Purpose.SCREEN, 0, (screening,)))
-        return cls(tuple(lanes), after_content_refusal, not_screened, next_when_unconfirmed)
+            steps.insert(0, StepPlan(Purpose.SCREEN, 0, (screening,)))
+        return cls(tuple(steps), after_content_refusal, not_screened, next_when_unconfirmed)
 
     @property
     def chain(self) -> tuple[Plan, ...]:
@@ -68,16 +68,16 @@ class ExecutionPlan(Struct, frozen=True, omit_defaults=True):
 
     @property
     def reservation(self) -> Reservation:
-        """What is held of budgets when it is accepted: each lane's first plan, at its most."""
-        first = [lane.plans[0] for lane in self.lanes]
-        known = [plan.estimate.maximum for plan in first if plan.estimate.maximum is not None]
+        """What is held of budgets when it is accepted: each step's first plan, at its most."""
+        first = [step.plans[0] for step in self.steps]
+        maxima = [plan.estimate.maximum for plan in first if plan.estimate.maximum is not None]
         unpriced = (plan.slug for plan in first if plan.estimate.maximum is None)
-        return Reservation(sum(known), next(unpriced, ""))
+        return Reservation(sum(maxima), next(unpriced, ""))
 
-    def plans(self, lane: StepKey) -> tuple[Plan, ...]:
-        """The plans of one lane; none where it is not in this work."""
+    def plans(self, key: StepKey) -> tuple[Plan, ...]:
+        """The plans of one step; none where it is not in this plan."""
         return next(
-            (work.plans for work in self.lanes if (work.purpose, work.output_index) == lane), ()
+            (step.plans for step in self.steps if (step.purpose, step.output_index) == key), ()
         )
 
 
@@ -85,9 +85,9 @@ EMPTY_PLAN = ExecutionPlan((), after_content_refusal=False)
 """For a record whose inputs are not known any more."""
 
 
-def dump_plan(work: ExecutionPlan) -> bytes:
-    """The work as JSON. Holds prompts: it is to be sealed before it is written anywhere."""
-    return _WRITER.encode(work)
+def dump_plan(plan: ExecutionPlan) -> bytes:
+    """The plan as JSON. Holds prompts: it is to be sealed before it is written anywhere."""
+    return _WRITER.encode(plan)
 
 
 def load_plan(document: bytes) -> ExecutionPlan:
@@ -97,12 +97,12 @@ def load_plan(document: bytes) -> ExecutionPlan:
     except DecodeError:
         # What it says may show a value, and be logged.
         raise ValueError("the stored work is wrong") from None
-    lanes = (
-        StepPlan(lane.purpose, lane.output_index, tuple(map(_plan, lane.plans)))
-        for lane in stored.lanes
+    steps = (
+        StepPlan(step.purpose, step.output_index, tuple(map(_plan, step.plans)))
+        for step in stored.steps
     )
     return ExecutionPlan(
-        tuple(lanes),
+        tuple(steps),
         stored.after_content_refusal,
         next_when_unconfirmed=stored.next_when_unconfirmed,
     )
@@ -116,14 +116,14 @@ class _StoredPlan(Plan, frozen=True):
     price: Raw  # type: ignore[assignment]
 
 
-class _StoredLane(Struct):
+class _StoredStep(Struct):
     purpose: Purpose
     output_index: int
     plans: tuple[_StoredPlan, ...]
 
 
-class _StoredExecutionPlan(Struct):
-    lanes: tuple[_StoredLane, ...]
+class _StoredExecutionPlan(Struct, rename={"steps": "lanes"}):
+    steps: tuple[_StoredStep, ...]
     after_content_refusal: bool
     next_when_unconfirmed: bool = False
 

@@ -1,4 +1,4 @@
-"""One generation while it lives in this process: its record, its lanes, its callers and its text.
+"""One generation while it lives in this process: its record, its steps, its callers and its text.
 
 The life alone changes its record. Everybody else reads `record`, waits on `changed`, and listens to
 `text`, which grows without a change but for its beginning.
@@ -78,11 +78,11 @@ _STREAMED: Final = frozenset({"StreamText", "StreamModel"})
 
 
 class StepAlreadyEnded(Exception):
-    """A lane is to end that has been ended already."""
+    """A step is to end that has been ended already."""
 
 
 class GenerationRun:
-    """One generation's life. `over` once its record is terminal.
+    """One generation's run. `over` once its record is terminal.
 
     `work` is what it has still to send, as far as that is known. `turns` are those of the
     attempts that the accepting commit made for this process to send, by their ids; none for a
@@ -92,25 +92,25 @@ class GenerationRun:
 
     def __init__(
         self,
-        around: EngineDeps,
-        places: StepRegistry,
+        deps: EngineDeps,
+        registry: StepRegistry,
         record: Generation,
         work: ExecutionPlan = EMPTY_PLAN,
         *,
         turns: Mapping[str, CreateReservation] = NO_RESERVATIONS,
-        lives: bool = True,
+        is_active: bool = True,
         recovered: bool = False,
     ) -> None:
-        self._around = around
-        self._places = places
+        self._deps = deps
+        self._registry = registry
         self.stop = CancelToken(record.stop)
         self.text = TextBuffer()
         self.text_is_broken = False
         self.text_is_polled = False
         self._text_goes_on = False
-        self.checkpoints = Checkpoints(around.store, around.clock, record.id, self.text)
+        self.checkpoints = Checkpoints(deps.store, deps.clock, record.id, self.text)
         self.changed = Notifier()
-        self.callers = AttachedCallers(around.clock, self._abandon, detached=recovered)
+        self.callers = AttachedCallers(deps.clock, self._abandon, detached=recovered)
         self._is_rejected = False
         self.is_elsewhere = False
         """Another process has it: nothing may be asked of it, or told to it, here."""
@@ -120,11 +120,11 @@ class GenerationRun:
         self._news: Timer | None = None
         self.draining = False
         self.has_begun = False
-        self._patience = DeadlineTimer(around.clock, self._time_is_over, self.changed.notify)
+        self._patience = DeadlineTimer(deps.clock, self._time_is_over, self.changed.notify)
         self._recovered = recovered
         self._quarantine = (QuarantineLevel.NONE, "")
         self._breaks = (0, 0)
-        self._restore(record, work, turns, is_active=lives)
+        self._restore(record, work, turns, is_active=is_active)
 
     def _restore(
         self,
@@ -135,13 +135,13 @@ class GenerationRun:
         is_active: bool = True,
     ) -> None:
         """Stand where the record stands."""
-        around, places = self._around, self._places
+        deps, registry = self._deps, self._registry
         self.saved = VersionedRecord(
-            around.store,
-            around.clock,
+            deps.store,
+            deps.clock,
             record,
             self.changed.notify,
-            partial(places.notify, record.tenant),
+            partial(registry.notify, record.tenant),
         )
         self._kept: tuple[StoredMedia, ...] | None = None
         self._answers: dict[StepKey, PredictionEnd] = {}
@@ -151,22 +151,22 @@ class GenerationRun:
         if step_results.is_screened(record):
             self._screened.notify()
         keys = dict.fromkeys(map(attempts.step_key, record.attempts)) if is_active else ()
-        self.lanes: tuple[Step, ...] = tuple(
-            Step(self, around, places, key, work.plans(key), turns=turns) for key in keys
+        self.steps: tuple[Step, ...] = tuple(
+            Step(self, deps, registry, key, work.plans(key), turns=turns) for key in keys
         )
 
     @classmethod
-    def load_finished(cls, around: EngineDeps, places: StepRegistry, record: Generation) -> Self:
+    def load_finished(cls, deps: EngineDeps, registry: StepRegistry, record: Generation) -> Self:
         """A generation that does not live here, from its record, for those who come late.
 
         One that is not terminal lives elsewhere, or nowhere: nobody can wait for its end here.
         """
-        life = cls(around, places, record, lives=False)
-        life.is_elsewhere = life.draining = not life.over
+        run = cls(deps, registry, record, is_active=False)
+        run.is_elsewhere = run.draining = not run.over
         if record.output and not record.output.document:
-            life.text.append(record.output.text or "")
-        life.close()
-        return life
+            run.text.append(record.output.text or "")
+        run.close()
+        return run
 
     @property
     def over(self) -> bool:
@@ -214,7 +214,7 @@ class GenerationRun:
         if here and (after < here or not self._text_goes_on):
             return None
         key = document_key(self.record.id, "output")
-        return stored_text(self._around.archiver, key, output.document, after)
+        return stored_text(self._deps.archiver, key, output.document, after)
 
     def cancel(self, why: str) -> None:
         """Ask for the end. `why` is one of our own words; the first one counts.
@@ -235,12 +235,12 @@ class GenerationRun:
         if why == DEADLINE_REASON:
             self.changed.notify()  # Its time is in the record: nothing to be remembered.
         elif self.record.stop != why:
-            self.saved.update_async(lambda record: replace(record, stop=why), step="cancel")
+            self.saved.update_async(lambda record: replace(record, stop=why), failpoint="cancel")
 
     def notify_changed_soon(self) -> None:
         """The same in a moment, once for all who ask for it until then."""
         if self._news is None:
-            self._news = self._around.clock.call_later(_NEWS_PAUSE, self._announce_news)
+            self._news = self._deps.clock.call_later(_NEWS_PAUSE, self._announce_news)
 
     def _announce_news(self) -> None:
         self._news = None
@@ -250,8 +250,8 @@ class GenerationRun:
         """To its end, from wherever its record stands. Raises StaleOwner."""
         self.has_begun = True
         self._patience.start(self.seconds_left())
-        if len(self.lanes) == 1:
-            await self._retry_while_store_down(self.lanes[0].run)
+        if len(self.steps) == 1:
+            await self._retry_while_store_down(self.steps[0].run)
         else:
             await self._run_all()
         if self.record.state is State.FINALIZING:
@@ -262,26 +262,26 @@ class GenerationRun:
     async def _run_all(self) -> None:
         try:
             async with asyncio.TaskGroup() as running:
-                for lane in self.lanes:
-                    running.create_task(self._retry_while_store_down(lane.run))
+                for step in self.steps:
+                    running.create_task(self._retry_while_store_down(step.run))
         except* StaleOwner:
             raise StaleOwner from None
 
-    async def _retry_while_store_down(self, step: Callable[[], Awaitable[None]]) -> None:
+    async def _retry_while_store_down(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do it again while the store is away: what upstream has is safe there until then."""
         while True:
             try:
-                return await step()
+                return await work()
             except StaleOwner:
                 raise
             except StoreUnavailable:
                 _log.warning("generation_paused", reason="store_unavailable", id=self.record.id)
             self.changed.notify()  # Nothing is being sent, whatever was.
-            await self._around.clock.wait(self._around.store.lost, _STORE_PAUSE)
+            await self._deps.clock.wait(self._deps.store.lost, _STORE_PAUSE)
 
     async def wait_until_no_submit(self) -> None:
         """Until no create is on its way whose answer would be lost."""
-        while not self.over and any(lane.is_submitting for lane in self.lanes):
+        while not self.over and any(step.is_submitting for step in self.steps):
             await self.changed.wait(self.changed.count)
 
     def restart_from(self, record: Generation, work: ExecutionPlan) -> None:
@@ -345,27 +345,27 @@ class GenerationRun:
         it, which took a twentieth of all processor time.
         """
         self._patience.cancel()
-        self.lanes = ()
+        self.steps = ()
         self.saved.close()
         self.callers.close()
 
-    # What its lanes ask and tell: see whole.Whole
+    # What its steps ask and tell: see whole.Whole
 
     def seconds_left(self) -> float:
         """Until its timeout is over; may be negative."""
-        return (self.record.deadline_at - self._around.clock.now()).total_seconds()
+        return (self.record.deadline_at - self._deps.clock.now()).total_seconds()
 
-    def reader(self, lane: StepKey) -> StreamReader | None:
-        """What reads a lane's stream: only texts have one."""
+    def reader(self, key: StepKey) -> StreamReader | None:
+        """What reads a step's stream: only texts have one."""
         if (
             self.quarantine
-            or lane != attempts.FIRST_OUTPUT
+            or key != attempts.FIRST_OUTPUT
             or self.record.shape["kind"] not in TEXTS
         ):
             return None
         return StreamReader(
-            self._around.upstream,
-            self._around.clock,
+            self._deps.upstream,
+            self._deps.clock,
             self.record.model,
             self._on_text,
             last_id=self.checkpoints.event_id,
@@ -387,7 +387,7 @@ class GenerationRun:
         """See whole.Whole."""
         return self.watchers > 0
 
-    def progress(self, lane: StepKey, prediction: Prediction) -> None:
+    def progress(self, key: StepKey, prediction: Prediction) -> None:
         """An answer that is no end: that it runs, and what its log says."""
         if prediction.status is PredictionStatus.PROCESSING:
             self._mark_running(prediction.started_at)
@@ -398,13 +398,13 @@ class GenerationRun:
             outputs = sum(purpose is Purpose.GENERATE for purpose, _ in keys)
             self._activity = RunProgress(outputs)
         with crash_marks.crash_marked():
-            has_changed = self._activity.update(lane, prediction)
+            has_changed = self._activity.update(key, prediction)
         if has_changed:
             self.changed.notify()
 
-    def progress_of(self, lane: StepKey) -> float | None:
+    def progress_of(self, key: StepKey) -> float | None:
         """See whole.Whole."""
-        return self._activity.progress_of(lane) if self._activity else None
+        return self._activity.progress_of(key) if self._activity else None
 
     @property
     def after_content_refusal(self) -> bool:
@@ -412,11 +412,11 @@ class GenerationRun:
         return self._work.after_content_refusal
 
     def is_superseded(self, attempt: Attempt) -> bool:
-        """Whether an open attempt is one that none of its lanes is at."""
+        """Whether an open attempt is one that none of its steps is at."""
         key = attempts.step_key(attempt)
         if attempts.has_step_ended(self.record, key):
             return True
-        return any(lane.key == key and lane.is_superseded(attempt.id) for lane in self.lanes)
+        return any(step.key == key and step.is_superseded(attempt.id) for step in self.steps)
 
     @property
     def next_when_unconfirmed(self) -> bool:
@@ -435,17 +435,17 @@ class GenerationRun:
         made = is_large(end) or failures.output_text(end.output)
         return bool(made or failures.usage_from(end).output_tokens)
 
-    async def wait_for_screening(self, lane: StepKey) -> None:
+    async def wait_for_screening(self, key: StepKey) -> None:
         """See whole.Whole."""
-        if lane[0] is Purpose.GENERATE and not self._screened.happened:
+        if key[0] is Purpose.GENERATE and not self._screened.happened:
             await self._screened.wait()
 
     async def settle(
         self, attempt: Attempt, end: PredictionEnd, price: PriceSchedule | None
     ) -> None:
-        """The lane's prediction is at its end: what came of it, cost and all, in one commit."""
+        """The step's prediction is at its end: what came of it, cost and all, in one commit."""
         settled = await self._settled(attempt, end, price or prices.load_price(attempt.price))
-        streams, several = attempt.purpose is Purpose.GENERATE, len(self.lanes) > 1
+        streams, several = attempt.purpose is Purpose.GENERATE, len(self.steps) > 1
         output = settled.record.output
         # Of several runs none waits for another with a large file on the disk: all of a tenant's
         # room might be taken by such. They are asked for again, one after the other.
@@ -458,7 +458,7 @@ class GenerationRun:
             self.text_is_broken = settled.broken
         if several:
             part = step_results.to_step_result(settled.record, attempt)
-            await self._end_lane("settle", part, settled.closed, (settled.entry,))
+            await self._end_step("settle", part, settled.closed, (settled.entry,))
         else:
             change = partial(attempts.merge_other_attempts, settled.record, settled.closed)
             await self._finish("settle", change, (settled.entry,))
@@ -478,7 +478,7 @@ class GenerationRun:
                 end.prediction,
                 price,
                 failure,
-                now=self._around.clock.now(),
+                now=self._deps.clock.now(),
                 text=text,
             )
         reading = await self._read_answer(self._isolate_step(attempt), end.prediction)
@@ -490,7 +490,7 @@ class GenerationRun:
                 attempt,
                 end.prediction,
                 price,
-                now=self._around.clock.now(),
+                now=self._deps.clock.now(),
                 streamed=StreamedText(text, end.is_complete),
                 stopped_because=self.stop.reason or (DEADLINE_REASON if end.out_of_time else ""),
                 reading=reading,
@@ -498,8 +498,8 @@ class GenerationRun:
             )
 
     def _isolate_step(self, attempt: Attempt) -> Generation:
-        """The record; of several lanes as if the attempt's were all."""
-        if len(self.lanes) == 1:
+        """The record; of several steps as if the attempt's were all."""
+        if len(self.steps) == 1:
             return self.record
         plans = self._work.plans(attempts.step_key(attempt))
         plan = next((one for one in plans if one.slug == attempt.model), None)
@@ -508,25 +508,23 @@ class GenerationRun:
     async def _read_answer(self, record: Generation, end: Prediction | None) -> JsonReading | None:
         reading: JsonReading | None = None
         for answer in answer_candidates(record, end):
-            tried = await self._around.read_json_answer(
-                answer, record.shape["field"], record.tenant
-            )
+            tried = await self._deps.read_json_answer(answer, record.shape["field"], record.tenant)
             if not tried.problem:
                 return tried
             reading = reading or tried
         return reading
 
     async def fail_unsubmitted(
-        self, lane: StepKey, closed: Attempt, released: LedgerEntry, failure: Failure
+        self, key: StepKey, closed: Attempt, released: LedgerEntry, failure: Failure
     ) -> None:
-        """The lane ends with an attempt that upstream never took."""
+        """The step ends with an attempt that upstream never took."""
         stopped = self.stop.is_cancelled and self.stop.reason != DEADLINE_REASON
         state = State.CANCELLED if stopped else State.FAILED
-        if len(self.lanes) > 1:
-            part = StepResult(*lane, state, failure=failure)
-            await self._end_lane("unsent", part, closed, (released,))
+        if len(self.steps) > 1:
+            part = StepResult(*key, state, failure=failure)
+            await self._end_step("unsent", part, closed, (released,))
             return
-        now = self._around.clock.now()
+        now = self._deps.clock.now()
         change = partial(
             settlement.fail_unsubmitted, closed=closed, state=state, failure=failure, now=now
         )
@@ -535,26 +533,26 @@ class GenerationRun:
     # The end
 
     async def _finish(
-        self, step: str, change: ApplyChange, entries: tuple[LedgerEntry, ...]
+        self, failpoint: str, change: ApplyChange, entries: tuple[LedgerEntry, ...]
     ) -> None:
-        """The end of the only lane.
+        """The end of the only step.
 
         Of the record as it is in its turn: an earlier attempt, declared absent, may have turned up
         and been paid meanwhile.
         """
         await self.saved.commit(
-            step,
+            failpoint,
             lambda known: step_results.to_finalizing(change(known)),
             entries,
             release_request_id=settlement.was_never_accepted,
         )
         self._count_end()
 
-    async def _end_lane(
-        self, step: str, part: StepResult, closed: Attempt, entries: tuple[LedgerEntry, ...]
+    async def _end_step(
+        self, failpoint: str, part: StepResult, closed: Attempt, entries: tuple[LedgerEntry, ...]
     ) -> None:
-        """The end of one lane of several; with a screening that lets nothing pass, of all."""
-        now = self._around.clock.now()
+        """The end of one step of several; with a screening that lets nothing pass, of all."""
+        now = self._deps.clock.now()
         lets_pass = part.purpose is not Purpose.SCREEN or part.failure is None
 
         def lines(record: Generation) -> tuple[LedgerEntry, ...]:
@@ -563,9 +561,9 @@ class GenerationRun:
             return (*entries, *(line for _, line in step_results.close_unsubmitted(record, now)))
 
         def change(record: Generation) -> Generation:
-            lane = attempts.step_key(closed)
-            if attempts.has_step_ended(record, lane) or not step_results.is_open(
-                attempts.current_attempt(record, lane)
+            key = attempts.step_key(closed)
+            if attempts.has_step_ended(record, key) or not step_results.is_open(
+                attempts.current_attempt(record, key)
             ):
                 raise StepAlreadyEnded
             others = (
@@ -576,7 +574,7 @@ class GenerationRun:
 
         try:
             await self.saved.commit(
-                step, change, lines, release_request_id=settlement.was_never_accepted
+                failpoint, change, lines, release_request_id=settlement.was_never_accepted
             )
         except StepAlreadyEnded:
             return  # The screening had ended it before.
@@ -588,7 +586,7 @@ class GenerationRun:
         if self.record.state.is_terminal:
             record_end(self.record)
             if (seconds := self.record.run_seconds) is not None:
-                self._around.run_durations.add(self.record.model, seconds)
+                self._deps.run_durations.add(self.record.model, seconds)
 
     async def _archive_outputs(self) -> None:
         """Paid and settled: keep what was made, then say so."""
@@ -599,14 +597,14 @@ class GenerationRun:
             return
         if self._kept is None and record.output:
             ends = [attempt.completed_at for attempt in record.attempts if attempt.completed_at]
-            self._kept = await self._around.archiver.archive(
+            self._kept = await self._deps.archiver.archive(
                 record.id,
                 record.output.media,
-                max(ends, default=self._around.clock.now()),
+                max(ends, default=self._deps.clock.now()),
                 may_exist=self._recovered,
             )
         output = replace(record.output or Output(), media=self._kept or ())
-        now = self._around.clock.now()
+        now = self._deps.clock.now()
         await self.saved.commit(
             "keep",
             lambda known: replace(
@@ -622,7 +620,7 @@ class GenerationRun:
 
     async def _discard_outputs(self) -> None:
         """Paid and settled, and what was made does harm."""
-        failure, now = self.quarantine, self._around.clock.now()
+        failure, now = self.quarantine, self._deps.clock.now()
         await self.saved.commit(
             "keep",
             lambda known: replace(
@@ -638,7 +636,7 @@ class GenerationRun:
             self._answers.clear()
             self.text_is_broken = self.text_is_broken or self._read.broken
             self._text_goes_on = self._read.has_unsent_text
-        read, now = self._read, self._around.clock.now()
+        read, now = self._read, self._deps.clock.now()
         made = replace(
             record,
             output=read.output,
@@ -658,11 +656,11 @@ class GenerationRun:
 
     async def _read_all(self, record: Generation) -> LargeOutputResult:
         """What is large of its output; of several, one after the other."""
-        lanes = step_results.pending_outputs(record)
-        if not lanes:
+        pending = step_results.pending_outputs(record)
+        if not pending:
             answer = next(iter(self._answers.values()), None)
             reader = LargeOutputReader(
-                self._around,
+                self._deps,
                 record,
                 self.text,
                 clean=answer is not None and answer.is_complete,
@@ -670,10 +668,10 @@ class GenerationRun:
             )
             return await reader.read(answer.prediction if answer else None)
         media = list(record.output.media) if record.output else []
-        for index, attempt in lanes.items():
+        for index, attempt in pending.items():
             answer = self._answers.get(attempts.step_key(attempt))
             reader = LargeOutputReader(
-                self._around,
+                self._deps,
                 self._isolate_step(attempt),
                 TextBuffer(),
                 clean=True,
@@ -689,7 +687,7 @@ class GenerationRun:
     def _on_text(self, text: str, event_id: str) -> None:
         record, begins = self.record, not self.text.sequence
         if begins:
-            record_first_token(record, self._around.clock.now())
+            record_first_token(record, self._deps.clock.now())
         self.text.append(text)
         if record.method in _STREAMED:
             self.checkpoints.on_text(event_id)
@@ -701,9 +699,9 @@ class GenerationRun:
     def _mark_running(self, started_at: datetime | None) -> None:
         if self.record.state is State.RUNNING:
             return
-        now = self._around.clock.now()
+        now = self._deps.clock.now()
         now = clamp_time(self.record, started_at, now) or now
-        estimate = self._around.run_durations.estimate(self.record.model, now)
+        estimate = self._deps.run_durations.estimate(self.record.model, now)
         self.saved.update_async(
             lambda record: replace(
                 record, state=State.RUNNING, started_at=now, run_estimate=estimate

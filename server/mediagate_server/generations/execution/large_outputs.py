@@ -108,7 +108,7 @@ class LargeOutputReader:
 
     def __init__(
         self,
-        around: EngineDeps,
+        deps: EngineDeps,
         record: Generation,
         told: TextBuffer,
         *,
@@ -116,8 +116,8 @@ class LargeOutputReader:
         streams: bool,
         first_index: int = 0,
     ) -> None:
-        self._around = around
-        self._keeper = around.archiver
+        self._deps = deps
+        self._keeper = deps.archiver
         self._record = record
         self._told = told
         self._clean = clean
@@ -160,16 +160,14 @@ class LargeOutputReader:
                 if not is_system_error(error):
                     raise
                 _log.warning("large_output_not_written", id=self._record.id, errno=error.errno)
-            if self._around.clock.now() >= self._until():
+            if self._deps.clock.now() >= self._until():
                 return None
-            await self._around.clock.wait(Notifier(), pause)
+            await self._deps.clock.wait(Notifier(), pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _until(self) -> datetime:
         """When half of the time is over that upstream keeps outputs for."""
-        return (
-            self._attempt().completed_at or self._around.clock.now()
-        ) + UPSTREAM_LINK_LIFETIME / 2
+        return (self._attempt().completed_at or self._deps.clock.now()) + UPSTREAM_LINK_LIFETIME / 2
 
     def _attempt(self) -> Attempt:
         return next(
@@ -216,10 +214,10 @@ class LargeOutputReader:
             return LargeOutputResult(failure=self._too_large(end, "it is too large to be checked"))
         answer = await asyncio.to_thread(_text, path)
         schema, tenant = self._record.shape["field"], self._record.tenant
-        reading = await self._around.read_json_answer(answer, schema, tenant)
+        reading = await self._deps.read_json_answer(answer, schema, tenant)
         if reading.problem:
-            lane = attempts.step_key(self._record.attempt)
-            prediction_id = attempts.output_attempt(self._record, lane).prediction_id
+            key = attempts.step_key(self._record.attempt)
+            prediction_id = attempts.output_attempt(self._record, key).prediction_id
             failure = failures.output_invalid(self._record.model, prediction_id, reading.problem)
             return LargeOutputResult(failure=failure)
         await asyncio.to_thread(path.write_bytes, reading.text.encode())
@@ -267,7 +265,7 @@ class LargeOutputReader:
         return Output(media=media, document=await self._keep("output", path, _JSON))
 
     def _ended_at(self, answer: Prediction) -> datetime:
-        now = self._around.clock.now()
+        now = self._deps.clock.now()
         return clamp_time(self._record, answer.completed_at, now) or now
 
     async def _media(
@@ -312,9 +310,9 @@ class LargeOutputReader:
     async def _ask_again(self) -> Prediction | None:
         """Upstream's answer once more; None where it has none any more, or for too long."""
         attempt, until = self._attempt(), self._until()
-        while self._around.clock.now() < until:
+        while self._deps.clock.now() < until:
             try:
-                answer = await self._around.upstream.get(attempt.prediction_id, model=attempt.model)
+                answer = await self._deps.upstream.get(attempt.prediction_id, model=attempt.model)
             except RequestRefused as refused:
                 if refused.refusal is RefusalReason.NOT_FOUND:
                     return None
@@ -322,7 +320,7 @@ class LargeOutputReader:
                 pass
             else:
                 return answer if answer.status is PredictionStatus.SUCCEEDED else None
-            await self._around.clock.wait(Notifier(), _PAUSE)
+            await self._deps.clock.wait(Notifier(), _PAUSE)
         return None
 
     def _too_large(self, end: Prediction, cause: str) -> Failure:

@@ -257,21 +257,21 @@ class RunProgress:
         self._runs: dict[StepKey, tuple[str, LogProgress]] = {}
         """By output: the prediction that makes it, and its progress."""
 
-    def update(self, lane: StepKey, prediction: Prediction) -> bool:
+    def update(self, key: StepKey, prediction: Prediction) -> bool:
         """Upstream has told how a run stands. True where its progress or its log has changed."""
-        known = self._runs.get(lane)
+        known = self._runs.get(key)
         if known is None or known[0] != prediction.id:
-            known = self._runs[lane] = (prediction.id, LogProgress())
+            known = self._runs[key] = (prediction.id, LogProgress())
         return known[1].update(prediction.logs)
 
-    def progress_of(self, lane: StepKey) -> float | None:
+    def progress_of(self, key: StepKey) -> float | None:
         """Of the run that makes one output, 0 to 1; None where it tells none."""
-        known = self._runs.get(lane)
+        known = self._runs.get(key)
         return known[1].value if known else None
 
-    def end(self, lane: StepKey) -> None:
+    def end(self, key: StepKey) -> None:
         """A run is over: of several the others may still go on."""
-        if known := self._runs.get(lane):
+        if known := self._runs.get(key):
             known[1].value = 1.0
 
     @property

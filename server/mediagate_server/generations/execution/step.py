@@ -1,8 +1,8 @@
-"""One lane of a generation: a screening, or one output; from its turn to its settled end.
+"""One step of a generation: a screening, or one output; from its turn to its settled end.
 
-A lane holds the right to send: never more than one POST for an attempt, and a new attempt only
+A step holds the right to send: never more than one POST for an attempt, and a new attempt only
 where the one before was definitely not taken. What it has come to is in its newest attempt, so a
-lane that is run again, by this process or the next, goes on from there:
+step that is run again, by this process or the next, goes on from there:
 
     QUEUED ------- its turn ------> SUBMITTING --- taken ---> ACCEPTED --- end ---> settled
       ^                                 |  |                      ^
@@ -71,7 +71,7 @@ MAX_ABSENT_ATTEMPTS: Final = 3
 
 
 class NoParallelAttempt(Exception):
-    """The attempt that a lane was to go on with has been closed."""
+    """The attempt that a step was to go on with has been closed."""
 
 
 class Step:
@@ -82,51 +82,51 @@ class Step:
 
     def __init__(
         self,
-        whole: StepHost,
-        around: EngineDeps,
-        places: StepRegistry,
+        host: StepHost,
+        deps: EngineDeps,
+        registry: StepRegistry,
         key: StepKey,
         plans: tuple[Plan, ...],
         *,
         turns: Mapping[str, CreateReservation] = NO_RESERVATIONS,
     ) -> None:
-        self._whole = whole
-        self._around = around
-        self._places = places
+        self._host = host
+        self._deps = deps
+        self._registry = registry
         self.key = key
         self._plans = plans
-        newest = attempts.current_attempt(whole.saved.current, key).id
+        newest = attempts.current_attempt(host.saved.current, key).id
         turn = turns.get(newest)
-        self._posting = Submitter(around, newest if turn else "", turn)
+        self._submitter = Submitter(deps, newest if turn else "", turn)
         self._reserved: CreateReservation | None = None
         self._answer: SubmitResult | None = None
         self._is_claiming = False
         """Whose the prediction of a create's answer is, is looked up just now."""
         self._end: PredictionEnd | None = None
         self._not_before = 0.0
-        self._found = ""
+        self._prediction_id = ""
         self._absent = False
-        self._news = PredictionNews(around.clock)
+        self._news = PredictionNews(deps.clock)
         self._recorded = Notifier()
-        self.over = whole.stop.child()
-        """Asked with the whole, and once this lane has ended: what runs beside it is to end."""
-        self._winner = self._takes_over = ""
-        self._found_beside: dict[str, str] = {}
+        self.over = host.stop.child()
+        """Asked with the whole, and once this step has ended: what runs beside it is to end."""
+        self._winner_id = self._takeover_id = ""
+        self._superseded_predictions: dict[str, str] = {}
         self._looked_for = False
-        self._stop = self._new_stop()
-        for attempt in attempts.attempts_of_step(whole.saved.current, key):
-            places.register(attempt.id, self)
+        self._cancel_token = self._new_stop()
+        for attempt in attempts.attempts_of_step(host.saved.current, key):
+            registry.register(attempt.id, self)
 
     @property
     def attempt(self) -> Attempt:
         """The attempt that it is at: as a rule the newest; see attempts.current."""
-        if self._winner and (beside := self._by_id(self._winner)):
+        if self._winner_id and (beside := self._by_id(self._winner_id)):
             return beside
-        return attempts.current_attempt(self._whole.saved.current, self.key)
+        return attempts.current_attempt(self._host.saved.current, self.key)
 
     def _by_id(self, attempt_id: str) -> Attempt | None:
-        """An open attempt of this lane."""
-        tries = attempts.attempts_of_step(self._whole.saved.current, self.key)
+        """An open attempt of this step."""
+        tries = attempts.attempts_of_step(self._host.saved.current, self.key)
         return next((one for one in tries if one.id == attempt_id and is_open(one)), None)
 
     @property
@@ -143,7 +143,7 @@ class Step:
 
         While the server drains, what waits to be sent ends as it stands: the next process sends it.
         """
-        while not attempts.has_step_ended(self._whole.saved.current, self.key):
+        while not attempts.has_step_ended(self._host.saved.current, self.key):
             match self.attempt.state:
                 case AttemptState.QUEUED:
                     await self._acquire_slot()
@@ -167,22 +167,26 @@ class Step:
 
         With the process the answer would be lost.
         """
-        is_sent = self._posting.under_way or self._is_claiming
-        return is_sent or self._posting.may_send == self.attempt.id
+        is_sent = self._submitter.under_way or self._is_claiming
+        return is_sent or self._submitter.may_send == self.attempt.id
 
     def unconfirmed(self) -> UnconfirmedAttempt | None:
         """What to look for, while the attempt is in doubt and nothing was found out."""
-        if self.attempt.state is not AttemptState.UNCONFIRMED or self._found or self._absent:
+        if (
+            self.attempt.state is not AttemptState.UNCONFIRMED
+            or self._prediction_id
+            or self._absent
+        ):
             return None
-        return UnconfirmedAttempt(self.attempt, self.plan, self._around.hash_key)
+        return UnconfirmedAttempt(self.attempt, self.plan, self._deps.hash_key)
 
     @property
     def unrecorded_predictions(self) -> tuple[str, ...]:
         """Predictions that it was told are its attempts', and has perhaps not yet written down."""
-        return (self._found, *self._found_beside.values())
+        return (self._prediction_id, *self._superseded_predictions.values())
 
     def is_superseded(self, attempt_id: str) -> bool:
-        """Whether this is an open attempt of this lane, and not the one that it is at."""
+        """Whether this is an open attempt of this step, and not the one that it is at."""
         return self.attempt.id != attempt_id and self._by_id(attempt_id) is not None
 
     def in_flight_submit(self) -> UnconfirmedAttempt | None:
@@ -191,26 +195,24 @@ class Step:
         Also what an earlier process was sending, until it is written down as in doubt: others
         with the same input must not take what is its own.
         """
-        is_open = self._posting.under_way or self.attempt.state is AttemptState.SUBMITTING
-        return (
-            UnconfirmedAttempt(self.attempt, self.plan, self._around.hash_key) if is_open else None
-        )
+        is_open = self._submitter.under_way or self.attempt.state is AttemptState.SUBMITTING
+        return UnconfirmedAttempt(self.attempt, self.plan, self._deps.hash_key) if is_open else None
 
     def on_webhook(self, attempt_id: str, prediction_id: str) -> bool:
         """See WebhookReceiver. What the hint is worth is asked of upstream."""
         attempt = self.attempt
         if attempt.id != attempt_id or attempt.prediction_id not in {"", prediction_id}:
             return False
-        if not attempt.prediction_id and not self._found:
+        if not attempt.prediction_id and not self._prediction_id:
             if attempt.state is AttemptState.UNCONFIRMED:
                 metrics.attempts_matched.labels("webhook").inc()
-            self._found = prediction_id
+            self._prediction_id = prediction_id
         self._news.notify()
         return True
 
     async def wait_until_recorded(self) -> None:
         """See WebhookReceiver."""
-        while self._found and self.attempt.state is AttemptState.UNCONFIRMED:
+        while self._prediction_id and self.attempt.state is AttemptState.UNCONFIRMED:
             await self._recorded.wait(self._recorded.count)
 
     def _notify_recorded(self) -> None:
@@ -219,12 +221,12 @@ class Step:
 
     def was_never_accepted(self, attempt_id: str) -> bool:
         """See WebhookReceiver."""
-        tries = attempts.attempts_of_step(self._whole.saved.current, self.key)
+        tries = attempts.attempts_of_step(self._host.saved.current, self.key)
         return any(one.id == attempt_id and one.state in settlement.NEVER_ACCEPTED for one in tries)
 
     def confirm(self, prediction_id: str) -> None:
         """The attempt in doubt is this prediction."""
-        self._found = prediction_id
+        self._prediction_id = prediction_id
         self._news.notify()
 
     def on_not_listed(self) -> None:
@@ -233,21 +235,21 @@ class Step:
         self._news.notify()
 
     def superseded_prediction(self, attempt_id: str) -> str:
-        """The prediction of an attempt in doubt that this lane did not wait for; empty: unknown."""
-        return self._found_beside.get(attempt_id, "")
+        """The prediction of an attempt in doubt that this step did not wait for; empty: unknown."""
+        return self._superseded_predictions.get(attempt_id, "")
 
     def record_superseded_match(self, attempt_id: str, prediction_id: str) -> None:
         """Such an attempt is this prediction; somebody else follows it."""
-        self._found_beside[attempt_id] = prediction_id
+        self._superseded_predictions[attempt_id] = prediction_id
 
     def switch_to_attempt(self, attempt_id: str) -> bool:
         """That attempt has succeeded first. False where it is too late for it."""
-        if self._whole.has_streamed or attempts.has_step_ended(self._whole.saved.current, self.key):
+        if self._host.has_streamed or attempts.has_step_ended(self._host.saved.current, self.key):
             return False
         if self.attempt.id == attempt_id:
             return True
-        self._takes_over = attempt_id
-        self._stop.cancel(_MADE_BY_ANOTHER)
+        self._takeover_id = attempt_id
+        self._cancel_token.cancel(_MADE_BY_ANOTHER)
         self._news.notify()
         return True
 
@@ -261,11 +263,11 @@ class Step:
     async def _acquire_slot(self) -> None:
         """Wait for the account's rate, then hold the right to send, durably."""
         plan = self.plan
-        if plan is None or self._whole.quarantine:
-            await self._fail_unsubmitted(self._whole.quarantine or endings.input_lost())
+        if plan is None or self._host.quarantine:
+            await self._fail_unsubmitted(self._host.quarantine or endings.input_lost())
             return
         try:
-            if not await self._stop.run_until_cancelled(self._wait_for_slot(plan)):
+            if not await self._cancel_token.run_until_cancelled(self._wait_for_slot(plan)):
                 self._release()
                 await self._fail_unsubmitted(self._on_cancelled())
                 return
@@ -279,17 +281,17 @@ class Step:
             return  # The screening has ended it.
         if self._waits_for_restart:
             return
-        now = self._around.clock.now()
+        now = self._deps.clock.now()
         attempt = replace(self.attempt, state=AttemptState.SUBMITTING, sent_at=now)
         turn, self._reserved = self._reserved, None
-        with self._posting.grant_send_right(attempt.id, turn):
+        with self._submitter.grant_send_right(attempt.id, turn):
             await self._commit("submitting", attempt)
 
     @property
     def _waits_for_restart(self) -> bool:
         """Whether it waits, without a turn, for the next process to send it."""
         has_no_turn = self._reserved is None and self.attempt.state is AttemptState.QUEUED
-        return has_no_turn and self._whole.draining
+        return has_no_turn and self._host.draining
 
     def _release(self) -> None:
         """Nothing is sent in the turn that was waited for."""
@@ -299,13 +301,13 @@ class Step:
 
     async def _wait_for_slot(self, plan: Plan) -> None:
         if self._not_before:
-            await self._around.clock.wait(Notifier(), self._not_before)
+            await self._deps.clock.wait(Notifier(), self._not_before)
             self._not_before = 0.0
-        await self._whole.wait_for_screening(self.key)
+        await self._host.wait_for_screening(self.key)
         if self.attempt.state is not AttemptState.QUEUED:
             return
-        callers = self._whole.callers
-        while self._reserved is None and not self._whole.draining:
+        callers = self._host.callers
+        while self._reserved is None and not self._host.draining:
             await callers.wait_for_reconnect()
             await self._reserve(plan)
             if callers.all_disconnected:
@@ -313,38 +315,40 @@ class Step:
 
     async def _reserve(self, plan: Plan) -> None:
         waiting, again = self.attempt.id, self._is_throttled
-        self._places.enqueue(waiting, self._whole.saved.current.tenant, again=again)
+        self._registry.enqueue(waiting, self._host.saved.current.tenant, again=again)
         try:
-            self._reserved = await self._around.admission.admit(plan.slug, again=again)
+            self._reserved = await self._deps.admission.admit(plan.slug, again=again)
         finally:
-            self._places.dequeue(waiting)
-        if self._whole.draining:
+            self._registry.dequeue(waiting)
+        if self._host.draining:
             self._release()  # The next process sends it.
 
     async def _send(self) -> None:
         attempt, plan = self.attempt, self.plan
-        if self._posting.may_send == attempt.id and plan is not None:
-            await self._posting.wait_for_lease()
-            if self._stop.is_cancelled:
-                self._posting.release()
+        if self._submitter.may_send == attempt.id and plan is not None:
+            await self._submitter.wait_for_lease()
+            if self._cancel_token.is_cancelled:
+                self._submitter.release()
                 await self._fail_unsubmitted(self._on_cancelled())
                 return
-            if self._whole.callers.all_disconnected:
+            if self._host.callers.all_disconnected:
                 await self._requeue(attempt)
                 return
-            left = self._whole.seconds_left()
-            self._answer = await self._posting.send(attempt, plan, left)
+            left = self._host.seconds_left()
+            self._answer = await self._submitter.send(attempt, plan, left)
         if isinstance(self._answer, Prediction):
             await self._on_accepted(attempt, self._answer)
-        elif self._found:
+        elif self._prediction_id:
             # Upstream has told of it in another way, whatever its answer was.
-            await self._on_accepted(attempt, Prediction(self._found, PredictionStatus.UNKNOWN))
+            await self._on_accepted(
+                attempt, Prediction(self._prediction_id, PredictionStatus.UNKNOWN)
+            )
         elif isinstance(self._answer, RequestRefused):
             await self._on_refused(attempt, self._answer)
         else:
             # Sent, and no answer: it may run and cost. No new attempt.
             failed = isinstance(self._answer, NoResponse) and self._answer.api_error
-            error_at = self._around.clock.now() if failed else None
+            error_at = self._deps.clock.now() if failed else None
             state = AttemptState.UNCONFIRMED
             await self._commit("unconfirmed", replace(attempt, state=state, api_error_at=error_at))
 
@@ -356,51 +360,53 @@ class Step:
         """
         queued = replace(attempt, state=AttemptState.QUEUED, sent_at=None)
         await self._commit("submitting", queued)
-        self._posting.may_send = ""
-        self._posting.release()
+        self._submitter.may_send = ""
+        self._submitter.release()
 
     async def _on_accepted(self, attempt: Attempt, prediction: Prediction) -> None:
         """Upstream took it. The commit goes on its way; nothing waits for it but the next one."""
         self._is_claiming = True
         try:
-            anybodys = self._around.is_playback
-            is_ours = anybodys or await self._places.claim(attempt.id, prediction.id)
+            anybodys = self._deps.is_playback
+            is_ours = anybodys or await self._registry.claim(attempt.id, prediction.id)
         finally:
             self._is_claiming = False
         if not is_ours:
-            report_misanswer(self._whole.saved.current.id, attempt.id, prediction.id)
+            report_misanswer(self._host.saved.current.id, attempt.id, prediction.id)
             self._answer = None
-            self._found = "" if self._found == prediction.id else self._found
+            self._prediction_id = (
+                "" if self._prediction_id == prediction.id else self._prediction_id
+            )
             await self._commit("unconfirmed", replace(attempt, state=AttemptState.UNCONFIRMED))
             return
         taken = replace(attempt, state=AttemptState.ACCEPTED, prediction_id=prediction.id)
-        self._answer, self._found = prediction, ""
+        self._answer, self._prediction_id = prediction, ""
         if prediction.status.is_terminal:
             # The settling commit writes all of it at once.
             await self._on_prediction_end(taken, PredictionEnd(prediction, is_complete=False))
             return
-        self._whole.saved.update_async(
-            lambda record: attempts.with_attempt(record, taken), step="accepted"
+        self._host.saved.update_async(
+            lambda record: attempts.with_attempt(record, taken), failpoint="accepted"
         )
         self._progress(prediction)
 
     def _progress(self, prediction: Prediction) -> None:
-        self._whole.reset_error_count()
+        self._host.reset_error_count()
         if self.key[0] is Purpose.GENERATE:
-            self._whole.progress(self.key, prediction)
+            self._host.progress(self.key, prediction)
 
     async def _on_refused(self, attempt: Attempt, refused: RequestRefused) -> None:
         """A definite no: another attempt where that may help, another model, else the end."""
         reason = refused.refusal.value
         failure = endings.refused_failure(refused, attempt.model)
-        left = self._whole.seconds_left()
+        left = self._host.seconds_left()
         if refused.refusal is RefusalReason.THROTTLED:
             # The whole account waits, so no other model would be taken either; see Throttle.
-            may_wait = self._around.admission.backoff_seconds < left
+            may_wait = self._deps.admission.backoff_seconds < left
             await self._close_attempt(attempt, failure, reason, self.plan if may_wait else None)
             return
         same_model = sum(other.model == attempt.model for other in self._counted_attempts())
-        delay = self._around.admission.delay_before_retry(refused, same_model)
+        delay = self._deps.admission.delay_before_retry(refused, same_model)
         if delay is not None and delay < left and self._has_attempts_left():
             await self._close_attempt(attempt, failure, reason, self.plan)
             self._not_before = delay
@@ -420,8 +426,8 @@ class Step:
         state: AttemptState = AttemptState.REFUSED,
     ) -> None:
         """Upstream never took it: try `plan`, else end with the failure, or as was asked for."""
-        closed, released = attempts.close_attempt(attempt, state, reason, self._around.clock.now())
-        if plan and not self._stop.is_cancelled:
+        closed, released = attempts.close_attempt(attempt, state, reason, self._deps.clock.now())
+        if plan and not self._cancel_token.is_cancelled:
             try:
                 await self._open_next_attempt(closed, released, plan)
             except (BudgetExceeded, PriceUnknown) as error:
@@ -430,11 +436,11 @@ class Step:
                 return
         if await self._close_parallel(closed, released):
             return
-        if self._whole.stop.is_cancelled and not (
-            reason == RefusalReason.THROTTLED.value and self._whole.stop.reason == DEADLINE_REASON
+        if self._host.stop.is_cancelled and not (
+            reason == RefusalReason.THROTTLED.value and self._host.stop.reason == DEADLINE_REASON
         ):
             failure = self._on_cancelled()
-        await self._whole.fail_unsubmitted(self.key, closed, released, failure)
+        await self._host.fail_unsubmitted(self.key, closed, released, failure)
         self._notify_recorded()
 
     # Another model
@@ -445,11 +451,9 @@ class Step:
         Of a usual run `1 / hope` has to be over in what is left of the time.
         """
         nobody = (
-            self._whole.has_streamed
-            or self._whole.stop.is_cancelled
-            or not self._has_attempts_left()
+            self._host.has_streamed or self._host.stop.is_cancelled or not self._has_attempts_left()
         )
-        left = self._whole.seconds_left()
+        left = self._host.seconds_left()
         if nobody or self._is_refused_content() or left < MIN_RUN_SECONDS:
             return None
         return next_fallback(
@@ -463,28 +467,28 @@ class Step:
         Not that of the attempt that it is at: that may be one that another was sent beside, whose
         model would then be tried, and paid, a second time.
         """
-        lane_attempts = attempts.attempts_of_step(self._whole.saved.current, self.key)
-        tried = {one.model for one in lane_attempts}
+        tries = attempts.attempts_of_step(self._host.saved.current, self.key)
+        tried = {one.model for one in tries}
         in_order = (plan.slug for plan in reversed(self._plans))
         return next((slug for slug in in_order if slug in tried), self.attempt.model)
 
     def _usual_duration(self, plan: Plan) -> float:
         """How long its runs take as a rule: by this server's own, where there were enough."""
-        own = self._around.run_durations.usual(plan.slug)
+        own = self._deps.run_durations.usual(plan.slug)
         return float(plan.usual_run) if own is None else own
 
     def _has_attempts_left(self) -> bool:
-        return len(self._counted_attempts()) < MAX_ATTEMPTS and not self._whole.quarantine
+        return len(self._counted_attempts()) < MAX_ATTEMPTS and not self._host.quarantine
 
     def _counted_attempts(self) -> list[Attempt]:
         """The attempts that count: a 429 says that upstream was busy, and nothing else."""
-        tries = attempts.attempts_of_step(self._whole.saved.current, self.key)
+        tries = attempts.attempts_of_step(self._host.saved.current, self.key)
         return [one for one in tries if one.reason != RefusalReason.THROTTLED.value]
 
     @property
     def _is_throttled(self) -> bool:
         """Whether the newest attempt waits because the one before it was answered 429."""
-        tries = attempts.attempts_of_step(self._whole.saved.current, self.key)[-2:]
+        tries = attempts.attempts_of_step(self._host.saved.current, self.key)[-2:]
         is_unsent = tries[-1].sent_at is None
         return is_unsent and len(tries) > 1 and tries[0].reason == RefusalReason.THROTTLED.value
 
@@ -493,9 +497,9 @@ class Step:
 
         Also where another output's run was refused: it is the same content.
         """
-        if self._whole.after_content_refusal:
+        if self._host.after_content_refusal:
             return False
-        parts = self._whole.saved.current.step_results
+        parts = self._host.saved.current.step_results
         others = (part.failure for part in parts if part.failure is not None)
         return any(map(endings.is_content_failure, (*failures, *others)))
 
@@ -507,7 +511,7 @@ class Step:
         end, cut = ended.prediction, ended.out_of_time
         if end is None or end.status not in (_FAILED_OR_CUT if cut else _FAILED):
             return False
-        if self._whole.may_have_streamed(end):
+        if self._host.may_have_streamed(end):
             return False
         with crash_marks.crash_marked():
             failure = endings.model_failed(attempt.model, end)
@@ -521,13 +525,13 @@ class Step:
         line, basis = settlement.settlement_entry(attempt, end, price, outputs=0)
         is_failed = end.status is PredictionStatus.FAILED
         reason = failure.reason.value if is_failed else OUT_OF_TIME
-        now = self._around.clock.now()
+        now = self._deps.clock.now()
         closed = settlement.end_attempt(attempt, end, line, reason, now, basis)
         try:
             await self._open_next_attempt(closed, line, successor)
         except (BudgetExceeded, PriceUnknown):
             return False  # It does not fit: the failed run is the end.
-        record_cost(self._whole.saved.current.modality, closed.model, closed.cost)
+        record_cost(self._host.saved.current.modality, closed.model, closed.cost)
         return True
 
     # In doubt
@@ -538,20 +542,20 @@ class Step:
         Or, where that was asked for, until another model is sent beside it; or until the one that
         it was sent beside has succeeded.
         """
-        self._places.on_unconfirmed()
+        self._registry.on_unconfirmed()
         self._looked_for = False
         while self._is_open:
-            if self._takes_over and self._superseded_attempt(self.attempt):
-                self._winner = self._takes_over
-                self._found = self.superseded_prediction(self._winner)
+            if self._takeover_id and self._superseded_attempt(self.attempt):
+                self._winner_id = self._takeover_id
+                self._prediction_id = self.superseded_prediction(self._winner_id)
                 return
             if self._looked_for and await self._submit_parallel():
                 return
             self._news.mark_seen()
             if self._is_open:
                 await self._news.wait(self._news.seen)
-        if self._found:
-            await self._record_match(self._found)
+        if self._prediction_id:
+            await self._record_match(self._prediction_id)
             return
         failure = endings.never_accepted()
         await self._close_attempt(
@@ -561,7 +565,7 @@ class Step:
     @property
     def _is_open(self) -> bool:
         """Whether nothing was found out of the attempt in doubt."""
-        return not self._found and not self._absent
+        return not self._prediction_id and not self._absent
 
     def _plan_after_absent(self) -> Plan | None:
         """Who is sent where a create has never arrived: the next model of the chain.
@@ -572,9 +576,9 @@ class Step:
         if len(self._plans) > 1:
             # Nothing was paid yet: rather one that is only just over in time than none.
             return self._next_fallback() or self._next_fallback(hope=2.0)
-        tries = attempts.attempts_of_step(self._whole.saved.current, self.key)
+        tries = attempts.attempts_of_step(self._host.saved.current, self.key)
         absent = 1 + sum(other.state is AttemptState.ABSENT for other in tries)
-        in_time = self._whole.seconds_left() >= MIN_RUN_SECONDS and self._has_attempts_left()
+        in_time = self._host.seconds_left() >= MIN_RUN_SECONDS and self._has_attempts_left()
         return self.plan if in_time and absent < MAX_ABSENT_ATTEMPTS else None
 
     async def _record_match(self, prediction_id: str) -> None:
@@ -583,30 +587,30 @@ class Step:
         state = AttemptState.ACCEPTED
         adopted = replace(self.attempt, state=state, prediction_id=prediction_id)
         try:
-            if not await self._places.claim(adopted.id, prediction_id):
+            if not await self._registry.claim(adopted.id, prediction_id):
                 raise PredictionAlreadyClaimed(prediction_id)
-            await self._whole.saved.commit(
+            await self._host.saved.commit(
                 "adopt",
                 lambda record: self._with_model_of(attempts.with_attempt(record, adopted), adopted),
                 claims=(prediction_id,),
             )
         except PredictionAlreadyClaimed:
-            self._places.unclaim(adopted.id, prediction_id)
-            self._found = ""
+            self._registry.unclaim(adopted.id, prediction_id)
+            self._prediction_id = ""
         self._notify_recorded()
 
     # Following
 
     async def _follow(self) -> None:
         attempt = self.attempt
-        if self._end is None and self._whole.is_output_skipped:
+        if self._end is None and self._host.is_output_skipped:
             self._end = PredictionEnd(None, is_complete=False)
         elif self._end is None:
             self._end = await self._follow_to_end(attempt)
         await self._on_prediction_end(attempt, self._end)
 
     async def _on_prediction_end(self, attempt: Attempt, end: PredictionEnd) -> None:
-        """A prediction is over: settle it; with it ends the lane, unless somebody goes on."""
+        """A prediction is over: settle it; with it ends the step, unless somebody goes on."""
         prediction = end.prediction
         has_made = prediction is not None and prediction.status is PredictionStatus.SUCCEEDED
         if (
@@ -616,28 +620,28 @@ class Step:
         ):
             price = self._price or prices.load_price(attempt.price)
             line, basis = settlement.settlement_entry(attempt, prediction, price, outputs=0)
-            now = self._around.clock.now()
-            reason = _MADE_BY_ANOTHER if self._takes_over else _GAVE_WAY
+            now = self._deps.clock.now()
+            reason = _MADE_BY_ANOTHER if self._takeover_id else _GAVE_WAY
             closed = settlement.end_attempt(attempt, prediction, line, reason, now, basis)
             if await self._close_parallel(closed, line):
-                record_cost(self._whole.saved.current.modality, closed.model, closed.cost)
+                record_cost(self._host.saved.current.modality, closed.model, closed.cost)
                 return
         if not await self._fall_back(attempt, end):
-            await self._whole.settle(attempt, end, self._price)
+            await self._host.settle(attempt, end, self._price)
 
     # Two at a time
 
     def _is_final(self, attempt: Attempt, prediction: Prediction | None) -> bool:
         """Whether nobody else may make it: something of it was told, or its content is refused."""
         if prediction is None:
-            return self._whole.has_streamed
+            return self._host.has_streamed
         with crash_marks.crash_marked():
             failure = endings.model_failed(attempt.model, prediction)
-        return self._whole.may_have_streamed(prediction) or self._is_refused_content(failure)
+        return self._host.may_have_streamed(prediction) or self._is_refused_content(failure)
 
     def _new_stop(self) -> CancelToken:
         """Asks for the end of one attempt; the generation's own asks for it as well."""
-        return self._whole.stop.child(self._news)
+        return self._host.stop.child(self._news)
 
     def _superseded_attempt(self, attempt: Attempt) -> Attempt | None:
         """The attempt in doubt that this one was sent beside, while it is open."""
@@ -646,14 +650,14 @@ class Step:
     async def _submit_parallel(self) -> bool:
         """Open an attempt of the next model, this one being in doubt still: once per output."""
         self._looked_for = False
-        tries = attempts.attempts_of_step(self._whole.saved.current, self.key)
-        if not self._whole.next_when_unconfirmed or any(one.beside for one in tries):
+        tries = attempts.attempts_of_step(self._host.saved.current, self.key)
+        if not self._host.next_when_unconfirmed or any(one.beside for one in tries):
             return False
         plan = self._next_fallback()
         if plan is None:
             return False
         opened, reserved = attempts.open_attempt(
-            self._around, plan, self.key, ordinal=len(tries) + 1, queued=True
+            self._deps, plan, self.key, ordinal=len(tries) + 1, queued=True
         )
         opened = replace(opened, beside=self.attempt.id)
 
@@ -662,18 +666,18 @@ class Step:
             return attempts.with_plan(record, plan) if self.key == attempts.FIRST_OUTPUT else record
 
         try:
-            await self._whole.saved.commit("reopen", change, (reserved,))
+            await self._host.saved.commit("reopen", change, (reserved,))
         except (BudgetExceeded, PriceUnknown):
             return False  # Both do not fit: it is waited for.
         metrics.attempts_next_when_unconfirmed.inc()
-        self._places.register(opened.id, self)
+        self._registry.register(opened.id, self)
         # What was found out of the first one meanwhile is not of the second.
-        if self._found:
-            self.record_superseded_match(opened.beside, self._found)
-        self._found, self._absent = "", False
+        if self._prediction_id:
+            self.record_superseded_match(opened.beside, self._prediction_id)
+        self._prediction_id, self._absent = "", False
         self._answer = self._end = None
         self._notify_recorded()
-        self._places.on_unconfirmed()
+        self._registry.on_unconfirmed()
         return True
 
     async def _close_parallel(self, closed: Attempt, line: LedgerEntry) -> bool:
@@ -691,29 +695,29 @@ class Step:
             return self._with_model_of(attempts.with_attempt(record, closed), other)
 
         try:
-            await self._whole.saved.commit("reopen", change, (line,))
+            await self._host.saved.commit("reopen", change, (line,))
         except NoParallelAttempt:
             return False
         self._answer, self._end, self._absent = None, None, False
-        self._found, self._takes_over = self.superseded_prediction(other.id), ""
-        self._stop = self._new_stop()
+        self._prediction_id, self._takeover_id = self.superseded_prediction(other.id), ""
+        self._cancel_token = self._new_stop()
         self._notify_recorded()
         return True
 
     async def _follow_to_end(self, attempt: Attempt) -> PredictionEnd:
         limit = self._time_limit(attempt)
-        reader = self._whole.reader(self.key)
-        stop = limit.stop if limit else self._stop
+        reader = self._host.reader(self.key)
+        stop = limit.stop if limit else self._cancel_token
         try:
             ended = await self._follower(attempt, stop).follow(
                 self._attempt_to_follow(attempt), reader
             )
             while ended is None:
-                listed = await find_in_list(self._around.upstream, attempt, attempt.prediction_id)
+                listed = await find_in_list(self._deps.upstream, attempt, attempt.prediction_id)
                 if listed is None:
                     break
                 # An end that only the list knows was paid, however late it is seen.
-                if not listed.status.is_terminal and self._whole.seconds_left() <= 0:
+                if not listed.status.is_terminal and self._host.seconds_left() <= 0:
                     break
                 # It is there, and what asks for it by its id does not see it: look on.
                 ended = await self._follower(attempt, stop).follow(listed, None)
@@ -725,22 +729,22 @@ class Step:
 
     def _follower(self, attempt: Attempt, stop: CancelToken) -> PredictionFollower:
         return PredictionFollower(
-            self._around.upstream,
-            self._around.clock,
+            self._deps.upstream,
+            self._deps.clock,
             stop,
             self._news,
             attempt.model,
             self._progress,
-            poll_interval(self._whole.saved.current, attempt, self._around.webhook_url),
-            is_watched=lambda: self._whole.is_watched,
+            poll_interval(self._host.saved.current, attempt, self._deps.webhook_url),
+            is_watched=lambda: self._host.is_watched,
         )
 
     def _time_limit(self, attempt: Attempt) -> AttemptDeadline | None:
         """What keeps time for the next model of the chain; None where none could take over."""
-        if len(self._plans) == 1 or self._whole.has_streamed or not self._has_attempts_left():
+        if len(self._plans) == 1 or self._host.has_streamed or not self._has_attempts_left():
             return None
         sent = attempt.sent_at or attempt.created_at
-        seconds = (self._whole.saved.current.deadline_at - sent).total_seconds()
+        seconds = (self._host.saved.current.deadline_at - sent).total_seconds()
         share = model_time_share(
             self._plans,
             attempt.model,
@@ -750,9 +754,12 @@ class Step:
         )
         if share is None:
             return None
-        left = share - (self._around.clock.now() - sent).total_seconds()
+        left = share - (self._deps.clock.now() - sent).total_seconds()
         return AttemptDeadline(
-            self._around.clock, self._stop.child(self._news), left, partial(self._extra_time, sent)
+            self._deps.clock,
+            self._cancel_token.child(self._news),
+            left,
+            partial(self._extra_time, sent),
         )
 
     def _extra_time(self, sent: datetime, last: float) -> tuple[float, float] | None:
@@ -760,16 +767,16 @@ class Step:
 
         It is paid, so it is only cut where another model is sent at once.
         """
-        left = self._whole.seconds_left()
+        left = self._host.seconds_left()
         if self._superseded_attempt(self.attempt):
             # Once that is proven absent, the next model may take over.
             return min(MIN_RUN_SECONDS, left), last
         if self._next_fallback() is None:
             return left, last
-        progress = self._whole.progress_of(self.key) or 0.0
+        progress = self._host.progress_of(self.key) or 0.0
         if progress <= last:
             return None
-        took = (self._around.clock.now() - sent).total_seconds()
+        took = (self._deps.clock.now() - sent).total_seconds()
         remaining = took * (1 - progress) / progress
         if remaining > left:
             return None
@@ -788,11 +795,13 @@ class Step:
 
     # The record
 
-    async def _commit(self, step: str, attempt: Attempt) -> None:
-        await self._whole.saved.commit(step, lambda record: attempts.with_attempt(record, attempt))
+    async def _commit(self, failpoint: str, attempt: Attempt) -> None:
+        await self._host.saved.commit(
+            failpoint, lambda record: attempts.with_attempt(record, attempt)
+        )
 
     def _with_model_of(self, record: Generation, attempt: Attempt) -> Generation:
-        """The record as this attempt's model makes it, where it shows this lane's."""
+        """The record as this attempt's model makes it, where it shows this step's."""
         plan = self.plan_of(attempt)
         if plan is None or plan.slug == record.model or self.key != attempts.FIRST_OUTPUT:
             return record
@@ -804,7 +813,7 @@ class Step:
         Raises BudgetExceeded or PriceUnknown where the next one does not fit; then nothing is done.
         """
         opened, reserved = attempts.open_attempt(
-            self._around, plan, self.key, ordinal=closed.ordinal + 1, queued=True
+            self._deps, plan, self.key, ordinal=closed.ordinal + 1, queued=True
         )
         if self._superseded_attempt(closed):
             opened = replace(opened, beside=closed.beside)
@@ -814,18 +823,18 @@ class Step:
             leads = self.key == attempts.FIRST_OUTPUT and closed.model != plan.slug
             return attempts.with_plan(record, plan) if leads else record
 
-        await self._whole.saved.commit("reopen", change, (line, reserved))
-        self._answer, self._end, self._found, self._absent = None, None, "", False
-        self._places.register(opened.id, self)
+        await self._host.saved.commit("reopen", change, (line, reserved))
+        self._answer, self._end, self._prediction_id, self._absent = None, None, "", False
+        self._registry.register(opened.id, self)
         self._notify_recorded()
 
     async def _fail_unsubmitted(self, failure: Failure) -> None:
-        """The end of a lane whose newest attempt was not sent."""
+        """The end of a step whose newest attempt was not sent."""
         await self._close_attempt(self.attempt, failure, _NOT_SENT, None)
 
     def _on_cancelled(self) -> Failure:
-        if self._whole.stop.reason == DEADLINE_REASON and self._is_throttled:
-            held = self._around.admission.backoff_seconds
+        if self._host.stop.reason == DEADLINE_REASON and self._is_throttled:
+            held = self._deps.admission.backoff_seconds
             refused = RequestRefused(RefusalReason.THROTTLED, retry_after=held or None)
             return endings.refused_failure(refused, self.attempt.model)
-        return cancellation_failure(self._whole.saved.current, self._whole.stop.reason)
+        return cancellation_failure(self._host.saved.current, self._host.stop.reason)

@@ -1,4 +1,4 @@
-"""What a lane and the generation that it belongs to know of each other."""
+"""What a step and the generation that it belongs to know of each other."""
 
 from typing import Protocol
 
@@ -28,7 +28,7 @@ class PredictionEnd(Struct, frozen=True):
 
 
 class StepHost(Protocol):
-    """The generation that a lane belongs to."""
+    """The generation that a step belongs to."""
 
     saved: VersionedRecord
     stop: CancelToken
@@ -49,20 +49,20 @@ class StepHost(Protocol):
         """Until its timeout is over; may be negative."""
         ...
 
-    def reader(self, lane: StepKey) -> StreamReader | None:
-        """What reads this lane's stream; None where it has none."""
+    def reader(self, key: StepKey) -> StreamReader | None:
+        """What reads this step's stream; None where it has none."""
         ...
 
     def reset_error_count(self) -> None:
         """An answer about any of its predictions, which is no end, did no harm."""
         ...
 
-    def progress(self, lane: StepKey, prediction: Prediction) -> None:
-        """An answer about a lane's prediction, that is no end."""
+    def progress(self, key: StepKey, prediction: Prediction) -> None:
+        """An answer about a step's prediction, that is no end."""
         ...
 
-    def progress_of(self, lane: StepKey) -> float | None:
-        """How far a lane's run says that it is, 0 to 1; None: it says nothing."""
+    def progress_of(self, key: StepKey) -> float | None:
+        """How far a step's run says that it is, 0 to 1; None: it says nothing."""
         ...
 
     @property
@@ -92,8 +92,8 @@ class StepHost(Protocol):
         """
         ...
 
-    async def wait_for_screening(self, lane: StepKey) -> None:
-        """Until the screening, if there is one, has let this lane pass, or has ended it."""
+    async def wait_for_screening(self, key: StepKey) -> None:
+        """Until the screening, if there is one, has let this step pass, or has ended it."""
         ...
 
     async def settle(
@@ -106,14 +106,14 @@ class StepHost(Protocol):
         ...
 
     async def fail_unsubmitted(
-        self, lane: StepKey, closed: Attempt, released: LedgerEntry, failure: Failure
+        self, key: StepKey, closed: Attempt, released: LedgerEntry, failure: Failure
     ) -> None:
-        """The lane ends with an attempt that upstream never took."""
+        """The step ends with an attempt that upstream never took."""
         ...
 
 
 class WebhookReceiver(Protocol):
-    """A lane as those see it who hear from upstream."""
+    """A step as those see it who hear from upstream."""
 
     def on_webhook(self, attempt_id: str, prediction_id: str) -> bool:
         """Upstream says which prediction an attempt is. False where that is of no use."""
@@ -136,10 +136,10 @@ class WebhookReceiver(Protocol):
 
 
 class StepRegistry(Protocol):
-    """Where lanes are found by their attempts."""
+    """Where steps are found by their attempts."""
 
-    def register(self, attempt_id: str, lane: "WebhookReceiver") -> None:
-        """An attempt is this lane's."""
+    def register(self, attempt_id: str, step: "WebhookReceiver") -> None:
+        """An attempt is this step's."""
         ...
 
     async def claim(self, attempt_id: str, prediction_id: str) -> bool:

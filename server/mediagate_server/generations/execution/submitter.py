@@ -28,15 +28,15 @@ SubmitResult = Prediction | RequestRefused | NoResponse
 
 
 class Submitter:
-    """Sends the attempts of one lane, each at most once.
+    """Sends the attempts of one step, each at most once.
 
     `may_send` names the attempt that a durable commit of this very process has made SUBMITTING:
     an attempt that another process left in that state may have been sent. `turn` is what it is
     sent in.
     """
 
-    def __init__(self, around: EngineDeps, may_send: str, turn: CreateReservation | None) -> None:
-        self._around = around
+    def __init__(self, deps: EngineDeps, may_send: str, turn: CreateReservation | None) -> None:
+        self._deps = deps
         self.may_send = may_send
         self.under_way = False
         self._turn = turn
@@ -67,15 +67,15 @@ class Submitter:
         A process that stood still since its commit may have been declared dead, and what it was
         about to send absent: it must not send it then. Raises StaleOwner.
         """
-        store = self._around.store
-        while store.lease_left() < self._around.timeouts.lease_margin:
+        store = self._deps.store
+        while store.lease_left() < self._deps.timeouts.lease_margin:
             if store.lost.happened:
                 raise StaleOwner
-            await self._around.clock.wait(store.lost, _LEASE_PAUSE)
+            await self._deps.clock.wait(store.lost, _LEASE_PAUSE)
 
     async def send(self, attempt: Attempt, plan: Plan, seconds_left: float) -> SubmitResult:
         """Exactly one POST. `seconds_left` bounds what the run can cost should we lose it."""
-        webhook = self._around.webhook_url(attempt.id)
+        webhook = self._deps.webhook_url(attempt.id)
         request = CreateRequest(
             plan.target,
             plan.input,
@@ -83,13 +83,13 @@ class Submitter:
             webhook=webhook,
             webhook_events=_EVENTS[plan.modality.value == "video"] if webhook else (),
             # While it waits for a connection this process may stand still as well.
-            may_send=lambda: self._around.store.lease_left() > 0 and self._is_fresh(attempt),
+            may_send=lambda: self._deps.store.lease_left() > 0 and self._is_fresh(attempt),
         )
         self.under_way, self.may_send = True, ""
         turn, self._turn = self._turn, None
         failpoints.hit("before_send")
         try:
-            return await self._around.upstream.create(request, model=plan.slug, turn=turn)
+            return await self._deps.upstream.create(request, model=plan.slug, turn=turn)
         except (RequestRefused, NoResponse) as no:
             return no
         finally:
@@ -102,7 +102,7 @@ class Submitter:
         A disk that hung, or a machine that slept, may have held it up: made that late, it would
         be found by nobody, declared absent, and paid again.
         """
-        margin = self._around.timeouts.absent_margin
+        margin = self._deps.timeouts.absent_margin
         late = max(margin / 2, min(margin, _SMALL_MARGIN))
         sent = attempt.sent_at or attempt.created_at
-        return (self._around.clock.now() - sent).total_seconds() < late
+        return (self._deps.clock.now() - sent).total_seconds() < late

@@ -60,7 +60,7 @@ class VersionedRecord:
         self._turn = asyncio.Lock()
         self._passing: asyncio.Future[int] | None = None
         self._unwritten = False
-        self._step = ""
+        self._failpoint = ""
         self._timer: Timer | None = None
         self._pause = _AGAIN
         self._parted = False
@@ -73,7 +73,7 @@ class VersionedRecord:
 
     async def commit(
         self,
-        step: str,
+        failpoint: str,
         change: ApplyChange,
         entries: Entries = (),
         *,
@@ -82,7 +82,7 @@ class VersionedRecord:
     ) -> None:
         """Write the change and its ledger lines durably, then tell everybody.
 
-        `step` is its name among the failpoints. `entries` may depend on the record as it is when
+        `failpoint` names the one of this commit. `entries` may depend on the record as it is when
         its turn comes, `release_request_id` on what becomes of it. What `change` raises goes to
         the caller, with nothing changed.
 
@@ -98,7 +98,7 @@ class VersionedRecord:
             lines = entries(self.current) if callable(entries) else entries
             record = replace(change(self.current), version=self._version + 1)
             told, self._unwritten = self._unwritten, False
-            failpoints.hit(f"before_{step}")
+            failpoints.hit(f"before_{failpoint}")
             try:
                 await self._store.save(
                     record, lines, release_request_id=release_request_id(record), claims=claims
@@ -108,7 +108,7 @@ class VersionedRecord:
                 if self._unwritten:
                     self._write_again()
                 raise
-            failpoints.hit(f"after_{step}")
+            failpoints.hit(f"after_{failpoint}")
             self._version += 1
             self._pause = _AGAIN
             # Once more, because something may have been told in the meantime.
@@ -119,15 +119,15 @@ class VersionedRecord:
         self._wrote()
         self._announce()
 
-    def update_async(self, change: ApplyChange, *, step: str = "", write: bool = True) -> None:
+    def update_async(self, change: ApplyChange, *, failpoint: str = "", write: bool = True) -> None:
         """Change what is known, and write it without waiting.
 
-        `write` False leaves the writing to the commit that is about to come. `step` is its name
-        among the failpoints, where it has one.
+        `write` False leaves the writing to the commit that is about to come. `failpoint` names its
+        failpoint, where it has one.
         """
         self.current = change(self.current)
         self._unwritten = True
-        self._step = step or self._step
+        self._failpoint = failpoint or self._failpoint
         if write:
             self._write()
         self._announce()
@@ -159,10 +159,10 @@ class VersionedRecord:
         self._unwritten = False
         self._version += 1
         self.current = replace(self.current, version=self._version)
-        saved, step, self._step = self.current, self._step, ""
-        failpoints.hit(f"before_{step}")
+        saved, failpoint, self._failpoint = self.current, self._failpoint, ""
+        failpoints.hit(f"before_{failpoint}")
         self._passing = self._store.save(saved)
-        self._passing.add_done_callback(lambda done: self._on_save_done(done, saved, step))
+        self._passing.add_done_callback(lambda done: self._on_save_done(done, saved, failpoint))
 
     def _write_again(self) -> None:
         """What the store has not taken is tried again, though nothing else may ever change."""
@@ -182,12 +182,12 @@ class VersionedRecord:
         self._timer = None
         self._write()
 
-    def _on_save_done(self, done: "asyncio.Future[int]", saved: Generation, step: str) -> None:
+    def _on_save_done(self, done: "asyncio.Future[int]", saved: Generation, failpoint: str) -> None:
         if done.cancelled():
             return  # With this process: what became of it is in the store.
         self._check_pending()
         if done.exception() is None:
-            failpoints.hit(f"after_{step}")
+            failpoints.hit(f"after_{failpoint}")
             self.durable = saved
             self._wrote()
             self._announce()

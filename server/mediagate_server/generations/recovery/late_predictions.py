@@ -46,7 +46,7 @@ _UNSETTLED: Final = settlement.NEVER_ACCEPTED | {AttemptState.UNCONFIRMED}
 
 
 class _StepIsCurrent(Exception):
-    """Its lane is at this attempt by now, and settles it."""
+    """Its step is at this attempt by now, and settles it."""
 
 
 class LatePredictions:
@@ -54,12 +54,12 @@ class LatePredictions:
 
     def __init__(
         self,
-        around: EngineDeps,
-        roll: ActiveGenerations,
+        deps: EngineDeps,
+        registry: ActiveGenerations,
         keep: Callable[[BackgroundJob, Callable[[], Awaitable[None]]], None],
     ) -> None:
-        self._around = around
-        self._roll = roll
+        self._deps = deps
+        self._registry = registry
         self._keep = keep
         self._attempts: dict[str, Notifier] = {}
         self._predictions: dict[str, str] = {}
@@ -75,14 +75,16 @@ class LatePredictions:
         # Known here before the store is asked: whoever leaves meanwhile is written down there. And
         # after it: whoever is told meanwhile which one is its own has not written it down yet.
         before = self._known()
-        return before | await self._around.store.claimed_predictions(predictions) | self._known()
+        return before | await self._deps.store.claimed_predictions(predictions) | self._known()
 
     def _known(self) -> set[str]:
-        found = {name for lane in self._roll.steps() for name in lane.unrecorded_predictions}
+        found = {name for step in self._registry.steps() for name in step.unrecorded_predictions}
         found.update(self._predictions.values())
-        found.update(self._roll.claims.pending)  # Answered, and looked up in the store right now.
-        for life in self._roll:
-            found.update(attempt.prediction_id for attempt in life.record.attempts)
+        found.update(
+            self._registry.claims.pending
+        )  # Answered, and looked up in the store right now.
+        for run in self._registry:
+            found.update(attempt.prediction_id for attempt in run.record.attempts)
         return found
 
     async def settled(self, attempt_id: str) -> None:
@@ -112,12 +114,12 @@ class LatePredictions:
         """An attempt in doubt, whose output another one makes, is this prediction."""
         if self.has(attempt.id):
             return
-        lane = self._lane_of(record, attempt)
+        step = self._current_step(record, attempt)
         self._start(attempt, prediction_id)
         metrics.attempts_matched.labels("list").inc()
-        stop = CancelToken(_MADE_BY_ANOTHER) if lane is None else lane.over.child()
-        if lane is not None:
-            lane.record_superseded_match(attempt.id, prediction_id)
+        stop = CancelToken(_MADE_BY_ANOTHER) if step is None else step.over.child()
+        if step is not None:
+            step.record_superseded_match(attempt.id, prediction_id)
         self._keep(
             BackgroundJob.LATE_PREDICTION,
             partial(self._settle, attempt, record, prediction_id, stop),
@@ -139,54 +141,54 @@ class LatePredictions:
         self._predictions.pop(attempt.id, None)
         self._attempts.pop(attempt.id).notify()
 
-    def _lane_of(self, record: Generation, attempt: Attempt) -> Step | None:
-        """The lane of an attempt, while it has not ended."""
-        life, key = self._roll.get(record.id), attempts.step_key(attempt)
-        if life is None or attempts.has_step_ended(life.record, key):
+    def _current_step(self, record: Generation, attempt: Attempt) -> Step | None:
+        """The step of an attempt, while it has not ended."""
+        run, key = self._registry.get(record.id), attempts.step_key(attempt)
+        if run is None or attempts.has_step_ended(run.record, key):
             return None
-        return next((lane for lane in life.lanes if lane.key == key), None)
+        return next((step for step in run.steps if step.key == key), None)
 
     async def _release(self, attempt: Attempt, record: Generation) -> None:
-        now = self._around.clock.now()
+        now = self._deps.clock.now()
         closed, line = attempts.close_attempt(attempt, AttemptState.ABSENT, _NEVER_ARRIVED, now)
         while not await self._write(record, closed, line):
-            await self._around.clock.wait(Notifier(), _PAUSE)
+            await self._deps.clock.wait(Notifier(), _PAUSE)
         self._finish(attempt)
 
     async def _settle(
         self, attempt: Attempt, record: Generation, prediction_id: str, stop: CancelToken
     ) -> None:
-        if marks := self._around.crash_marks:
+        if marks := self._deps.crash_marks:
             handling = marks.mark(record.id)
             handling.skips_output = True  # Nobody gets it.
             crash_marks.CURRENT_MARK.set(handling)
         follower = PredictionFollower(
-            self._around.upstream,
-            self._around.clock,
+            self._deps.upstream,
+            self._deps.clock,
             stop,
-            PredictionNews(self._around.clock),
+            PredictionNews(self._deps.clock),
             attempt.model,
             lambda _: None,
             PollInterval.SHORT,
         )
         end = await follower.follow(Prediction(prediction_id, PredictionStatus.UNKNOWN), None)
         if end is None:
-            listed = await find_in_list(self._around.upstream, attempt, prediction_id)
+            listed = await find_in_list(self._deps.upstream, attempt, prediction_id)
             end = listed if listed and listed.status.is_terminal else None
-        lane = self._lane_of(record, attempt)
+        step = self._current_step(record, attempt)
         succeeded = end is not None and end.status is PredictionStatus.SUCCEEDED
-        if stop.reason != _UNWANTED and lane and succeeded and lane.switch_to_attempt(attempt.id):
+        if stop.reason != _UNWANTED and step and succeeded and step.switch_to_attempt(attempt.id):
             self._finish(attempt)
             return
         price = prices.load_price(attempt.price)
         entry, basis = settlement.settlement_entry(attempt, end, price, outputs=0)
-        now = self._around.clock.now()
+        now = self._deps.clock.now()
         closed = replace(
             settlement.end_attempt(attempt, end, entry, stop.reason or _FAILED, now, basis),
             prediction_id=prediction_id,
         )
         while not await self._write(record, closed, entry):
-            await self._around.clock.wait(Notifier(), _PAUSE)
+            await self._deps.clock.wait(Notifier(), _PAUSE)
         self._finish(attempt)
 
     async def _write(self, record: Generation, closed: Attempt, entry: LedgerEntry) -> bool:
@@ -217,25 +219,25 @@ class LatePredictions:
 
         A sweep that began before an overrun was settled may find the same one again after it.
         """
-        life = self._roll.get(record.id)
-        now = life.record if life else await self._around.store.get(record.tenant, record.id)
+        run = self._registry.get(record.id)
+        now = run.record if run else await self._deps.store.get(record.tenant, record.id)
         if now is None or all(
             one.id != attempt_id or one.state not in _UNSETTLED for one in now.attempts
         ):
             return None
-        if life:
-            return life.saved
+        if run:
+            return run.saved
         return VersionedRecord(
-            self._around.store,
-            self._around.clock,
+            self._deps.store,
+            self._deps.clock,
             now,
             lambda: None,
-            partial(self._roll.notify, now.tenant),
+            partial(self._registry.notify, now.tenant),
         )
 
 
 def _with_closed(closed: Attempt, record: Generation) -> Generation:
-    """The record with this attempt at its end; raises where its lane is at it."""
+    """The record with this attempt at its end; raises where its step is at it."""
     key = attempts.step_key(closed)
     was = next(one for one in record.attempts if one.id == closed.id)
     is_awaited = was.state in attempts.OPEN_STATES and not attempts.has_step_ended(record, key)

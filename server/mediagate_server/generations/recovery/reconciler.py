@@ -166,19 +166,19 @@ class Reconciler:
     """Makes a pass every `timing.reconcile` seconds for as long as it is run."""
 
     def __init__(
-        self, around: EngineDeps, roll: ActiveGenerations, overruns: LatePredictions
+        self, deps: EngineDeps, registry: ActiveGenerations, overruns: LatePredictions
     ) -> None:
-        self._around = around
-        self._roll = roll
+        self._deps = deps
+        self._registry = registry
         self._overruns = overruns
         # What an embedded sandbox has made is gone with its process, and its list with it.
-        self._account = "sandbox" if around.is_sandbox else around.account
+        self._account = "sandbox" if deps.is_sandbox else deps.account
 
     async def run_forever(self) -> None:
         """Pass after pass; one that fails is made up for by the next."""
         begun = False
         while True:
-            seconds = self._around.timeouts.reconcile
+            seconds = self._deps.timeouts.reconcile
             try:
                 if begun:
                     await self.reconcile()
@@ -189,14 +189,14 @@ class Reconciler:
                 _log.warning("reconciliation_aborted", reason="store_unavailable")
             except Exception as error:  # noqa: BLE001 - a bug here must not end the passes for good
                 report_bug(BackgroundJob.RECONCILIATION, error)
-            await self._around.clock.wait(Notifier(), seconds)
+            await self._deps.clock.wait(Notifier(), seconds)
 
     async def reconcile(self) -> Reconciliation:
         """One pass, told to the log, counted and written down."""
         look, found = await self._look(), _PassFindings()
         complete = True
         try:
-            async for page in list_pages(self._around.upstream, look.since, None):
+            async for page in list_pages(self._deps.upstream, look.since, None):
                 if found.seen:
                     await self._let_others_run()
                 await self._compare(look, page, found)
@@ -214,8 +214,8 @@ class Reconciler:
         """Hold their charges against them, of each once."""
         shown = {one.id: one for one in predictions if one.id not in found.seen}
         found.seen.update(shown)
-        settled = await self._around.store.reconciliations.charges_of_predictions(shown)
-        compared = compare_charges(settled, shown, self._around.clock.now())
+        settled = await self._deps.store.reconciliations.charges_of_predictions(shown)
+        compared = compare_charges(settled, shown, self._deps.clock.now())
         found.matched += sum(
             one.prediction_id in compared.matched for one in settled if look.is_fresh(one)
         )
@@ -223,7 +223,7 @@ class Reconciler:
 
     async def _let_others_run(self) -> None:
         """A pass is in no hurry: it takes a part of the time only, however long the list is."""
-        await self._around.clock.wait(Notifier(), _BREATH)
+        await self._deps.clock.wait(Notifier(), _BREATH)
 
     # What there is to look at
 
@@ -232,57 +232,57 @@ class Reconciler:
 
         In how many seconds the next pass is due: processes that are short-lived make theirs, too.
         """
-        now, seconds = self._around.clock.now(), self._around.timeouts.reconcile
-        last = await self._around.store.reconciliations.last_pass(self._account)
-        if last is not None and not self._around.is_sandbox:
+        now, seconds = self._deps.clock.now(), self._deps.timeouts.reconcile
+        last = await self._deps.store.reconciliations.last_pass(self._account)
+        if last is not None and not self._deps.is_sandbox:
             passed = (now - last.begun_at).total_seconds()
             return min(max(seconds - passed, 0.0), seconds)
-        newest = await self._around.store.charges(ChargeFilter(), 1, None)
+        newest = await self._deps.store.charges(ChargeFilter(), 1, None)
         line = newest[0].at.line if newest else 0
         start = Reconciliation(self._account, now, now, now, now, line, complete=True)
-        await self._around.store.reconciliations.save_pass(start)
+        await self._deps.store.reconciliations.save_pass(start)
         return seconds
 
     async def _look(self) -> _Pass:
-        now = self._around.clock.now()
-        last = await self._around.store.reconciliations.last_pass(self._account)
+        now = self._deps.clock.now()
+        last = await self._deps.store.reconciliations.last_pass(self._account)
         if last is None:
             raise StoreUnavailable("there is no pass to go on from", retry_after=1.0)
-        alone = min(_SETTLED_FOR, self._around.timeouts.reconcile)
+        alone = min(_SETTLED_FOR, self._deps.timeouts.reconcile)
         by = now - timedelta(seconds=alone)
         since = last.begun_at - LIST_OVERLAP
-        due = await self._around.store.reconciliations.due(last.line, max(since, last.origin), by)
+        due = await self._deps.store.reconciliations.due(last.line, max(since, last.origin), by)
         return _Pass(last.origin, now, since, last.line, due)
 
     async def _unsure(self) -> list[UnconfirmedAttempt]:
         """Attempts of which a prediction may be that nobody is known to hold yet."""
-        key = self._around.hash_key
+        key = self._deps.hash_key
         found = [
-            UnconfirmedAttempt(lane.attempt, lane.plan, key)
-            for lane in self._roll.steps()
-            if lane.attempt.state in _UNSURE
+            UnconfirmedAttempt(step.attempt, step.plan, key)
+            for step in self._registry.steps()
+            if step.attempt.state in _UNSURE
         ]
         # Of those that were declared absent the sweeper takes what turns up late.
-        records = await self._around.store.list_unconfirmed(self._around.clock.now() - LATE_WINDOW)
-        lives = {doubt.attempt.id for doubt in found}
+        records = await self._deps.store.list_unconfirmed(self._deps.clock.now() - LATE_WINDOW)
+        active = {doubt.attempt.id for doubt in found}
         return found + [
             UnconfirmedAttempt(attempt, None, key)
             for record in records
             for attempt in record.attempts
-            if attempt.id not in lives and attempt.state in (*_UNSURE, AttemptState.ABSENT)
+            if attempt.id not in active and attempt.state in (*_UNSURE, AttemptState.ABSENT)
         ]
 
     async def _look_for_owners(self, page: Iterable[Prediction], found: _PassFindings) -> None:
         """Predictions that no attempt holds and that can be none's whose answer is still open."""
-        claimed = await self._around.store.claimed_predictions(one.id for one in page)
+        claimed = await self._deps.store.claimed_predictions(one.id for one in page)
         free = {one.id: one for one in page if one.id not in claimed}
         if not free:
             return
         unsure = await self._unsure()
         held = await self._overruns.claimed(free)
-        now, timing = self._around.clock.now(), self._around.timeouts
+        now, timing = self._deps.clock.now(), self._deps.timeouts
         cases = tuple(
-            unclaimed_discrepancy(prediction, now, exclusive=self._around.is_account_exclusive)
+            unclaimed_discrepancy(prediction, now, exclusive=self._deps.is_account_exclusive)
             for name, prediction in free.items()
             if name not in held and not any(_may_be(doubt, prediction, timing) for doubt in unsure)
         )
@@ -313,7 +313,7 @@ class Reconciler:
                     ends = max(ends, one.settled_at + MAX_CLOCK_SKEW)
                 absent[one.prediction_id] = one.line
             if absent and begins < ends:
-                async for page in list_pages(self._around.upstream, begins, ends):
+                async for page in list_pages(self._deps.upstream, begins, ends):
                     there = [one for one in page if one.id in absent]
                     await self._compare(look, there, found)
                     await asyncio.sleep(0)
@@ -321,8 +321,8 @@ class Reconciler:
             return False
         missing = [line for name, line in absent.items() if name not in found.seen]
         for at in range(0, len(missing), _SLICE):
-            charges = await self._around.store.reconciliations.at_lines(missing[at : at + _SLICE])
-            now = self._around.clock.now()
+            charges = await self._deps.store.reconciliations.at_lines(missing[at : at + _SLICE])
+            now = self._deps.clock.now()
             cases = (charge_discrepancy(DiscrepancyKind.MISSING, one, now) for one in charges)
             await self._report_cases(tuple(cases), found)
         return True
@@ -330,7 +330,7 @@ class Reconciler:
     async def _due(self, look: _Pass) -> AsyncIterator[SettledCharge]:
         """The charges that are looked for, in slices."""
         above = look.due.start
-        while charges := await self._around.store.reconciliations.due_page(look.due, above, _SLICE):
+        while charges := await self._deps.store.reconciliations.due_page(look.due, above, _SLICE):
             for one in charges:
                 yield one
             above = charges[-1].line
@@ -339,7 +339,7 @@ class Reconciler:
     async def _ask(self, one: SettledCharge) -> Prediction | None:
         """The prediction of a charge; None where upstream says that there is none."""
         try:
-            return await self._around.upstream.get(one.prediction_id, model=one.model)
+            return await self._deps.upstream.get(one.prediction_id, model=one.model)
         except RequestRefused as refused:
             if refused.refusal is RefusalReason.NOT_FOUND:
                 return None
@@ -353,7 +353,7 @@ class Reconciler:
         """Write cases down; the new ones go to the metrics and, up to a number, to the log."""
         if not cases:
             return
-        new = await self._around.store.reconciliations.save_discrepancies(cases)
+        new = await self._deps.store.reconciliations.save_discrepancies(cases)
         told = found.cases.total() - found.cases[DiscrepancyKind.FOREIGN]
         alarms = [case for case in new if case.kind is not DiscrepancyKind.FOREIGN]
         for case in alarms[: max(_MOST_LINES - told, 0)]:
@@ -378,7 +378,7 @@ class Reconciler:
             self._account,
             look.origin,
             look.begun,
-            self._around.clock.now(),
+            self._deps.clock.now(),
             look.since,
             look.line,
             complete,
@@ -386,7 +386,7 @@ class Reconciler:
             found.matched if complete else 0,
             {kind: found.cases[kind] for kind in DiscrepancyKind},
         )
-        await self._around.store.reconciliations.save_pass(made)
+        await self._deps.store.reconciliations.save_pass(made)
         _count(made)
         return made
 

@@ -80,12 +80,12 @@ class RetentionJob:
 
     def __init__(
         self,
-        around: EngineDeps,
+        deps: EngineDeps,
         retention: Callable[[], Retention],
         changed: Callable[[str], None],
         forget: Callable[[Generation], None] = lambda _: None,
     ) -> None:
-        self._around = around
+        self._deps = deps
         self._retention = retention
         self._changed = changed
         self._forget = forget
@@ -100,7 +100,7 @@ class RetentionJob:
         StorageFailed, after which it may be asked for again.
         """
         while True:
-            record = await self._around.store.get(tenant, generation_id)
+            record = await self._deps.store.get(tenant, generation_id)
             if record is None:
                 raise GenerationNotFound(generation_id)
             if not record.state.is_terminal:
@@ -121,7 +121,7 @@ class RetentionJob:
                     _log.info("expired_content_erased", count=count)
             except MediagateError as error:
                 _log.warning("retention_pass_failed", error=type(error).__name__)
-            await self._around.clock.wait(Notifier(), _LOOK_EVERY)
+            await self._deps.clock.wait(Notifier(), _LOOK_EVERY)
 
     async def erase_expired(self) -> int:
         """Erase what is over its time; how many generations and requests there were.
@@ -132,10 +132,10 @@ class RetentionJob:
         kept = self._retention()
         count = 0
         if kept.requests:
-            count += await self._around.store.history.forget_requests(self._before(kept.requests))
-        for modalities, life in ((_TEXTS, kept.texts), (_MEDIA, kept.media)):
-            if life:
-                count += await self._clean(modalities, self._before(life))
+            count += await self._deps.store.history.forget_requests(self._before(kept.requests))
+        for modalities, run in ((_TEXTS, kept.texts), (_MEDIA, kept.media)):
+            if run:
+                count += await self._clean(modalities, self._before(run))
         return count
 
     async def _clean(self, modalities: tuple[str, ...], before: datetime) -> int:
@@ -143,9 +143,7 @@ class RetentionJob:
         count = failures = 0
         after: ListPosition | None = None
         while True:
-            found = await self._around.store.history.find_expired(
-                modalities, before, _AT_ONCE, after
-            )
+            found = await self._deps.store.history.find_expired(modalities, before, _AT_ONCE, after)
             for record in found:
                 try:
                     await self._erase(record)
@@ -170,12 +168,12 @@ class RetentionJob:
         # The media first: as long as the record tells of them, asking again erases what is left.
         self._erasing.add(record.id)
         try:
-            await self._around.archiver.delete(record.id)
-            await self._around.store.history.erase(erase_content(record, self._around.clock.now()))
+            await self._deps.archiver.delete(record.id)
+            await self._deps.store.history.erase(erase_content(record, self._deps.clock.now()))
         finally:
             self._erasing.discard(record.id)
         self._forget(record)
         self._changed(record.tenant)
 
-    def _before(self, life: float) -> datetime:
-        return self._around.clock.now() - timedelta(seconds=life)
+    def _before(self, run: float) -> datetime:
+        return self._deps.clock.now() - timedelta(seconds=run)

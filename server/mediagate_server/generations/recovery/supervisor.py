@@ -36,9 +36,9 @@ _log = structlog.get_logger()
 class Supervisor:
     """An async context manager; on leaving it every task is let go where it stands."""
 
-    def __init__(self, around: EngineDeps, roll: ActiveGenerations) -> None:
-        self._around = around
-        self._roll = roll
+    def __init__(self, deps: EngineDeps, registry: ActiveGenerations) -> None:
+        self._deps = deps
+        self._registry = registry
         self._group = asyncio.TaskGroup()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -64,100 +64,100 @@ class Supervisor:
 
     def supervise(self, job: BackgroundJob, act: Callable[[], Awaitable[None]]) -> None:
         """The same for a job that is restarted where a bug ends it."""
-        self.start_task(restart_until_done(job, act, self._around.clock, self._around.store.lost))
+        self.start_task(restart_until_done(job, act, self._deps.clock, self._deps.store.lost))
 
     async def recover(self) -> None:
         """Take up what an earlier process left, from wherever each generation stands."""
-        store, marks = self._around.store, self._around.crash_marks
+        store, marks = self._deps.store, self._deps.crash_marks
         unfinished = await store.list_unfinished()
         if marks:
             marks.retain([record.id for record in unfinished])
-        lives: list[GenerationRun] = []
+        runs: list[GenerationRun] = []
         for first in range(0, len(unfinished), _READ_AT_ONCE):
             page = unfinished[first : first + _READ_AT_ONCE]
             kept = await store.resumptions([record.id for record in page])
-            lives += (self._recovered(record, kept[record.id]) for record in page)
+            runs += (self._recovered(record, kept[record.id]) for record in page)
         # All are known before the first caller may ask for one. They do not all go on at once: each
         # asks upstream how it stands, and new calls would wait behind thousands of such questions.
-        for life in lives[:_BEGUN_AT_ONCE]:
-            self.start_task(self.run_generation(life))
-        if rest := lives[_BEGUN_AT_ONCE:]:
+        for run in runs[:_BEGUN_AT_ONCE]:
+            self.start_task(self.run_generation(run))
+        if rest := runs[_BEGUN_AT_ONCE:]:
             self.start_task(self._start_recovered(rest))
 
     def _recovered(self, record: Generation, kept: Resumption) -> GenerationRun:
         work_left = _work_of(record.id, kept.pending)
-        life = GenerationRun(self._around, self._roll, record, work_left, recovered=True)
-        marks = self._around.crash_marks
+        run = GenerationRun(self._deps, self._registry, record, work_left, recovered=True)
+        marks = self._deps.crash_marks
         if marks and (level := quarantine.level_after_crashes(marks.crash_count(record.id))):
-            life.quarantine_output(level, quarantine.MAX_CRASHES)
-        life.checkpoints.restore(kept.checkpoints)
-        self._roll.add(life)
-        return life
+            run.quarantine_output(level, quarantine.MAX_CRASHES)
+        run.checkpoints.restore(kept.checkpoints)
+        self._registry.add(run)
+        return run
 
-    async def _start_recovered(self, lives: Sequence[GenerationRun]) -> None:
+    async def _start_recovered(self, runs: Sequence[GenerationRun]) -> None:
         """The oldest first."""
-        for first in range(0, len(lives), _BEGUN_AT_ONCE):
-            await self._around.clock.sleep(_BEGIN_PAUSE)
-            for life in lives[first : first + _BEGUN_AT_ONCE]:
-                self.start_task(self.run_generation(life))
+        for first in range(0, len(runs), _BEGUN_AT_ONCE):
+            await self._deps.clock.sleep(_BEGIN_PAUSE)
+            for run in runs[first : first + _BEGUN_AT_ONCE]:
+                self.start_task(self.run_generation(run))
 
-    async def run_generation(self, life: GenerationRun) -> None:
-        """A life, told to the metrics. After a bug it goes on from what is stored."""
-        caller.bind_caller(Caller(life.record.tenant))
-        gauge = metrics.generations_in_flight.labels(life.record.modality)
+    async def run_generation(self, run: GenerationRun) -> None:
+        """A run, told to the metrics. After a bug it goes on from what is stored."""
+        caller.bind_caller(Caller(run.record.tenant))
+        gauge = metrics.generations_in_flight.labels(run.record.modality)
         gauge.inc()
-        marks = self._around.crash_marks
-        handling = marks.mark(life.record.id) if marks else CrashMark(None, life.record.id)
+        marks = self._deps.crash_marks
+        handling = marks.mark(run.record.id) if marks else CrashMark(None, run.record.id)
         crash_marks.CURRENT_MARK.set(handling)
-        lost, go_on = self._around.store.lost, partial(self._run_once, life, handling)
+        lost, go_on = self._deps.store.lost, partial(self._run_once, run, handling)
         try:
             await restart_until_done(
-                BackgroundJob.GENERATION, go_on, self._around.clock, lost, life.record.id
+                BackgroundJob.GENERATION, go_on, self._deps.clock, lost, run.record.id
             )
-            if not life.over:
-                life.drain()
+            if not run.over:
+                run.drain()
             elif marks:
-                marks.forget(life.record.id)
+                marks.forget(run.record.id)
         finally:
             gauge.dec()
-            self._roll.remove(life)
-            life.close()
+            self._registry.remove(run)
+            run.close()
 
-    async def _run_once(self, life: GenerationRun, handling: CrashMark) -> None:
+    async def _run_once(self, run: GenerationRun, handling: CrashMark) -> None:
         """As it was made, at first: it may hold the right to send, which is not stored.
 
         Later as another process would: what may have been sent is in doubt, never sent again.
         """
         try:
-            if life.has_begun and not await self._restart(life):
+            if run.has_begun and not await self._restart(run):
                 return
-            handling.skips_output = life.quarantine is not None
-            await life.run()
+            handling.skips_output = run.quarantine is not None
+            await run.run()
         except StaleOwner:
             raise
         except Exception as error:
             if is_system_error(error):
                 raise  # As after any other: the same again later, whose fault it is not.
-            life.quarantine_output(
-                quarantine.level_after_errors(life.count_error()), quarantine.MAX_ERRORS
+            run.quarantine_output(
+                quarantine.level_after_errors(run.count_error()), quarantine.MAX_ERRORS
             )
             raise
 
-    async def _restart(self, life: GenerationRun) -> bool:
+    async def _restart(self, run: GenerationRun) -> bool:
         """From what is stored. False: nothing is."""
-        known = life.record
-        record = await self._around.store.get(known.tenant, known.id)
+        known = run.record
+        record = await self._deps.store.get(known.tenant, known.id)
         if record is None:
-            life.reject()
+            run.reject()
             return False
         plan = await self._load_pending_plan(known.id)
-        self._roll.claims.release_unrecorded(record.attempts)
-        life.restart_from(record, plan)
+        self._registry.claims.release_unrecorded(record.attempts)
+        run.restart_from(record, plan)
         return True
 
     async def _load_pending_plan(self, generation_id: str) -> ExecutionPlan:
         """What an earlier process had still to send, as far as that can be read."""
-        return _work_of(generation_id, await self._around.store.pending_input(generation_id))
+        return _work_of(generation_id, await self._deps.store.pending_input(generation_id))
 
 
 def _work_of(generation_id: str, pending: bytes | None) -> ExecutionPlan:

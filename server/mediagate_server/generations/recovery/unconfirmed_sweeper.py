@@ -60,12 +60,12 @@ class ListedPredictions:
 
 @dataclass(slots=True)
 class _Sweep:
-    """One look at the list. `lanes` are in doubt, by attempt; `late` was declared absent before;
+    """One look at the list. `steps` are in doubt, by attempt; `late` was declared absent before;
     `unawaited` are in doubt, and another attempt makes their output, or has made it.
     """
 
     begun: datetime
-    lanes: dict[str, Step]
+    steps: dict[str, Step]
     unconfirmed: dict[str, UnconfirmedAttempt]
     late: dict[str, tuple[UnconfirmedAttempt, Generation]]
     unawaited: dict[str, tuple[UnconfirmedAttempt, Generation]]
@@ -76,16 +76,16 @@ class UnconfirmedSweeper:
     """Sweeps for as long as it is run."""
 
     def __init__(
-        self, around: EngineDeps, roll: ActiveGenerations, overruns: LatePredictions
+        self, deps: EngineDeps, registry: ActiveGenerations, overruns: LatePredictions
     ) -> None:
-        self._around = around
-        self._roll = roll
+        self._deps = deps
+        self._registry = registry
         self._overruns = overruns
         self._barren: dict[str, int] = {}
         self._is_read = True
         """Whether the last look could read the whole list."""
         self._late_plans: dict[str, Plan | None] = {}
-        """What was sent for those that no lane is at: their generations may be over."""
+        """What was sent for those that no step is at: their generations may be over."""
         self._undecidable: set[str] = set()
         """Attempts in doubt of which it was told that their input is not known any more."""
         self._exchanged: dict[str, tuple[datetime, datetime]] = {}
@@ -93,8 +93,8 @@ class UnconfirmedSweeper:
 
     async def run_forever(self) -> None:
         """A sweep soon after any new doubt, else every `timing.sweep` seconds."""
-        clock, timing = self._around.clock, self._around.timeouts
-        pause, news, seen = timing.sweep, self._roll.unconfirmed, 0
+        clock, timing = self._deps.clock, self._deps.timeouts
+        pause, news, seen = timing.sweep, self._registry.unconfirmed, 0
         while True:
             seconds = min(pause, self._seconds_until_next_proof())
             if await clock.wait(news, seconds, seen):
@@ -127,10 +127,12 @@ class UnconfirmedSweeper:
         # What may be a create's whose answer is still on its way is nobody's yet; nor what may be
         # one's that came into doubt while the list was read. Looked at before the store is: whoever
         # is answered while that is asked may be over by then, and have left.
-        open_now = [lane.in_flight_submit() or lane.unconfirmed() for lane in self._roll.steps()]
+        open_now = [
+            step.in_flight_submit() or step.unconfirmed() for step in self._registry.steps()
+        ]
         sending = [one for one in open_now if one and one.attempt.id not in sweep.unconfirmed]
         free = await self._free(sweep.listed.predictions)
-        timing = self._around.timeouts
+        timing = self._deps.timeouts
         contested = {p.id for p in free if any(matches(doubt, p, timing) for doubt in sending)}
         settled = [prediction for prediction in free if prediction.id not in contested]
         found = match_predictions(everything, settled, timing)
@@ -144,10 +146,10 @@ class UnconfirmedSweeper:
         Only where the last look could read the list: one that cannot be read is asked for no more
         often than always.
         """
-        timing, now = self._around.timeouts, self._around.clock.now()
+        timing, now = self._deps.timeouts, self._deps.clock.now()
         waits = [float("inf")]
-        for lane in self._roll.steps():
-            if doubt := lane.unconfirmed():
+        for step in self._registry.steps():
+            if doubt := step.unconfirmed():
                 wait = (proof_time(self._widened(doubt), timing) - now).total_seconds()
                 if wait > 0:
                     waits.append(wait)
@@ -161,7 +163,7 @@ class UnconfirmedSweeper:
         It may be either's, with the same input. The one in doubt takes it where nothing of its own
         turns up in time; until then it is nobody's.
         """
-        timing = self._around.timeouts
+        timing = self._deps.timeouts
         for name in found.keys() & sweep.late.keys():
             prediction = found[name]
             waiting = [
@@ -188,7 +190,7 @@ class UnconfirmedSweeper:
         for name, prediction in found.items():
             first, last = doubts[name].sent_between
             for other, doubt in doubts.items():
-                if other not in found and matches(doubt, prediction, self._around.timeouts):
+                if other not in found and matches(doubt, prediction, self._deps.timeouts):
                     sent = doubt.sent_between
                     self._exchanged[other] = (min(first, sent[0]), max(last, sent[1]))
 
@@ -198,12 +200,12 @@ class UnconfirmedSweeper:
         return doubt if sent is None else replace(doubt, sent_window=sent)
 
     async def _begin(self) -> _Sweep:
-        now = self._around.clock.now()
+        now = self._deps.clock.now()
         sweep = _Sweep(now, {}, {}, {}, {})
-        records = await self._around.store.list_unconfirmed(now - LATE_WINDOW)
-        for lane in self._roll.steps():
-            if doubt := lane.unconfirmed():
-                sweep.lanes[doubt.attempt.id] = lane
+        records = await self._deps.store.list_unconfirmed(now - LATE_WINDOW)
+        for step in self._registry.steps():
+            if doubt := step.unconfirmed():
+                sweep.steps[doubt.attempt.id] = step
                 sweep.unconfirmed[doubt.attempt.id] = self._widened(doubt)
         for record in records:
             if record.erased_at:
@@ -212,16 +214,14 @@ class UnconfirmedSweeper:
                 sent = attempt.sent_at or attempt.created_at
                 late = attempt.state is AttemptState.ABSENT and sent >= now - LATE_WINDOW
                 if late and not self._overruns.has(attempt.id):
-                    doubt = UnconfirmedAttempt(
-                        attempt, self._plan_of(attempt), self._around.hash_key
-                    )
+                    doubt = UnconfirmedAttempt(attempt, self._plan_of(attempt), self._deps.hash_key)
                     sweep.late[attempt.id] = (self._widened(doubt), record)
                 elif self._is_unawaited(record, attempt):
                     if known := self._known_beside(record, attempt):
                         self._overruns.follow(attempt, record, known)
                         continue
                     plan = self._plan_of(attempt) or await self._stored_plan(record, attempt)
-                    doubt = UnconfirmedAttempt(attempt, plan, self._around.hash_key)
+                    doubt = UnconfirmedAttempt(attempt, plan, self._deps.hash_key)
                     sweep.unawaited[attempt.id] = (self._widened(doubt), record)
         self._exchanged = {
             name: sent for name, sent in self._exchanged.items() if sent[1] >= now - LATE_WINDOW
@@ -242,35 +242,35 @@ class UnconfirmedSweeper:
         self._late_plans[name] = without_media(doubt.plan) if doubt.plan else None
 
     def _is_unawaited(self, record: Generation, attempt: Attempt) -> bool:
-        """Whether an attempt is in doubt that no lane is at: its output is made by another."""
+        """Whether an attempt is in doubt that no step is at: its output is made by another."""
         if attempt.state is not AttemptState.UNCONFIRMED or self._overruns.has(attempt.id):
             return False
-        life = self._roll.get(record.id)
-        if life is None:
+        run = self._registry.get(record.id)
+        if run is None:
             return record.state.is_terminal
         if all(
-            one.id != attempt.id or one.state is not attempt.state for one in life.record.attempts
+            one.id != attempt.id or one.state is not attempt.state for one in run.record.attempts
         ):
             return False
-        return life.is_superseded(attempt)
+        return run.is_superseded(attempt)
 
     def _known_beside(self, record: Generation, attempt: Attempt) -> str:
-        """The prediction of such an attempt, where its lane was told of it in time."""
-        life = self._roll.get(record.id)
-        lanes = life.lanes if life else ()
+        """The prediction of such an attempt, where its step was told of it in time."""
+        run = self._registry.get(record.id)
+        steps = run.steps if run else ()
         key = attempts.step_key(attempt)
         return next(
-            (lane.superseded_prediction(attempt.id) for lane in lanes if lane.key == key), ""
+            (step.superseded_prediction(attempt.id) for step in steps if step.key == key), ""
         )
 
     def _plan_of(self, attempt: Attempt) -> Plan | None:
         """What an attempt sent, where that is still known here."""
-        lane = self._roll.step_of(attempt.id)
-        return lane.plan_of(attempt) if lane else self._late_plans.get(attempt.id)
+        step = self._registry.step_of(attempt.id)
+        return step.plan_of(attempt) if step else self._late_plans.get(attempt.id)
 
     async def _stored_plan(self, record: Generation, attempt: Attempt) -> Plan | None:
         """The same from the store, which keeps it while an attempt is in doubt."""
-        pending = await self._around.store.pending_input(record.id)
+        pending = await self._deps.store.pending_input(record.id)
         try:
             plans = (
                 execution_plan.load_plan(pending).plans(attempts.step_key(attempt))
@@ -290,29 +290,29 @@ class UnconfirmedSweeper:
     def _notify_steps(
         self, sweep: _Sweep, found: dict[str, Prediction], free: list[Prediction]
     ) -> None:
-        """The lanes what was found out of them."""
-        timing = self._around.timeouts
-        for name, lane in sweep.lanes.items():
-            doubt = lane.unconfirmed()
+        """The steps what was found out of them."""
+        timing = self._deps.timeouts
+        for name, step in sweep.steps.items():
+            doubt = step.unconfirmed()
             if doubt is None or doubt.attempt.id != name:
                 continue  # It was found out otherwise while the list was read.
             doubt = sweep.unconfirmed[name]
-            if name in found and self._around.is_account_exclusive:
+            if name in found and self._deps.is_account_exclusive:
                 metrics.attempts_matched.labels("list").inc()
-                lane.confirm(found[name].id)
+                step.confirm(found[name].id)
             elif any(may_match(doubt, prediction, timing) for prediction in free):
                 self._report_ambiguous(doubt)
-                lane.on_not_listed()
+                step.on_not_listed()
             elif sweep.listed.complete and self._is_proof(doubt, sweep.begun):
                 metrics.attempts_absent.inc()
                 self._remember(name, doubt)
-                lane.mark_absent()
+                step.mark_absent()
             else:
-                lane.on_not_listed()
+                step.on_not_listed()
         self._settle_superseded(sweep, found, free)
         for name in self._barren.keys() - sweep.unconfirmed.keys() - sweep.unawaited.keys():
             del self._barren[name]
-        if self._around.is_account_exclusive:
+        if self._deps.is_account_exclusive:
             for name, (doubt, record) in sweep.late.items():
                 if name in found:
                     self._overruns.stop_and_settle(doubt.attempt, record, found[name].id)
@@ -320,10 +320,10 @@ class UnconfirmedSweeper:
     def _settle_superseded(
         self, sweep: _Sweep, found: dict[str, Prediction], free: list[Prediction]
     ) -> None:
-        """What was found out of those that no lane waits for."""
-        timing = self._around.timeouts
+        """What was found out of those that no step waits for."""
+        timing = self._deps.timeouts
         for name, (doubt, record) in sweep.unawaited.items():
-            if name in found and self._around.is_account_exclusive:
+            if name in found and self._deps.is_account_exclusive:
                 self._overruns.follow(doubt.attempt, record, found[name].id)
             elif any(may_match(doubt, prediction, timing) for prediction in free):
                 self._report_ambiguous(doubt)
@@ -335,7 +335,7 @@ class UnconfirmedSweeper:
     def _report_ambiguous(self, doubt: UnconfirmedAttempt) -> None:
         """There is a prediction that may be the attempt's, and no way to tell."""
         self._barren.pop(doubt.attempt.id, None)
-        if not self._around.is_account_exclusive:
+        if not self._deps.is_account_exclusive:
             metrics.attempts_ambiguous.inc()
             _log.error(
                 "unconfirmed_match_ambiguous",
@@ -353,7 +353,7 @@ class UnconfirmedSweeper:
 
     def _is_proof(self, doubt: UnconfirmedAttempt, begun: datetime) -> bool:
         """Whether one more list without the attempt proves that it never was."""
-        name, in_time = doubt.attempt.id, begun >= proof_time(doubt, self._around.timeouts)
+        name, in_time = doubt.attempt.id, begun >= proof_time(doubt, self._deps.timeouts)
         # What the API said of one says nothing of those that it may have been exchanged with.
         counts_early = doubt.attempt.api_error_at is not None and doubt.sent_window is None
         if not in_time and not counts_early:
@@ -368,10 +368,10 @@ class UnconfirmedSweeper:
         predictions: list[Prediction] = []
         complete = True
         for window in merge_windows(
-            CreationWindow.of(doubt, self._around.timeouts) for doubt in doubts
+            CreationWindow.of(doubt, self._deps.timeouts) for doubt in doubts
         ):
             try:
-                async for page in list_pages(self._around.upstream, window.begins, window.ends):
+                async for page in list_pages(self._deps.upstream, window.begins, window.ends):
                     predictions += page
             except ListUnavailable:
                 complete = False

@@ -26,7 +26,7 @@ StepKey = tuple[Purpose, int]
 """What an attempt is for: its purpose, and the output that it makes."""
 
 FIRST_OUTPUT: StepKey = (Purpose.GENERATE, 0)
-"""The lane whose model and parameters a generation is shown with."""
+"""The step whose model and parameters a generation is shown with."""
 
 _ACCEPTED = AttemptState.ACCEPTED
 _WAITING = (AttemptState.SUBMITTING, AttemptState.UNCONFIRMED, AttemptState.QUEUED)
@@ -39,68 +39,68 @@ def step_key(attempt: Attempt) -> StepKey:
     return attempt.purpose, attempt.output_index
 
 
-def newest_attempt(record: Generation, lane: StepKey) -> Attempt:
-    """The newest attempt of a lane."""
+def newest_attempt(record: Generation, key: StepKey) -> Attempt:
+    """The newest attempt of a step."""
     last = record.attempts[-1]
-    if (last.purpose, last.output_index) == lane:
-        return last  # As nearly always: most generations have one lane.
-    return next(attempt for attempt in reversed(record.attempts) if step_key(attempt) == lane)
+    if (last.purpose, last.output_index) == key:
+        return last  # As nearly always: most generations have one step.
+    return next(attempt for attempt in reversed(record.attempts) if step_key(attempt) == key)
 
 
-def current_attempt(record: Generation, lane: StepKey) -> Attempt:
-    """The attempt that a lane goes on with: the newest that is open; where none is, the newest.
+def current_attempt(record: Generation, key: StepKey) -> Attempt:
+    """The attempt that a step goes on with: the newest that is open; where none is, the newest.
 
     Of two that are open one is in doubt: what is known to run goes before it.
     """
-    last = newest_attempt(record, lane)
+    last = newest_attempt(record, key)
     if last.state is _ACCEPTED or len(record.attempts) == 1:
         return last
     still_open = [
-        one for one in reversed(attempts_of_step(record, lane)) if one.state in OPEN_STATES
+        one for one in reversed(attempts_of_step(record, key)) if one.state in OPEN_STATES
     ]
     runs = (one for one in still_open if one.state is _ACCEPTED)
     return next(runs, still_open[0] if still_open else last)
 
 
-def has_step_ended(record: Generation, lane: StepKey) -> bool:
-    """Whether a lane is at its end, though an attempt of it may still be in doubt."""
+def has_step_ended(record: Generation, key: StepKey) -> bool:
+    """Whether a step is at its end, though an attempt of it may still be in doubt."""
     if record.state.is_terminal or record.state is State.FINALIZING:
         return True
-    return any((part.purpose, part.output_index) == lane for part in record.step_results)
+    return any((part.purpose, part.output_index) == key for part in record.step_results)
 
 
-def output_attempt(record: Generation, lane: StepKey) -> Attempt:
-    """The attempt that a lane's output is of; where none succeeded, the newest."""
+def output_attempt(record: Generation, key: StepKey) -> Attempt:
+    """The attempt that a step's output is of; where none succeeded, the newest."""
     made = (
         one
-        for one in reversed(attempts_of_step(record, lane))
+        for one in reversed(attempts_of_step(record, key))
         if one.state is AttemptState.SUCCEEDED and not one.reason
     )
-    return next(made, newest_attempt(record, lane))
+    return next(made, newest_attempt(record, key))
 
 
-def attempts_of_step(record: Generation, lane: StepKey) -> tuple[Attempt, ...]:
-    """All attempts of a lane, oldest first."""
-    return tuple(attempt for attempt in record.attempts if step_key(attempt) == lane)
+def attempts_of_step(record: Generation, key: StepKey) -> tuple[Attempt, ...]:
+    """All attempts of a step, oldest first."""
+    return tuple(attempt for attempt in record.attempts if step_key(attempt) == key)
 
 
 def open_attempt(
-    around: EngineDeps, plan: Plan, lane: StepKey, *, ordinal: int, queued: bool
+    deps: EngineDeps, plan: Plan, key: StepKey, *, ordinal: int, queued: bool
 ) -> tuple[Attempt, LedgerEntry]:
     """A new right to send one POST, and what is held for it."""
-    now = around.clock.now()
-    purpose, output_index = lane
+    now = deps.clock.now()
+    purpose, output_index = key
     attempt = Attempt(
-        id=f"att_{around.new_token()}",
+        id=f"att_{deps.new_token()}",
         ordinal=ordinal,
         purpose=purpose,
         output_index=output_index,
         model=plan.slug,
-        account=around.account,
+        account=deps.account,
         state=AttemptState.QUEUED if queued else AttemptState.SUBMITTING,
         created_at=now,
         price=prices.dump_price(plan.price),
-        input_hash=input_hash(around.hash_key, plan.input),
+        input_hash=input_hash(deps.hash_key, plan.input),
         sent_at=None if queued else now,
     )
     reserved = ledger.reserve_entry(plan, attempt.id)
@@ -119,12 +119,12 @@ def close_attempt(
 
 
 def new_generation(
-    around: EngineDeps, submission: Submission, plan: Plan, opened: tuple[Attempt, ...]
+    deps: EngineDeps, submission: Submission, plan: Plan, opened: tuple[Attempt, ...]
 ) -> Generation:
     """The generation as it is written in the commit that precedes the send."""
     attempt = opened[0]
     record = Generation(
-        id=f"gen_{around.new_token()}",
+        id=f"gen_{deps.new_token()}",
         version=1,
         tenant=submission.tenant,
         request_id=submission.request_id,
@@ -139,7 +139,7 @@ def new_generation(
         created_at=attempt.created_at,
         deadline_at=attempt.created_at + timedelta(seconds=submission.timeout),
         cost=attempt.cost or entry_cost(ledger.reserve_entry(plan, attempt.id)),
-        sandbox=around.is_sandbox,
+        sandbox=deps.is_sandbox,
         attempts=(),
         seed=plan.seed,
         labels=dict(submission.labels),
@@ -199,7 +199,7 @@ def _shape(plan: Plan) -> Mapping[str, str]:
 
 
 def _standing(before: State, attempts: list[Attempt]) -> State:
-    """How a generation stands by its lanes that are not at their end: as the foremost of them."""
+    """How a generation stands by its steps that are not at their end: as the foremost of them."""
     if before.is_terminal or before is State.FINALIZING:
         return before
     states = {attempt.state for attempt in attempts}

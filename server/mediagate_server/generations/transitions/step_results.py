@@ -1,4 +1,4 @@
-"""A generation of several lanes: how each ended, and what they make together. Pure.
+"""A generation of several steps: how each ended, and what they make together. Pure.
 
 Each output ends alone: some that failed leave a success with some missing, all that failed a
 failure. Where a screening ends in anything but safe, nothing else is sent.
@@ -39,7 +39,7 @@ def is_open(attempt: Attempt) -> bool:
 
 
 def isolate_step(record: Generation, attempt: Attempt, plan: Plan | None) -> Generation:
-    """The record as if the attempt's lane were all there is, to see how that ends."""
+    """The record as if the attempt's step were all there is, to see how that ends."""
     shown = replace(record, model=attempt.model, attempts=(attempt,))
     if attempt.purpose is Purpose.SCREEN:
         shown = replace(shown, modality="safety")
@@ -47,7 +47,7 @@ def isolate_step(record: Generation, attempt: Attempt, plan: Plan | None) -> Gen
 
 
 def to_step_result(ended: Generation, attempt: Attempt) -> StepResult:
-    """How the lane ended, from the record as it would be if that were all."""
+    """How the step ended, from the record as it would be if that were all."""
     failure, state = ended.failure, ended.state
     if attempt.purpose is Purpose.SCREEN and state is State.SUCCEEDED:
         # Without a verdict, whatever came instead, nothing passes.
@@ -67,7 +67,7 @@ def to_step_result(ended: Generation, attempt: Attempt) -> StepResult:
 
 
 def add_step_result(record: Generation, part: StepResult, now: datetime) -> Generation:
-    """The record with one more lane at its end; and at its own, where that was the last."""
+    """The record with one more step at its end; and at its own, where that was the last."""
     verdict = part.verdict if part.purpose is Purpose.SCREEN else record.verdict
     record = replace(record, step_results=(*record.step_results, part), verdict=verdict)
     ended = {(one.purpose, one.output_index) for one in record.step_results}
