@@ -1,1 +1,1 @@
-"""The life of one generation, from acceptance to its settled end."""
+"""Generations: accepts them, runs their steps, settles them and recovers them after a crash."""

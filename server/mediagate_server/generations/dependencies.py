@@ -34,7 +34,7 @@ NO_RESERVATIONS: Final[Mapping[str, CreateReservation]] = MappingProxyType({})
 
 
 class MediaArchiver(Protocol):
-    """Keeps what was made, where upstream would let it go within the hour."""
+    """Archive of outputs, which upstream deletes within the hour."""
 
     async def archive(
         self,
@@ -52,31 +52,31 @@ class MediaArchiver(Protocol):
         ...
 
     async def delete(self, generation_id: str) -> None:
-        """Erase all that is kept of a generation. Raises errors.MediagateError."""
+        """Delete all that is archived of a generation. Raises errors.MediagateError."""
         ...
 
     def scratch_file(self) -> AbstractAsyncContextManager[Path]:
-        """A path at which a document may be written, before it is kept; erased at the end.
+        """A path at which a document may be written before it is archived; deleted at the end.
 
         So are all files whose names begin with that path's.
         """
         ...
 
     async def archive_document(self, key: str, path: Path, media_type: str) -> StoredMedia:
-        """Keep what was written there, or say why not. Never fails."""
+        """Archive what was written there, or say why not. Never fails."""
         ...
 
     async def archive_file(
         self, generation_id: str, index: int, path: Path, declared: str, expected: str
     ) -> StoredMedia:
-        """Keep an output that lies in a file, or say why not. Never fails.
+        """Archive an output that lies in a file, or say why not. Never fails.
 
         `declared` is the type that it came with, `expected` the one to expect.
         """
         ...
 
     def read_document(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
-        """Bytes of a document that is kept. Raises errors.MediagateError."""
+        """Bytes of an archived document. Raises errors.MediagateError."""
         ...
 
 
@@ -87,10 +87,10 @@ class EngineTimeouts:
     `post_timeout` is how long a create waits for its answer. An attempt in doubt can only be
     declared absent `absent_margin` after that, and then by two sweeps; one that upstream's API has
     answered with an error of its own already by two, the last `api_error_margin` after the answer.
-    `sweep` apart, what is in
-    doubt is looked for in upstream's list; the first look comes `first_sweep` after the doubt.
-    A create is only sent while the store is ours for `lease_margin` more. `reconcile` apart the
-    ledger is compared with that list; 0: never.
+    Every `sweep` seconds what is in doubt is looked for in upstream's list, for the first time
+    `first_sweep` after it came into doubt. A create is only sent while the lease of the store lasts
+    for `lease_margin` more. Every `reconcile` seconds the ledger is compared with that list; 0:
+    never.
     """
 
     post_timeout: float = 30.0
@@ -103,7 +103,7 @@ class EngineTimeouts:
 
 
 def no_webhook_url(_attempt_id: str) -> str | None:
-    """Upstream is told of no webhook: everything is found by asking."""
+    """No webhooks are asked of upstream: everything is found by polling."""
     return None
 
 
@@ -111,15 +111,15 @@ def no_webhook_url(_attempt_id: str) -> str | None:
 class EngineDeps:
     """Dependency container: what every generation works with.
 
-    `account` names the upstream account; `is_account_exclusive`: nobody else uses it, so that what
-    its list shows and no attempt holds must be ours. `is_playback`: it plays recordings back, so
-    that one prediction may answer many creates. `is_sandbox`: the embedded sandbox answers.
-    `webhook_url` gives the address by which upstream may tell of one attempt, or None. `new_token`
-    makes the unguessable part of ids. `read_json_answer` reads answers that must be JSON.
-    `crash_marks` remember whose data a process died of; None: nobody does. `hash_key` is what
+    `account` names the upstream account; `is_account_exclusive`: nobody else uses it, so that a
+    prediction in its list that no attempt has must be ours. `is_playback`: it plays recordings
+    back, so that one prediction may answer many creates. `is_sandbox`: the embedded sandbox
+    answers. `webhook_url` gives the URL for upstream's webhooks about one attempt, or None.
+    `new_token` makes the unguessable part of ids. `read_json_answer` reads answers that must be
+    JSON. `crash_marks` record whose data a process died of; None: nothing does. `hash_key` is what
     hashes of inputs are keyed with, so that guesses cannot be tried out on them.
-    `creates_per_second` is the account's steady rate, to reckon by when something that waits will
-    be sent. `run_durations` has how long earlier runs took.
+    `creates_per_second` is the account's steady rate, from which the time of a queued send is
+    estimated. `run_durations` has how long earlier runs took.
     """
 
     store: Store

@@ -1,4 +1,8 @@
-"""All generations that live in this process, and those that are only remembered."""
+"""Engine of generations: find or submit, watch, cancel, erase; for services.
+
+A service first asks `find_existing`, which attaches to what the request is bound to; only a new
+request is planned, and then submitted.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -70,8 +74,8 @@ _BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
 class GenerationEngine:
     """Accepts, finds, cancels and recovers generations. Use it as an async context manager.
 
-    `max_in_flight` tells how many generations a tenant, by its id, may run now (0: no limit).
-    `retention` tells how long things are kept that callers did not erase.
+    `max_in_flight` gives how many generations a tenant, by its id, may run now (0: no limit).
+    `retention` gives how long things are kept that callers did not erase.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the metrics are told of a generation. Counting money happens here and nowhere else."""
+"""Metrics of generations. Money is counted here and nowhere else."""
 
 from datetime import datetime
 from functools import cache

@@ -1,8 +1,8 @@
-"""Positions in the queue for the account's rate, and news of them for those who wait.
+"""Queue positions: the queue for the account's rate, and news of it for callers who wait.
 
-A queue of thousands moves with every create. Whoever waits is told when his place has changed by a
-tenth, at most once a second, and only so many are told in that second: telling costs more than
-sending does.
+A queue of thousands moves with every create. A caller is notified when its position has changed
+by a tenth, at most once a second, and only so many are in that second: notifying costs the server
+more than sending does.
 """
 
 from collections import Counter

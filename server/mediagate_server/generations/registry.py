@@ -1,4 +1,4 @@
-"""Who lives in this process: generations by their id, steps by their attempts."""
+"""Registry of the generations that run in this process, and of their steps by attempt."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -16,11 +16,11 @@ from mediagate_server.structs import replace
 
 
 class ActiveGenerations:
-    """Implements whole.Places. `unconfirmed` is notified whenever an attempt becomes unconfirmed.
+    """Registry of runs. `unconfirmed` is notified whenever an attempt becomes unconfirmed.
 
-    `feed` is told whenever a version of a generation becomes durable. `seconds_held` tells how
-    long no create may be sent now, because upstream has asked for it, `reduced_rate` to how many a
-    second upstream has reduced the account, if it has.
+    `feed` is notified whenever a version of a generation becomes durable. `backoff_seconds` gives
+    how long no create may be sent now, because upstream has asked for it, `reduced_rate` to how
+    many a second upstream has reduced the account, if it has.
     """
 
     def __init__(
@@ -29,14 +29,14 @@ class ActiveGenerations:
         clock: Clock,
         claims: PredictionClaims,
         feed: ChangeFeed,
-        seconds_held: Callable[[], float] = lambda: 0.0,
+        backoff_seconds: Callable[[], float] = lambda: 0.0,
         reduced_rate: Callable[[], float | None] = lambda: None,
     ) -> None:
         self.claims = claims
         self.feed = feed
         self._creates_per_second = creates_per_second
         self._clock = clock
-        self._seconds_held = seconds_held
+        self._backoff_seconds = backoff_seconds
         self._reduced_rate = reduced_rate
         self.queue = QueuePositions(clock)
         """Attempts that wait for the account's rate."""
@@ -49,22 +49,22 @@ class ActiveGenerations:
         return iter(tuple(self._runs.values()))
 
     def get(self, generation_id: str) -> GenerationRun | None:
-        """A generation that lives here."""
+        """A generation that runs here."""
         return self._runs.get(generation_id)
 
     def add(self, run: GenerationRun) -> None:
-        """It lives here from now on."""
+        """It runs here from now on."""
         self._runs[run.record.id] = run
 
     def remove(self, run: GenerationRun) -> None:
-        """It lives here no more."""
+        """It runs here no more."""
         self._runs.pop(run.record.id, None)
         for attempt in run.record.attempts:
             self._steps.pop(attempt.id, None)
         self.claims.forget(run.record.attempts)
 
     def steps(self) -> Iterator[Step]:
-        """All steps of all that live here."""
+        """All steps of all that run here."""
         for run in self:
             yield from run.steps
 
@@ -89,36 +89,36 @@ class ActiveGenerations:
         rate, before = self._creates_per_second, position
         if reduced := self._reduced_rate():
             rate, before = reduced, position - 1  # The first goes as soon as the wait is over.
-        seconds = self._seconds_held() + before / rate
+        seconds = self._backoff_seconds() + before / rate
         at = self._clock.now() + timedelta(seconds=seconds)
         return replace(record, queue_position=QueuePosition(position, at, seconds))
 
-    # What steps tell
+    # Implements step_protocols.StepRegistry
 
     async def claim(self, attempt_id: str, prediction_id: str) -> bool:
-        """See whole.Places."""
+        """See StepRegistry."""
         return await self.claims.claim(attempt_id, prediction_id)
 
     def unclaim(self, attempt_id: str, prediction_id: str) -> None:
-        """See whole.Places."""
+        """See StepRegistry."""
         self.claims.release_claim(attempt_id, prediction_id)
 
     def enqueue(self, attempt_id: str, tenant: str, *, again: bool = False) -> None:
-        """See whole.Places."""
+        """See StepRegistry."""
         self.queue.add(attempt_id, tenant, first=again)
 
     def dequeue(self, attempt_id: str) -> None:
-        """See whole.Places."""
+        """See StepRegistry."""
         self.queue.remove(attempt_id)
 
     def register(self, attempt_id: str, step: WebhookReceiver) -> None:
-        """See whole.Places."""
+        """See StepRegistry."""
         self._steps[attempt_id] = step
 
     def on_unconfirmed(self) -> None:
-        """See whole.Places."""
+        """See StepRegistry."""
         self.unconfirmed.notify()
 
     def notify(self, tenant: str) -> None:
-        """See whole.Places."""
+        """See StepRegistry."""
         self.feed.publish(tenant)

@@ -1,4 +1,4 @@
-"""How long runs of each model take: median and 90th percentile of the last ones. In memory."""
+"""Run durations of each model: median and 90th percentile of the last ones. In memory."""
 
 from bisect import bisect_left, insort
 from collections import OrderedDict, deque

@@ -1,6 +1,6 @@
-"""What a service hands over to have something made.
+"""Submission: what a service hands over to have a generation made.
 
-Hashes of what was asked: keyed, so that who has a copy of the store cannot try out guesses.
+Hashes of inputs are keyed, so that whoever has a copy of the store cannot try out guesses.
 """
 
 import hmac

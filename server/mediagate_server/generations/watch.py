@@ -1,13 +1,9 @@
-"""Those who watch generations change. Only what is durable is told: its number never comes again.
+"""Watching of generations. Only durable versions are reported: their numbers never come again.
 
-Whoever watches one is also told of its progress, its log and its place in the queue, which are
-never stored. Changes that follow each other faster than somebody reads are told as one, as it
-stands then.
-
-Rate limit on news between two versions of generations, by tenant.
-
-A change of state is told to whoever watches, and there are a few of them in a run. Progress, logs
-and places have no end, and anybody may open thousands of watches of one generation.
+Whoever watches one also gets its progress, its log and its queue position, which are never stored.
+Changes that follow each other faster than somebody reads are reported as one, as it stands then.
+These news have no end, and anybody may open thousands of watches of one generation: between two
+versions they are limited by tenant.
 """
 
 from collections import deque

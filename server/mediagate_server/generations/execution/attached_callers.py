@@ -1,7 +1,7 @@
-"""Who is attached to a generation: the paid rpcs that carry its request_id.
+"""Attached callers of a generation: the paid rpcs that carry its request_id.
 
-Leaving is an rpc that ends by cancellation, disconnect or deadline. Once any of them has got a
-normal answer the generation is detached for good: somebody knows of it and may come back for it.
+An rpc that ends by cancellation, disconnect or deadline has left. Once any of them has got a normal
+answer the generation is detached for good: somebody knows of it and may come back for it.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""One caller's hold on a generation, for as long as its rpc lives."""
+"""Attachment of one rpc to a generation, for as long as the rpc lasts."""
 
 from collections.abc import Awaitable, Callable, Coroutine
 from types import TracebackType
@@ -25,7 +25,7 @@ from mediagate_server.store.records import Generation, State
 
 
 class TextSink(Protocol):
-    """A caller who is told a text while it is made; `sequence` is what he has of it already."""
+    """A caller to whom a text is streamed; `sequence` is what it has of it already."""
 
     @property
     def sequence(self) -> int:
@@ -58,7 +58,7 @@ class Attachment:
         self._clock = clock
         self._placed = placed
         self._queue = queue
-        # Not all of it is to be held for as long as the rpc lives.
+        # Not all of it is to be held for as long as the rpc lasts.
         self._cancel_on_leaving = submission.cancel_on_disconnect
         self._grace = submission.grace
         self.replayed = replayed
@@ -217,7 +217,7 @@ def raise_unless_succeeded(record: Generation) -> None:
     if record.failure and record.state is not State.SUCCEEDED:
         raise StoredFailure(record.failure)
     if not record.state.is_terminal:
-        raise InternalError  # It is not there any more: erased while its life began anew.
+        raise InternalError  # It is not there any more: erased while its run restarted.
 
 
 def draining_error(record: Generation | None = None) -> ServerDraining:

@@ -1,7 +1,4 @@
-"""Time limit of one attempt whose model has a successor: its share of the generation's timeout.
-
-How long a generation may take, and how much longer its callers are kept waiting.
-"""
+"""Deadlines: of one attempt whose model has a successor, and of a generation and its callers."""
 
 from collections.abc import Callable
 from typing import Final
@@ -18,7 +15,7 @@ ExtraTime = Callable[[float], tuple[float, float] | None]
 
 
 class AttemptDeadline:
-    """Asks for the end of one run once `seconds` are over. `stop` is that run's own token.
+    """Cancels one run once `seconds` are over, by `stop`, that run's own token.
 
     `more_time` is asked then: a run of which callers have something, or that says itself that it
     will be over in time, goes on. To be closed.
@@ -63,7 +60,9 @@ def _nothing() -> None:
 
 
 class DeadlineTimer:
-    """`end` is called when the time is over, `tell` when nobody is to be kept waiting any more."""
+    """Timer of a generation: `end` is called when its timeout is over, `tell` when nobody is to be
+    kept waiting any more.
+    """
 
     def __init__(self, clock: Clock, end: Callable[[], None], tell: Callable[[], None]) -> None:
         self._clock = clock

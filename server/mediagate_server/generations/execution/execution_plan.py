@@ -1,6 +1,6 @@
-"""What a generation has still to send: for each of its steps the plans to try, in order.
+"""Execution plan of a generation: for each of its steps the models' plans to try, in order.
 
-It is written beside the record, sealed, until the generation is over: a process that comes after
+It is stored beside the record, sealed, until the generation is over: a process that comes after
 this one can then send what waits, and knows what to look for in upstream's list.
 """
 

@@ -1,6 +1,6 @@
-"""One generation while it lives in this process: its record, its steps, its callers and its text.
+"""Run of one generation in this process: its record, its steps, its callers and its text.
 
-The life alone changes its record. Everybody else reads `record`, waits on `changed`, and listens to
+The run alone changes its record. Everybody else reads `record`, waits on `changed`, and listens to
 `text`, which grows without a change but for its beginning.
 """
 
@@ -78,16 +78,15 @@ _STREAMED: Final = frozenset({"StreamText", "StreamModel"})
 
 
 class StepAlreadyEnded(Exception):
-    """A step is to end that has been ended already."""
+    """A step that is to be ended has ended already."""
 
 
 class GenerationRun:
-    """One generation's run. `over` once its record is terminal.
+    """One generation from its acceptance to its settled end. `over` once its record is terminal.
 
-    `work` is what it has still to send, as far as that is known. `turns` are those of the
-    attempts that the accepting commit made for this process to send, by their ids; none for a
-    generation found later.
-    `recovered`: an earlier process accepted it.
+    `work` is what it has still to send, as far as that is known. `turns` are the reservations of
+    the attempts that the accepting commit made for this process to send, by attempt id; none for a
+    generation found later. `recovered`: an earlier process accepted it.
     """
 
     def __init__(
@@ -157,9 +156,9 @@ class GenerationRun:
 
     @classmethod
     def load_finished(cls, deps: EngineDeps, registry: StepRegistry, record: Generation) -> Self:
-        """A generation that does not live here, from its record, for those who come late.
+        """A generation that does not run here, from its record, for those who come late.
 
-        One that is not terminal lives elsewhere, or nowhere: nobody can wait for its end here.
+        One that is not terminal runs elsewhere, or nowhere: nobody can wait for its end here.
         """
         run = cls(deps, registry, record, is_active=False)
         run.is_elsewhere = run.draining = not run.over
@@ -297,7 +296,7 @@ class GenerationRun:
         self.changed.notify()
 
     def quarantine_output(self, level: QuarantineLevel, cause: str) -> None:
-        """What it makes does harm. Before it lives, or begins anew."""
+        """Its output does harm. To be called before it runs, or restarts."""
         if level > self._quarantine[0]:
             self._quarantine = (level, cause)
             quarantine.report_quarantine(self.record.id, level, cause)
@@ -314,18 +313,18 @@ class GenerationRun:
         return self._breaks[0]
 
     def reset_error_count(self) -> None:
-        """See whole.Whole."""
+        """See StepHost."""
         self._breaks = (0, 0)
 
     @property
     def quarantine(self) -> Failure | None:
-        """See whole.Whole."""
+        """See StepHost."""
         level, cause = self._quarantine
         return failures.quarantine_failure(self.record.model, cause) if level else None
 
     @property
     def is_output_skipped(self) -> bool:
-        """See whole.Whole."""
+        """See StepHost."""
         return self._quarantine[0] is QuarantineLevel.UNREAD
 
     def drain(self) -> None:
@@ -349,7 +348,7 @@ class GenerationRun:
         self.saved.close()
         self.callers.close()
 
-    # What its steps ask and tell: see whole.Whole
+    # Implements step_protocols.StepHost
 
     def seconds_left(self) -> float:
         """Until its timeout is over; may be negative."""
@@ -384,7 +383,7 @@ class GenerationRun:
 
     @property
     def is_watched(self) -> bool:
-        """See whole.Whole."""
+        """See StepHost."""
         return self.watchers > 0
 
     def progress(self, key: StepKey, prediction: Prediction) -> None:
@@ -403,12 +402,12 @@ class GenerationRun:
             self.changed.notify()
 
     def progress_of(self, key: StepKey) -> float | None:
-        """See whole.Whole."""
+        """See StepHost."""
         return self._activity.progress_of(key) if self._activity else None
 
     @property
     def after_content_refusal(self) -> bool:
-        """See whole.Whole."""
+        """See StepHost."""
         return self._work.after_content_refusal
 
     def is_superseded(self, attempt: Attempt) -> bool:
@@ -420,23 +419,23 @@ class GenerationRun:
 
     @property
     def next_when_unconfirmed(self) -> bool:
-        """See whole.Whole."""
+        """See StepHost."""
         return self._work.next_when_unconfirmed
 
     @property
     def has_streamed(self) -> bool:
-        """See whole.Whole."""
+        """See StepHost."""
         return bool(self.text.sequence)
 
     def may_have_streamed(self, end: Prediction) -> bool:
-        """See whole.Whole."""
+        """See StepHost."""
         if self.has_streamed or not self._recovered or self.record.method not in _STREAMED:
             return self.has_streamed
         made = is_large(end) or failures.output_text(end.output)
         return bool(made or failures.usage_from(end).output_tokens)
 
     async def wait_for_screening(self, key: StepKey) -> None:
-        """See whole.Whole."""
+        """See StepHost."""
         if key[0] is Purpose.GENERATE and not self._screened.happened:
             await self._screened.wait()
 

@@ -1,8 +1,8 @@
-"""Large outputs: what was settled first is read from upstream's answer, and kept as documents.
+"""Large outputs: read from upstream's answer after the settlement, and archived as documents.
 
-The cost of a run is known before anybody has looked at what it made. A text is then written to a
-file by a worker process; so is any other JSON, with its links lifted out. Of a text up to 256 KiB
-nothing but the text is left of that; a longer one is kept beside the media, whole.
+The cost of a run is known before anybody has looked at its output. A text is then written to a file
+by a worker process; so is any other JSON, with its links lifted out. Of a text up to 256 KiB only
+the text is left of that; a longer one is archived beside the media, in full.
 """
 
 import asyncio

@@ -1,10 +1,9 @@
 """Progress of a run, parsed from the log that its model writes: progress bars and step counters.
 
-Upstream tells no progress, only the log so far. What is read of it are the usual bars (tqdm, rich,
-ASCII bars), percentages that say what they are, and counters such as "step 9/20". Any other
-percentage or fraction is none: logs repeat prompts, and tell how full the memory is.
-
-Progress and log of a generation while it runs: in memory alone, for those who watch it.
+Upstream reports no progress, only the log so far. Read are the usual bars (tqdm, rich, ASCII bars),
+percentages that say what they are, and counters such as "step 9/20". Any other percentage or
+fraction is none: logs repeat prompts, and say how full the memory is. Progress and log are kept in
+memory alone, for those who watch the generation.
 """
 
 import re

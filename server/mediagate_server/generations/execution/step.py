@@ -1,13 +1,8 @@
-"""One step of a generation: a screening, or one output; from its turn to its settled end.
+"""Step of a generation: a screening, or one output; from its queue slot to its settled end.
 
 A step holds the right to send: never more than one POST for an attempt, and a new attempt only
-where the one before was definitely not taken. What it has come to is in its newest attempt, so a
-step that is run again, by this process or the next, goes on from there:
-
-    QUEUED ------- its turn ------> SUBMITTING --- taken ---> ACCEPTED --- end ---> settled
-      ^                                 |  |                      ^
-      +---- a new attempt -- REFUSED <--+  +-- no answer -> UNCONFIRMED --- found --+
-      +---- a new attempt -- ABSENT <--------------------------+
+where the one before was definitely not taken. Its newest attempt says how far it is, so a step that
+is run again, by this process or the next, goes on from there: see the README's state machine.
 """
 
 from collections.abc import Mapping
@@ -71,7 +66,7 @@ MAX_ABSENT_ATTEMPTS: Final = 3
 
 
 class NoParallelAttempt(Exception):
-    """The attempt that a step was to go on with has been closed."""
+    """The other of two attempts, which a step was to go on with, has been closed."""
 
 
 class Step:

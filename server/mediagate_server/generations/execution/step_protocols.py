@@ -1,4 +1,4 @@
-"""What a step and the generation that it belongs to know of each other."""
+"""Protocols between a step and the run that it belongs to."""
 
 from typing import Protocol
 

@@ -1,4 +1,4 @@
-"""The one POST of an attempt: who may send it, and when it must not be sent any more."""
+"""Submission of an attempt: its one POST, who may send it, and until when."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

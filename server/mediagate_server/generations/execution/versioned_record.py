@@ -1,8 +1,8 @@
-"""A generation's record and its way to the store, one version after the other.
+"""Optimistic versioning of a generation's record, and its way to the store, version by version.
 
-Changes are functions from record to record, so that two that meet are both kept. What money or a
-caller's answer hangs on is committed: it is true once it is durable. Everything else is told at
-once and written in passing.
+Changes are functions from record to record, so that two concurrent ones are both kept. What money
+or a caller's answer depends on is committed: it is true once it is durable. Everything else is
+announced at once and written asynchronously.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ _LONGEST: Final = 30.0
 
 
 class VersionedRecord:
-    """`current` is what is known, `durable` what is written.
+    """A record: `current` is what is known, `durable` what is written.
 
     `announce` is called at any change, `wrote` whenever a version has become durable.
     """

@@ -1,5 +1,5 @@
-"""Handing files to upstream, so that models can read them: small ones within the request, others
-by its files API, once for as long as upstream keeps them.
+"""Upload of input files to upstream, so that models can read them: small ones within the request,
+others by its files API, once for as long as upstream keeps them.
 """
 
 import asyncio

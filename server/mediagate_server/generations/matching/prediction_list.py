@@ -1,9 +1,7 @@
-"""Reads upstream's list of predictions for a stretch of time, page by page.
+"""Reader of upstream's list of predictions for a period of time, page by page.
 
-Predictions that upstream does not find by their ids any more, looked for in its list.
-
-A replica that lags, or a store that lost a row, answers 404 for what was paid. The list is another
-way to the same record; what is in neither has an unknown cost.
+Also finds a prediction there that upstream does not find by its id any more: a replica that lags,
+or a store that lost a row, answers 404 for what was paid. What is in neither has an unknown cost.
 """
 
 from collections.abc import AsyncIterator

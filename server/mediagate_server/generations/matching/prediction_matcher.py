@@ -1,9 +1,9 @@
-"""Which predictions in upstream's list are attempts whose answers were lost? Pure.
+"""Matching of predictions in upstream's list with attempts whose answers were lost. Pure.
 
 A prediction is an attempt's where model and input are the same and it was made at about the time
 of the send. Attempts with the same input are interchangeable: any of their predictions may be any
-of them. What holds for one account that nobody else uses: a prediction that no attempt holds and
-that fits an attempt in doubt is that attempt's.
+of them. It holds for one account that nobody else uses: a prediction that no attempt has and that
+fits an attempt in doubt is that attempt's.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,7 @@
-"""Whether a text is the JSON that was asked for. Pure.
+"""Extraction of JSON from a model's text, and its validation against a schema. Pure.
 
-What models like to put around it is taken off: byte-order marks, tokens that end a text, what they
-thought, a fence, words around a single fence. Nothing within the JSON is ever mended.
+What models like to put around it is removed: byte-order marks, tokens that end a text, thoughts, a
+fence, words around a single fence. Nothing within the JSON is ever repaired.
 """
 
 import json

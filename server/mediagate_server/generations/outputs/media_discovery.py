@@ -1,12 +1,11 @@
-"""Media discovery: which strings of a typed output are the media, whatever shape it comes in.
+"""Media discovery: which strings of an output are its media, whatever shape it comes in.
 
 Models answer with a link, a list, an object, or any of these within another, and change that
-between versions. A run that succeeded is paid, so what it made is looked for everywhere in it.
+between versions. A run that succeeded is paid, so its media are looked for everywhere in it.
 
-The output of a model that was run by its slug: its links become media, the rest stays JSON.
-
-Which strings are links is known from the model's schema. Where that does not say, a string at
-Replicate's own delivery host is one, and so is a data URI.
+Of a model that was run by its slug the links become media and the rest stays JSON. Which strings
+are links is known from the model's schema. Where that does not say, a string at Replicate's own
+delivery host is one, and so is a data URI.
 """
 
 import json

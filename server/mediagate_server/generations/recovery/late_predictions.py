@@ -1,10 +1,10 @@
-"""Predictions that turned up after their attempt was declared absent: paid without being wanted.
+"""Late predictions: they turned up after their attempt was declared absent, and were paid unwanted.
 
 By the rules this needs an upstream that hides a prediction from its own list for minutes. Still it
-is real money: it is stopped, settled on its terminal record, and an alarm is raised.
+is real money: it is cancelled, settled on its terminal record, and an alarm is raised.
 
-Likewise those whose output another attempt makes, because its caller would rather pay twice than
-wait: followed while that one has not succeeded, then stopped and settled. That is no alarm.
+Likewise those whose output another attempt makes, because the caller would rather pay twice than
+wait: followed while that one has not succeeded, then cancelled and settled. That is no alarm.
 """
 
 from collections.abc import Awaitable, Callable, Iterable

@@ -1,13 +1,11 @@
-"""Walks upstream's list, well inside the hour after which it forgets, and compares the ledger.
+"""Reconciliation of the ledger with upstream's list, well inside the hour after which that forgets.
 
 Each charge is looked for in the first pass after it was settled, and, like each prediction, in
-every pass for ten minutes, so that neither a lost pass nor clocks that differ hide one. What is
-found is found once, however often it is seen.
+every pass for ten minutes, so that neither a lost pass nor clocks that differ hide one. A
+discrepancy is reported once, however often it is seen.
 
 A pass works in slices: a page of the list, or of the charges, at a time, and then lets others run.
-Between them it keeps ids, never predictions, so that its memory does not grow with what they hold.
-
-Does the ledger agree with upstream's list? Pure: what each prediction and charge comes to.
+Between them it keeps ids, never predictions, so that its memory does not grow with their content.
 """
 
 import asyncio

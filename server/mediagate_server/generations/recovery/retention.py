@@ -1,4 +1,4 @@
-"""Erasing what a generation was asked and what it made; what it cost stays."""
+"""Retention: erases a generation's inputs and outputs; what it cost stays."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The tasks of this process: lives, and all else that goes on until it ends."""
+"""Supervisor of the tasks of this process: runs of generations and background jobs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -34,7 +34,7 @@ _log = structlog.get_logger()
 
 
 class Supervisor:
-    """An async context manager; on leaving it every task is let go where it stands."""
+    """Task group of the engine, an async context manager: on exit all are cancelled."""
 
     def __init__(self, deps: EngineDeps, registry: ActiveGenerations) -> None:
         self._deps = deps

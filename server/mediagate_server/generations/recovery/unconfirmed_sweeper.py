@@ -1,6 +1,6 @@
-"""Finds out what became of creates whose answers were lost, by upstream's list of predictions.
+"""Sweeper of unconfirmed creates: finds those whose answers were lost in upstream's list.
 
-An attempt in doubt is adopted where the list has it. It is declared absent only where the list,
+An attempt in doubt is confirmed where the list has it. It is declared absent only where the list,
 read to its end, did not have it in two sweeps that began when its answer could not come any more.
 Where upstream's API itself has said that the create failed, nothing is on its way any more: two
 sweeps prove it of which the last began a while after that.

@@ -1,7 +1,7 @@
-"""Keeps a text that is being streamed, so that a later process can go on where this one was.
+"""Checkpoints of a text that is being streamed, so that a later process can go on from there.
 
-Off the hot path: no token waits for a disk. A piece is written within a second or 4 KiB, and
-all of it when this process is asked to go. What was not written yet is upstream's to repeat.
+Off the hot path: no token waits for a disk. A piece is written within a second or 4 KiB, and all of
+it when this process is asked to end. What was not written yet is upstream's to repeat.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Follow one prediction to its terminal record: its stream where it has one, then polls.
+"""Follower of one prediction to its terminal record: its stream where it has one, then polls.
 
 A stream is a way to be early, a webhook is a hint: only a terminal status from a GET (or from the
 create itself) ends the following. News of the prediction have it looked at now; while its stream is

@@ -1,4 +1,4 @@
-"""Read one prediction's stream to its `done`, over as many openings as it takes.
+"""Reader of one prediction's stream to its `done`, over as many openings as it takes.
 
 A stream that closes without `done` is normal for slow starts: it is opened again from its last id.
 Whether the server then repeats what it sent before is not promised either way, so events up to the

@@ -1,4 +1,4 @@
-"""The text of one run as it grows, addressed by UTF-8 bytes so that readers can go on anywhere."""
+"""Text buffer of one run, addressed by UTF-8 bytes so that readers can go on anywhere."""
 
 import hashlib
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Tells one caller a text as it grows, piece by piece, without a task that wakes for each.
+"""Publisher of a growing text to one caller, piece by piece, without a task that wakes for each.
 
 The growth of the text itself begins to write what is new, the end of a write begins the next.
 """

@@ -1,4 +1,4 @@
-"""Attempts as they are opened and closed, and the generation's record around them. Pure."""
+"""Opening and closing of attempts, and the state of a generation derived from them. Pure."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""How an end upstream becomes an end here: state, failure, output, usage. Pure; no I/O."""
+"""Failures of generations, and what is read of a prediction: text, usage, refusals. Pure."""
 
 from collections.abc import Mapping
 from decimal import Decimal

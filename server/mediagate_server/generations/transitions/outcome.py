@@ -1,7 +1,7 @@
-"""From upstream's terminal record to ours: state, output and failure. Pure, and before money.
+"""Outcome of a run: from upstream's terminal record to our state, output and failure. Pure.
 
-A stream is compared here with what upstream says it made: text that was sent and is not the
-beginning of that must never pass for it.
+A stream is compared here with the output in that record: text that was sent and is not the
+beginning of it must never pass for it.
 """
 
 import json

@@ -1,8 +1,9 @@
-"""What a safety model's answer means. Pure, and closed: what cannot be read is never safe.
+"""Safety verdict: the meaning of a safety model's answer. Pure, and closed: what cannot be read is
+never safe.
 
 Llama Guard answers `safe`, or `unsafe` and, on the next line, the codes it found with commas
-between them. Only that one word is safe. What it found is read in whatever form it is told: codes
-in small letters, other signs between them, names beside or in place of codes, words around them.
+between them. Only that one word is safe. The codes are read in whatever form they come: in small
+letters, with other signs between them, with names beside or in place of them, with words around.
 """
 
 import re

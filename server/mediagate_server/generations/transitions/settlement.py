@@ -1,4 +1,4 @@
-"""The end of a prediction as the end of its generation: record and ledger line. Pure."""
+"""Settlement of a prediction: its terminal record and its ledger entry. Pure."""
 
 from datetime import datetime
 

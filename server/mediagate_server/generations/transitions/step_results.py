@@ -1,4 +1,4 @@
-"""A generation of several steps: how each ended, and what they make together. Pure.
+"""Step results: how each step of a generation ended, and what they make together. Pure.
 
 Each output ends alone: some that failed leave a success with some missing, all that failed a
 failure. Where a screening ends in anything but safe, nothing else is sent.
