@@ -201,7 +201,7 @@ def test_json_is_told_once_though_its_end_is_written_twice() -> None:
             end,
             now=NOON,
             streamed=StreamedText(told, is_complete=False),
-            stopped_because="",
+            cancel_reason="",
             reading=read_json(answer, "{}"),
         )
         told += finished.unsent_text

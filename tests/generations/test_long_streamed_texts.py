@@ -27,7 +27,7 @@ def settled(told: str, status: PredictionStatus, output: object) -> Generation:
         PRICE,
         now=NOON,
         streamed=StreamedText(told, is_complete=True),
-        stopped_because="",
+        cancel_reason="",
     )
     return found.record
 

@@ -98,7 +98,8 @@ async def test_a_cancel_that_is_refused_is_tried_less_and_less_often() -> None:
 
 async def test_what_is_watched_is_asked_for_often_though_webhooks_come() -> None:
     """They tell of the end alone: how far it is has to be asked. Unwatched, that is seldom."""
-    for watched, longest in ((True, PollInterval.MINUTES[1]), (False, PollInterval.TOLD[1])):
+    often, seldom = PollInterval.MINUTES[1], PollInterval.WITH_WEBHOOKS[1]
+    for watched, longest in ((True, often), (False, seldom)):
         clock, upstream = InstantWaitClock(), ScriptedPredictions(*[RUNNING] * 20, ENDED)
         following = PredictionFollower(
             upstream,
@@ -107,7 +108,7 @@ async def test_what_is_watched_is_asked_for_often_though_webhooks_come() -> None
             PredictionNews(clock),
             "a/b",
             lambda _: None,
-            PollInterval.TOLD,
+            PollInterval.WITH_WEBHOOKS,
             is_watched=lambda watched=watched: watched,  # type: ignore[misc]
         )
         assert await following.follow(RUNNING, None) == ENDED

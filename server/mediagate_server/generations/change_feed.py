@@ -78,16 +78,18 @@ class ChangeFeed:
         for tenant in self._tenants:
             self.publish(tenant)
 
-    async def next_changes(self, tenant: str, wanted: GenerationFilter, sequence: int) -> _Changes:
+    async def next_changes(
+        self, tenant: str, generation_filter: GenerationFilter, sequence: int
+    ) -> _Changes:
         """The next changes above `sequence` that match, once there are any.
 
         Raises Draining or StoreUnavailable.
         """
-        key = (tenant, msgspec.msgpack.encode(wanted), sequence)
+        key = (tenant, msgspec.msgpack.encode(generation_filter), sequence)
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = _Group()
-            group.task = asyncio.create_task(self._read_for(group, key, wanted))
+            group.task = asyncio.create_task(self._read_for(group, key, generation_filter))
         answer: asyncio.Future[_Changes] = asyncio.get_running_loop().create_future()
         group.waiting[answer] = None
         try:
@@ -99,10 +101,12 @@ class ChangeFeed:
                 if group.task:
                     group.task.cancel()
 
-    async def _read_for(self, group: _Group, key: _Key, wanted: GenerationFilter) -> None:
+    async def _read_for(
+        self, group: _Group, key: _Key, generation_filter: GenerationFilter
+    ) -> None:
         found: _Changes | MediagateError
         try:
-            found = await self._read(key, wanted)
+            found = await self._read(key, generation_filter)
         except MediagateError as error:
             found = error
         except Exception as error:  # noqa: BLE001 - else those who wait would wait for ever
@@ -123,13 +127,15 @@ class ChangeFeed:
                     answer.set_result(found)
             await asyncio.sleep(0)
 
-    async def _read(self, key: _Key, wanted: GenerationFilter) -> _Changes:
+    async def _read(self, key: _Key, generation_filter: GenerationFilter) -> _Changes:
         name, _, sequence = key
         tenant = self._tenants.setdefault(name, _Tenant())
         while True:
             seen = tenant.changed.count
             async with tenant.reading:
-                found = await self._store.changed_since(name, wanted, sequence, MAX_CHANGES)
+                found = await self._store.changed_since(
+                    name, generation_filter, sequence, MAX_CHANGES
+                )
             if found:
                 return tuple(SharedChange(one.sequence, one.generation) for one in found)
             if self._draining:

@@ -237,10 +237,14 @@ class GenerationEngine:
             self._registry.remove(run)  # Over, and about to go by itself.
 
     async def list_generations(
-        self, tenant: str, wanted: GenerationFilter, limit: int, after: ListPosition | None
+        self,
+        tenant: str,
+        generation_filter: GenerationFilter,
+        limit: int,
+        after: ListPosition | None,
     ) -> tuple[Generation, ...]:
         """A page of a tenant's generations, newest first."""
-        return await self._deps.store.list_generations(tenant, wanted, limit, after)
+        return await self._deps.store.list_generations(tenant, generation_filter, limit, after)
 
     async def wait(self, tenant: str, generation_id: str, seconds: float | None) -> Generation:
         """The generation once it is over, or as it stands after `seconds`."""
@@ -264,14 +268,14 @@ class GenerationEngine:
             yield change
 
     async def watch_all(
-        self, tenant: str, wanted: GenerationFilter, after: int
+        self, tenant: str, generation_filter: GenerationFilter, after: int
     ) -> AsyncIterator[SharedChange]:
         """Every change above `after` of those that match; 0: from now on, the moment it returns.
 
         Never ends by itself. StreamExpired where `after` is none that can be gone on from.
         """
         start = await start_sequence(self._deps.store, after)
-        return watch_all(self._registry.feed, tenant, wanted, start)
+        return watch_all(self._registry.feed, tenant, generation_filter, start)
 
     async def cancel(self, tenant: str, generation_id: str) -> Generation:
         """Ask for the end; the generation as it stands now. What is asked is durable."""

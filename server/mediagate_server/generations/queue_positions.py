@@ -19,13 +19,17 @@ _STEP: Final = 10
 
 
 class PositionListener:
-    """Somebody who is told. `attempts` gives what he waits for, `tell` is called when it moved."""
+    """Listener of one caller. `attempts` gives what it waits for, `on_position_changed` is called
+    when that has moved.
+    """
 
     __slots__ = ("attempts", "on_position_changed", "position")
 
-    def __init__(self, attempts: Callable[[], Iterable[str]], tell: Callable[[], None]) -> None:
+    def __init__(
+        self, attempts: Callable[[], Iterable[str]], on_position_changed: Callable[[], None]
+    ) -> None:
         self.attempts = attempts
-        self.on_position_changed = tell
+        self.on_position_changed = on_position_changed
         self.position: int | None = None
         """As it was last told; None: not yet, or it does not wait any more."""
 
@@ -102,13 +106,13 @@ class QueuePositions:
 
     def _change(self) -> None:
         if self._watches:
-            self._tell_later()
+            self._notify_later()
 
-    def _tell_later(self) -> None:
+    def _notify_later(self) -> None:
         if self._timer is None:
-            self._timer = self._clock.call_later(NOTIFY_SECONDS, self._tell)
+            self._timer = self._clock.call_later(NOTIFY_SECONDS, self._notify)
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         """Those whose place has changed; whoever is told goes behind those who were not."""
         self._timer = None
         positions = self._all()
@@ -119,7 +123,7 @@ class QueuePositions:
             if not _is_news(watch.position, position):
                 continue
             if len(moved) == MAX_NOTIFIED:
-                self._tell_later()
+                self._notify_later()
                 break
             watch.position = position
             moved.append(watch)
@@ -130,8 +134,8 @@ class QueuePositions:
             watch.on_position_changed()
 
 
-def _is_news(told: int | None, now: int | None) -> bool:
+def _is_news(notified: int | None, now: int | None) -> bool:
     """That it does not wait any more is told by its state."""
-    if now is None or told is None:
+    if now is None or notified is None:
         return now is not None
-    return abs(told - now) >= max(1, max(told, now) // _STEP)
+    return abs(notified - now) >= max(1, max(notified, now) // _STEP)

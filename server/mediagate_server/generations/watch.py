@@ -28,18 +28,18 @@ class NotificationLimit:
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
-        self._told: dict[str, tuple[int, int]] = {}
+        self._counts: dict[str, tuple[int, int]] = {}
         """The second that counts, and how many were told in it."""
 
     def take(self, tenant: str) -> bool:
         """Whether one more may be told now; then it counts."""
         now = int(self._now().timestamp())
-        second, told = self._told.get(tenant, (now, 0))
+        second, reported = self._counts.get(tenant, (now, 0))
         if second != now:
-            told = 0
-        if told >= MAX_NOTIFICATIONS:
+            reported = 0
+        if reported >= MAX_NOTIFICATIONS:
             return False
-        self._told[tenant] = (now, told + 1)
+        self._counts[tenant] = (now, reported + 1)
         return True
 
 
@@ -51,7 +51,7 @@ async def watch_one(
     run: GenerationRun,
     queue: QueuePositions,
     limit: NotificationLimit,
-    shown: Callable[[Generation], Generation],
+    with_live_state: Callable[[Generation], Generation],
     after: int,
     *,
     logs: bool,
@@ -59,39 +59,39 @@ async def watch_one(
     """The generation at every durable version, and at all news between two, up to its end.
 
     With sequences that grow, above `after`: the version, and behind it a count of the news that
-    this watcher was told since then. `shown` adds what is not stored; `logs`: a log that grows is
-    news, too. News beyond the `limit` are told later. Raises Draining.
+    this watcher has got since then. `with_live_state` adds what is not stored; `logs`: a log that
+    grows is news, too. News beyond the `limit` come later. Raises ServerDraining.
     """
     version, count = after >> _NEWS_BITS, after & _MOST_NEWS
-    told = _news(shown(run.saved.durable), logs=logs)
-    place = PositionListener(run.attempt_ids, run.changed.notify)
-    queue.watch(place)
+    reported = _news(with_live_state(run.saved.durable), logs=logs)
+    position_listener = PositionListener(run.attempt_ids, run.changed.notify)
+    queue.watch(position_listener)
     run.watchers += 1
     try:
         while True:
             seen = run.changed.count
             durable = run.saved.durable
-            record = shown(durable)
+            record = with_live_state(durable)
             news = _news(record, logs=logs)
             if durable.version > version:
-                version, count, told = durable.version, 0, news
+                version, count, reported = durable.version, 0, news
                 yield version << _NEWS_BITS, record
                 continue
             if run.over:
                 return
             if run.draining:
                 raise draining_error(run.record)
-            is_news = durable.version == version and news != told
+            is_news = durable.version == version and news != reported
             if is_news and not limit.take(durable.tenant):
                 run.notify_changed_soon()
             elif is_news:
-                count, told = min(count + 1, _MOST_NEWS), news
+                count, reported = min(count + 1, _MOST_NEWS), news
                 yield version << _NEWS_BITS | count, record
                 continue
             await run.changed.wait(seen)
     finally:
         run.watchers -= 1
-        queue.unwatch(place)
+        queue.unwatch(position_listener)
 
 
 def _news(record: Generation, *, logs: bool) -> tuple[object, ...]:
@@ -114,11 +114,11 @@ async def start_sequence(store: GenerationStore, after: int) -> int:
 
 
 async def watch_all(
-    feed: ChangeFeed, tenant: str, wanted: GenerationFilter, after: int
+    feed: ChangeFeed, tenant: str, generation_filter: GenerationFilter, after: int
 ) -> AsyncIterator[SharedChange]:
     """Every change above `after` of a tenant's generations that match. Raises Draining."""
     while True:
-        changes = deque(await feed.next_changes(tenant, wanted, after))
+        changes = deque(await feed.next_changes(tenant, generation_filter, after))
         while changes:  # Nothing is held of those that were told.
             change = changes.popleft()
             after = change.sequence

@@ -111,42 +111,46 @@ class Attachment:
             raise StreamExpired("the text was erased", metadata={"id": self.record.id})
         await self._stream_status(listener, after)
         if await self._stream_stored_text(listener):
-            self._raise_unless_whole()
+            self._raise_unless_complete()
             return
-        with TextPublisher(run.text, after, listener.write_text, run.changed.notify) as teller:
-            while not (teller.has_failed or self._is_over()):
+        with TextPublisher(run.text, after, listener.write_text, run.changed.notify) as publisher:
+            while not (publisher.has_failed or self._is_over()):
                 await run.changed.wait(run.changed.count)
-            await teller.flush()
-            told_more = await self._stream_stored_text(listener)
-            self._raise_unless_whole()
-            if not told_more:
-                teller.check_reached()
+            await publisher.flush()
+            streamed_more = await self._stream_stored_text(listener)
+            self._raise_unless_complete()
+            if not streamed_more:
+                publisher.check_reached()
 
     async def _stream_status(self, listener: TextSink, after: int) -> None:
         """How it stands, whenever that changes, until there is text or nothing more to come."""
         run = self._run
-        told: tuple[State, int, bool, int | None] | None = None
-        place: PositionListener | None = None
+        reported: tuple[State, int, bool, int | None] | None = None
+        position_listener: PositionListener | None = None
         try:
             while not (run.text.sequence > after or self._is_over()):
                 seen = run.changed.count
                 polled = run.text_is_polled
                 record = self.record
-                if record.queue_position and place is None:
-                    place = PositionListener(run.attempt_ids, run.changed.notify)
-                    self._queue.watch(place)
-                position = place.position if place and record.queue_position else None
-                standing = (record.state, record.attempt.ordinal, polled, position)
-                if told != standing:
-                    told = standing
+                if record.queue_position and position_listener is None:
+                    position_listener = PositionListener(run.attempt_ids, run.changed.notify)
+                    self._queue.watch(position_listener)
+                position = (
+                    position_listener.position
+                    if position_listener and record.queue_position
+                    else None
+                )
+                status = (record.state, record.attempt.ordinal, polled, position)
+                if reported != status:
+                    reported = status
                     await listener.write_status(record, polled=polled)
                 elif run.text.sequence:
                     break
                 else:
                     await run.changed.wait(seen)
         finally:
-            if place:
-                self._queue.unwatch(place)
+            if position_listener:
+                self._queue.unwatch(position_listener)
 
     async def _stream_stored_text(self, listener: TextSink) -> bool:
         """What is kept of a long text, and was never here. False: there is nothing like that."""
@@ -162,7 +166,7 @@ class Attachment:
         run = self._run
         return run.over or run.draining or run.callers_should_return
 
-    def _raise_unless_whole(self) -> None:
+    def _raise_unless_complete(self) -> None:
         """What a stream ends with, after all its text."""
         if not self._run.over:
             if self._run.draining:

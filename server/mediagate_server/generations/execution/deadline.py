@@ -60,14 +60,16 @@ def _nothing() -> None:
 
 
 class DeadlineTimer:
-    """Timer of a generation: `end` is called when its timeout is over, `tell` when nobody is to be
-    kept waiting any more.
+    """Timer of a generation's timeout: `end` is called when it is over, `on_give_up` when nobody is
+    to be kept waiting any more.
     """
 
-    def __init__(self, clock: Clock, end: Callable[[], None], tell: Callable[[], None]) -> None:
+    def __init__(
+        self, clock: Clock, end: Callable[[], None], on_give_up: Callable[[], None]
+    ) -> None:
         self._clock = clock
         self._end = end
-        self._tell = tell
+        self._on_give_up = on_give_up
         self._alarm: Timer | None = None
         self.is_over = False
 
@@ -81,7 +83,7 @@ class DeadlineTimer:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
-        self._end = self._tell = _nothing
+        self._end = self._on_give_up = _nothing
 
     def _time_is_over(self) -> None:
         self._alarm = self._clock.call_later(_AFTER_DEADLINE, self._give_up)
@@ -90,4 +92,4 @@ class DeadlineTimer:
     def _give_up(self) -> None:
         """Upstream does not confirm the end; nobody is kept waiting for it any longer."""
         self.is_over = True
-        self._tell()
+        self._on_give_up()

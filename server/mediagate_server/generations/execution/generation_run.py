@@ -69,7 +69,7 @@ from mediagate_server.upstream.port import CreateReservation, Prediction, Predic
 _log = structlog.get_logger()
 _STORE_PAUSE: Final = 1.0
 _NEWS_PAUSE: Final = 1.0
-_MOST_HELD: Final = 1024 * 1024
+_MAX_PENDING_BYTES: Final = 1024 * 1024
 """Bytes of an answer that may wait on the disk for those of other runs."""
 _HAS_RUN: Final = frozenset({State.FINALIZING, State.SUCCEEDED})
 _SHOWS_ACTIVITY: Final = _HAS_RUN | {State.RUNNING, State.FAILED, State.CANCELLED}
@@ -142,7 +142,7 @@ class GenerationRun:
             self.changed.notify,
             partial(registry.notify, record.tenant),
         )
-        self._kept: tuple[StoredMedia, ...] | None = None
+        self._archived: tuple[StoredMedia, ...] | None = None
         self._answers: dict[StepKey, PredictionEnd] = {}
         self._read: LargeOutputResult | None = None
         self._work = work
@@ -448,7 +448,7 @@ class GenerationRun:
         output = settled.record.output
         # Of several runs none waits for another with a large file on the disk: all of a tenant's
         # room might be taken by such. They are asked for again, one after the other.
-        may_wait = not several or answer_file_size(end.prediction) <= _MOST_HELD
+        may_wait = not several or answer_file_size(end.prediction) <= _MAX_PENDING_BYTES
         if streams and output is not None and output.pending and may_wait:
             self._answers[attempts.step_key(attempt)] = end
         if streams:
@@ -456,8 +456,8 @@ class GenerationRun:
             self.checkpoints.close()
             self.text_is_broken = settled.broken
         if several:
-            part = step_results.to_step_result(settled.record, attempt)
-            await self._end_step("settle", part, settled.closed, (settled.entry,))
+            result = step_results.to_step_result(settled.record, attempt)
+            await self._end_step("settle", result, settled.closed, (settled.entry,))
         else:
             change = partial(attempts.merge_other_attempts, settled.record, settled.closed)
             await self._finish("settle", change, (settled.entry,))
@@ -491,7 +491,7 @@ class GenerationRun:
                 price,
                 now=self._deps.clock.now(),
                 streamed=StreamedText(text, end.is_complete),
-                stopped_because=self.stop.reason or (DEADLINE_REASON if end.out_of_time else ""),
+                cancel_reason=self.stop.reason or (DEADLINE_REASON if end.out_of_time else ""),
                 reading=reading,
                 large_media=large_media,
             )
@@ -520,8 +520,8 @@ class GenerationRun:
         stopped = self.stop.is_cancelled and self.stop.reason != DEADLINE_REASON
         state = State.CANCELLED if stopped else State.FAILED
         if len(self.steps) > 1:
-            part = StepResult(*key, state, failure=failure)
-            await self._end_step("unsent", part, closed, (released,))
+            result = StepResult(*key, state, failure=failure)
+            await self._end_step("unsent", result, closed, (released,))
             return
         now = self._deps.clock.now()
         change = partial(
@@ -541,18 +541,18 @@ class GenerationRun:
         """
         await self.saved.commit(
             failpoint,
-            lambda known: step_results.to_finalizing(change(known)),
+            lambda current: step_results.to_finalizing(change(current)),
             entries,
             release_request_id=settlement.was_never_accepted,
         )
         self._count_end()
 
     async def _end_step(
-        self, failpoint: str, part: StepResult, closed: Attempt, entries: tuple[LedgerEntry, ...]
+        self, failpoint: str, result: StepResult, closed: Attempt, entries: tuple[LedgerEntry, ...]
     ) -> None:
         """The end of one step of several; with a screening that lets nothing pass, of all."""
         now = self._deps.clock.now()
-        lets_pass = part.purpose is not Purpose.SCREEN or part.failure is None
+        lets_pass = result.purpose is not Purpose.SCREEN or result.failure is None
 
         def lines(record: Generation) -> tuple[LedgerEntry, ...]:
             if lets_pass:
@@ -569,7 +569,7 @@ class GenerationRun:
                 () if lets_pass else (one for one, _ in step_results.close_unsubmitted(record, now))
             )
             record = attempts.with_attempt(record, closed, *others)
-            return step_results.to_finalizing(step_results.add_step_result(record, part, now))
+            return step_results.to_finalizing(step_results.add_step_result(record, result, now))
 
         try:
             await self.saved.commit(
@@ -577,7 +577,7 @@ class GenerationRun:
             )
         except StepAlreadyEnded:
             return  # The screening had ended it before.
-        if part.purpose is Purpose.SCREEN:
+        if result.purpose is Purpose.SCREEN:
             self._screened.notify()
         self._count_end()
 
@@ -594,20 +594,20 @@ class GenerationRun:
             record = await self._read_pending(record)
         if record.state is State.FAILED:
             return
-        if self._kept is None and record.output:
+        if self._archived is None and record.output:
             ends = [attempt.completed_at for attempt in record.attempts if attempt.completed_at]
-            self._kept = await self._deps.archiver.archive(
+            self._archived = await self._deps.archiver.archive(
                 record.id,
                 record.output.media,
                 max(ends, default=self._deps.clock.now()),
                 may_exist=self._recovered,
             )
-        output = replace(record.output or Output(), media=self._kept or ())
+        output = replace(record.output or Output(), media=self._archived or ())
         now = self._deps.clock.now()
         await self.saved.commit(
             "keep",
-            lambda known: replace(
-                known,
+            lambda current: replace(
+                current,
                 state=State.SUCCEEDED,
                 output=output,
                 completed_at=now,
@@ -622,8 +622,8 @@ class GenerationRun:
         failure, now = self.quarantine, self._deps.clock.now()
         await self.saved.commit(
             "keep",
-            lambda known: replace(
-                known, state=State.FAILED, failure=failure, output=None, completed_at=now
+            lambda current: replace(
+                current, state=State.FAILED, failure=failure, output=None, completed_at=now
             ),
         )
         self._count_end()
@@ -645,9 +645,9 @@ class GenerationRun:
         if read.failure is None:
             return made
 
-        def failed(known: Generation) -> Generation:
+        def failed(current: Generation) -> Generation:
             state, failure = State.FAILED, read.failure
-            return replace(known, state=state, failure=failure, output=None, completed_at=now)
+            return replace(current, state=state, failure=failure, output=None, completed_at=now)
 
         await self.saved.commit("keep", failed)
         self._count_end()

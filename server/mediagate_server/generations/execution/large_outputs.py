@@ -101,8 +101,8 @@ class LargeOutputResult(Struct, frozen=True):
 class LargeOutputReader:
     """Reads what is pending of one generation.
 
-    `told` is what callers were sent of its text, and gets the rest; `clean`: that stream came to
-    its own end. `streams`: somebody may ask for the rest. `first_index` is where its first
+    `streamed` is what callers were sent of its text, and gets the rest; `clean`: that stream came
+    to its own end. `streams`: somebody may ask for the rest. `first_index` is where its first
     medium stands among several.
     """
 
@@ -110,16 +110,16 @@ class LargeOutputReader:
         self,
         deps: EngineDeps,
         record: Generation,
-        told: TextBuffer,
+        streamed: TextBuffer,
         *,
         clean: bool,
         streams: bool,
         first_index: int = 0,
     ) -> None:
         self._deps = deps
-        self._keeper = deps.archiver
+        self._archiver = deps.archiver
         self._record = record
-        self._told = told
+        self._streamed = streamed
         self._clean = clean
         self._streams = streams
         self._first_index = first_index
@@ -179,29 +179,29 @@ class LargeOutputReader:
             return LargeOutputResult(failure=self._too_large(answer, "it is too large"))
         kind = self._record.shape["kind"]
         if kind in TEXTS or kind == OutputKind.JSON_TEXT:
-            async with self._keeper.scratch_file() as path:
+            async with self._archiver.scratch_file() as path:
                 if kind == OutputKind.JSON_TEXT:
                     return await self._read_checked(answer, value, path)
                 return await self._read_text(value, path)
         return await self._read_value(answer, value)
 
     async def _read_text(self, value: LargeValue, path: Path) -> LargeOutputResult:
-        told = self._told
+        streamed = self._streamed
         # Off the loop: it may be as long as the text itself.
-        prefix = await asyncio.to_thread(told.sha256)
-        size = told.sequence
+        prefix = await asyncio.to_thread(streamed.sha256)
+        size = streamed.sequence
         file = await value.write_text(path, prefix_size=size, prefix_sha256=prefix)
         begins_so = not size or file.begins_so
         broken = not begins_so
         if broken and self._clean:
-            broken = not await asyncio.to_thread(_is_alike, path, list(told.pieces()))
+            broken = not await asyncio.to_thread(_is_alike, path, list(streamed.pieces()))
         if file.size <= MAX_INLINE_OUTPUT_BYTES:
             if self._streams and begins_so:
-                await self._tell_rest(path)
+                await self._stream_rest(path)
             text = await asyncio.to_thread(_text, path)
             return LargeOutputResult(output=Output(text=text), broken=broken)
         head = await asyncio.to_thread(_head, path)
-        document = await self._keep("output", path, _TEXT)
+        document = await self._archive("output", path, _TEXT)
         output = Output(text=head, document=document)
         return LargeOutputResult(output=output, broken=broken, has_unsent_text=begins_so)
 
@@ -221,23 +221,23 @@ class LargeOutputReader:
             failure = failures.output_invalid(self._record.model, prediction_id, reading.problem)
             return LargeOutputResult(failure=failure)
         await asyncio.to_thread(path.write_bytes, reading.text.encode())
-        if self._streams and not self._told.sequence:
-            await self._tell_rest(path)
+        if self._streams and not self._streamed.sequence:
+            await self._stream_rest(path)
         if len(reading.text.encode()) <= MAX_INLINE_OUTPUT_BYTES:
             return LargeOutputResult(output=Output(text=reading.text))
         head = await asyncio.to_thread(_head, path)
         return LargeOutputResult(
-            output=Output(text=head, document=await self._keep("output", path, _TEXT))
+            output=Output(text=head, document=await self._archive("output", path, _TEXT))
         )
 
-    async def _tell_rest(self, path: Path) -> None:
+    async def _stream_rest(self, path: Path) -> None:
         """What callers do not have yet, a piece at a time."""
-        pieces = _pieces(path, self._told.sequence)
+        pieces = _pieces(path, self._streamed.sequence)
         while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
-            self._told.append(piece)
+            self._streamed.append(piece)
 
     async def _read_value(self, answer: Prediction, value: LargeValue) -> LargeOutputResult:
-        async with self._keeper.scratch_file() as path:
+        async with self._archiver.scratch_file() as path:
             file = await value.write_json(path, media_locations(self._record))
             if self._record.modality == "raw":
                 media = await self._media(answer, file.media)
@@ -262,7 +262,7 @@ class LargeOutputReader:
             content = await asyncio.to_thread(path.read_bytes)
             with crash_marks.crash_marked(), suppress(NoResponse):
                 return to_output(parse_json(content), media)
-        return Output(media=media, document=await self._keep("output", path, _JSON))
+        return Output(media=media, document=await self._archive("output", path, _JSON))
 
     def _ended_at(self, answer: Prediction) -> datetime:
         now = self._deps.clock.now()
@@ -289,23 +289,23 @@ class LargeOutputReader:
                 medium = replace(medium, uri="", failure=failure)
             elif source.file is not None:
                 declared, expected = medium.media_type, self._record.shape["media_type"]
-                medium = await self._keeper.archive_file(
+                medium = await self._archiver.archive_file(
                     self._record.id, index, source.file, declared, expected
                 )
             media.append(medium)
         return tuple(media)
 
     async def _read_logs(self, value: LargeValue) -> StoredMedia | None:
-        async with self._keeper.scratch_file() as path:
+        async with self._archiver.scratch_file() as path:
             try:
                 await value.write_text(path, prefix_size=0, prefix_sha256="")
             except ValueUnreadable:
                 return None
-            return await self._keep("logs", path, _TEXT)
+            return await self._archive("logs", path, _TEXT)
 
-    async def _keep(self, name: str, path: Path, media_type: str) -> StoredMedia:
+    async def _archive(self, name: str, path: Path, media_type: str) -> StoredMedia:
         key = document_key(self._record.id, name)
-        return await self._keeper.archive_document(key, path, media_type)
+        return await self._archiver.archive_document(key, path, media_type)
 
     async def _ask_again(self) -> Prediction | None:
         """Upstream's answer once more; None where it has none any more, or for too long."""
@@ -398,7 +398,7 @@ async def count_media(record: Generation, end: Prediction | None) -> int | None:
 
 
 async def stored_text(
-    keeper: MediaArchiver, key: str, document: StoredMedia, after: int
+    archiver: MediaArchiver, key: str, document: StoredMedia, after: int
 ) -> AsyncIterator[TextChunk]:
     """A text that is kept, from a byte on, as it would have been streamed.
 
@@ -410,7 +410,7 @@ async def stored_text(
     if after > size:
         raise stream_expired(after, size)
     decoder, reached = codecs.getincrementaldecoder("utf-8")(), after
-    async for data in keeper.read_document(key, after, size - after):
+    async for data in archiver.read_document(key, after, size - after):
         reached += len(data)
         try:
             text = decoder.decode(data)
@@ -453,9 +453,9 @@ def _pieces(path: Path, begin: int) -> Iterator[str]:
             yield decoder.decode(data)
 
 
-def _is_alike(path: Path, told: list[str]) -> bool:
+def _is_alike(path: Path, streamed: list[str]) -> bool:
     """Whether two texts are the same but for white space, which streams are careless with."""
-    return _without_space(_pieces(path, 0)) == _without_space(iter(told))
+    return _without_space(_pieces(path, 0)) == _without_space(iter(streamed))
 
 
 def _without_space(pieces: Iterator[str]) -> bytes:

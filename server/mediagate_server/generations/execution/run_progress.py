@@ -91,7 +91,7 @@ Lines are any model's: none of these may cost more than in proportion to a line'
 """
 _PATTERNS: Final = tuple(re.compile(kind) for kind in _KINDS.values())
 """Without IGNORECASE, which makes looking for the words several times as dear."""
-_MAY_TELL: Final = re.compile(r"%|[0-9]\s{0,3}/|\bof\b|progress")
+_MAY_SHOW_PROGRESS: Final = re.compile(r"%|[0-9]\s{0,3}/|\bof\b|progress")
 _NO_NAME: Final = re.compile(r"[^a-z]+")
 _Bar = tuple[int, str, str]
 """What a bar is known by: its kind, its words, and of a counter what it counts to."""
@@ -199,7 +199,7 @@ class LogProgress:
 def _bars_in(segment: str, *, is_whole: bool) -> Iterator[tuple[_Bar, float]]:
     for text in _ESCAPES.sub(_without_colours, segment).split("\n")[-_MOST_LINES:]:
         line = text[-_LONGEST_LINE:].strip().lower()
-        if _MAY_TELL.search(line) and (found := _bar_in(line, is_whole=is_whole)):
+        if _MAY_SHOW_PROGRESS.search(line) and (found := _bar_in(line, is_whole=is_whole)):
             yield found
 
 

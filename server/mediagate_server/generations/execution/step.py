@@ -374,14 +374,14 @@ class Step:
             )
             await self._commit("unconfirmed", replace(attempt, state=AttemptState.UNCONFIRMED))
             return
-        taken = replace(attempt, state=AttemptState.ACCEPTED, prediction_id=prediction.id)
+        accepted = replace(attempt, state=AttemptState.ACCEPTED, prediction_id=prediction.id)
         self._answer, self._prediction_id = prediction, ""
         if prediction.status.is_terminal:
             # The settling commit writes all of it at once.
-            await self._on_prediction_end(taken, PredictionEnd(prediction, is_complete=False))
+            await self._on_prediction_end(accepted, PredictionEnd(prediction, is_complete=False))
             return
         self._host.saved.update_async(
-            lambda record: attempts.with_attempt(record, taken), failpoint="accepted"
+            lambda record: attempts.with_attempt(record, accepted), failpoint="accepted"
         )
         self._progress(prediction)
 
@@ -494,8 +494,8 @@ class Step:
         """
         if self._host.after_content_refusal:
             return False
-        parts = self._host.saved.current.step_results
-        others = (part.failure for part in parts if part.failure is not None)
+        results = self._host.saved.current.step_results
+        others = (result.failure for result in results if result.failure is not None)
         return any(map(endings.is_content_failure, (*failures, *others)))
 
     async def _fall_back(self, attempt: Attempt, ended: PredictionEnd) -> bool:
@@ -607,9 +607,9 @@ class Step:
     async def _on_prediction_end(self, attempt: Attempt, end: PredictionEnd) -> None:
         """A prediction is over: settle it; with it ends the step, unless somebody goes on."""
         prediction = end.prediction
-        has_made = prediction is not None and prediction.status is PredictionStatus.SUCCEEDED
+        has_succeeded = prediction is not None and prediction.status is PredictionStatus.SUCCEEDED
         if (
-            not has_made
+            not has_succeeded
             and self._superseded_attempt(attempt)
             and not self._is_final(attempt, prediction)
         ):
@@ -829,7 +829,7 @@ class Step:
 
     def _on_cancelled(self) -> Failure:
         if self._host.stop.reason == DEADLINE_REASON and self._is_throttled:
-            held = self._deps.admission.backoff_seconds
-            refused = RequestRefused(RefusalReason.THROTTLED, retry_after=held or None)
+            backoff = self._deps.admission.backoff_seconds
+            refused = RequestRefused(RefusalReason.THROTTLED, retry_after=backoff or None)
             return endings.refused_failure(refused, self.attempt.model)
         return cancellation_failure(self._host.saved.current, self._host.stop.reason)

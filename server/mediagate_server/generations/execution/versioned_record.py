@@ -97,14 +97,14 @@ class VersionedRecord:
                 self._check_pending()
             lines = entries(self.current) if callable(entries) else entries
             record = replace(change(self.current), version=self._version + 1)
-            told, self._unwritten = self._unwritten, False
+            was_unwritten, self._unwritten = self._unwritten, False
             failpoints.hit(f"before_{failpoint}")
             try:
                 await self._store.save(
                     record, lines, release_request_id=release_request_id(record), claims=claims
                 )
             except (StoreUnavailable, PredictionAlreadyClaimed, BudgetExceeded, PriceUnknown):
-                self._unwritten = self._unwritten or told
+                self._unwritten = self._unwritten or was_unwritten
                 if self._unwritten:
                     self._write_again()
                 raise

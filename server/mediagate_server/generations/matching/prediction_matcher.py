@@ -57,9 +57,9 @@ class CreationWindow:
     ends: datetime
 
     @classmethod
-    def of(cls, doubt: UnconfirmedAttempt, timing: EngineTimeouts) -> "CreationWindow":
+    def of(cls, unconfirmed: UnconfirmedAttempt, timing: EngineTimeouts) -> "CreationWindow":
         """From a little before the send until after its answer could have come."""
-        first, last = doubt.sent_between
+        first, last = unconfirmed.sent_between
         longest = timedelta(seconds=timing.post_timeout + timing.absent_margin)
         return cls(first - MAX_CLOCK_SKEW, last + longest)
 
@@ -68,28 +68,34 @@ class CreationWindow:
         return moment is None or self.begins <= moment <= self.ends
 
 
-def matches(doubt: UnconfirmedAttempt, prediction: Prediction, timing: EngineTimeouts) -> bool:
+def matches(
+    unconfirmed: UnconfirmedAttempt, prediction: Prediction, timing: EngineTimeouts
+) -> bool:
     """Whether a prediction can be an attempt's."""
     return (
-        CreationWindow.of(doubt, timing).contains(prediction.created_at)
-        and _same_model(doubt, prediction.model)
-        and _same_input(doubt, prediction)
+        CreationWindow.of(unconfirmed, timing).contains(prediction.created_at)
+        and _same_model(unconfirmed, prediction.model)
+        and _same_input(unconfirmed, prediction)
     )
 
 
-def may_match(doubt: UnconfirmedAttempt, prediction: Prediction, timing: EngineTimeouts) -> bool:
+def may_match(
+    unconfirmed: UnconfirmedAttempt, prediction: Prediction, timing: EngineTimeouts
+) -> bool:
     """Whether an attempt is not proven absent while nobody has this prediction.
 
     Of one whose input is not known any more no comparison says no: upstream shows inputs otherwise
     than they were sent.
     """
-    if doubt.plan is None:
-        return CreationWindow.of(doubt, timing).contains(prediction.created_at)
-    return matches(doubt, prediction, timing)
+    if unconfirmed.plan is None:
+        return CreationWindow.of(unconfirmed, timing).contains(prediction.created_at)
+    return matches(unconfirmed, prediction, timing)
 
 
 def match_predictions(
-    doubts: Iterable[UnconfirmedAttempt], predictions: Sequence[Prediction], timing: EngineTimeouts
+    candidates: Iterable[UnconfirmedAttempt],
+    predictions: Sequence[Prediction],
+    timing: EngineTimeouts,
 ) -> dict[str, Prediction]:
     """A prediction for each attempt, by its id, as far as they go; each is given out once.
 
@@ -99,21 +105,21 @@ def match_predictions(
     shows more: what was made early fits nobody who was sent late, but not the other way round.
     """
     waiting = sorted(
-        doubts,
-        key=lambda doubt: doubt.attempt.sent_at or doubt.attempt.created_at,
+        candidates,
+        key=lambda unconfirmed: unconfirmed.attempt.sent_at or unconfirmed.attempt.created_at,
         reverse=True,
     )
     given: dict[str, Prediction] = {}
     taken: set[str] = set()
     for removed in (False, True):
-        for doubt in waiting:
-            if doubt.attempt.id in given:
+        for unconfirmed in waiting:
+            if unconfirmed.attempt.id in given:
                 continue
             for prediction in sorted(predictions, key=_youth):
                 if prediction.id in taken or _is_gone(prediction) != removed:
                     continue
-                if matches(doubt, prediction, timing):
-                    given[doubt.attempt.id] = prediction
+                if matches(unconfirmed, prediction, timing):
+                    given[unconfirmed.attempt.id] = prediction
                     taken.add(prediction.id)
                     break
     return given
@@ -124,8 +130,8 @@ def _youth(prediction: Prediction) -> tuple[bool, float]:
     return (made is None, -made.timestamp() if made else 0.0)
 
 
-def _same_model(doubt: UnconfirmedAttempt, model: str) -> bool:
-    target = doubt.plan.target if doubt.plan else doubt.attempt.model
+def _same_model(unconfirmed: UnconfirmedAttempt, model: str) -> bool:
+    target = unconfirmed.plan.target if unconfirmed.plan else unconfirmed.attempt.model
     if not model or target.startswith(_DEPLOYMENT):
         return True  # A deployment's predictions carry the name of whatever model it runs.
     name = target.partition(":")[0]
@@ -136,16 +142,16 @@ def _is_gone(prediction: Prediction) -> bool:
     return prediction.data_removed or prediction.input is None
 
 
-def _same_input(doubt: UnconfirmedAttempt, prediction: Prediction) -> bool:
+def _same_input(unconfirmed: UnconfirmedAttempt, prediction: Prediction) -> bool:
     shown = prediction.input
     if shown is None or prediction.data_removed:
         return True  # Nothing to compare: the model and the time have to do.
-    if doubt.plan is None:
+    if unconfirmed.plan is None:
         try:
-            return input_hash(doubt.key, shown) == doubt.attempt.input_hash
+            return input_hash(unconfirmed.key, shown) == unconfirmed.attempt.input_hash
         except orjson.JSONEncodeError:
             return False  # An integer beyond 64 bits, say: never sent by us.
-    sent = doubt.plan.input
+    sent = unconfirmed.plan.input
     # Upstream may fill in its own defaults, so only what was sent is compared.
     return all(name in shown and matches_value(value, shown[name]) for name, value in sent.items())
 

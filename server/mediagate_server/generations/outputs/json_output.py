@@ -70,14 +70,14 @@ def read_json_task(payload: bytes) -> bytes:
 
 def _candidates(answer: str) -> Iterator[str]:
     """The whole, else what is left without what was thought, else what stands in the one fence."""
-    whole = _without_tokens(answer)
-    yield whole
-    thoughts = [found.end() for found in _THOUGHT_ENDS.finditer(whole)]
+    full_text = _without_tokens(answer)
+    yield full_text
+    thoughts = [found.end() for found in _THOUGHT_ENDS.finditer(full_text)]
     for end in dict.fromkeys([*thoughts[-1:], *thoughts[:1]]):
-        yield from _unwrapped(_without_tokens(whole[end:]))
+        yield from _unwrapped(_without_tokens(full_text[end:]))
     # A fence of what was only thought is no answer; one around such a word is.
-    if not thoughts or (whole.startswith(_FENCE) and whole.rfind(_FENCE) > thoughts[-1]):
-        yield from _unwrapped(whole)
+    if not thoughts or (full_text.startswith(_FENCE) and full_text.rfind(_FENCE) > thoughts[-1]):
+        yield from _unwrapped(full_text)
 
 
 def _unwrapped(text: str) -> Iterator[str]:

@@ -160,7 +160,7 @@ def _slots(value: Any) -> list[DiscoveredMedium | None]:
 class _MediaSearch:
     """A walk through a value, each part of which is looked at once, however deep it lies.
 
-    `around` is what the objects around a value say of a medium there. `seen`: the media of the
+    `context` is what the objects around a value say of a medium there. `seen`: the media of the
     outermost object; one that is there under several names is one. Answered is whether there is a
     medium, seen before or not.
     """
@@ -168,50 +168,50 @@ class _MediaSearch:
     def __init__(self) -> None:
         self.slots: list[DiscoveredMedium | None] = []
 
-    def visit(self, value: Any, around: DiscoveredMedium, seen: set[str] | None) -> bool:
+    def visit(self, value: Any, context: DiscoveredMedium, seen: set[str] | None) -> bool:
         if isinstance(value, str) and (uri := _uri_of(value)):
             if seen is None or uri not in seen:
-                found = DiscoveredMedium(uri, around.declared, around.by_name, around.companion)
+                found = DiscoveredMedium(uri, context.declared, context.by_name, context.companion)
                 self.slots.append(found)
             if seen is not None:
                 seen.add(uri)
             return True
         if isinstance(value, list):
-            return self._visit_items(value, around, seen)
+            return self._visit_items(value, context, seen)
         if isinstance(value, Mapping):
-            return self._visit_members(value, around, set() if seen is None else seen)
+            return self._visit_members(value, context, set() if seen is None else seen)
         self.slots.append(None)
         return False
 
     def _visit_items(
-        self, items: list[Any], around: DiscoveredMedium, seen: set[str] | None
+        self, items: list[Any], context: DiscoveredMedium, seen: set[str] | None
     ) -> bool:
         is_any = False
         for item in items:
             before = len(self.slots)
-            is_there = self.visit(item, around, seen)
+            is_there = self.visit(item, context, seen)
             if not is_there and len(self.slots) == before:
                 self.slots.append(None)
             is_any = is_any or is_there
         return is_any
 
     def _visit_members(
-        self, value: Mapping[str, Any], around: DiscoveredMedium, seen: set[str]
+        self, value: Mapping[str, Any], context: DiscoveredMedium, seen: set[str]
     ) -> bool:
         words = (value.get(key) for key in _TYPE_KEYS)
-        declared = next((word for word in words if _is_type(word)), around.declared)
+        declared = next((word for word in words if _is_type(word)), context.declared)
         echoes = {key for key in value if len(key) <= _LONGEST_NAME and key.lower() in _ECHOES}
         others = [key for key in value if key not in echoes]
         for keys in (others, [key for key in value if key in echoes]):
             is_any = False
             for key in keys:
-                is_any |= self._visit_member(key, value[key], declared, around, seen)
+                is_any |= self._visit_member(key, value[key], declared, context, seen)
             if is_any:
                 return True
         return False
 
     def _visit_member(
-        self, key: str, inner: Any, declared: str, around: DiscoveredMedium, seen: set[str]
+        self, key: str, inner: Any, declared: str, context: DiscoveredMedium, seen: set[str]
     ) -> bool:
         if not inner or not isinstance(inner, str | list | Mapping):
             return False
@@ -220,7 +220,7 @@ class _MediaSearch:
         by_name = companion or (is_name and not _MEDIA_WORDS.isdisjoint(key.lower().split("_")))
         before = len(self.slots)
         within = DiscoveredMedium(
-            "", declared, around.by_name and by_name, around.companion or companion
+            "", declared, context.by_name and by_name, context.companion or companion
         )
         is_there = self.visit(inner, within, seen)
         if not is_there:
@@ -317,20 +317,20 @@ def extract_media(
     """
     media: list[StoredMedia] = []
 
-    def with_places(value: Any, places: list[Sequence[str]]) -> Any:
+    def with_paths(value: Any, paths: list[Sequence[str]]) -> Any:
         if isinstance(value, str):
-            is_there = any(not place for place in places)
+            is_there = any(not path for path in paths)
             if (is_there and is_link(value)) or is_reference(value):
                 media.append(to_medium(value, media_type, ended_at))
                 return f"media:{len(media) - 1}"
             return escape_placeholder(value)
         if isinstance(value, list):
-            return [with_places(item, _within(places, ANY_STEP)) for item in value]
+            return [with_paths(item, _within(paths, ANY_STEP)) for item in value]
         if isinstance(value, dict):
-            return {key: with_places(item, _within(places, key)) for key, item in value.items()}
+            return {key: with_paths(item, _within(paths, key)) for key, item in value.items()}
         return value
 
-    lifted = with_places(output, list(paths))
+    lifted = with_paths(output, list(paths))
     return to_output(lifted, tuple(media))
 
 
@@ -368,5 +368,5 @@ def _as_carried(value: Any, depth: int) -> Any:
     return value
 
 
-def _within(places: Sequence[Sequence[str]], step: str) -> list[Sequence[str]]:
-    return [place[1:] for place in places if place and place[0] in (step, ANY_STEP)]
+def _within(paths: Sequence[Sequence[str]], step: str) -> list[Sequence[str]]:
+    return [path[1:] for path in paths if path and path[0] in (step, ANY_STEP)]

@@ -50,17 +50,17 @@ class _StepIsCurrent(Exception):
 
 
 class LatePredictions:
-    """Those that are being settled now. `keep` does what it is given until that is done."""
+    """Those that are being settled now. `supervise` does what it is given until that is done."""
 
     def __init__(
         self,
         deps: EngineDeps,
         registry: ActiveGenerations,
-        keep: Callable[[BackgroundJob, Callable[[], Awaitable[None]]], None],
+        supervise: Callable[[BackgroundJob, Callable[[], Awaitable[None]]], None],
     ) -> None:
         self._deps = deps
         self._registry = registry
-        self._keep = keep
+        self._supervise = supervise
         self._attempts: dict[str, Notifier] = {}
         self._predictions: dict[str, str] = {}
 
@@ -74,10 +74,14 @@ class LatePredictions:
         """
         # Known here before the store is asked: whoever leaves meanwhile is written down there. And
         # after it: whoever is told meanwhile which one is its own has not written it down yet.
-        before = self._known()
-        return before | await self._deps.store.claimed_predictions(predictions) | self._known()
+        before = self._known_predictions()
+        return (
+            before
+            | await self._deps.store.claimed_predictions(predictions)
+            | self._known_predictions()
+        )
 
-    def _known(self) -> set[str]:
+    def _known_predictions(self) -> set[str]:
         found = {name for step in self._registry.steps() for name in step.unrecorded_predictions}
         found.update(self._predictions.values())
         found.update(
@@ -105,7 +109,7 @@ class LatePredictions:
             prediction=prediction_id,
         )
         stop = CancelToken(_UNWANTED)
-        self._keep(
+        self._supervise(
             BackgroundJob.LATE_PREDICTION,
             partial(self._settle, attempt, record, prediction_id, stop),
         )
@@ -120,7 +124,7 @@ class LatePredictions:
         stop = CancelToken(_MADE_BY_ANOTHER) if step is None else step.over.child()
         if step is not None:
             step.record_superseded_match(attempt.id, prediction_id)
-        self._keep(
+        self._supervise(
             BackgroundJob.LATE_PREDICTION,
             partial(self._settle, attempt, record, prediction_id, stop),
         )
@@ -130,7 +134,7 @@ class LatePredictions:
         if self.has(attempt.id):
             return
         self._start(attempt, "")
-        self._keep(BackgroundJob.LATE_PREDICTION, partial(self._release, attempt, record))
+        self._supervise(BackgroundJob.LATE_PREDICTION, partial(self._release, attempt, record))
 
     def _start(self, attempt: Attempt, prediction_id: str) -> None:
         self._attempts[attempt.id] = Notifier()

@@ -164,11 +164,11 @@ class Reconciler:
     """Makes a pass every `timing.reconcile` seconds for as long as it is run."""
 
     def __init__(
-        self, deps: EngineDeps, registry: ActiveGenerations, overruns: LatePredictions
+        self, deps: EngineDeps, registry: ActiveGenerations, late_predictions: LatePredictions
     ) -> None:
         self._deps = deps
         self._registry = registry
-        self._overruns = overruns
+        self._late_predictions = late_predictions
         # What an embedded sandbox has made is gone with its process, and its list with it.
         self._account = "sandbox" if deps.is_sandbox else deps.account
 
@@ -262,7 +262,7 @@ class Reconciler:
         ]
         # Of those that were declared absent the sweeper takes what turns up late.
         records = await self._deps.store.list_unconfirmed(self._deps.clock.now() - LATE_WINDOW)
-        active = {doubt.attempt.id for doubt in found}
+        active = {unconfirmed.attempt.id for unconfirmed in found}
         return found + [
             UnconfirmedAttempt(attempt, None, key)
             for record in records
@@ -277,12 +277,13 @@ class Reconciler:
         if not free:
             return
         unsure = await self._unsure()
-        held = await self._overruns.claimed(free)
+        held = await self._late_predictions.claimed(free)
         now, timing = self._deps.clock.now(), self._deps.timeouts
         cases = tuple(
             unclaimed_discrepancy(prediction, now, exclusive=self._deps.is_account_exclusive)
             for name, prediction in free.items()
-            if name not in held and not any(_may_be(doubt, prediction, timing) for doubt in unsure)
+            if name not in held
+            and not any(_may_be(unconfirmed, prediction, timing) for unconfirmed in unsure)
         )
         await self._report_cases(cases, found)
 
@@ -389,10 +390,12 @@ class Reconciler:
         return made
 
 
-def _may_be(doubt: UnconfirmedAttempt, prediction: Prediction, timing: EngineTimeouts) -> bool:
+def _may_be(
+    unconfirmed: UnconfirmedAttempt, prediction: Prediction, timing: EngineTimeouts
+) -> bool:
     """Whether a prediction may turn out to be an attempt's: more may be of one in doubt still."""
-    is_absent = doubt.attempt.state is AttemptState.ABSENT
-    return (matches if is_absent else may_match)(doubt, prediction, timing)
+    is_absent = unconfirmed.attempt.state is AttemptState.ABSENT
+    return (matches if is_absent else may_match)(unconfirmed, prediction, timing)
 
 
 def _is_older(one: SettledCharge, since: datetime) -> bool:

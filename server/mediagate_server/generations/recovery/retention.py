@@ -129,11 +129,11 @@ class RetentionJob:
         What cannot be erased is named in the log, keeps nothing else back, and is tried again the
         next time. StoreUnavailable ends it: that is no single one's trouble.
         """
-        kept = self._retention()
+        stored = self._retention()
         count = 0
-        if kept.requests:
-            count += await self._deps.store.history.forget_requests(self._before(kept.requests))
-        for modalities, run in ((_TEXTS, kept.texts), (_MEDIA, kept.media)):
+        if stored.requests:
+            count += await self._deps.store.history.forget_requests(self._before(stored.requests))
+        for modalities, run in ((_TEXTS, stored.texts), (_MEDIA, stored.media)):
             if run:
                 count += await self._clean(modalities, self._before(run))
         return count

@@ -75,8 +75,8 @@ class Supervisor:
         runs: list[GenerationRun] = []
         for first in range(0, len(unfinished), _READ_AT_ONCE):
             page = unfinished[first : first + _READ_AT_ONCE]
-            kept = await store.resumptions([record.id for record in page])
-            runs += (self._recovered(record, kept[record.id]) for record in page)
+            stored = await store.resumptions([record.id for record in page])
+            runs += (self._recovered(record, stored[record.id]) for record in page)
         # All are known before the first caller may ask for one. They do not all go on at once: each
         # asks upstream how it stands, and new calls would wait behind thousands of such questions.
         for run in runs[:_BEGUN_AT_ONCE]:
@@ -84,13 +84,13 @@ class Supervisor:
         if rest := runs[_BEGUN_AT_ONCE:]:
             self.start_task(self._start_recovered(rest))
 
-    def _recovered(self, record: Generation, kept: Resumption) -> GenerationRun:
-        work_left = _work_of(record.id, kept.pending)
+    def _recovered(self, record: Generation, stored: Resumption) -> GenerationRun:
+        work_left = _work_of(record.id, stored.pending)
         run = GenerationRun(self._deps, self._registry, record, work_left, recovered=True)
         marks = self._deps.crash_marks
         if marks and (level := quarantine.level_after_crashes(marks.crash_count(record.id))):
             run.quarantine_output(level, quarantine.MAX_CRASHES)
-        run.checkpoints.restore(kept.checkpoints)
+        run.checkpoints.restore(stored.checkpoints)
         self._registry.add(run)
         return run
 

@@ -76,11 +76,11 @@ class UnconfirmedSweeper:
     """Sweeps for as long as it is run."""
 
     def __init__(
-        self, deps: EngineDeps, registry: ActiveGenerations, overruns: LatePredictions
+        self, deps: EngineDeps, registry: ActiveGenerations, late_predictions: LatePredictions
     ) -> None:
         self._deps = deps
         self._registry = registry
-        self._overruns = overruns
+        self._late_predictions = late_predictions
         self._barren: dict[str, int] = {}
         self._is_read = True
         """Whether the last look could read the whole list."""
@@ -119,8 +119,8 @@ class UnconfirmedSweeper:
             return
         everything = [
             *sweep.unconfirmed.values(),
-            *(doubt for doubt, _ in sweep.unawaited.values()),
-            *(doubt for doubt, _ in sweep.late.values()),
+            *(unconfirmed for unconfirmed, _ in sweep.unawaited.values()),
+            *(unconfirmed for unconfirmed, _ in sweep.late.values()),
         ]
         sweep.listed = await self._list(everything)
         self._is_read = sweep.listed.complete
@@ -133,7 +133,9 @@ class UnconfirmedSweeper:
         sending = [one for one in open_now if one and one.attempt.id not in sweep.unconfirmed]
         free = await self._free(sweep.listed.predictions)
         timing = self._deps.timeouts
-        contested = {p.id for p in free if any(matches(doubt, p, timing) for doubt in sending)}
+        contested = {
+            p.id for p in free if any(matches(unconfirmed, p, timing) for unconfirmed in sending)
+        }
         settled = [prediction for prediction in free if prediction.id not in contested]
         found = match_predictions(everything, settled, timing)
         self._prefer_unconfirmed(sweep, found)
@@ -149,11 +151,14 @@ class UnconfirmedSweeper:
         timing, now = self._deps.timeouts, self._deps.clock.now()
         waits = [float("inf")]
         for step in self._registry.steps():
-            if doubt := step.unconfirmed():
-                wait = (proof_time(self._widened(doubt), timing) - now).total_seconds()
+            if unconfirmed := step.unconfirmed():
+                wait = (proof_time(self._widened(unconfirmed), timing) - now).total_seconds()
                 if wait > 0:
                     waits.append(wait)
-                elif self._is_read and 0 < self._barren.get(doubt.attempt.id, 0) < MIN_EMPTY_SWEEPS:
+                elif (
+                    self._is_read
+                    and 0 < self._barren.get(unconfirmed.attempt.id, 0) < MIN_EMPTY_SWEEPS
+                ):
                     waits.append(timing.first_sweep)
         return max(min(waits), _SHORTEST_PAUSE)
 
@@ -167,15 +172,15 @@ class UnconfirmedSweeper:
         for name in found.keys() & sweep.late.keys():
             prediction = found[name]
             waiting = [
-                doubt
-                for doubt in sweep.unconfirmed.values()
-                if doubt.attempt.id not in found and matches(doubt, prediction, timing)
+                unconfirmed
+                for unconfirmed in sweep.unconfirmed.values()
+                if unconfirmed.attempt.id not in found and matches(unconfirmed, prediction, timing)
             ]
             if waiting:
                 del found[name]
-            for doubt in waiting:
-                if sweep.begun >= proof_time(doubt, timing):
-                    found[doubt.attempt.id] = prediction
+            for unconfirmed in waiting:
+                if sweep.begun >= proof_time(unconfirmed, timing):
+                    found[unconfirmed.attempt.id] = prediction
                     break
 
     def _note_exchanges(self, sweep: _Sweep, found: dict[str, Prediction]) -> None:
@@ -184,52 +189,54 @@ class UnconfirmedSweeper:
         With the same input they are interchangeable; but what is listed later may then be the
         other one's although it was made, or is still to be made, for the one that has its own.
         """
-        doubts = sweep.unconfirmed | {
-            name: doubt for name, (doubt, _) in (sweep.unawaited | sweep.late).items()
+        candidates = sweep.unconfirmed | {
+            name: unconfirmed for name, (unconfirmed, _) in (sweep.unawaited | sweep.late).items()
         }
         for name, prediction in found.items():
-            first, last = doubts[name].sent_between
-            for other, doubt in doubts.items():
-                if other not in found and matches(doubt, prediction, self._deps.timeouts):
-                    sent = doubt.sent_between
+            first, last = candidates[name].sent_between
+            for other, unconfirmed in candidates.items():
+                if other not in found and matches(unconfirmed, prediction, self._deps.timeouts):
+                    sent = unconfirmed.sent_between
                     self._exchanged[other] = (min(first, sent[0]), max(last, sent[1]))
 
-    def _widened(self, doubt: UnconfirmedAttempt) -> UnconfirmedAttempt:
+    def _widened(self, unconfirmed: UnconfirmedAttempt) -> UnconfirmedAttempt:
         """With the times of those that it may have been exchanged with."""
-        sent = self._exchanged.get(doubt.attempt.id)
-        return doubt if sent is None else replace(doubt, sent_window=sent)
+        sent = self._exchanged.get(unconfirmed.attempt.id)
+        return unconfirmed if sent is None else replace(unconfirmed, sent_window=sent)
 
     async def _begin(self) -> _Sweep:
         now = self._deps.clock.now()
         sweep = _Sweep(now, {}, {}, {}, {})
         records = await self._deps.store.list_unconfirmed(now - LATE_WINDOW)
         for step in self._registry.steps():
-            if doubt := step.unconfirmed():
-                sweep.steps[doubt.attempt.id] = step
-                sweep.unconfirmed[doubt.attempt.id] = self._widened(doubt)
+            if unconfirmed := step.unconfirmed():
+                sweep.steps[unconfirmed.attempt.id] = step
+                sweep.unconfirmed[unconfirmed.attempt.id] = self._widened(unconfirmed)
         for record in records:
             if record.erased_at:
                 self.forget(record)
             for attempt in record.attempts:
                 sent = attempt.sent_at or attempt.created_at
                 late = attempt.state is AttemptState.ABSENT and sent >= now - LATE_WINDOW
-                if late and not self._overruns.has(attempt.id):
-                    doubt = UnconfirmedAttempt(attempt, self._plan_of(attempt), self._deps.hash_key)
-                    sweep.late[attempt.id] = (self._widened(doubt), record)
+                if late and not self._late_predictions.has(attempt.id):
+                    unconfirmed = UnconfirmedAttempt(
+                        attempt, self._plan_of(attempt), self._deps.hash_key
+                    )
+                    sweep.late[attempt.id] = (self._widened(unconfirmed), record)
                 elif self._is_unawaited(record, attempt):
                     if known := self._known_beside(record, attempt):
-                        self._overruns.follow(attempt, record, known)
+                        self._late_predictions.follow(attempt, record, known)
                         continue
                     plan = self._plan_of(attempt) or await self._stored_plan(record, attempt)
-                    doubt = UnconfirmedAttempt(attempt, plan, self._deps.hash_key)
-                    sweep.unawaited[attempt.id] = (self._widened(doubt), record)
+                    unconfirmed = UnconfirmedAttempt(attempt, plan, self._deps.hash_key)
+                    sweep.unawaited[attempt.id] = (self._widened(unconfirmed), record)
         self._exchanged = {
             name: sent for name, sent in self._exchanged.items() if sent[1] >= now - LATE_WINDOW
         }
         late_plans = self._late_plans.items()
         self._late_plans = {name: plan for name, plan in late_plans if name in sweep.unconfirmed}
-        for name, (doubt, _) in (sweep.unawaited | sweep.late).items():
-            self._remember(name, doubt)
+        for name, (unconfirmed, _) in (sweep.unawaited | sweep.late).items():
+            self._remember(name, unconfirmed)
         self._undecidable &= sweep.unconfirmed.keys() | sweep.unawaited.keys()
         return sweep
 
@@ -238,12 +245,12 @@ class UnconfirmedSweeper:
         for attempt in record.attempts:
             self._late_plans.pop(attempt.id, None)
 
-    def _remember(self, name: str, doubt: UnconfirmedAttempt) -> None:
-        self._late_plans[name] = without_media(doubt.plan) if doubt.plan else None
+    def _remember(self, name: str, unconfirmed: UnconfirmedAttempt) -> None:
+        self._late_plans[name] = without_media(unconfirmed.plan) if unconfirmed.plan else None
 
     def _is_unawaited(self, record: Generation, attempt: Attempt) -> bool:
         """Whether an attempt is in doubt that no step is at: its output is made by another."""
-        if attempt.state is not AttemptState.UNCONFIRMED or self._overruns.has(attempt.id):
+        if attempt.state is not AttemptState.UNCONFIRMED or self._late_predictions.has(attempt.id):
             return False
         run = self._registry.get(record.id)
         if run is None:
@@ -284,7 +291,7 @@ class UnconfirmedSweeper:
     async def _free(self, predictions: Iterable[Prediction]) -> list[Prediction]:
         """Those that no attempt holds, neither in the store nor on its way there."""
         listed = {prediction.id: prediction for prediction in predictions}
-        claimed = await self._overruns.claimed(listed)
+        claimed = await self._late_predictions.claimed(listed)
         return [prediction for name, prediction in listed.items() if name not in claimed]
 
     def _notify_steps(
@@ -293,19 +300,19 @@ class UnconfirmedSweeper:
         """The steps what was found out of them."""
         timing = self._deps.timeouts
         for name, step in sweep.steps.items():
-            doubt = step.unconfirmed()
-            if doubt is None or doubt.attempt.id != name:
+            unconfirmed = step.unconfirmed()
+            if unconfirmed is None or unconfirmed.attempt.id != name:
                 continue  # It was found out otherwise while the list was read.
-            doubt = sweep.unconfirmed[name]
+            unconfirmed = sweep.unconfirmed[name]
             if name in found and self._deps.is_account_exclusive:
                 metrics.attempts_matched.labels("list").inc()
                 step.confirm(found[name].id)
-            elif any(may_match(doubt, prediction, timing) for prediction in free):
-                self._report_ambiguous(doubt)
+            elif any(may_match(unconfirmed, prediction, timing) for prediction in free):
+                self._report_ambiguous(unconfirmed)
                 step.on_not_listed()
-            elif sweep.listed.complete and self._is_proof(doubt, sweep.begun):
+            elif sweep.listed.complete and self._is_proof(unconfirmed, sweep.begun):
                 metrics.attempts_absent.inc()
-                self._remember(name, doubt)
+                self._remember(name, unconfirmed)
                 step.mark_absent()
             else:
                 step.on_not_listed()
@@ -313,49 +320,56 @@ class UnconfirmedSweeper:
         for name in self._barren.keys() - sweep.unconfirmed.keys() - sweep.unawaited.keys():
             del self._barren[name]
         if self._deps.is_account_exclusive:
-            for name, (doubt, record) in sweep.late.items():
+            for name, (unconfirmed, record) in sweep.late.items():
                 if name in found:
-                    self._overruns.stop_and_settle(doubt.attempt, record, found[name].id)
+                    self._late_predictions.stop_and_settle(
+                        unconfirmed.attempt, record, found[name].id
+                    )
 
     def _settle_superseded(
         self, sweep: _Sweep, found: dict[str, Prediction], free: list[Prediction]
     ) -> None:
         """What was found out of those that no step waits for."""
         timing = self._deps.timeouts
-        for name, (doubt, record) in sweep.unawaited.items():
+        for name, (unconfirmed, record) in sweep.unawaited.items():
             if name in found and self._deps.is_account_exclusive:
-                self._overruns.follow(doubt.attempt, record, found[name].id)
-            elif any(may_match(doubt, prediction, timing) for prediction in free):
-                self._report_ambiguous(doubt)
-            elif sweep.listed.complete and self._is_proof(doubt, sweep.begun):
+                self._late_predictions.follow(unconfirmed.attempt, record, found[name].id)
+            elif any(may_match(unconfirmed, prediction, timing) for prediction in free):
+                self._report_ambiguous(unconfirmed)
+            elif sweep.listed.complete and self._is_proof(unconfirmed, sweep.begun):
                 metrics.attempts_absent.inc()
-                self._remember(name, doubt)
-                self._overruns.release(doubt.attempt, record)
+                self._remember(name, unconfirmed)
+                self._late_predictions.release(unconfirmed.attempt, record)
 
-    def _report_ambiguous(self, doubt: UnconfirmedAttempt) -> None:
+    def _report_ambiguous(self, unconfirmed: UnconfirmedAttempt) -> None:
         """There is a prediction that may be the attempt's, and no way to tell."""
-        self._barren.pop(doubt.attempt.id, None)
+        self._barren.pop(unconfirmed.attempt.id, None)
         if not self._deps.is_account_exclusive:
             metrics.attempts_ambiguous.inc()
             _log.error(
                 "unconfirmed_match_ambiguous",
                 reason="account_shared",
-                attempt=doubt.attempt.id,
+                attempt=unconfirmed.attempt.id,
             )
-        elif doubt.plan is None and doubt.attempt.id not in self._undecidable:
-            self._undecidable.add(doubt.attempt.id)
+        elif unconfirmed.plan is None and unconfirmed.attempt.id not in self._undecidable:
+            self._undecidable.add(unconfirmed.attempt.id)
             metrics.attempts_ambiguous.inc()
             _log.error(
                 "unconfirmed_match_ambiguous",
                 reason="input_lost",
-                attempt=doubt.attempt.id,
+                attempt=unconfirmed.attempt.id,
             )
 
-    def _is_proof(self, doubt: UnconfirmedAttempt, begun: datetime) -> bool:
+    def _is_proof(self, unconfirmed: UnconfirmedAttempt, begun: datetime) -> bool:
         """Whether one more list without the attempt proves that it never was."""
-        name, in_time = doubt.attempt.id, begun >= proof_time(doubt, self._deps.timeouts)
+        name, in_time = (
+            unconfirmed.attempt.id,
+            begun >= proof_time(unconfirmed, self._deps.timeouts),
+        )
         # What the API said of one says nothing of those that it may have been exchanged with.
-        counts_early = doubt.attempt.api_error_at is not None and doubt.sent_window is None
+        counts_early = (
+            unconfirmed.attempt.api_error_at is not None and unconfirmed.sent_window is None
+        )
         if not in_time and not counts_early:
             return False
         self._barren[name] = self._barren.get(name, 0) + 1
@@ -363,12 +377,12 @@ class UnconfirmedSweeper:
 
     # The list
 
-    async def _list(self, doubts: Iterable[UnconfirmedAttempt]) -> ListedPredictions:
+    async def _list(self, candidates: Iterable[UnconfirmedAttempt]) -> ListedPredictions:
         """All that upstream's list has of the times when the attempts can have been made."""
         predictions: list[Prediction] = []
         complete = True
         for window in merge_windows(
-            CreationWindow.of(doubt, self._deps.timeouts) for doubt in doubts
+            CreationWindow.of(unconfirmed, self._deps.timeouts) for unconfirmed in candidates
         ):
             try:
                 async for page in list_pages(self._deps.upstream, window.begins, window.ends):
@@ -378,11 +392,13 @@ class UnconfirmedSweeper:
         return ListedPredictions(tuple(predictions), complete)
 
 
-def proof_time(doubt: UnconfirmedAttempt, timing: EngineTimeouts) -> datetime:
+def proof_time(unconfirmed: UnconfirmedAttempt, timing: EngineTimeouts) -> datetime:
     """From when on a list without the attempt says that it never was."""
-    late = doubt.sent_between[1] + timedelta(seconds=timing.post_timeout + timing.absent_margin)
-    error_at = doubt.attempt.api_error_at
-    if error_at is None or doubt.sent_window is not None:
+    late = unconfirmed.sent_between[1] + timedelta(
+        seconds=timing.post_timeout + timing.absent_margin
+    )
+    error_at = unconfirmed.attempt.api_error_at
+    if error_at is None or unconfirmed.sent_window is not None:
         return late
     return min(late, error_at + timedelta(seconds=timing.api_error_margin))
 

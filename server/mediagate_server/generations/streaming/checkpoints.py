@@ -27,7 +27,7 @@ class Checkpoints:
         self._clock = clock
         self._id = generation_id
         self._text = text
-        self._kept = 0
+        self._written = 0
         self._timer: Timer | None = None
         self.event_id = ""
 
@@ -41,12 +41,12 @@ class Checkpoints:
         for piece in pieces:
             self._text.append(piece.piece)
             self.event_id = piece.event_id
-        self._kept = self._text.sequence
+        self._written = self._text.sequence
 
     def on_text(self, event_id: str) -> None:
         """The text has grown, up to this event."""
         self.event_id = event_id
-        if self._text.sequence - self._kept >= _BYTES:
+        if self._text.sequence - self._written >= _BYTES:
             self.flush()
         elif self._timer is None:
             # At the same moments for all texts, so that their pieces share a commit.
@@ -58,24 +58,24 @@ class Checkpoints:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        start, end = self._kept, self._text.sequence
+        start, end = self._written, self._text.sequence
         if start >= end:
             return
-        self._kept = end
+        self._written = end
         failpoints.hit("before_checkpoint")
         piece = Checkpoint(start, end, self.event_id, self._text.since(start))
         kept = self._store.save_checkpoint(self._id, piece)
-        kept.add_done_callback(lambda done: self._was_kept(done, start))
+        kept.add_done_callback(lambda done: self._was_written(done, start))
 
     def close(self) -> None:
         """The text is at its end: the record has it."""
-        self._kept = self._text.sequence
+        self._written = self._text.sequence
         if self._timer:
             self._timer.cancel()
             self._timer = None
 
-    def _was_kept(self, done: "asyncio.Future[None]", start: int) -> None:
+    def _was_written(self, done: "asyncio.Future[None]", start: int) -> None:
         if done.cancelled() or done.exception() is not None:
-            self._kept = min(self._kept, start)  # The next piece begins there.
+            self._written = min(self._written, start)  # The next piece begins there.
         else:
             failpoints.hit("after_checkpoint")

@@ -40,7 +40,7 @@ class PollInterval:
     """For what takes seconds."""
     MINUTES: Final = (_FIRST, 5.0)
     """For video."""
-    TOLD: Final = (5.0, 60.0)
+    WITH_WEBHOOKS: Final = (5.0, 60.0)
     """For video while webhooks come: asking is then only for those that got lost."""
 
 
@@ -50,7 +50,7 @@ def poll_interval(
     """How often to ask how an attempt stands."""
     if record.modality != "video":
         return PollInterval.SHORT
-    return PollInterval.TOLD if webhook_url(attempt.id) else PollInterval.MINUTES
+    return PollInterval.WITH_WEBHOOKS if webhook_url(attempt.id) else PollInterval.MINUTES
 
 
 class PredictionFollower:

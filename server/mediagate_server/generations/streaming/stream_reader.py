@@ -26,7 +26,7 @@ TextListener = Callable[[str, str], None]
 """Gets what one socket read brought, and the id of its last event (empty where there is none)."""
 
 _DIGITS: Final = 18
-_UNTIL_A_PLACE: Final = 2.0
+_STREAM_SLOT_PAUSE: Final = 2.0
 """Seconds between two looks for a free place among the open streams; it is polled as often."""
 _FIRST_REOPENING, _LONGEST_REOPENING = 0.05, 5.0
 _MOST_IDS = 4_096
@@ -87,7 +87,7 @@ class StreamReader:
                 self._on_limit()
                 if await has_ended():
                     return
-                await self._clock.wait(Notifier(), _UNTIL_A_PLACE)
+                await self._clock.wait(Notifier(), _STREAM_SLOT_PAUSE)
                 continue
             except RequestRefused:
                 return  # It cannot be opened: the polls tell the end.

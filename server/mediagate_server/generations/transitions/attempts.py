@@ -66,7 +66,7 @@ def has_step_ended(record: Generation, key: StepKey) -> bool:
     """Whether a step is at its end, though an attempt of it may still be in doubt."""
     if record.state.is_terminal or record.state is State.FINALIZING:
         return True
-    return any((part.purpose, part.output_index) == key for part in record.step_results)
+    return any((result.purpose, result.output_index) == key for result in record.step_results)
 
 
 def output_attempt(record: Generation, key: StepKey) -> Attempt:
@@ -162,7 +162,7 @@ def with_attempt(record: Generation, *changed: Attempt) -> Generation:
         attempts.append(replace(attempt, ordinal=len(attempts) + 1))
     return replace(
         record,
-        state=_standing(record.state, attempts),
+        state=_derive_state(record.state, attempts),
         attempts=tuple(attempts),
         cost=attempts_cost(record, attempts),
     )
@@ -198,7 +198,7 @@ def _shape(plan: Plan) -> Mapping[str, str]:
     return {**told, "count": str(count)} if count > 1 else told
 
 
-def _standing(before: State, attempts: list[Attempt]) -> State:
+def _derive_state(before: State, attempts: list[Attempt]) -> State:
     """How a generation stands by its steps that are not at their end: as the foremost of them."""
     if before.is_terminal or before is State.FINALIZING:
         return before

@@ -57,12 +57,12 @@ def apply_end(
     *,
     now: datetime,
     streamed: StreamedText,
-    stopped_because: str,
+    cancel_reason: str,
     reading: JsonReading | None = None,
 ) -> GenerationOutcome:
     """The end as a record. `end` None: upstream no longer knows the prediction.
 
-    `stopped_because` says why we asked for the end; empty: we did not. `reading` is what was made
+    `cancel_reason` says why we asked for the end; empty: we did not. `reading` is what was made
     of `answer_candidates`.
     """
     record = replace(record, completed_at=now)
@@ -85,10 +85,10 @@ def apply_end(
     if end.status is PredictionStatus.FAILED:
         failure = failures.model_failed(record.model, end)
         return GenerationOutcome(replace(record, state=State.FAILED, failure=failure))
-    if not stopped_because and now >= record.deadline_at:
-        stopped_because = DEADLINE_REASON  # Replicate's own deadline, which we had set, came first.
-    failure = cancellation_failure(record, stopped_because or "upstream")
-    state = State.FAILED if stopped_because == DEADLINE_REASON else State.CANCELLED
+    if not cancel_reason and now >= record.deadline_at:
+        cancel_reason = DEADLINE_REASON  # Replicate's own deadline, which we had set, came first.
+    failure = cancellation_failure(record, cancel_reason or "upstream")
+    state = State.FAILED if cancel_reason == DEADLINE_REASON else State.CANCELLED
     return GenerationOutcome(replace(record, state=state, failure=failure))
 
 
@@ -159,11 +159,11 @@ def _with_logs(finished: GenerationOutcome, end: Prediction) -> GenerationOutcom
     return replace(finished, record=replace(record, output=output))
 
 
-def cancellation_failure(record: Generation, because: str) -> Failure:
+def cancellation_failure(record: Generation, reason: str) -> Failure:
     """What is told of an end that was asked for."""
-    if because == DEADLINE_REASON:
+    if reason == DEADLINE_REASON:
         return failures.deadline_passed((record.deadline_at - record.created_at).total_seconds())
-    return failures.cancelled_failure(because)
+    return failures.cancelled_failure(reason)
 
 
 def answer_candidates(record: Generation, end: Prediction | None) -> tuple[str, ...]:
@@ -237,21 +237,21 @@ def requested_outputs(record: Generation) -> int:
 
 
 def _text(record: Generation, end: Prediction, streamed: StreamedText) -> GenerationOutcome:
-    whole = find_text(end.output)
-    if not whole and end.data_removed:
-        whole = None
-    if whole is not None and whole.startswith(streamed.text):
-        made = replace(record, state=State.SUCCEEDED, output=Output(text=whole))
-        return GenerationOutcome(made, unsent_text=whole[len(streamed.text) :])
-    if streamed.is_complete and (not whole or _alike(whole, streamed.text)):
+    full_text = find_text(end.output)
+    if not full_text and end.data_removed:
+        full_text = None
+    if full_text is not None and full_text.startswith(streamed.text):
+        made = replace(record, state=State.SUCCEEDED, output=Output(text=full_text))
+        return GenerationOutcome(made, unsent_text=full_text[len(streamed.text) :])
+    if streamed.is_complete and (not full_text or _alike(full_text, streamed.text)):
         # Upstream ended the stream itself; what it keeps of the output may be spaced otherwise,
         # or be gone.
         return GenerationOutcome(
             replace(record, state=State.SUCCEEDED, output=Output(text=streamed.text))
         )
-    if whole is not None:
+    if full_text is not None:
         # Where the two differ the record is what is paid for: a stream is early, never a proof.
-        made = replace(record, state=State.SUCCEEDED, output=Output(text=whole))
+        made = replace(record, state=State.SUCCEEDED, output=Output(text=full_text))
         return GenerationOutcome(made, is_broken=True)
     if not streamed.text:
         failure = failures.output_lost(record.model, end)

@@ -55,7 +55,7 @@ def settle_prediction(
     *,
     now: datetime,
     streamed: StreamedText,
-    stopped_because: str,
+    cancel_reason: str,
     reading: JsonReading | None = None,
     large_media: int | None = 0,
 ) -> Settlement:
@@ -68,7 +68,7 @@ def settle_prediction(
         end,
         now=now,
         streamed=streamed,
-        stopped_because=stopped_because,
+        cancel_reason=cancel_reason,
         reading=reading,
     )
     ended = truncate_text(finished.record, end)

@@ -66,10 +66,10 @@ def to_step_result(ended: Generation, attempt: Attempt) -> StepResult:
     )
 
 
-def add_step_result(record: Generation, part: StepResult, now: datetime) -> Generation:
+def add_step_result(record: Generation, result: StepResult, now: datetime) -> Generation:
     """The record with one more step at its end; and at its own, where that was the last."""
-    verdict = part.verdict if part.purpose is Purpose.SCREEN else record.verdict
-    record = replace(record, step_results=(*record.step_results, part), verdict=verdict)
+    verdict = result.verdict if result.purpose is Purpose.SCREEN else record.verdict
+    record = replace(record, step_results=(*record.step_results, result), verdict=verdict)
     ended = {(one.purpose, one.output_index) for one in record.step_results}
     if any(is_open(one) and attempts.step_key(one) not in ended for one in record.attempts):
         return record
@@ -80,7 +80,9 @@ def is_screened(record: Generation) -> bool:
     """Whether the screening, if there is one, has let it pass."""
     if all(one.purpose is not Purpose.SCREEN for one in record.attempts):
         return True
-    return any(part.purpose is Purpose.SCREEN and not part.failure for part in record.step_results)
+    return any(
+        result.purpose is Purpose.SCREEN and not result.failure for result in record.step_results
+    )
 
 
 def close_unsubmitted(record: Generation, now: datetime) -> tuple[tuple[Attempt, LedgerEntry], ...]:
@@ -102,21 +104,21 @@ def to_finalizing(ended: Generation) -> Generation:
 
 
 def _ended(record: Generation, now: datetime) -> Generation:
-    screening = [part for part in record.step_results if part.purpose is Purpose.SCREEN]
+    screening = [result for result in record.step_results if result.purpose is Purpose.SCREEN]
     outputs = sorted(
-        (part for part in record.step_results if part.purpose is Purpose.GENERATE),
-        key=lambda part: part.output_index,
+        (result for result in record.step_results if result.purpose is Purpose.GENERATE),
+        key=lambda result: result.output_index,
     )
     record = replace(
         record,
         completed_at=now,
-        usage=_together(part.usage for part in outputs),
-        logs="\n".join(part.logs for part in outputs if part.logs),
+        usage=_together(result.usage for result in outputs),
+        logs="\n".join(result.logs for result in outputs if result.logs),
     )
-    refused = next((part for part in screening if part.failure), None)
+    refused = next((result for result in screening if result.failure), None)
     if refused:
         return _failed(record, refused)
-    made = [part for part in outputs if part.state is State.SUCCEEDED]
+    made = [result for result in outputs if result.state is State.SUCCEEDED]
     if not made:
         return _failed(record, outputs[0])
     if len(outputs) == 1:
@@ -130,51 +132,51 @@ def _ended(record: Generation, now: datetime) -> Generation:
         record,
         state=State.SUCCEEDED,
         output=Output(
-            media=tuple(_medium(part, record.modality) for part in outputs),
+            media=tuple(_medium(result, record.modality) for result in outputs),
             pending=any(map(_is_pending, outputs)),
         ),
         missing=tuple(
-            MissingOutput(part.output_index, part.failure)
-            for part in outputs
-            if part.failure and part.state is not State.SUCCEEDED
+            MissingOutput(result.output_index, result.failure)
+            for result in outputs
+            if result.failure and result.state is not State.SUCCEEDED
         ),
     )
 
 
-def _failed(record: Generation, part: StepResult) -> Generation:
+def _failed(record: Generation, result: StepResult) -> Generation:
     taken = any(attempt.state not in NEVER_ACCEPTED for attempt in record.attempts)
-    failure: Failure | None = part.failure
+    failure: Failure | None = result.failure
     if failure and taken:
         failure = failures.as_non_retryable(failure, record.model)
-    return replace(record, state=part.state, failure=failure, output=part.output)
+    return replace(record, state=result.state, failure=failure, output=result.output)
 
 
-def _medium(part: StepResult, kind: str) -> StoredMedia:
+def _medium(result: StepResult, kind: str) -> StoredMedia:
     """The one medium of an output; one without a link where it is missing."""
-    if part.state is State.SUCCEEDED and part.output and part.output.media:
-        return part.output.media[main_output_index(part.output.media, kind)]
-    return StoredMedia("", "", failure=part.failure)
+    if result.state is State.SUCCEEDED and result.output and result.output.media:
+        return result.output.media[main_output_index(result.output.media, kind)]
+    return StoredMedia("", "", failure=result.failure)
 
 
-def _is_pending(part: StepResult) -> bool:
+def _is_pending(result: StepResult) -> bool:
     """Whether the medium is still to be read from upstream's answer."""
-    output = part.output
-    succeeded = part.state is State.SUCCEEDED
+    output = result.output
+    succeeded = result.state is State.SUCCEEDED
     return succeeded and output is not None and output.pending and not output.media
 
 
 def pending_outputs(record: Generation) -> dict[int, Attempt]:
     """The attempts whose media are still to be read, by their places among several outputs."""
     outputs = sorted(
-        (part for part in record.step_results if part.purpose is Purpose.GENERATE),
-        key=lambda part: part.output_index,
+        (result for result in record.step_results if result.purpose is Purpose.GENERATE),
+        key=lambda result: result.output_index,
     )
     if len(outputs) < 2:
         return {}
     return {
-        place: attempts.output_attempt(record, (part.purpose, part.output_index))
-        for place, part in enumerate(outputs)
-        if _is_pending(part)
+        place: attempts.output_attempt(record, (result.purpose, result.output_index))
+        for place, result in enumerate(outputs)
+        if _is_pending(result)
     }
 
 
