@@ -56,6 +56,7 @@ CLIENT = ROOT / "clients" / "python" / "mediagate_client"
 OF_TODAY = tuple(page for page in PAGES if page != "CHANGELOG.md")
 """Pages that describe the tree as it is; the changelog also tells of what it was."""
 FOLDERS = (ROOT, ROOT / "server", SERVER, CLIENT.parent, CLIENT)
+SOURCES = ("server", "clients", "bench", "scripts", "protos")
 SOURCE_SUFFIXES = (".go", ".md", ".py", ".sql", ".toml", ".ts")
 
 
@@ -114,6 +115,17 @@ def test_names_beside_a_path_are_in_that_file(page: str) -> None:
         files = files_at(path, page)
         words = {word for file in files for word in re.findall(r"\w+", file.read_text())}
         missing += [f"{path} {name}" for name in re.findall(r"\w+", names) if name not in words]
+    assert not missing
+
+
+def test_python_files_that_sources_name_exist() -> None:
+    """Whatever a comment or docstring calls a file is one, wherever it is."""
+    files = {file.name for top in ("tests", *SOURCES) for file in (ROOT / top).rglob("*.py")}
+    missing = set()
+    for file in (file for top in SOURCES for file in (ROOT / top).rglob("*")):
+        if file.suffix in {".py", ".proto", ".sql", ".toml"} and "node_modules" not in file.parts:
+            named = re.findall(r"(?<![\w/.*])(?:[\w-]+/)*([a-z_]\w*\.py)\b", file.read_text())
+            missing |= {f"{file.relative_to(ROOT)}: {name}" for name in set(named) - files}
     assert not missing
 
 
