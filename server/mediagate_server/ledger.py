@@ -1,7 +1,7 @@
-"""Money as an append-only book: what to write when an attempt is opened, ends, or never was.
+"""Append-only ledger: reserve, settle and release entries of attempts.
 
-Pure functions from facts to entries. The store appends them under its key (attempt, kind), so
-that a repeat changes nothing. Metrics are counted by the caller of `settle_entry`, nowhere else.
+Pure functions from facts to entries. The store appends them under its key (attempt, kind), so that
+a repeat changes nothing. Metrics are counted by the caller of `settle_entry`, nowhere else.
 
 What a terminal status costs:
 
@@ -44,10 +44,10 @@ _PRECEDENCE = {LedgerEntryKind.RESERVE: 0, LedgerEntryKind.RELEASE: 1, LedgerEnt
 
 @dataclass(frozen=True, slots=True)
 class CostTotal:
-    """Several attempts together.
+    """Total cost of several attempts.
 
-    `amount_nanos` is None where any of them is unknown; `known_nanos` adds up those that are
-    known, `unknown` counts those that are not.
+    `amount_nanos` is None where any of them is unknown; `known_nanos` is the sum of the known ones,
+    `unknown` the number of the others.
     """
 
     amount_nanos: int | None
@@ -58,7 +58,7 @@ class CostTotal:
 
 
 def reserve_entry(plan: Plan, attempt_id: str) -> LedgerEntry:
-    """Before the send: hold the most that the planned run may cost."""
+    """RESERVE entry, before the send: the maximum that the planned run may cost."""
     most = plan.estimate.maximum
     state = CostState.UNKNOWN if most is None else CostState.ESTIMATED
     return LedgerEntry(attempt_id, LedgerEntryKind.RESERVE, most, state, plan.price.as_of)
@@ -72,10 +72,10 @@ def settle_entry(
     *,
     outputs: int = 0,
 ) -> LedgerEntry:
-    """At the proven end: what it cost, by the price held at submit.
+    """SETTLE entry, at the proven end: the cost by the price reserved at submit.
 
-    `outputs` is how many outputs the terminal record holds. Raises ValueError for a status that
-    is not an end: nothing may be settled on less.
+    `outputs` is the number of outputs in the terminal record. Raises ValueError for a status that
+    is not terminal: nothing may be settled on less.
     """
     return settle_with_tier(attempt_id, price, status, metrics, outputs=outputs)[0]
 
@@ -88,10 +88,10 @@ def settle_with_tier(
     *,
     outputs: int | None = 0,
 ) -> tuple[LedgerEntry, Tier | None]:
-    """`settle_entry`, and the tier of the price that it was reckoned by; None where there is none.
+    """`settle_entry`, and the tier of the price that was charged; None where there is none.
 
-    `outputs` None, or 0 of a success: nobody has counted them. `metrics` None: what upstream has
-    told cannot be read, and a count of our own would contradict it unseen.
+    `outputs` None, or 0 of a success: nobody has counted them. `metrics` None: upstream's metrics
+    cannot be parsed, and a count of our own could contradict them.
     """
     if not status.is_terminal:
         raise ValueError(f"{status.value} is not an end")
@@ -117,19 +117,21 @@ def settle_with_tier(
 
 
 def settle_unknown(attempt_id: str, price: PriceSchedule) -> LedgerEntry:
-    """Upstream no longer has the record that would say what it cost: unknown for good."""
+    """SETTLE entry of unknown cost: upstream no longer has the record that would say it."""
     return LedgerEntry(attempt_id, LedgerEntryKind.SETTLE, None, CostState.UNKNOWN, price.as_of)
 
 
 def release_entry(attempt_id: str, price: PriceSchedule) -> LedgerEntry:
-    """Nothing was ever taken upstream: refused, or proven absent. It cost nothing."""
+    """RELEASE entry: nothing was accepted upstream (refused, or proven absent), so it cost
+    nothing.
+    """
     return LedgerEntry(attempt_id, LedgerEntryKind.RELEASE, 0, CostState.SETTLED, price.as_of)
 
 
 def current_entry_by_attempt(entries: Iterable[LedgerEntry]) -> dict[str, LedgerEntry]:
-    """The entry that counts for each attempt: its end where there is one, else what is held.
+    """The entry that counts for each attempt: its end where there is one, else its reservation.
 
-    A SETTLE beats a RELEASE: a prediction that turns up after its release was paid after all.
+    A SETTLE beats a RELEASE: a prediction that turns up after its release was charged after all.
     """
     current: dict[str, LedgerEntry] = {}
     for entry in entries:
@@ -140,9 +142,9 @@ def current_entry_by_attempt(entries: Iterable[LedgerEntry]) -> dict[str, Ledger
 
 
 def total_cost(entries: Iterable[LedgerEntry]) -> CostTotal:
-    """What several attempts cost together, as far as it is known by now.
+    """Total cost of several attempts, as far as it is known.
 
-    The least sure state wins: UNKNOWN, ESTIMATED, ASSUMED, SETTLED. The price date is that of
+    The least certain state wins: UNKNOWN, ESTIMATED, ASSUMED, SETTLED. The price date is that of
     the last attempt that has one.
     """
     current = current_entry_by_attempt(entries).values()
@@ -164,7 +166,7 @@ def total_cost(entries: Iterable[LedgerEntry]) -> CostTotal:
 
 
 def cost_overrun(reserved: LedgerEntry, settled: LedgerEntry) -> int:
-    """How far a settled cost went over what was held, in nano-dollars; 0 where not known."""
+    """Excess of a settled cost over its reservation, in nano-dollars; 0 where either is unknown."""
     if reserved.amount_nanos is None or settled.amount_nanos is None:
         return 0
     return max(0, settled.amount_nanos - reserved.amount_nanos)

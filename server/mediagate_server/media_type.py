@@ -1,4 +1,4 @@
-"""What kind of file some bytes are, by their first ones."""
+"""Media type sniffing: the type of a file by its first bytes (magic numbers)."""
 
 UNKNOWN = "application/octet-stream"
 
@@ -30,7 +30,7 @@ _ALWAYS_SIGNED = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"
 
 
 def sniff(data: bytes) -> str:
-    """Its media type, or application/octet-stream where it is none that models take."""
+    """Media type by magic number, or application/octet-stream where it is unknown."""
     for offset, signature, media_type in _SIGNATURES:
         if data[offset : offset + len(signature)] == signature:
             return media_type
@@ -38,5 +38,5 @@ def sniff(data: bytes) -> str:
 
 
 def contradicts(head: bytes, media_type: str) -> bool:
-    """Whether a file that begins so is certainly not of the type, nor of any other known here."""
+    """Whether the first bytes rule a type out, without being of any other known one."""
     return media_type in _ALWAYS_SIGNED and sniff(head) == UNKNOWN

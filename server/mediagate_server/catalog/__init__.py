@@ -1,1 +1,1 @@
-"""What we sell: models as data, prices, aliases; a request becomes a Plan."""
+"""Model catalog: models, aliases and prices as data, and the planning of a request."""

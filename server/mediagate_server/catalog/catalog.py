@@ -1,6 +1,6 @@
-"""The catalog: finds a model by its name and turns a request into a Plan.
+"""Model catalog: look up a model by name, and plan a request for it.
 
-Everything that can be refused for the request's own sake is refused here, before any spending.
+Everything in a request that can be rejected by itself is rejected here, before anything is spent.
 """
 
 import random
@@ -67,7 +67,7 @@ def _random_seed() -> int:
 
 
 class Catalog:
-    """The models that can be called. Immutable: a changed configuration makes a new one."""
+    """The models that can be called. Immutable: a changed configuration builds a new catalog."""
 
     def __init__(
         self,
@@ -81,14 +81,14 @@ class Catalog:
         assume_unknown_usd: Decimal | None = None,
         allow_weaker_safety: bool = False,
     ) -> None:
-        """Raises ModelFileError where two models share a name or a default is not there.
+        """Raises ModelFileError where two models share a name or a default model is missing.
 
-        `fans_out`: more outputs than one run makes are planned as several runs, not refused.
-        `allow_weaker_safety`: callers may weaken the models' safety checks.
-        `assume_unknown_usd`: dollars that a run is taken to cost where nobody knows; None: unknown.
-        `use_fallback`: whether a request that says nothing about fallbacks has the catalog's.
-        `optimize_cost`: where a quality is named and no model, choose the cheapest of that quality
-        also before the default model; and where no model is named and the cost is bounded, choose
+        `generate_seed` gives the seed of a run whose request sets none. `fans_out`: more outputs
+        than one run makes are planned as several runs, not rejected. `allow_weaker_safety`: callers
+        may weaken the models' safety checks. `assume_unknown_usd`: cost of a run in dollars where
+        it is unknown; None: unknown. `use_fallback`: the fallback of a request that sets none.
+        `optimize_cost`: where a quality and no model is named, choose the cheapest of that quality
+        also before the default model; and where no model is named and the cost is limited, choose
         the cheapest of the default model's quality where that model itself may cost more.
         """
         priced = map(_with_dedicated_price, models)
@@ -125,7 +125,7 @@ class Catalog:
         use_fallback: bool = True,
         assumed: bool = True,
     ) -> "Catalog":
-        """The catalog that comes with the server, with or without prices that are assumed."""
+        """The shipped catalog, with or without assumed prices."""
         return cls(
             load_shipped_models(assumed=assumed),
             defaults={**DEFAULT_MODELS, **defaults},
@@ -136,7 +136,9 @@ class Catalog:
         )
 
     def find(self, modality: Modality, name: str) -> Model:
-        """By any of its names, in any case; empty: the modality's default. Raises ModelNotFound."""
+        """Model by any of its names, case-insensitive; empty: the modality's default. Raises
+        ModelNotFound.
+        """
         if not name and modality not in self._defaults:
             raise InvalidRequest.of("options.model", "must be set: there is no default model")
         requested = name or self._defaults[modality]
@@ -154,15 +156,15 @@ class Catalog:
         )
 
     def find_by_name(self, name: str) -> Model | None:
-        """By any of its names, of whatever modality; None where there is none."""
+        """Model of any modality by any of its names; None where there is none."""
         # Programs write owner/name: before they know a version, which here is none.
         return self._by_name.get(name.casefold().removesuffix(":"))
 
     def nearest_names(
         self, name: str, modality: Modality | None = None, *, slugs: bool = False
     ) -> tuple[str, ...]:
-        """Names of models that can be called and are written alike, the likest first, one of each;
-        `slugs`: no aliases.
+        """Similar names of callable models, the most similar first, one per model; `slugs`: no
+        aliases.
         """
         live = [model for model in self.models(modality) if model.status is ModelStatus.LIVE]
         return nearest_names(
@@ -175,17 +177,17 @@ class Catalog:
         return model.kind is ModelKind.OFFICIAL if model else None
 
     def find_by_slug(self, slug: str) -> Model | None:
-        """By slug alone: an alias may stand for another vendor's model."""
+        """Model by slug alone: an alias may stand for another vendor's model."""
         model = self.find_by_name(slug)
         return model if model and model.slug == slug else None
 
     def plan(self, request: ModelRequest) -> Plan:
-        """Decide the run: of the model that was named, of the default, or of one chosen.
+        """Plan a run of the named model, of the default, or of a chosen one.
 
-        Raises what `find` and `translate_request` raise; ModelRetired where the model is gone and
-        none may stand in for it; NoMatchingModel where one was to be chosen; and, where the request
-        sets `max_cost_nanos`, PriceUnknown and MaxCostExceeded. A form that is wanted has been
-        checked before: see schema_validation.
+        Raises what `find` and `translate_request` raise; ModelRetired where the model is retired
+        and no substitute is allowed; NoMatchingModel where one was to be chosen; and, where the
+        request sets `max_cost_nanos`, PriceUnknown and MaxCostExceeded. A response format has been
+        validated before: see schema_validation.
         """
         if request.model:
             return self._plan_named_model(request)
@@ -199,11 +201,11 @@ class Catalog:
         return model_choice.choose_model(self._models, request, self._plan_model)
 
     def _plan_default_model(self, request: ModelRequest) -> Plan:
-        """The default model's plan; where it cannot do what was asked, that of the cheapest of its
-        quality that can, and is no weaker in safety class.
+        """The default model's plan; where it does not support the request, that of the cheapest of
+        its quality that does, and is no weaker in safety class.
 
-        Inputs of a model's own are the default's: with them nobody else is chosen. What is too dear
-        is only given to another where cost is optimised.
+        Model-specific parameters are the default's: with them no other model is chosen. A model
+        over the cost limit is only replaced where cost is optimised.
         """
         default = self.find(request.modality, "")
         try:
@@ -222,9 +224,9 @@ class Catalog:
             )
 
     def plan_with_fallbacks(self, request: ModelRequest) -> FallbackChain:
-        """The plan of `plan`, and behind it those of the models that take over where it fails.
+        """The plan of `plan`, and the plans of the models that are its fallbacks.
 
-        Raises what `plan` raises, and InvalidRequest where the request lists a model that is none.
+        Raises what `plan` raises, and InvalidRequest where the request lists an unknown model.
         """
         first = self.plan(request)
         head = self.find(request.modality, first.slug)
@@ -239,7 +241,7 @@ class Catalog:
         return self.find(request.modality, "").quality.value
 
     def _fallback_models(self, request: ModelRequest, head: Model) -> list[tuple[str, Model]]:
-        """The models that the chain names. That of a retired model is its own."""
+        """The fallback models of a request, by name. A retired model has a chain of its own."""
         usual = FallbackMode.CATALOG if self._use_fallback else FallbackMode.NONE
         fallback_choice = request.fallback or Fallback(usual)
         if fallback_choice.mode is FallbackMode.NONE:
@@ -312,7 +314,7 @@ class Catalog:
         )
 
     def _resolve_model(self, request: ModelRequest) -> tuple[Model, Substitution | None]:
-        """The model that will run, and why it is another than the one asked for, if it is."""
+        """The model that will run, and the substitution if it is not the requested one."""
         model = self.find(request.modality, request.model)
         name = request.model or self._defaults[request.modality]
         reason = self._substitute_reasons.get(name.casefold(), "")
@@ -343,7 +345,7 @@ class Catalog:
                     raise ModelFileError(f"{where} is of a dearer quality")
 
     def _check_reference(self, model: Model, field: str, slug: str) -> None:
-        """What takes over must be there, be of the same kind, live, and no less safe."""
+        """A fallback or successor must exist, be of the same modality, live, and no less safe."""
         other = self.find_by_name(slug)
         where = f"{model.slug}: {field}: {slug!r}"
         if other is None or other.slug != slug:
@@ -364,7 +366,7 @@ def _with_dedicated_price(model: Model) -> Model:
 
 
 def _token_limit(model: Model, given: Mapping[str, Any]) -> int | None:
-    """The most output tokens of this run: what is sent, else the model's own default."""
+    """The maximum of output tokens of this run: what is sent, else the model's own default."""
     rule = model.map.get("max_output_tokens")
     if rule is None:
         return None
@@ -374,7 +376,7 @@ def _token_limit(model: Model, given: Mapping[str, Any]) -> int | None:
 
 
 def _seed_input(model: Model) -> tuple[str, int | None]:
-    """Where the seed is sent, and the largest that may be; nowhere where there is none."""
+    """The input that takes the seed, and its maximum; empty where the model takes none."""
     rule = model.map.get("seed")
     if rule is None:
         return "", None
@@ -384,7 +386,7 @@ def _seed_input(model: Model) -> tuple[str, int | None]:
 
 
 def _request_field(model: Model, request: ModelRequest, name: str) -> str:
-    """Where a request has what is sent as the input of this name."""
+    """The request's field that is sent as the input of this name."""
     if name in request.model_parameters:
         return f"{MODEL_PARAMETERS_PATH}.{name}"
     fields = (field for field, rule in model.map.items() if name in rule.targets)

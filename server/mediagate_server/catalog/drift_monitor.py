@@ -1,4 +1,4 @@
-"""Compares the catalog with what upstream publishes: when an operator asks, and once a day."""
+"""Catalog drift monitor: compares the catalog with upstream's models daily, or on request."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -40,7 +40,9 @@ _log = structlog.get_logger()
 async def check_catalog(
     models: Iterable[Model], find: FindPublishedModel, today: date
 ) -> list[CatalogFinding]:
-    """Everything that was found, in the order of the models. Never raises for a single model."""
+    """Compare models with upstream: all findings, in the order of the models. Never raises for
+    one.
+    """
     semaphore = asyncio.Semaphore(_MAX_CONCURRENT_READS)
 
     async def check_model(model: Model) -> list[CatalogFinding]:
@@ -55,7 +57,7 @@ async def check_catalog(
 
 
 async def _compare_with_upstream(model: Model, find: FindPublishedModel) -> list[CatalogFinding]:
-    """What upstream says of one model."""
+    """Findings about one live model."""
     deployed = model.kind is ModelKind.DEPLOYMENT
     try:
         published = await find(ModelReference(model.slug, is_deployment=deployed))
@@ -69,7 +71,7 @@ async def _compare_with_upstream(model: Model, find: FindPublishedModel) -> list
 
 
 async def _check_retired(model: Model, find: FindPublishedModel) -> list[CatalogFinding]:
-    """Whether a model that is retired can be had."""
+    """A finding where a retired model is available upstream."""
     try:
         await find(ModelReference(model.slug))
     except MediagateError as error:
@@ -90,9 +92,10 @@ def _lookup_failure(model: Model, error: MediagateError) -> CatalogFinding:
 
 
 class CatalogDriftMonitor:
-    """Checks once a day, as long as it is entered: says what breaks, and counts what was found.
+    """Daily check of the catalog, while entered: logs breaking findings, and counts all.
 
-    `hours` is asked each time; 0: not now. `count` gets the number of findings of each kind.
+    `hours` between checks is read each time; 0: no check now. `count` gets the number of findings
+    of each kind.
     """
 
     def __init__(
@@ -139,7 +142,7 @@ class CatalogDriftMonitor:
             wait = hours * 3600 or _FIRST_CHECK_DELAY
 
     async def check_once(self) -> list[CatalogFinding]:
-        """One check, told to the log and counted."""
+        """Run one check; log and count its findings."""
         findings = await check_catalog(self._catalog().models(), self._find, self._today())
         for kind in FindingKind:
             self._count(kind, sum(finding.kind is kind for finding in findings))

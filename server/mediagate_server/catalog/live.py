@@ -1,4 +1,4 @@
-"""The catalog in force: what comes with the server, the operator's own models, his defaults."""
+"""Catalog of the settings in force: shipped models, the operator's own models, his defaults."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -12,19 +12,19 @@ from mediagate_server.config import ConfigError, Configuration, Settings
 
 @cache
 def _shipped() -> ModelFiles:
-    """Read once: what comes with the server does not change while it runs."""
+    """The shipped model files, parsed once: they do not change while the server runs."""
     return ModelFiles.shipped()
 
 
 def build_catalog(settings: Settings, *, assumed: bool | None = None) -> Catalog:
-    """The catalog under these settings.
+    """Build the catalog of these settings.
 
-    `assumed`: whether prices that it comes with may be assumed ones; None: as the settings say.
-    Where the operator himself says what a run of unknown cost is taken to cost, his word goes
-    before those. Prices in his own files are his in any case.
+    `assumed`: whether shipped prices may be assumed ones; None: as the settings say. Where the
+    operator sets what a run of unknown cost is assumed to cost, that takes precedence. Prices in
+    his own files always count.
 
-    Raises ConfigError: a file of models cannot be read or is wrong, with its line; two models share
-    a name; a default is no model of its kind.
+    Raises ConfigError: a model file cannot be read or is wrong, with its line; two models share a
+    name; a default is no model of its modality.
     """
     assumed_prices = settings.allow_assumed_prices if assumed is None else assumed
     model_files = _shipped().copy()
@@ -47,7 +47,7 @@ def build_catalog(settings: Settings, *, assumed: bool | None = None) -> Catalog
 
 
 class LiveCatalog:
-    """Holds the catalog of the settings in force. A reload whose catalog is wrong is refused."""
+    """The catalog of the settings in force. A reload whose catalog is wrong is rejected."""
 
     def __init__(self, configuration: Configuration) -> None:
         """Raises ConfigError."""
@@ -61,7 +61,7 @@ class LiveCatalog:
         return self.for_assumed_prices(assumed=self._configuration.current.allow_assumed_prices)
 
     def for_assumed_prices(self, *, assumed: bool) -> Catalog:
-        """The catalog in force for whom it may or may not hold prices that are assumed."""
+        """The catalog in force, with or without assumed prices."""
         settings = self._configuration.current
         if self._current is None or self._current[0] is not settings:
             if self._built is None or self._built[0] is not settings:

@@ -1,7 +1,7 @@
-"""What a caller asks of a model, in our own words: the contract's fields without protobuf.
+"""Model request: the fields of the contract's requests, without protobuf.
 
-`parameters` holds only what the caller set, keyed by the contract's field name, so that
-"not set" and "set to zero" stay apart and every set parameter can be accounted for.
+`parameters` holds only what the caller set, by the contract's field name: "not set" and "set to
+zero" stay apart, and each set parameter is reported on.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,9 @@ from msgspec import Struct
 
 
 class Modality(StrEnum):
-    """What a model makes. The words are those of the contract's enum, in lower case."""
+    """Modality of a model: what it outputs. The words are those of the contract's enum, in lower
+    case.
+    """
 
     TEXT = "text"
     IMAGE = "image"
@@ -25,7 +27,7 @@ class Modality(StrEnum):
 
 
 class Size(Struct, frozen=True):
-    """A picture's size in pixels."""
+    """Image size in pixels."""
 
     width: int
     height: int
@@ -33,7 +35,7 @@ class Size(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class InlineSource:
-    """A medium that came within the request and is too large for a data URI."""
+    """Media bytes that came within the request and are too large for a data URI."""
 
     data: bytes = field(repr=False)
     media_type: str
@@ -41,14 +43,14 @@ class InlineSource:
 
 @dataclass(frozen=True, slots=True)
 class UploadSource:
-    """A medium that was uploaded before."""
+    """An earlier upload as input."""
 
     upload_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class OutputSource:
-    """An output of an earlier generation."""
+    """An output of an earlier generation as input."""
 
     generation_id: str
     index: int
@@ -58,9 +60,9 @@ MediaSource = InlineSource | UploadSource | OutputSource
 
 
 class MediaInput(Struct, frozen=True):
-    """A medium given as input: an https URL or a data URI, as Replicate takes both.
+    """A medium as input: an https URL or a data URI, as Replicate takes both.
 
-    `source` is where it has still to be had from; `uri` only stands in for it until then.
+    `source` is where an unresolved medium comes from; `uri` is a placeholder until then.
     """
 
     uri: str
@@ -68,9 +70,9 @@ class MediaInput(Struct, frozen=True):
 
 
 class Message(Struct, frozen=True):
-    """One turn of a conversation. `role` is system, user, assistant or tool.
+    """Chat message. `role` is system, user, assistant or tool.
 
-    `tool_calls` is how many tools the turn asks for.
+    `tool_calls` is the number of tool calls in the message.
     """
 
     role: str
@@ -84,20 +86,20 @@ class Message(Struct, frozen=True):
 
 
 class ResponseFormat(Struct, frozen=True):
-    """The form of an answer: text, json or json_schema; `schema` is {} but for the last."""
+    """Response format: text, json or json_schema; `schema` is {} but for the last."""
 
     kind: str
     schema: Mapping[str, Any]
 
 
 class ToolNames(Struct, frozen=True):
-    """Tools that a model may ask for, by name; or, of tool_choice, the word for how freely."""
+    """Names of tools that a model may call; of tool_choice, its mode."""
 
     words: tuple[str, ...]
 
 
 class Lora(Struct, frozen=True):
-    """An adapter's weights and how strongly they count."""
+    """LoRA weights and their scale."""
 
     uri: str
     scale: float
@@ -122,10 +124,9 @@ Value = (
 
 @final
 class RunRequest(Struct, frozen=True):
-    """A run of any model, to be planned: its own inputs, and media for some of them by name.
+    """Request to run any model by its own inputs, with media for some of them by name.
 
-    `model` is the name as it was written. `timeout` (seconds) and `max_cost_nanos` bound what the
-    call may cost.
+    `model` is the name as it was written. `timeout` (seconds) and `max_cost_nanos` limit the call.
     """
 
     model: str
@@ -136,7 +137,7 @@ class RunRequest(Struct, frozen=True):
 
 
 class FallbackMode(StrEnum):
-    """Which models take over where one fails."""
+    """Source of the fallback models: the catalog's chain, none, or a list of the request."""
 
     CATALOG = "catalog"
     NONE = "none"
@@ -144,9 +145,9 @@ class FallbackMode(StrEnum):
 
 
 class Fallback(Struct, frozen=True):
-    """Which models take over where one fails: the catalog's chain, none, or `models` in order.
+    """Fallback of a request: the catalog's chain, none, or `models` in order.
 
-    `after_content_refusal`: also where one refuses the content.
+    `after_content_refusal`: fall back also where a model refuses the content.
     """
 
     mode: FallbackMode = FallbackMode.CATALOG
@@ -155,17 +156,16 @@ class Fallback(Struct, frozen=True):
 
 
 class ModelRequest(Struct, frozen=True):
-    """One request to be planned.
+    """Request to a model of a modality.
 
-    `model` is a slug or an alias; empty means the modality's default. `strict` refuses what
-    would otherwise be adjusted or dropped, a stand-in for the model among it; so does
-    `allow_substitutes` where it is off. `max_cost_nanos` bounds the most the call may cost, all of
-    it together.
+    `model` is a slug or an alias; empty means the modality's default. `strict` rejects what would
+    otherwise be adjusted or dropped, and a substitute model; `allow_substitutes` off rejects the
+    latter alone. `max_cost_nanos` limits the cost of the whole call.
 
-    `quality` is what to choose by where no model is named: economy, standard or premium; empty:
-    the modality's default model. `fallback` None: as the operator has it. `timeout` is how long the
-    whole call may take, in seconds; 0: that is not known. `model_parameters` are inputs of the
-    model by its own names, as JSON. `takes_over`: it is put to a model that takes over.
+    `quality` is what to choose by where no model is named: economy, standard or premium; empty: the
+    modality's default model. `fallback` None: the operator's default. `timeout` of the whole call
+    is in seconds; 0: not known. `model_parameters` are inputs of the model by its own names, as
+    JSON. `is_fallback`: this request is for a fallback model.
     """
 
     modality: Modality

@@ -1,4 +1,4 @@
-"""What can be set, where it comes from, and what is wrong with it, by line."""
+"""Configuration: settings from TOML and environment, validated, with errors by line."""
 
 from mediagate_server.config.address import is_loopback
 from mediagate_server.config.file import ConfigError

@@ -1,4 +1,4 @@
-"""Addresses: what one looks like, and who can reach it."""
+"""Listen addresses and bucket URLs: parsing, and whether only this machine can connect."""
 
 import ipaddress
 import os
@@ -15,7 +15,9 @@ _SOCKETS: Final = ("unix:", "unix-abstract:")
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Host (an IPv6 one without its brackets) and port. ValueError says what it must look like."""
+    """Parse HOST:PORT; an IPv6 host without its brackets. Raises ValueError with the expected
+    form.
+    """
     host, _, port = address.rpartition(":")
     match = _HOST.fullmatch(host)
     if match is None or not re.fullmatch(r"\d{1,5}", port, re.ASCII) or int(port) > 65_535:
@@ -30,10 +32,10 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine can reach it.
+    """Whether only this machine can connect to a listen address.
 
-    True for sockets in the file system, `localhost`, 127.0.0.0/8 and ::1. Any other name counts as
-    public, whatever it resolves to today; so do 0.0.0.0 and [::], which are every interface.
+    True for Unix sockets, `localhost`, 127.0.0.0/8 and ::1. Any other name counts as public,
+    whatever it resolves to today; so do 0.0.0.0 and [::], which are every interface.
     """
     if address.startswith(_SOCKETS):
         return True
@@ -45,7 +47,7 @@ def is_loopback(address: str) -> bool:
 
 
 def split_bucket_url(url: str) -> tuple[str, str]:
-    """Bucket and prefix of `s3://bucket/prefix`. Raises ValueError."""
+    """Parse `s3://bucket/prefix` to bucket and prefix. Raises ValueError."""
     match = _BUCKET.fullmatch(url)
     if match is None:
         raise ValueError("must be s3://BUCKET or s3://BUCKET/PREFIX")
@@ -53,12 +55,12 @@ def split_bucket_url(url: str) -> tuple[str, str]:
 
 
 class ListenError(OSError):
-    """An address is taken, or is not ours to listen on."""
+    """An address is in use, or may not be listened on."""
 
 
 @contextmanager
 def explain_listen_error(setting: str, address: str) -> Iterator[None]:
-    """Say of an OSError which address it is about, and how to set another. Raises ListenError."""
+    """Convert an OSError to a ListenError that names the address and its setting."""
     try:
         yield
     except OSError as error:

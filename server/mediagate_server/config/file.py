@@ -1,6 +1,6 @@
-"""The configuration file as text: read, parsed, and searched for the line of a key.
+"""Configuration file: TOML, parsed, with the line of each key; and configuration errors.
 
-What is wrong with a configuration, in words for people. Never a value: it may be a secret.
+An error never repeats a value: it may be a secret.
 """
 
 import re
@@ -16,12 +16,12 @@ _TOML_ERROR: Final = re.compile(r"(?P<words>.*) \(at line (?P<line>\d+), column 
 
 
 class ConfigError(MediagateError):
-    """A setting is wrong. The text is for people and names the file, the line and the key."""
+    """Configuration error. The text is for people and names the file, the line and the key."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigProblem:
-    """One thing that is wrong. `where`: a file and line, or the environment; `name`: of a key."""
+    """One configuration error. `where`: file and line, or the environment; `name`: of the key."""
 
     where: str
     name: str
@@ -32,13 +32,13 @@ class ConfigProblem:
 
 
 def config_error(problems: Sequence[ConfigProblem]) -> ConfigError:
-    """All of them in one error, a line each."""
+    """Join errors to one, a line each."""
     return ConfigError("\n".join(str(problem) for problem in problems))
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """A file that is TOML. What its keys mean is not known here."""
+    """Parsed TOML file. The meaning of its keys is not known here."""
 
     path: Path
     text: str
@@ -64,14 +64,14 @@ class ConfigFile:
             raise config_error([_syntax_problem(path, text, str(error))]) from None
 
     def location(self, *keys: str) -> str:
-        """File and line of a key, for people."""
+        """File and line of a key, for error messages."""
         return f"{self.path}, line {find_line(self.text, *keys)}"
 
 
 def find_line(text: str, *keys: str) -> int:
-    """The line, from 1, on which a key of a document is set. The document must have it.
+    """Line, from 1, on which a key of a document is set. The document must have it.
 
-    Found by parsing ever longer parts: the first that has the key ends with its value, which may
+    Found by parsing ever longer prefixes: the first that has the key ends with its value, which may
     have begun some lines before.
     """
     lines = text.split("\n")
@@ -102,7 +102,7 @@ def _has_key(document: Any, keys: tuple[str, ...]) -> bool:
 
 
 def _syntax_problem(path: Path, text: str, message: str) -> ConfigProblem:
-    """The parser's finding with its line. Its words name no values, only what it expected."""
+    """The parser's error with its line. Its message names no values, only what it expected."""
     match = _TOML_ERROR.fullmatch(message)
     if match is None:
         last = text.rstrip("\n").count("\n") + 1

@@ -1,9 +1,8 @@
-"""From file and environment to settings, or to everything that is wrong with them.
+"""Settings loader: file and environment to validated settings, or all errors at once.
 
 Environment (`MEDIAGATE_*`, `REPLICATE_API_TOKEN`) beats the TOML file that `MEDIAGATE_CONFIG`
-names, which beats the defaults. An empty variable counts as not set.
-
-Variables that look like settings and are none: most likely somebody mistyped one.
+names, which beats the defaults. An empty variable counts as not set. Unknown MEDIAGATE_* variables
+are warned of, with the setting that was probably meant.
 """
 
 import difflib
@@ -52,10 +51,10 @@ def load_settings(
     *,
     warn: Callable[[str], None] | None = None,
 ) -> Settings:
-    """Read the file (`path`, else the one that MEDIAGATE_CONFIG names) and the environment.
+    """Load the settings from the file (`path`, else MEDIAGATE_CONFIG) and the environment.
 
-    `warn` gets a line for each variable that has no effect. Raises ConfigError with all problems,
-    one a line.
+    `warn` gets a line for each variable without effect. Raises ConfigError with all errors, one a
+    line.
     """
     environ = os.environ if environ is None else environ
     if path is None and (named := environ.get("MEDIAGATE_CONFIG", "")):
@@ -72,7 +71,7 @@ def load_settings(
 
 
 class _SettingsLoader:
-    """Values by setting, and for each the words that say where it was set."""
+    """Collector of values by setting, and of where each was set."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._environ = environ
@@ -82,7 +81,7 @@ class _SettingsLoader:
         self._problems: list[ConfigProblem] = []
 
     def take_file(self, file: ConfigFile) -> None:
-        """Every key of every section; what is not known is a problem."""
+        """Collect every key of every section; an unknown one is an error."""
         self._file = file
         for section, content in file.document.items():
             if section == TENANTS:
@@ -108,7 +107,7 @@ class _SettingsLoader:
                     self._problems.append(ConfigProblem(file.location(section, key), name, words))
 
     def take_environment(self) -> None:
-        """Every setting's own variable."""
+        """Collect every setting's own variable."""
         for setting in Settings.model_fields.keys() - FILE_ONLY:
             value = self._environ.get(environment_variable(setting), "")
             if value:
@@ -116,7 +115,7 @@ class _SettingsLoader:
                 self._set_value(setting, value)
 
     def settings(self) -> Settings:
-        """The whole, checked. Raises ConfigError."""
+        """Validate and return the settings. Raises ConfigError."""
         settings = None
         try:
             settings = Settings(**self._values)
@@ -148,7 +147,7 @@ class _SettingsLoader:
             self._values[setting] = value
 
     def _resolve_secret(self, setting: str, value: Any) -> str | None:
-        """What a reference points to; a secret itself may stand in the environment only."""
+        """Resolve a secret's reference; the secret itself may only be in the environment."""
         if setting not in self._keys and not str(value).startswith(_REFERENCES):
             return str(value)
         secret, _, problem = self._resolve_reference(str(value), self._base_folder(setting))
@@ -159,7 +158,7 @@ class _SettingsLoader:
     def _resolve_file_reference(
         self, reference: str, file: ConfigFile
     ) -> tuple[str | None, Path | None, str]:
-        """What a reference in the file points to: see tenant_tables.Resolve."""
+        """Resolve a reference in the file: see tenant_tables.Resolve."""
         return self._resolve_reference(reference, file.path.parent)
 
     def _resolve_reference(
@@ -176,7 +175,7 @@ class _SettingsLoader:
         return None, None, problem
 
     def _base_folder(self, setting: str) -> Path:
-        """What a relative path begins at: the file's own folder, or where we are."""
+        """Base of a relative path: the file's own folder, or the working directory."""
         if self._file is not None and setting in self._keys:
             return self._file.path.parent
         return Path()
@@ -191,7 +190,7 @@ class _SettingsLoader:
 
 
 def _read_secret_file(path: Path) -> tuple[str | None, str]:
-    """A secret kept in a file of its own, or why there is none."""
+    """A secret in a file of its own, or why it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -203,10 +202,10 @@ def _read_secret_file(path: Path) -> tuple[str | None, str]:
 def find_unknown_variables(
     environ: Mapping[str, str], document: Mapping[str, Any] | None = None
 ) -> list[str]:
-    """A line for each variable that nobody reads, with the name that it may stand for.
+    """A warning for each unknown variable, with the setting that was probably meant.
 
-    `document` is the configuration file: what it refers to as `env:NAME` is read. Values are
-    never shown.
+    `document` is the configuration file: variables that it references as `env:NAME` are known.
+    Values are never printed.
     """
     settings = {
         environment_variable(setting) for setting in Settings.model_fields.keys() - FILE_ONLY
@@ -231,7 +230,7 @@ def _warning(name: str, names: set[str]) -> str:
 
 
 def _referenced_variables(value: Any) -> Iterator[str]:
-    """Names of all variables that the file points to."""
+    """Names of all variables that the file references."""
     if isinstance(value, str) and value.startswith("env:"):
         yield value.removeprefix("env:")
     elif isinstance(value, Mapping):

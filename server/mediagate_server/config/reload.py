@@ -1,7 +1,4 @@
-"""The settings in force while the server runs, and how they change without a restart.
-
-Notices that a file which the configuration was read from is another one now.
-"""
+"""Configuration reload: the settings in force, hot reload, and a watch on their files."""
 
 import os
 from collections.abc import Callable, Iterable
@@ -17,7 +14,7 @@ CheckSettings = Callable[[Settings], object]
 
 
 class Configuration:
-    """Holds the settings. Whoever needs one asks `current` for it, each time anew.
+    """The settings in force. Readers use `current`, each time anew.
 
     `path`: the file; None: the one that MEDIAGATE_CONFIG names.
     """
@@ -35,15 +32,17 @@ class Configuration:
         return (*own, *self.current.catalog_files, *keys)
 
     def check_with(self, check: CheckSettings) -> None:
-        """Ask `check` before a reload is taken, and once now. Raises what it raises."""
+        """Register a check of settings before a reload, and run it once now. Raises what it
+        raises.
+        """
         check(self.current)
         self._checks.append(check)
 
     def reload(self) -> tuple[str, ...]:
-        """Read again, and take what may change while we run.
+        """Reload the settings, and apply those that may change at runtime.
 
-        Returns the settings that changed too, but need a restart. Raises ConfigError; then nothing
-        has changed.
+        Returns the changed settings that need a restart. Raises ConfigError; then nothing has
+        changed.
         """
         fresh = load_settings(self._path)
         if self.current.tenants and not fresh.tenants:
@@ -68,16 +67,16 @@ _FileStates = tuple[tuple[Path, tuple[int, ...]], ...]
 
 
 class FileWatch:
-    """Remembers how some files looked. `files` is asked each time: a reload may name others."""
+    """File change detection by stat. `files` is called each time: a reload may name others."""
 
     def __init__(self, files: Callable[[], Iterable[Path]]) -> None:
         self._files = files
         self._states = self._read_states()
 
     def changed(self) -> bool:
-        """Whether any of them is another than at the last call: written, replaced, gone or back.
+        """Whether any file has changed since the last call: written, replaced, removed or created.
 
-        A file that was looked at is not told of again, whatever came of reading it.
+        A change is reported once, whether or not reading the file succeeds.
         """
         previous, self._states = self._states, self._read_states()
         return previous != self._states
@@ -87,7 +86,9 @@ class FileWatch:
 
 
 def _file_state(path: Path) -> tuple[int, ...]:
-    """What tells one state of a file from another, without reading it; nothing where it is gone."""
+    """State of a file by which a change is detected without reading it; empty where it is
+    missing.
+    """
     try:
         status = path.stat()
     except OSError:

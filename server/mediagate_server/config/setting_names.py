@@ -1,4 +1,4 @@
-"""The names by which each setting can be set: in the file's sections, and in the environment."""
+"""Setting names: section and key in the file, variable in the environment."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

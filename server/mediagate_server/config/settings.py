@@ -1,4 +1,4 @@
-"""Every setting: its meaning, unit, range and default. Does not know where they come from."""
+"""Settings: meaning, unit, range and default of each. Does not know where they come from."""
 
 import re
 from dataclasses import dataclass, field
@@ -20,7 +20,9 @@ REPLICATE_API: Final = "https://api.replicate.com/v1"
 
 @dataclass(frozen=True, slots=True)
 class UpstreamChoice:
-    """Who answers. `base_url` is empty for the embedded sandbox, which is not there yet."""
+    """The chosen upstream. `base_url` is empty for the embedded sandbox, which has not started
+    yet.
+    """
 
     kind: Literal["replicate", "sandbox", "url"]
     base_url: str
@@ -37,7 +39,7 @@ def _grpc_address(value: str) -> str:
 
 
 def _url(value: str) -> str:
-    """Plain http or https, or nothing. Its words never repeat it: it may hold a password."""
+    """An http or https URL, or empty. Errors never repeat it: it may hold a password."""
     if not value:
         return value
     url = urlsplit(value)
@@ -51,14 +53,14 @@ def _url(value: str) -> str:
 
 
 def _bucket_url(value: str) -> str:
-    """`s3://bucket`, perhaps with a prefix, or nothing."""
+    """`s3://bucket`, optionally with a prefix, or empty."""
     if value:
         split_bucket_url(value)
     return value
 
 
 def _token(value: SecretStr | None) -> SecretStr | None:
-    """One line of printable characters; anything else would break or forge a header."""
+    """A token: one line of printable characters; anything else would break or forge a header."""
     if value is None:
         return None
     text = value.get_secret_value()
@@ -68,7 +70,7 @@ def _token(value: SecretStr | None) -> SecretStr | None:
 
 
 def _webhook_secret(value: SecretStr) -> SecretStr:
-    """As Standard Webhooks has them. Its words never repeat it."""
+    """A secret of Standard Webhooks. Errors never repeat it."""
     prefix, _, encoded = value.get_secret_value().partition("_")
     if prefix != "whsec" or not _BASE64.fullmatch(encoded) or len(encoded) % 4:
         raise ValueError("is no webhook secret: one is whsec_ and base64")
@@ -76,7 +78,7 @@ def _webhook_secret(value: SecretStr) -> SecretStr:
 
 
 def _unimplemented(value: SecretStr | None) -> SecretStr | None:
-    """Nothing alone. Its words never repeat what was set: it may hold a password."""
+    """Empty only. Errors never repeat the value: it may hold a password."""
     if value is None or not value.get_secret_value():
         return None
     raise ValueError(
@@ -102,7 +104,7 @@ FileBytes = Annotated[int, Field(ge=1)]
 
 
 class Settings(BaseModel):
-    """Everything that can be set. Durations in seconds."""
+    """All settings. Durations in seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -273,7 +275,7 @@ class Settings(BaseModel):
         return self
 
     def upstream_choice(self) -> UpstreamChoice:
-        """Who answers, and with which token. ConfigError says what to do where it cannot be."""
+        """Upstream and its token. ConfigError says what to do where it is not complete."""
         token = self.replicate_api_token.get_secret_value() if self.replicate_api_token else None
         if self.upstream_url:
             return UpstreamChoice("url", self.upstream_url, token)
@@ -289,7 +291,9 @@ class Settings(BaseModel):
         return UpstreamChoice("replicate", REPLICATE_API, token)
 
     def check_exposure(self) -> None:
-        """Where nobody has to show a key, nobody from elsewhere may get in. Raises ConfigError."""
+        """Require API keys or a loopback address, unless exposure is allowed. Raises
+        ConfigError.
+        """
         if self.tenants or self.insecure_public or is_loopback(self.grpc_address):
             return
         raise ConfigError(
@@ -300,7 +304,7 @@ class Settings(BaseModel):
         )
 
     def check_public_url(self) -> None:
-        """Replicate posts webhooks over https alone, and refuses a create that names another.
+        """Require https of `public_url`: Replicate rejects a create with any other webhook URL.
 
         Raises ConfigError: without this every call would fail.
         """

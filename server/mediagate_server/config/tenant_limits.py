@@ -1,4 +1,4 @@
-"""What each tenant may do now: its own limits, else those for all."""
+"""Limits of each tenant: its own, else the defaults of the settings."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,18 +7,18 @@ from mediagate_server.config.tenants import Budget, StoreInputs, Tenant
 
 
 class TenantLimits:
-    """Asked each time, by any thread; a reload counts at once."""
+    """Limits by tenant, for any thread; a reload takes effect at once."""
 
     def __init__(self, configuration: Configuration) -> None:
         self._configuration = configuration
         self._index: tuple[Sequence[Tenant], Mapping[str, Tenant]] = ((), {})
 
     def tenants(self) -> Sequence[Tenant]:
-        """Those that are configured."""
+        """The configured tenants."""
         return self._configuration.current.tenants
 
     def tenant(self, name: str) -> Tenant | None:
-        """The tenant of this id; None where it is not configured (any more)."""
+        """Tenant by id; None where it is not configured (any more)."""
         current = self.tenants()
         indexed, by_id = self._index
         if current is not indexed:
@@ -27,19 +27,19 @@ class TenantLimits:
         return by_id.get(name)
 
     def requests_per_minute(self, tenant: str) -> int:
-        """Rpcs that a tenant may send; 0: no limit."""
+        """Rpcs per minute of a tenant; 0: no limit."""
         own = self.tenant(tenant)
         usual = self._configuration.current.requests_per_minute
         return usual if own is None or own.requests_per_minute is None else own.requests_per_minute
 
     def max_in_flight(self, tenant: str) -> int:
-        """Generations that a tenant may run at once; 0: no limit."""
+        """Concurrent generations of a tenant; 0: no limit."""
         own = self.tenant(tenant)
         usual = self._configuration.current.max_in_flight
         return usual if own is None or own.max_in_flight is None else own.max_in_flight
 
     def allows_next_when_unconfirmed(self, tenant: str) -> bool:
-        """Whether a tenant may risk paying twice where it is in doubt what was taken."""
+        """Whether a tenant may risk a double charge while a create is unconfirmed."""
         own = self.tenant(tenant)
         usual = self._configuration.current.allow_next_when_unconfirmed
         if own is None or own.allow_next_when_unconfirmed is None:
@@ -53,18 +53,18 @@ class TenantLimits:
         return usual if own is None or own.store_inputs is None else own.store_inputs
 
     def allow_assumed_prices(self, tenant: str) -> bool:
-        """Whether a tenant's calls may be bounded and settled by prices that are assumed."""
+        """Whether assumed prices may limit and settle a tenant's calls."""
         own = self.tenant(tenant)
         if own is None or own.allow_assumed_prices is None:
             return self._configuration.current.allow_assumed_prices
         return own.allow_assumed_prices
 
     def budgets(self, tenant: str) -> Sequence[Budget]:
-        """What bounds a tenant's spending."""
+        """Budgets of a tenant."""
         own = self.tenant(tenant)
         return own.budgets if own else ()
 
     def webhook_url(self, tenant: str) -> str:
-        """Where a tenant is told of its budgets; empty: nowhere."""
+        """Webhook URL of a tenant's budget events; empty: none."""
         own = self.tenant(tenant)
         return own.webhook_url if own else ""

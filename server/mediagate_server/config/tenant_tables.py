@@ -1,4 +1,4 @@
-"""The `[tenants.…]` tables of the file, read with the line of everything that is wrong."""
+"""Parser of the `[tenants.…]` tables of the file; errors name the line."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +18,9 @@ Resolve = Callable[[str], tuple[str | None, Path | None, str]]
 
 
 class TenantTableReader:
-    """Reads them once. `problems` has what is wrong; then no tenant is to be trusted."""
+    """Parser of the tenants' tables. `problems` has the errors; with any, no tenant is to be
+    trusted.
+    """
 
     def __init__(self, file: ConfigFile, resolve: Resolve) -> None:
         self._file = file
@@ -27,7 +29,7 @@ class TenantTableReader:
         self.problems: list[ConfigProblem] = []
 
     def read(self) -> tuple[Tenant, ...]:
-        """Every tenant of the file, in its order."""
+        """Parse all tenants, in the order of the file."""
         tables = self._file.document[SECTION]
         if not isinstance(tables, dict):
             self._add_problem("holds a table for each tenant: [tenants.NAME]")
@@ -53,7 +55,7 @@ class TenantTableReader:
         )
 
     def _resolve_webhook_url(self, tenant: str, values: dict[str, Any]) -> None:
-        """A URL may hold a secret: then it is pointed to, as keys are."""
+        """A webhook URL may hold a secret: then it is a reference, like keys."""
         given = values.get("webhook_url")
         if isinstance(given, str) and given.startswith(("env:", "file:")):
             text, _, why = self._resolve(given)
@@ -105,7 +107,7 @@ class TenantTableReader:
         return self._construct(lambda: Budget(name=name, **table), tenant, "budgets", name)
 
     def _construct(self, make: Callable[[], Checked], *keys: str) -> Checked | None:
-        """What `make` makes, or None with its problems told."""
+        """The result of `make`, or None with its validation errors recorded."""
         try:
             return make()
         except ValidationError as error:

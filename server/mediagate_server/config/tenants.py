@@ -1,6 +1,4 @@
-"""Who may call and pay: tenants, their keys, limits and budgets, as the file says them.
-
-A tenant's part of the file:
+"""Tenants: API keys, limits, labels and budgets, as the file defines them.
 
     [tenants.acme]
     keys = ["env:ACME_KEY", "file:/run/secrets/acme", "sha256:…"]
@@ -9,9 +7,7 @@ A tenant's part of the file:
     period = "month"
     limit_usd = "100.00"
 
-Of a key only its SHA-256 is held: enough to know it by, and nothing that could be sent.
-
-What the contract lets a label be: that of a request, and that which a budget counts by.
+Of a key only its SHA-256 is in memory: enough to authenticate it, and nothing that could be sent.
 """
 
 import hashlib
@@ -49,7 +45,7 @@ StoreInputs = Literal["none", "redacted", "full"]
 
 
 def label_violation(key: str, value: str) -> str | None:
-    """What is wrong with a label, as a phrase after its field's name; None: nothing."""
+    """Validation error of a label, as a phrase after its field's name; None where it is valid."""
     if not re.fullmatch(LABEL_KEY_PATTERN, key):
         return f"must have a key of {LABEL_KEY_RULE}"
     if len(value) > MAX_LABEL_VALUE:
@@ -58,14 +54,14 @@ def label_violation(key: str, value: str) -> str | None:
 
 
 def key_digest(key: str) -> bytes:
-    """What is kept of a key. A key is drawn at random, so a fast hash cannot be guessed back."""
+    """SHA-256 of an API key. Keys are random, so a fast hash cannot be brute-forced."""
     return hashlib.sha256(key.encode()).digest()
 
 
 def parse_key_digest(text: str) -> bytes:
-    """The digest of a key, or of what is one already (`sha256:` and 64 hexadecimal digits).
+    """Digest of a key, or of what is a digest already (`sha256:` and 64 hexadecimal digits).
 
-    ValueError where it is neither; its words never repeat it.
+    ValueError where it is neither; its message never repeats it.
     """
     if match := _DIGEST.fullmatch(text):
         return bytes.fromhex(match[1])
@@ -79,7 +75,7 @@ def parse_key_digest(text: str) -> bytes:
 
 
 def _usd(value: Any) -> Decimal:
-    """Dollars, as text or a whole number. Never a float: it has lost digits."""
+    """Dollars, as text or an integer. Never a float: it has lost digits."""
     if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
         raise ValueError('must be dollars as text, like "12.50"')  # noqa: TRY004 - pydantic's
     try:
@@ -94,7 +90,7 @@ def _usd(value: Any) -> Decimal:
 
 
 def _assumed(value: Any) -> Decimal | None:
-    """None, or more than nothing: what is not known is never zero."""
+    """None, or more than zero: an unknown cost is never zero."""
     usd = None if value is None else _usd(value)
     if usd is not None and not usd:
         raise ValueError("must be more than 0")
@@ -104,7 +100,7 @@ def _assumed(value: Any) -> Decimal | None:
 
 
 def _label(value: Any) -> tuple[str, str]:
-    """As a request can carry it: else no call would ever count."""
+    """KEY=VALUE as a request can carry it: otherwise no call would ever count."""
     if not isinstance(value, str):
         raise ValueError("must be text: KEY=VALUE")  # noqa: TRY004 - pydantic's
     key, equals, label_value = value.partition("=")
@@ -116,7 +112,7 @@ def _label(value: Any) -> tuple[str, str]:
 
 
 def _webhook_url(value: str) -> str:
-    """Its words never repeat it: it may hold a secret."""
+    """An http or https URL. Errors never repeat it: it may hold a secret."""
     url = urlsplit(value)
     if value and not (url.scheme in {"http", "https"} and url.hostname and url.port != 0):
         raise ValueError("must be an https URL with a host")
@@ -133,7 +129,7 @@ WebhookUrlSetting = Annotated[str, Field(max_length=2_048), AfterValidator(_webh
 
 
 class Budget(BaseModel):
-    """A bound on what a tenant's calls may cost in a day, a month (both in UTC) or in total."""
+    """Spending limit of a tenant per day, per month (both in UTC) or in total."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -147,12 +143,12 @@ class Budget(BaseModel):
 
     @property
     def limit_nanos(self) -> int:
-        """The same in nano-dollars."""
+        """The limit in nano-dollars."""
         return int(self.limit_usd * _NANOS)
 
 
 class Tenant(BaseModel):
-    """Somebody who calls and pays."""
+    """Tenant: an identity with API keys, limits and budgets, whose calls are billed together."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 

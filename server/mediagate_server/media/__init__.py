@@ -1,1 +1,1 @@
-"""Where finished media and uploads are kept, how they get there, and what they are."""
+"""Media storage: outputs and uploads, downloaded, probed, stored and linked."""

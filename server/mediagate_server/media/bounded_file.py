@@ -1,7 +1,7 @@
-"""A read-only file that stops its reader: no more bytes, calls or time than a header needs.
+"""Bounded reader: a read-only file with limits on bytes, calls and time, for parsers of headers.
 
-Whoever reads a hostile file byte by byte, or follows a chain of empty blocks for as long as there
-are some, is ended by an exception in the middle of it.
+A parser that reads a hostile file byte by byte, or follows an endless chain of empty blocks, is
+ended by an exception.
 """
 
 import time
@@ -15,14 +15,14 @@ MAX_SECONDS: Final = 2.0
 
 
 class ReadLimitReached(BaseException):
-    """More was asked of a file than its header can need.
+    """A parser has read more of a file than its header can need.
 
-    No `Exception`: libraries catch those to go on with the next block.
+    Not an `Exception`: libraries catch those to go on with the next block.
     """
 
 
 class BoundedFile:
-    """An open file, for one reader, one pass and a short time. Positions may be anywhere in it."""
+    """Read-only file with limits on bytes, calls and time. For one parser and one pass."""
 
     def __init__(self, file: BinaryIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._file = file
@@ -32,24 +32,24 @@ class BoundedFile:
         self._deadline = clock() + MAX_SECONDS
 
     def read(self, size: int = -1) -> bytes:
-        """Some bytes. Raises ReadLimitReached where there were enough already."""
+        """Read bytes. Raises ReadLimitReached beyond the limits."""
         self._count_call()
         count = self._bytes + 1 if size < 0 else min(size, self._bytes + 1)
         return self._count_bytes(self._file.read(count))
 
     def readline(self, size: int = -1) -> bytes:
-        """The same, up to the end of the line."""
+        """Read up to the end of the line. Raises ReadLimitReached beyond the limits."""
         self._count_call()
         count = self._bytes + 1 if size < 0 else min(size, self._bytes + 1)
         return self._count_bytes(self._file.readline(count))
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """As every file does."""
+        """Seek, as of any file; positions are not limited."""
         self._count_call()
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """As every file does."""
+        """Position in the file."""
         return self._file.tell()
 
     def _count_call(self) -> None:

@@ -1,4 +1,4 @@
-"""Media that come as `data:` URIs (RFC 2397) instead of links."""
+"""Data URIs (RFC 2397): media within the URI itself, decoded in chunks."""
 
 import binascii
 from collections.abc import Iterator
@@ -10,21 +10,21 @@ _CHUNK_CHARACTERS = (
 
 
 class InvalidDataUri(ValueError):
-    """It is no data URI that can be read."""
+    """The data URI cannot be decoded."""
 
 
 def is_data_uri(uri: str) -> bool:
-    """Whether the medium is within the URI itself."""
+    """Whether a URI is a data URI."""
     return uri[:5].lower() == "data:"
 
 
 def declared_media_type(uri: str) -> str:
-    """The type that it declares, parameters and all; empty where it declares none."""
+    """Declared media type, with parameters; empty where none is declared."""
     return _head(uri).removesuffix(";base64")
 
 
 def decode_chunks(uri: str) -> Iterator[bytes]:
-    """The medium, in pieces. Raises InvalidDataUri, perhaps after some of them."""
+    """Decode in chunks. Raises InvalidDataUri, perhaps after some of them."""
     head = _head(uri)
     begin = 5 + len(head) + 1
     if not head.lower().endswith(";base64"):

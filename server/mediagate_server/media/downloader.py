@@ -1,7 +1,4 @@
-"""Fetches finished media: a client of its own, which has no token and goes to few hosts only.
-
-From where outputs may be fetched. Decided on the URL as the HTTP library will use it.
-"""
+"""Media downloader: an HTTP client without a token, limited to an allowlist of hosts."""
 
 import socket
 import ssl
@@ -39,14 +36,14 @@ _HEAD_UNSUPPORTED_STATUSES: Final = frozenset({405, 501})
 
 
 class DownloadNotAllowed(Exception):
-    """The link leads to a place from which the server fetches nothing."""
+    """The link leads to a host that is not on the allowlist."""
 
 
 class DownloadFailed(Exception):
-    """The file did not come. `cause` is one of our own words; `is_transient`: it may come later.
+    """Download error. `cause` is one of our own words; `is_transient`: a retry may succeed.
 
-    `status` is that of HTTP, where there was an answer. `is_absent`: there is no such file, or none
-    yet; if it comes, then soon.
+    `status` is that of HTTP, where there was a response. `is_absent`: there is no such file, or
+    none yet; if it appears, then soon.
     """
 
     def __init__(
@@ -61,7 +58,7 @@ class DownloadFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """A file that is coming, decoded. `size` in bytes, where the server says."""
+    """An open download, decoded. `size` in bytes, where the server says."""
 
     media_type: str
     size: int | None
@@ -69,11 +66,10 @@ class Download:
 
 
 class MediaDownloader:
-    """The token-free client. An async context manager; for one event loop.
+    """HTTP client for media, without a token. An async context manager; for one event loop.
 
-    `upstream` is the configured API's base URL: its host and port are allowed besides
-    where Replicate keeps outputs. `idle_timeout` (seconds without a byte) is asked anew for each
-    file.
+    `upstream` is the configured API's base URL: its host and port are allowed besides where
+    Replicate keeps outputs. `idle_timeout` (seconds without a byte) is read anew for each file.
     """
 
     def __init__(
@@ -109,7 +105,7 @@ class MediaDownloader:
 
     @asynccontextmanager
     async def open(self, link: str) -> AsyncIterator[Download]:
-        """Begin to fetch. DownloadFailed, also while the chunks are read."""
+        """Open a download. Raises DownloadFailed, also while the chunks are read."""
         with _translate_errors():
             async with await self._request("GET", link) as response:
                 content_encoding = ",".join(response.headers.getall("Content-Encoding", ()))
@@ -120,9 +116,9 @@ class MediaDownloader:
                 )
 
     async def exists(self, link: str) -> bool:
-        """Whether the link still leads to the file. Nothing is fetched.
+        """Whether the file of a link exists, by a HEAD request.
 
-        True also where the server does not say: it answers no such question.
+        True also where the server does not support HEAD.
         """
         try:
             with _translate_errors():
@@ -132,7 +128,7 @@ class MediaDownloader:
             return failed.status in _HEAD_UNSUPPORTED_STATUSES
 
     async def _request(self, method: str, link: str) -> aiohttp.ClientResponse:
-        """The answer with the file; redirects are followed where they lead to an allowed host."""
+        """The response with the file; redirects are followed to allowed hosts."""
         url = check_download_url(link, self._upstream)
         timeout = aiohttp.ClientTimeout(
             total=None, connect=self._connect_timeout, sock_read=self._idle_timeout()
@@ -159,15 +155,14 @@ class MediaDownloader:
 
 
 def check_download_url(link: str, upstream: URL, *, seen_from: URL | None = None) -> URL:
-    """The link, parsed once; what redirects from `seen_from` may be relative. Raises
+    """Parse and check a link; a redirect from `seen_from` may be relative. Raises
     DownloadNotAllowed.
 
-    Path and query are asked for letter for letter: links may be signed.
+    Path and query are not normalised: links may be signed.
 
-    Allowed: https on replicate.delivery and its subdomains, in the bucket of Google's where
-    Replicate keeps files, and where the configured upstream itself is: that host, that port, that
-    scheme. What a model answers must not be able to point the server at other machines, nor at what
-    else listens on upstream's.
+    Allowed: https on replicate.delivery and its subdomains, in the Google bucket where Replicate
+    keeps files, and the configured upstream itself: that host, port and scheme. A model's output
+    must not be able to direct the server to other machines, nor to other services on upstream's.
     """
     try:
         url = resolve_redirect(seen_from, link) if seen_from else parse_request_url(link)
@@ -184,13 +179,13 @@ def check_download_url(link: str, upstream: URL, *, seen_from: URL | None = None
 
 
 def is_upstream_host(host: str, port: int, upstream: URL) -> bool:
-    """Whether that is where the configured upstream is; `host` in ASCII, as it is looked up."""
+    """Whether host and port are the configured upstream's; `host` in ASCII, as it is resolved."""
     return (host.lower(), port) == ((upstream.raw_host or "").lower(), upstream.port)
 
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Whatever a fetch may raise, as DownloadFailed."""
+    """Convert any error of a download to DownloadFailed."""
     try:
         yield
     except (DownloadNotAllowed, aiohttp.InvalidURL) as error:
@@ -212,15 +207,15 @@ def _translate_errors() -> Iterator[None]:
 
 
 class _AddressNotPublic(OSError):
-    """Nothing that is tried again may become something else: a name of Replicate's that leads
-    inside is somebody's doing, or the operator's network.
+    """An allowed name resolves to a private address. Not transient: it is DNS tampering, or the
+    operator's network.
     """
 
 
 class _PublicResolver(AbstractResolver):
-    """Names of other places than upstream's lead to addresses of the public internet only.
+    """Resolver that rejects private addresses of all hosts but upstream's.
 
-    The address that was looked at is the one that is connected to.
+    The address that was checked is the one that is connected to.
     """
 
     def __init__(self, upstream: URL) -> None:
@@ -230,7 +225,7 @@ class _PublicResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """The name's addresses. OSError where one of them is not public."""
+        """Resolve a name. OSError where one of its addresses is not public."""
         addresses = await self._inner.resolve(host, port, family)
         is_upstream = is_upstream_host(host, port, self._upstream)
         if not is_upstream and not all(is_public_address(result["host"]) for result in addresses):

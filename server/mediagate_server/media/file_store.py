@@ -1,7 +1,8 @@
-"""Media kept in a local folder: a file for the bytes, and one beside it for the notes.
+"""File system media store: a file for the content, and one beside it for the metadata.
 
-The notes come last and each file appears whole, by a rename: what has no notes is not there.
-They also go last: as long as there are any, keys are listed and what is left can be deleted.
+The metadata is written last and each file appears whole, by a rename: a file without metadata does
+not exist. Metadata is also deleted last: as long as there is any, keys are listed and what is left
+can be deleted.
 """
 
 import asyncio
@@ -27,16 +28,16 @@ T = TypeVar("T")
 
 
 class FileSystemMediaStore:
-    """A MediaStore on this machine's disk. One process at a time."""
+    """A MediaStore in a local folder. One process at a time."""
 
     def __init__(self, folder: Path) -> None:
-        """Clears files that a crash left incomplete. OSError where the folder cannot be used."""
+        """Deletes files that a crash left incomplete. OSError where the folder cannot be used."""
         self._folder = folder
         make_private_folder(folder)
         _remove_orphans(folder)
 
     async def put(self, key: str, file: Path, metadata: Mapping[str, str]) -> None:
-        """See port.MediaStore. The file must be on the same disk, and durable."""
+        """Move the file into the folder, durably. It must be on the same disk, and synced."""
         target = self._path(key)
 
         def work() -> None:
@@ -57,7 +58,7 @@ class FileSystemMediaStore:
         await self._in_thread(work)
 
     async def find(self, key: str) -> StoredFile | None:
-        """See port.MediaStore."""
+        """Size and metadata of a stored file; None where there is none."""
         path = self._path(key)
 
         def work() -> StoredFile | None:
@@ -72,7 +73,7 @@ class FileSystemMediaStore:
     async def read(
         self, key: str, offset: int, length: int, piece_bytes: int = CHUNK_BYTES
     ) -> AsyncIterator[bytes]:
-        """See port.MediaStore."""
+        """Read a range in chunks."""
         path = self._path(key)
         # Opened for each piece: a reader who goes away in the middle leaves nothing to be closed.
         while length > 0:
@@ -87,7 +88,7 @@ class FileSystemMediaStore:
             yield handed_out.pop()
 
     async def delete(self, key: str) -> None:
-        """See port.MediaStore."""
+        """Delete a file, or the files of keys below."""
         path = self._path(key)
 
         def work() -> None:
@@ -102,7 +103,7 @@ class FileSystemMediaStore:
         await self._in_thread(work)
 
     async def keys(self, below: str) -> tuple[str, ...]:
-        """See port.MediaStore."""
+        """Keys directly below a key."""
         path = self._path(below)
 
         def work() -> tuple[str, ...]:
@@ -114,11 +115,11 @@ class FileSystemMediaStore:
         return await self._in_thread(work)
 
     async def link(self, key: str, seconds: float) -> str:
-        """See port.MediaStore: a folder is read through the server alone."""
+        """Always empty: a local file is read through the server."""
         return ""
 
     def _path(self, key: str) -> Path:
-        """Where a key's bytes are. A key never leads out of the folder."""
+        """Path of a key's content. A key never leads out of the folder."""
         return self._folder.joinpath(*validate_key(key).split("/"))
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
@@ -139,7 +140,7 @@ def _metadata_path(path: Path) -> Path:
 
 
 def _make_folders(folder: Path, top: Path) -> list[Path]:
-    """Make the folder; it and whatever else got a new entry, to be made durable."""
+    """Create the folder; returns the folders with a new entry, to be synced."""
     changed = [folder]
     while changed[-1] != top and not changed[-1].exists():
         changed.append(changed[-1].parent)
@@ -156,14 +157,14 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _remove_folder(folder: Path) -> None:
-    """All that can be removed of it, whatever cannot. Raises OSError where something is left."""
+    """Delete all of a folder that can be. Raises OSError where something is left."""
     shutil.rmtree(folder, ignore_errors=True)
     if folder.exists():
         raise OSError("something is left of the folder")
 
 
 def _remove_orphans(top: Path) -> None:
-    """One that cannot be removed is not there all the same: no reason not to start."""
+    """Delete content without metadata and metadata without content; errors are only logged."""
     for folder, _, names in os.walk(top):
         present = set(names)
         for name in names:

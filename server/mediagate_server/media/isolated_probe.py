@@ -1,9 +1,9 @@
-"""Media inspection off the event loop: threads of its own, or processes that can be killed.
+"""Media probing off the event loop: in threads of its own, or in processes that can be killed.
 
-The threads that everybody shares write to the disk for everybody: a file that is slow to be read
-must not hold one of them. Formats whose readers only read, and so are ended by a `BoundedFile`,
-are read in a thread. The others count in memory what a file says that it has, which nothing but
-the end of their process can end.
+The default executor's threads write to the disk for everybody: a file that is slow to read must not
+occupy one of them. Formats whose parsers only read, and so are ended by a `BoundedFile`, are read
+in a thread. The others allocate what a file claims to have, which only the end of their process can
+end.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ _PROBE_TASK: Final = Task("mediagate_server.media.probe:probe_task")
 
 
 class IsolatedProbe:
-    """Tells what files look like. Never raises for what is in them.
+    """Probe of untrusted files. Never raises for their content.
 
     `workers` are the processes; None: threads do it all.
     """
@@ -54,7 +54,7 @@ class IsolatedProbe:
         )
 
     async def probe(self, path: Path, media_type: str) -> ProbeResult:
-        """What the file looks like; nothing where that takes too long."""
+        """Probe a file; an empty result where that takes too long."""
         if self._workers is not None and media_type not in _READ_IN_THREADS:
             if not media_type.startswith(("image/", "audio/")):
                 return ProbeResult()
@@ -84,5 +84,5 @@ class IsolatedProbe:
         return ProbeResult(width, height, seconds)
 
     def close(self) -> None:
-        """Take no more work. What runs ends by itself within seconds."""
+        """Take no more work. Running probes end by themselves within seconds."""
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""All that keeps media, made and ended together: store, spool, fetching, uploads."""
+"""Composition of the media room: store, temporary files, downloader, archiver, uploads, links."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -26,7 +26,7 @@ from mediagate_server.workers.worker_pool import WorkerPool
 
 @dataclass(frozen=True, slots=True)
 class MediaLimits:
-    """What may be set about media: bytes and seconds."""
+    """Media limits of the settings, in bytes and seconds."""
 
     output_max_bytes: int
     output_timeout: float
@@ -38,13 +38,12 @@ class MediaLimits:
 
 
 class MediaModule:
-    """An async context manager, for one event loop. Entering raises OSError where the folder
-    cannot be used.
+    """Lifecycle of everything that stores media: an async context manager, for one event loop.
 
-    `upstream` is the base URL of the API whose outputs are kept. `limits` are asked at each use.
-    `now` and `sleep` (seconds) are the clock by which what failed is tried again. `web` is the
-    URL of the web port as callers reach it, and `key` what links to it are signed with. `workers`
-    look at files that could keep a thread for good.
+    The constructor raises OSError where the folder cannot be used. `upstream` is the base URL of
+    the API whose outputs are stored. `limits` are read at each use. `now` and `sleep` (seconds) are
+    the clock of retries. `web` is the URL of the web port as callers reach it, and `key` signs
+    links to it. `workers` probe files that could block a thread for good.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
-"""Size and length of an MP4, QuickTime or M4A file, from its boxes (ISO/IEC 14496-12).
+"""MP4 header parser: size and duration of MP4, QuickTime and M4A files (ISO/IEC 14496-12 boxes).
 
-Only headers are read: what holds no headers is skipped, whatever length it claims to have.
+Only headers are read: other boxes are skipped, whatever length they claim to have.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _CONTAINER_BOXES: Final = ((b"moov",), (b"moov", b"trak"), (b"moov", b"mvex"))
 
 @dataclass(frozen=True, slots=True)
 class VideoHeader:
-    """What a film's headers say. Pixels as they are shown; None: it does not say, or has none."""
+    """Duration and displayed pixel size by a video's headers; None: unknown, or none."""
 
     seconds: float | None = None
     width: int | None = None
@@ -25,7 +25,7 @@ class VideoHeader:
 
 
 def read_mp4_header(file: BoundedFile) -> VideoHeader:
-    """What can be read of the file's headers; of a file of another kind, nothing."""
+    """Parse a file's headers; empty for a file of another format."""
     end = file.seek(0, 2)
     reader = _BoxReader(file)
     reader.walk(0, end, ())
@@ -35,7 +35,7 @@ def read_mp4_header(file: BoundedFile) -> VideoHeader:
 
 
 class _BoxReader:
-    """One walk through a file's boxes, and what was found on the way."""
+    """Parser of one file's boxes, with the values found so far."""
 
     def __init__(self, file: BoundedFile) -> None:
         self._file = file
@@ -49,7 +49,7 @@ class _BoxReader:
         self.height: int | None = None
 
     def walk(self, start: int, end: int, parents: tuple[bytes, ...]) -> None:
-        """Take what the boxes from `start` to `end` say; `parents` are the boxes they are in."""
+        """Read the boxes from `start` to `end`; `parents` are the boxes they are in."""
         for kind, at, until in self._boxes(start, end):
             path = (*parents, kind)
             if path in _CONTAINER_BOXES:
@@ -62,7 +62,7 @@ class _BoxReader:
                 self._read_track_header(self._content(at, until))
 
     def _boxes(self, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-        """Each box's kind, and where its content begins and ends. Stops at one that is cut."""
+        """Each box's type, and the range of its content. Stops at a truncated one."""
         while start + 8 <= end and self._boxes_left > 0:
             self._boxes_left -= 1
             self._file.seek(start)

@@ -1,10 +1,8 @@
-"""Media kept in S3, or in whatever speaks its protocol, by `obstore`.
+"""Object storage media store: S3, or any storage with its API, by `obstore`.
 
-What it does on the wire happens in threads of its own, off the event loop. A file goes up in parts
-of which one is in memory at a time, and is there once the last of them is. Parts that a crash left
-lie in the bucket until a rule of its own takes them away: the library cannot list them.
-
-Where media are kept, if not in a folder: a bucket of S3, or of what speaks its protocol.
+Network I/O runs in threads of its own, off the event loop. A file is uploaded in parts, one of
+which is in memory at a time, and exists once the last of them is there. Parts that a crash left
+stay in the bucket until a lifecycle rule of its own removes them: the library cannot list them.
 """
 
 from __future__ import annotations
@@ -48,8 +46,8 @@ _RETRIES: Final[RetryConfig] = {"max_retries": 2, "retry_timeout": timedelta(sec
 
 @dataclass(frozen=True, slots=True)
 class BucketSettings:
-    """Where it is. `endpoint` empty: AWS. Without keys, what the environment of AWS says counts:
-    AWS_ACCESS_KEY_ID, a role, or the machine's own.
+    """Settings of the S3 bucket for media. `endpoint` empty: AWS. Without keys AWS's default
+    credentials are used: AWS_ACCESS_KEY_ID, a role, or the machine's own.
     """
 
     name: str
@@ -61,7 +59,7 @@ class BucketSettings:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Self | None:
-        """The bucket that is set; None: there is none."""
+        """The configured bucket; None where there is none."""
         if not settings.storage_url:
             return None
         name, prefix = split_bucket_url(settings.storage_url)
@@ -100,7 +98,7 @@ class ObjectStorageMediaStore:
         )
 
     async def put(self, key: str, file: Path, metadata: Mapping[str, str]) -> None:
-        """See port.MediaStore."""
+        """Upload the file with its metadata, and delete it here."""
         attributes: Attributes = {
             _header_name(name): word for name, word in metadata.items() if word
         }
@@ -117,10 +115,9 @@ class ObjectStorageMediaStore:
             await asyncio.to_thread(file.unlink, missing_ok=True)
 
     async def _put_in_parts(self, key: str, file: Path, attributes: Attributes) -> None:
-        """Whoever is cancelled in the midst of it leaves no part behind.
+        """Multipart upload that is aborted on cancellation, and leaves no part behind.
 
-        The library takes its parts back where what it reads from fails, and not where it is
-        cancelled itself.
+        The library aborts where what it reads from fails, and not where it is cancelled itself.
         """
         abandoned = asyncio.Event()
         putting = asyncio.ensure_future(
@@ -142,7 +139,7 @@ class ObjectStorageMediaStore:
             raise
 
     async def find(self, key: str) -> StoredFile | None:
-        """See port.MediaStore."""
+        """Size and metadata of an object; None where there is none."""
         with _translate_errors():
             try:
                 result = await obstore.get_async(
@@ -157,7 +154,7 @@ class ObjectStorageMediaStore:
     async def read(
         self, key: str, offset: int, length: int, piece_bytes: int = CHUNK_BYTES
     ) -> AsyncIterator[bytes]:
-        """See port.MediaStore."""
+        """Read a range in chunks."""
         stored = await self.find(key)
         if stored is None:
             raise storage_failed("the file is not there")
@@ -173,7 +170,7 @@ class ObjectStorageMediaStore:
                     yield bytes(chunk[start : start + piece_bytes])
 
     async def delete(self, key: str) -> None:
-        """See port.MediaStore."""
+        """Delete an object, and the objects of keys below."""
         with _translate_errors():
             below = [
                 entry["path"]
@@ -187,7 +184,7 @@ class ObjectStorageMediaStore:
                 await self._delete_each([key, *below])
 
     async def _delete_each(self, keys: list[str]) -> None:
-        """Those that can be deleted, whatever cannot. Raises the last failure."""
+        """Delete one by one, as many as can be. Raises the last error."""
         last: BaseError | OSError | None = None
         for key in keys:
             try:
@@ -198,7 +195,7 @@ class ObjectStorageMediaStore:
             raise last
 
     async def keys(self, below: str) -> tuple[str, ...]:
-        """See port.MediaStore."""
+        """Keys directly below a key."""
         with _translate_errors():
             listing = await obstore.list_with_delimiter_async(
                 self._store, prefix=validate_key(below)
@@ -206,7 +203,7 @@ class ObjectStorageMediaStore:
         return tuple(sorted(entry["path"] for entry in listing["objects"]))
 
     async def link(self, key: str, seconds: float) -> str:
-        """See port.MediaStore. Signed here; S3 is not asked."""
+        """Presigned URL, signed here without a request."""
         with _translate_errors():
             return await obstore.sign_async(
                 self._store, "GET", validate_key(key), timedelta(seconds=seconds)
@@ -214,11 +211,11 @@ class ObjectStorageMediaStore:
 
 
 class _UploadAbandoned(Exception):
-    """Nobody waits for the file any more."""
+    """The upload was cancelled."""
 
 
 async def _read_pieces(file: Path, abandoned: asyncio.Event) -> AsyncIterator[bytes]:
-    """What is in a file. Raises _UploadAbandoned in the midst of it, once that is set."""
+    """Chunks of a file. Raises _UploadAbandoned between two of them, once `abandoned` is set."""
     with await asyncio.to_thread(file.open, "rb") as opened:
         while piece := await asyncio.to_thread(opened.read, CHUNK_BYTES):
             if abandoned.is_set():
@@ -227,7 +224,7 @@ async def _read_pieces(file: Path, abandoned: asyncio.Event) -> AsyncIterator[by
 
 
 def _header_name(name: str) -> str:
-    """A word of ours as a name of S3's metadata: proxies drop headers with underscores."""
+    """Header name of a metadata name: proxies drop headers with underscores."""
     return name.replace("_", "-")
 
 
@@ -237,7 +234,7 @@ def _metadata_name(header: str) -> str:
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """What the library raises names hosts, keys and more: none of it goes any further.
+    """Convert the library's errors to StorageFailed: their texts name hosts, keys and more.
 
     Among them FileNotFoundError, which it also raises where there is no such bucket.
     """

@@ -1,4 +1,4 @@
-"""Keeps what a generation made: from upstream's link, which dies within the hour, to our store."""
+"""Output archiver: downloads finished media before upstream's links expire, and stores them."""
 
 import asyncio
 import hashlib
@@ -59,13 +59,17 @@ _MAX_WAITING: Final = 1_000_000_000
 
 
 def archive_deadline(medium: StoredMedia, ended_at: datetime) -> datetime:
-    """Until when a medium that was ready at `ended_at` is to be kept: half of its source's life."""
+    """Deadline to store a medium that was ready at `ended_at`: half of its source link's
+    lifetime.
+    """
     return ended_at + ((medium.expires_at or ended_at + UPSTREAM_LINK_LIFETIME) - ended_at) / 2
 
 
 @dataclass(frozen=True, slots=True)
 class _ArchiveJob:
-    """An output to be kept until a time, perhaps not for the first time."""
+    """An output to be stored before a deadline. `may_exist`: an earlier process may have stored
+    it.
+    """
 
     key: str
     medium: StoredMedia
@@ -75,15 +79,15 @@ class _ArchiveJob:
 
 @dataclass(frozen=True, slots=True)
 class _TransientFailure:
-    """A try that failed and may be made again. `is_absent`: there is no file, or none yet."""
+    """A failed attempt that may be retried. `is_absent`: there is no such file, or none yet."""
 
     failure: Failure
     is_absent: bool = False
 
 
 class OutputArchiver:
-    """Keeps outputs. `max_bytes` and `timeout` (seconds, one try of one output) are asked anew for
-    each try. `now` and `sleep` (seconds) are the clock that pauses are measured by.
+    """Archiver of outputs. `max_bytes` and `timeout` (seconds, one attempt for one output) are read
+    anew for each attempt. `now` and `sleep` (seconds) are the clock of retries.
     """
 
     def __init__(
@@ -118,11 +122,11 @@ class OutputArchiver:
         *,
         may_exist: bool = False,
     ) -> tuple[StoredMedia, ...]:
-        """The media with what is known of them now; `failure` says why one is not kept.
+        """Store media; returns them with what is known now, `failure` says why one is not stored.
 
-        Those that were not made have no link, and stay as they are. Never raises. What may pass
-        is tried until half of the time is over from `ended_at` to when upstream lets go of it.
-        `may_exist`: an earlier process may have kept some of them.
+        Those without a link were not made, and stay as they are. Never raises. Transient failures
+        are retried until half of the time is over from `ended_at` to the expiry of upstream's link.
+        `may_exist`: an earlier process may have stored some of them.
         """
         semaphore = asyncio.Semaphore(_MAX_PER_GENERATION)
         archiving: list[asyncio.Task[StoredMedia]] = []
@@ -138,11 +142,11 @@ class OutputArchiver:
         return tuple(task.result() for task in archiving)
 
     def scratch_file(self) -> AbstractAsyncContextManager[Path]:
-        """A path to write a document to, before it is kept."""
+        """A temporary path for a document, before it is stored."""
         return self._temp_files.path()
 
     async def archive_document(self, key: str, path: Path, media_type: str) -> StoredMedia:
-        """Keep what was written there; `failure` says why it is not. Never raises."""
+        """Store a document; `failure` says why it is not stored. Never raises."""
         size, sha256 = await asyncio.to_thread(_size_and_digest, path)
         medium = StoredMedia("", media_type, size=size, sha256=sha256)
         return await self._put(key, path, MediaInfo(size, sha256, media_type), medium)
@@ -150,9 +154,9 @@ class OutputArchiver:
     async def archive_file(
         self, generation_id: str, index: int, path: Path, declared: str, expected: str
     ) -> StoredMedia:
-        """Keep an output that lies in a file already. Never raises.
+        """Store an output that is in a local file already. Never raises.
 
-        `declared` is the type that it came with, `expected` the one to expect.
+        `declared` is its declared media type, `expected` the one to expect.
         """
         medium = StoredMedia("", expected)
         size, sha256 = await asyncio.to_thread(_size_and_digest, path)
@@ -181,7 +185,7 @@ class OutputArchiver:
         return await self._put(output_key(generation_id, index), path, info, medium)
 
     async def _put(self, key: str, path: Path, info: MediaInfo, medium: StoredMedia) -> StoredMedia:
-        """Store a file; a storage that does not take it is asked again."""
+        """Store a file, with retries."""
         pause = _INITIAL_BACKOFF
         for attempts_left in reversed(range(_MAX_ABSENT_ATTEMPTS)):
             try:
@@ -197,11 +201,11 @@ class OutputArchiver:
         raise AssertionError
 
     def read_document(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
-        """Bytes of a document that is kept. StorageFailed where it is not there."""
+        """Read a range of a stored document. StorageFailed where there is none."""
         return self._store.read(key, offset, length)
 
     async def delete(self, generation_id: str) -> None:
-        """Erase all that is kept of a generation. Raises StorageFailed."""
+        """Delete everything stored of a generation. Raises StorageFailed."""
         await self._store.delete(outputs_key(generation_id))
 
     async def _archive_job(self, job: _ArchiveJob) -> StoredMedia:
@@ -229,7 +233,7 @@ class OutputArchiver:
         )
 
     async def _retry(self, job: _ArchiveJob) -> MediaInfo | Failure:
-        """As often as may help, and as long as there is time; once, however late it is."""
+        """Retry until half of the source link's lifetime is over; at least one attempt."""
         pause, absences = _INITIAL_BACKOFF, 0
         may_recur = not data_uri.is_data_uri(job.medium.uri)
         while True:
@@ -256,7 +260,7 @@ class OutputArchiver:
     async def _archive_once(
         self, job: _ArchiveJob, *, accept_damaged: bool
     ) -> MediaInfo | Failure | _TransientFailure:
-        """One try, whatever becomes of it."""
+        """One attempt, with its failure as a result."""
         try:
             async with asyncio.timeout(self._timeout()):
                 if job.may_exist and (stored := await self._store.find(job.key)):
@@ -279,7 +283,7 @@ class OutputArchiver:
     async def _download_and_store(
         self, key: str, medium: StoredMedia, *, accept_damaged: bool
     ) -> MediaInfo:
-        """One try: fetch, look at it, store."""
+        """One attempt: download, probe, store."""
         async with self._temp_files.create(self._max_bytes()) as temp_file:
             declared = await self._receive(temp_file, medium.uri)
             # A link may lead to more later; what is within the URI itself is all there is.
@@ -302,7 +306,7 @@ class OutputArchiver:
         return info
 
     async def _receive(self, temp_file: TempFile, uri: str) -> str:
-        """Write the medium into the file; the type that it came with."""
+        """Write the medium into the file; returns its declared media type."""
         if data_uri.is_data_uri(uri):
             for piece in data_uri.decode_chunks(uri):
                 await temp_file.write(piece)
@@ -316,7 +320,7 @@ class OutputArchiver:
 
 
 def _size_and_digest(path: Path) -> tuple[int, str]:
-    """How long a file is, and its SHA-256."""
+    """Size of a file, and its SHA-256."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return file.tell(), digest.hexdigest()
@@ -328,7 +332,7 @@ def _read_head(path: Path) -> bytes:
 
 
 def media_info(temp_file: TempFile, media_type: str, probed: ProbeResult) -> MediaInfo:
-    """What is known of a file that has come whole."""
+    """Media info of a complete temporary file."""
     return MediaInfo(
         temp_file.size, temp_file.sha256, media_type, probed.width, probed.height, probed.seconds
     )

@@ -1,7 +1,7 @@
-"""The port: what the server needs of whatever keeps its files. A folder, or object storage.
+"""Media store interface: what the server needs of a folder or an object storage.
 
-A file is made whole on this machine first (`temp_files.py`), where it is measured, hashed and
-looked into; a store only has to take it, give it back in pieces and forget it.
+A file is complete on this machine first (`temp_files.py`), where it is measured, hashed and probed;
+a store takes it, reads it back in chunks, and deletes it.
 """
 
 import re
@@ -19,7 +19,9 @@ CHUNK_BYTES: Final = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class MediaInfo:
-    """What a file is. `seconds` is how long it plays; None and empty: not known."""
+    """Media info of a file: size, digest, type, pixels, duration in seconds; None and empty: not
+    known.
+    """
 
     size: int
     sha256: str
@@ -29,7 +31,7 @@ class MediaInfo:
     seconds: float | None = None
 
     def to_metadata(self) -> dict[str, str]:
-        """As words to be kept with the file; its size it tells itself."""
+        """Metadata to be stored with the file; its size it has itself."""
         return {
             "media_type": self.media_type,
             "sha256": self.sha256,
@@ -40,7 +42,7 @@ class MediaInfo:
 
     @classmethod
     def from_file(cls, stored: "StoredFile") -> Self:
-        """The facts that are kept with a file. KeyError where they are not."""
+        """Media info from a stored file's metadata. KeyError where it has none."""
         metadata = stored.metadata
         return cls(
             stored.size,
@@ -54,9 +56,9 @@ class MediaInfo:
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file that is kept: how long it is, and the words that were kept with it.
+    """A stored file: its size and metadata.
 
-    Words that were empty may be missing.
+    Metadata that were empty may be missing.
     """
 
     size: int
@@ -64,41 +66,43 @@ class StoredFile:
 
 
 class MediaStore(Protocol):
-    """Keeps files by key. A key is words of [A-Za-z0-9_-] with slashes between.
+    """Blob store by key. A key is words of [A-Za-z0-9_-] with slashes between.
 
-    Every method raises StorageFailed where the storage does not do its work.
+    Every method raises StorageFailed where the storage fails.
     """
 
     async def put(self, key: str, file: Path, metadata: Mapping[str, str]) -> None:
-        """Take the file, which is gone from where it was, with a few words about it.
+        """Store a file, which is moved from where it was, with its metadata.
 
-        Durable on return. Until then there is nothing under the key, or what was there before.
+        Durable on return. Until then the key has no file, or the previous one.
         """
         ...
 
     async def find(self, key: str) -> StoredFile | None:
-        """What is kept under a key, if anything."""
+        """Look up a file by key; None where there is none."""
         ...
 
     def read(
         self, key: str, offset: int, length: int, piece_bytes: int = CHUNK_BYTES
     ) -> AsyncIterator[bytes]:
-        """`length` bytes from `offset` on, in pieces of at most `piece_bytes`.
+        """Read `length` bytes from `offset` on, in chunks of at most `piece_bytes`.
 
         Fewer where the file ends before. Raises StorageFailed where there is none.
         """
         ...
 
     async def delete(self, key: str) -> None:
-        """Forget what is kept under a key, or under keys below it. Nothing there: nothing to do."""
+        """Delete the file of a key, and the files of keys below it. Not an error where there is
+        none.
+        """
         ...
 
     async def keys(self, below: str) -> tuple[str, ...]:
-        """All keys right below a key."""
+        """List the keys directly below a key."""
         ...
 
     async def link(self, key: str, seconds: float) -> str:
-        """A link by which anybody who has it reads the file for so long; empty: it gives none.
+        """Presigned URL of a file, valid for so many seconds; empty: not supported.
 
         Whether there is such a file is not looked up.
         """
@@ -106,14 +110,14 @@ class MediaStore(Protocol):
 
 
 def validate_key(key: str) -> str:
-    """The key, which is one. ValueError: it would be a bug of ours."""
+    """Return the key. ValueError where it is invalid: a bug of ours."""
     if not _KEY.fullmatch(key):
         raise ValueError("that is no key of a medium")
     return key
 
 
 class StorageFailed(MediagateError):
-    """The storage is full, broken or has lost the file. Says nothing of where it is."""
+    """Storage error: full, broken or the file is lost. Says nothing of where it is."""
 
     reason = Reason.OUTPUT_STORE_FAILED
 
@@ -124,7 +128,9 @@ def storage_failed(what: str) -> StorageFailed:
 
 
 def archive_failure(cause: str) -> Failure:
-    """Why an output is not kept, as a fact for its record. `cause` is one of our own words."""
+    """Failure of an output that could not be stored, for its record. `cause` is one of our own
+    words.
+    """
     return StorageFailed(f"the output was not kept: {cause}", metadata={"cause": cause}).failure
 
 
@@ -133,15 +139,15 @@ def _to_text(number: float | None) -> str:
 
 
 def output_key(generation_id: str, index: int) -> str:
-    """Where an output is kept."""
+    """Key of an output."""
     return f"{outputs_key(generation_id)}/{index}"
 
 
 def document_key(generation_id: str, name: str) -> str:
-    """Where a document of it is kept: its "output" as a text or JSON, or its "logs"."""
+    """Key of a generation's document: its "output" as a text or JSON, or its "logs"."""
     return f"{outputs_key(generation_id)}/{name}"
 
 
 def outputs_key(generation_id: str) -> str:
-    """Where all outputs of a generation are kept."""
+    """Key prefix of a generation's outputs."""
     return f"outputs/{generation_id}"

@@ -1,8 +1,8 @@
-"""What a file is: its type, its size in pixels, how long it plays. Read from the file itself.
+"""Media probe: media type, pixel size and duration, read from the file itself.
 
-Pictures by `imagesize`, sounds by `tinytag`, films by our own readers of their headers: none of
-them decodes anything, and all read through a `BoundedFile`, so that a broken or hostile file costs
-a few thousand reads and 2 MiB at the most.
+Images by `imagesize`, audio by `tinytag`, videos by our own header parsers: none of them decodes
+anything, and all read through a `BoundedFile`, so that a broken or hostile file costs a few
+thousand reads and 2 MiB at the most.
 """
 
 import codecs
@@ -51,7 +51,7 @@ _VIDEO_READERS: Final[dict[str, Callable[[BoundedFile], mp4.VideoHeader]]] = {
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """Pixels and seconds; None where they are not known or there are none."""
+    """Probe result: pixels and seconds; None where they are not known or there are none."""
 
     width: int | None = None
     height: int | None = None
@@ -59,9 +59,9 @@ class ProbeResult:
 
 
 def detect_media_type(head: bytes, *declared: str) -> str:
-    """By the file's first bytes, else the first type that somebody declared, else unknown.
+    """Media type by the file's first bytes, else the first declared type, else unknown.
 
-    A declared type that the bytes rule out counts for nothing.
+    A declared type that the bytes contradict does not count.
     """
     media_type = sniff(head)
     if media_type != UNKNOWN:
@@ -73,14 +73,14 @@ def detect_media_type(head: bytes, *declared: str) -> str:
 
 
 def is_damaged(head: bytes, *declared: str) -> bool:
-    """Whether a file is certainly not what it is declared as, nor anything else that is known."""
+    """Whether a file is certainly not of its declared type, nor of any other known one."""
     return contradicts(head, next(_declared_types(declared), UNKNOWN)) and not _is_svg(head)
 
 
 def is_error_page(head: bytes, declared: str, expected: str) -> bool:
-    """Whether a file that is to be a picture, a film or a sound is a page that says why it is not
-    there: HTML, XML or JSON, or any text that is declared as one. Drawings (SVG) are XML, too:
-    they are known by their root, and where that is out of sight by their type.
+    """Whether a file that should be a medium is an error page: HTML, XML or JSON, or any text that
+    is declared as one. SVG images are XML, too: they are recognised by their root, and where that
+    is out of sight by their type.
     """
     if not expected.startswith(_MEDIA_PREFIXES) or sniff(head) != UNKNOWN:
         return False
@@ -101,14 +101,14 @@ def _is_svg(head: bytes) -> bool:
 
 
 def _xml(head: bytes) -> tuple[bytes, bytes]:
-    """The beginning in lower case, and what of it stands behind the prolog: mostly the root."""
+    """The beginning in lower case, and what of it is behind the XML prolog: mostly the root."""
     begin = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
     prolog = _PROLOG.match(begin)
     return begin, begin[prolog.end() if prolog else 0 :]
 
 
 def probe_file(path: Path, media_type: str) -> ProbeResult:
-    """What the file looks like. Nothing where it cannot be read: a model may make anything.
+    """Probe a file. Empty where it cannot be parsed: a model may output anything.
 
     Reads the disk: not for the event loop.
     """
@@ -124,7 +124,7 @@ def probe_file(path: Path, media_type: str) -> ProbeResult:
 
 
 def probe_task(payload: bytes) -> bytes:
-    """`[path, media type]` -> `[width, height, seconds]`: `probe_file` as a task of workers."""
+    """Worker task `[path, media type]` -> `[width, height, seconds]`: `probe_file`."""
     path, media_type = json.loads(payload)
     probed = probe_file(Path(path), media_type)
     return json.dumps([probed.width, probed.height, probed.seconds]).encode()
@@ -145,9 +145,9 @@ def _probe(file: BoundedFile, media_type: str) -> ProbeResult:
 
 
 def _ogg_ends(file: BoundedFile) -> BoundedFile | io.BytesIO:
-    """A long Ogg file without its middle, cut at pages: the first ones and the last one tell all.
+    """A long Ogg file without its middle, cut at pages: the first and the last ones have it all.
 
-    The library reads each page, of which an hour of sound has tens of thousands.
+    The library reads each page, of which an hour of audio has tens of thousands.
     """
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
@@ -160,14 +160,14 @@ def _ogg_ends(file: BoundedFile) -> BoundedFile | io.BytesIO:
 
 
 def _valid_size(width: int | None, height: int | None) -> tuple[int, int] | tuple[None, None]:
-    """Both sides, where they can be meant."""
+    """Both sides, where they are plausible."""
     if width and height and 0 < width <= _MAX_SIDE and 0 < height <= _MAX_SIDE:
         return width, height
     return None, None
 
 
 def _valid_duration(seconds: float | None) -> float | None:
-    """Seconds, where they can be meant."""
+    """Seconds, where they are plausible."""
     return seconds if seconds and 0 < seconds <= _MAX_DURATION else None
 
 
@@ -176,6 +176,6 @@ def _declared_types(declared: Iterable[str]) -> Iterator[str]:
 
 
 def _parse_media_type(declared: str) -> str:
-    """A declared type without its parameters, in lower case; empty where it says nothing."""
+    """A declared type without its parameters, in lower case; empty where it is unknown."""
     plain = declared.split(";", 1)[0].strip().lower()
     return plain if _TYPE.fullmatch(plain) and plain != UNKNOWN else ""

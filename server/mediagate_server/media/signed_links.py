@@ -1,7 +1,8 @@
-"""Links to what is kept: minted whenever a generation is shown, good for a while, never stored.
+"""Signed, expiring links to stored media.
 
-Storage that can sign links is linked to itself. Otherwise a link leads to the server's web port:
-whoever has it reads this one file until it expires, and needs no key.
+Created each time that a generation is returned, never stored. Storage that can presign is linked to
+directly. Otherwise a link leads to the server's own web port: who has it reads this one file until
+it expires, and needs no key.
 """
 
 import hashlib
@@ -22,7 +23,7 @@ MEDIA_PATH: Final = "/media"
 
 @dataclass(frozen=True, slots=True)
 class SignedLink:
-    """Where a medium can be read, and until when."""
+    """A link to a medium, and its expiry."""
 
     uri: str
     expires_at: datetime
@@ -32,10 +33,10 @@ NO_LINKS: Final[Mapping[int, SignedLink]] = MappingProxyType({})
 
 
 class MediaLinkSigner:
-    """Mints links, and knows its own again.
+    """Signer and verifier of links.
 
-    `base` is the URL of the web port as callers reach it; empty: they do not. `key` is what the
-    server's own links are signed with. `lifetime` (seconds) is asked for each.
+    `base` is the URL of the web port as callers reach it; empty: they do not. `key` signs the
+    server's own links. `lifetime` (seconds) is read for each.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class MediaLinkSigner:
         self._lifetime = lifetime
 
     async def links_for(self, record: Generation) -> Mapping[int, SignedLink]:
-        """A link for each output that is kept and can be linked to, by its index."""
+        """Links of a generation's stored outputs, by index."""
         if not (record.output and record.output.media) or record.state is not State.SUCCEEDED:
             return NO_LINKS
         links = {}
@@ -64,7 +65,7 @@ class MediaLinkSigner:
         return links
 
     def is_valid(self, generation_id: str, index: str, expires: str, signature: str) -> bool:
-        """Whether a link with these words was minted here; it may have expired."""
+        """Verify a link's signature; it may have expired."""
         expected = self._signature(generation_id, index, expires)
         return hmac.compare_digest(expected.encode(), signature.encode())
 

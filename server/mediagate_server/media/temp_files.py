@@ -1,7 +1,6 @@
-"""Files while they come in: written in pieces off the event loop, measured and hashed on the way.
+"""Temporary files for incoming media: written off the event loop, size-limited and hashed.
 
-What is not taken out of the spool is gone when its block ends, and what a crash left is gone when
-the spool is opened the next time.
+A file that no store took is deleted when its block ends, and what a crash left at the next start.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ from mediagate_server.runtime.private_files import make_private_folder
 
 
 class FileTooLarge(Exception):
-    """More bytes came than may."""
+    """A file exceeds its size limit."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"over {limit} bytes")
@@ -28,17 +27,17 @@ class FileTooLarge(Exception):
 
 
 class TempFiles:
-    """A folder for files on their way. One process at a time."""
+    """Folder of temporary files. One process at a time."""
 
     def __init__(self, folder: Path) -> None:
-        """Clears what an earlier process left. OSError where the folder cannot be used."""
+        """Deletes what an earlier process left. OSError where the folder cannot be used."""
         self._folder = folder
         shutil.rmtree(folder, ignore_errors=True)
         make_private_folder(folder)
 
     @asynccontextmanager
     async def create(self, limit: int) -> AsyncIterator["TempFile"]:
-        """A new file of at most `limit` bytes; erased at the end unless a store took it."""
+        """A new file of at most `limit` bytes; deleted at the end unless a store took it."""
         try:
             temp_file = TempFile(self._folder / secrets.token_hex(16), limit)
         except OSError:
@@ -50,9 +49,9 @@ class TempFiles:
 
     @asynccontextmanager
     async def path(self) -> AsyncIterator[Path]:
-        """A path at which somebody else may make a file, and others whose names begin so.
+        """A new path for a file that others write, and for files whose names begin so.
 
-        Erased at the end unless they were taken.
+        Deleted at the end unless they were taken.
         """
         path = self._folder / secrets.token_hex(16)
         try:
@@ -62,7 +61,7 @@ class TempFiles:
 
 
 class TempFile:
-    """One file on its way in."""
+    """Temporary file that is hashed while it is written."""
 
     def __init__(self, path: Path, limit: int) -> None:
         self.path = path
@@ -80,7 +79,7 @@ class TempFile:
 
     @property
     def sha256(self) -> str:
-        """Of all that was written, in lower-case hexadecimal, once `finish` has returned."""
+        """Digest of the content, in lower-case hexadecimal, once `finish` has returned."""
         return self._digest.hexdigest()
 
     async def write(self, data: bytes) -> None:
@@ -96,11 +95,11 @@ class TempFile:
             await _in_thread(self._flush)
 
     async def finish(self) -> None:
-        """Nothing more comes: the file is whole and durable. Raises StorageFailed."""
+        """Flush and sync the complete file. Raises StorageFailed."""
         await _in_thread(lambda: self._flush(sync=True))
 
     async def close(self) -> None:
-        """Close and erase it; no harm if a store took it."""
+        """Close and delete the file, unless a store took it."""
         # Shielded: a caller who has gone must not leave a file behind.
         await asyncio.shield(asyncio.to_thread(self._close))
 

@@ -1,4 +1,4 @@
-"""What callers upload, to be used as input later: kept for a while, for their tenant alone."""
+"""Uploads: files of callers to be used as input, for their tenant alone, until they expire."""
 
 import asyncio
 import re
@@ -30,7 +30,7 @@ _MAX_LOGGED: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """One upload. `key` is where its bytes are."""
+    """An upload. `key` is its key in the store."""
 
     id: str
     key: str
@@ -39,7 +39,7 @@ class Upload:
 
 
 class UploadStore:
-    """All uploads. `max_bytes` and `lifetime` (seconds) are asked anew for each."""
+    """Store of uploads. `max_bytes` and `lifetime` (seconds) are read anew for each."""
 
     def __init__(
         self,
@@ -60,17 +60,17 @@ class UploadStore:
 
     @property
     def max_bytes(self) -> int:
-        """The most that an upload may have."""
+        """Maximum size of an upload."""
         return self._max_bytes()
 
     def create_temp_file(self) -> AbstractAsyncContextManager[TempFile]:
-        """A file to write an upload into; nothing is left of it unless `finish` takes it."""
+        """A file to write an upload into; deleted unless `finish` stores it."""
         return self._temp_files.create(self._max_bytes())
 
     async def finish(self, temp_file: TempFile, *, tenant: str, media_type: str) -> Upload:
-        """Keep what has come and is finished. `media_type` is what the caller declared, if at all.
+        """Store a finished temporary file. `media_type` is the declared one, if any.
 
-        Raises StorageFailed. Nothing is kept then, nor where the caller leaves meanwhile.
+        Raises StorageFailed. Nothing is stored then, nor where the caller is cancelled.
         """
         detected_type = detect_media_type(temp_file.head, media_type)
         probed = await self._probe.probe(temp_file.path, detected_type)
@@ -90,7 +90,9 @@ class UploadStore:
         return upload
 
     async def find(self, tenant: str, upload_id: str) -> Upload:
-        """One upload of a tenant. UploadNotFound also for another's, and once it has expired."""
+        """Look up an upload of a tenant. UploadNotFound also for another tenant's, and once it has
+        expired.
+        """
         if not _ID.fullmatch(upload_id):
             raise UploadNotFound(upload_id)
         key = f"{_KEY_PREFIX}/{upload_id}"
@@ -103,10 +105,10 @@ class UploadStore:
         return upload
 
     async def delete_expired(self) -> int:
-        """Erase what has expired; how many there were.
+        """Delete expired uploads; returns their number.
 
-        What cannot be erased is named in the log, keeps nothing else back, and is tried again the
-        next time. Raises StorageFailed where it cannot be told what there is.
+        A failure is logged, delays no other upload, and is retried the next time. Raises
+        StorageFailed where uploads cannot be listed.
         """
         deleted = failures = 0
         for key in await self._store.keys(_KEY_PREFIX):
@@ -124,7 +126,7 @@ class UploadStore:
         return deleted
 
     async def _delete_if_expired(self, key: str) -> bool:
-        """Whether it was to be erased, and is. What is listed and not found is half erased."""
+        """Delete an upload if it has expired, or is half deleted: listed, but not found."""
         stored = await self._store.find(key)
         if stored and _expiry(stored) > self._now():
             return False
@@ -134,7 +136,7 @@ class UploadStore:
     async def run_cleanup(
         self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> NoReturn:
-        """Erase what has expired, again and again. Ends by cancellation alone."""
+        """Delete expired uploads periodically. Ends by cancellation alone."""
         while True:
             try:
                 if deleted := await self.delete_expired():

@@ -1,6 +1,6 @@
-"""Size and length of a WebM or Matroska file, from its elements (RFC 8794, RFC 9559).
+"""WebM header parser: size and duration of WebM and Matroska files (RFC 8794, RFC 9559 elements).
 
-Only the segment's information and its tracks are read; clusters are skipped, not looked into.
+Only the segment's information and its tracks are read; clusters are skipped.
 """
 
 import struct
@@ -24,7 +24,7 @@ _DEFAULT_SCALE: Final = 1_000_000
 
 
 def read_webm_header(file: BoundedFile) -> VideoHeader:
-    """What can be read of the file's headers; of a file of another kind, nothing."""
+    """Parse a file's headers; empty for a file of another format."""
     end = file.seek(0, 2)
     reader = _ElementReader(file)
     reader.walk(0, end)
@@ -39,7 +39,7 @@ def read_webm_header(file: BoundedFile) -> VideoHeader:
 
 
 class _ElementReader:
-    """One walk through a file's elements, and the first value of each wanted one."""
+    """Parser of one file's elements, with the first value of each known one."""
 
     def __init__(self, file: BoundedFile) -> None:
         self._file = file
@@ -47,7 +47,7 @@ class _ElementReader:
         self.values: dict[int, bytes] = {}
 
     def walk(self, start: int, end: int, depth: int = 0) -> None:
-        """Take what the elements from `start` to `end` say."""
+        """Read the elements from `start` to `end`."""
         for kind, at, until in self._elements(start, end):
             if kind in _CONTAINER_IDS and depth < _MAX_DEPTH:
                 self.walk(at, until, depth + 1)
@@ -56,7 +56,7 @@ class _ElementReader:
                 self.values.setdefault(kind, self._file.read(until - at))
 
     def _elements(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """Each element's id, and where its content begins and ends. Stops at one that is cut."""
+        """Each element's id, and the range of its content. Stops at a truncated one."""
         while start < end and self._elements_left > 0:
             self._elements_left -= 1
             self._file.seek(start)
@@ -79,7 +79,9 @@ class _ElementReader:
 
 
 def _vint_length(data: bytes, most: int) -> int:
-    """How many bytes a variable number has, by the leading zero bits of its first; 0: none."""
+    """Length in bytes of a variable-size integer, by the leading zero bits of its first; 0:
+    none.
+    """
     if not data or not data[0]:
         return 0
     length = 9 - data[0].bit_length()

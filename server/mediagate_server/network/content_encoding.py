@@ -1,7 +1,7 @@
-"""HTTP content decoding (gzip, deflate), as a stream and in bounded pieces.
+"""HTTP content decoding (gzip, deflate), as a stream and in bounded chunks.
 
-The server asks for `identity`; some servers encode all the same, and storages keep a file encoded
-that was put there so. What stands in the body is then not the file.
+The server requests `identity`; some servers encode all the same, and object stores keep a file
+encoded that was uploaded so. The body is then not the file.
 """
 
 import asyncio
@@ -36,19 +36,17 @@ _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
 class UndecodableContent(Exception):
-    """The body is not what its Content-Encoding says, or in a coding that is not read here."""
+    """The body does not match its Content-Encoding, or the coding is not supported."""
 
 
 class TruncatedContent(UndecodableContent):
-    """The body ends before what is encoded in it does."""
+    """The body ends before its encoded content does."""
 
 
 def decode_content(
     chunks: AsyncIterator[bytes], content_encoding: str | None
 ) -> AsyncIterator[bytes]:
-    """The body as it was before it was encoded for the way. Raises UndecodableContent, also while
-    it is read.
-    """
+    """Decode a body. Raises UndecodableContent, also while it is read."""
     codings = _codings(content_encoding)
     if len(codings) > _MAX_CODINGS:
         raise UndecodableContent("it is encoded too many times")
@@ -60,7 +58,7 @@ def decode_content(
 
 
 def is_encoded(content_encoding: str | None) -> bool:
-    """Whether the body is another than the file, so that its length says nothing of the file's."""
+    """Whether the body is encoded, so that its length is not the file's."""
     return bool(_codings(content_encoding))
 
 
@@ -93,7 +91,7 @@ async def _decompress(chunks: AsyncIterator[bytes], coding: str) -> AsyncIterato
 
 
 class _Decompressor:
-    """One coding of one body, begun by its first bytes."""
+    """Decompressor of one coding of one body, created from its first bytes."""
 
     def __init__(self, coding: str, head: bytes) -> None:
         self._is_gzip = coding in _GZIP
@@ -116,11 +114,11 @@ class _Decompressor:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all that has begun has ended."""
+        """Whether every member that has begun has ended."""
         return self._current is None or self._current.eof
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
-        """What comes out of the next bytes, step by step; of some steps nothing."""
+        """Decompressed chunks of the next bytes; some may be empty."""
         if self._current is None:
             yield data
             return
@@ -140,7 +138,7 @@ class _Decompressor:
             yield plain
 
     async def after_piece(self) -> None:
-        """Lets the event loop have its turn, every so often."""
+        """Yield to the event loop, every so often."""
         self._pieces += 1
         if self._pieces % _CHUNKS_PER_TURN == 0:
             await asyncio.sleep(0)
@@ -152,7 +150,9 @@ class _Decompressor:
             raise UndecodableContent("next to nothing is in it for its length")
 
     def _starts_member(self, data: bytes) -> bool:
-        """A gzip file may have several members. What else comes behind the end is padding."""
+        """Start the next member of a gzip file, if there is one. Other bytes behind the end are
+        padding.
+        """
         if self.padding or not (self._is_gzip and data.startswith(_GZIP_MAGIC[:1])):
             return False
         self._count(_MEMBER_COST, 0)

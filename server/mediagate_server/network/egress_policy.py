@@ -1,4 +1,4 @@
-"""Which addresses are of the public internet, in every form that one can be written."""
+"""Egress policy (SSRF protection): which addresses the server may connect to."""
 
 import re
 import unicodedata
@@ -22,7 +22,7 @@ Network = IPv4Network | IPv6Network
 
 
 def is_public_address(address: str) -> bool:
-    """Whether an IP address is one of the public internet, also where IPv4 is told as IPv6.
+    """Whether an IP address is public, also where IPv4 is embedded in IPv6.
 
     Raises ValueError for what is no IP address.
     """
@@ -38,11 +38,10 @@ def is_public_address(address: str) -> bool:
 
 
 def is_private_host(host: str) -> bool:
-    """Whether a URL's host says by itself that it is not of the public internet.
+    """Whether a URL's host is recognisably not of the public internet.
 
-    Addresses in the old forms (one number, hexadecimal, octal) are all taken for private, and so is
-    what is percent-encoded: nobody writes a public one so. A name that leads to a private address
-    cannot be told from here.
+    Legacy IPv4 forms (one number, hexadecimal, octal) and percent-encoded hosts are all taken for
+    private: nobody writes a public one so. What a name resolves to is not known here.
     """
     name = _normalize_host(host)
     if "%" in name or _is_localhost(name):
@@ -55,9 +54,9 @@ def is_private_host(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class EgressPolicy:
-    """Where something may be sent: to the public internet, and into `networks` besides.
+    """Egress policy: the public internet, and `networks` besides.
 
-    What an operator has let in by its network may also be reached without TLS; nothing else.
+    The operator's networks may also be reached without TLS; nothing else may.
     """
 
     networks: tuple[Network, ...] = ()
@@ -72,7 +71,7 @@ class EgressPolicy:
         )
 
     def allows_host(self, host: str, *, plaintext: bool = False) -> bool:
-        """Whether a URL may have this host. What a name leads to is seen when it is resolved."""
+        """Whether a URL may have this host. A name's addresses are checked when it is resolved."""
         name = _normalize_host(host)
         if not name or "%" in name:
             return False
@@ -91,12 +90,12 @@ class EgressPolicy:
 
 
 def _normalize_host(host: str) -> str:
-    """A host as the resolver gets it: digits and dots of other scripts become ours on the way."""
+    """Normalise a host as the resolver does: digits and dots of other scripts become ASCII."""
     return unicodedata.normalize("NFKC", host).replace("\u3002", ".").rstrip(".").lower()
 
 
 def _effective_address(address: str) -> IPv4Address | IPv6Address:
-    """The address that is reached, which is IPv4's where it is only told as IPv6."""
+    """The address that is connected to: IPv4 where it is embedded in IPv6."""
     ip = ip_address(address.partition("%")[0])
     if isinstance(ip, IPv6Address):
         if ip in _NAT64:

@@ -1,9 +1,9 @@
-"""Request URLs, letter for letter: for links that others gave us and that may be signed.
+"""Request URLs without normalisation: for links that others gave us and that may be signed.
 
 HTTP libraries normalise a URL (`%2C` becomes `,`), and a signature over its path or query is then
 wrong. Here only what no request line can hold is changed: a host that is not ASCII becomes its IDNA
-form, other letters that are not become percent-encoded UTF-8, and a fragment is left out. Host and
-port are read by the library that connects, so that what is looked at is what is connected to.
+form, other such letters become percent-encoded UTF-8, and a fragment is left out. Host and port are
+parsed by the library that connects, so that what is checked is what is connected to.
 """
 
 import re
@@ -26,7 +26,7 @@ _HAS_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
 def parse_request_url(text: str) -> URL:
-    """The URL that a request for `text` goes to. Raises ValueError where there is none."""
+    """Parse the URL of a request. Raises ValueError where there is none."""
     text = text.strip(_STRIPPED).translate(_REMOVED)
     match = _URL.match(text)
     if match is None:
@@ -60,8 +60,8 @@ _parse_origin_cached = lru_cache(_MAX_CACHED_ORIGINS)(_parse_origin)
 
 
 def ascii_url(text: str) -> str:
-    """A link as every model's HTTP library takes it: one with a host or path that is not ASCII by
-    its IDNA and percent-encoded form, any other text as it is.
+    """ASCII form of an http URL, which every model's HTTP library takes: IDNA host, percent-encoded
+    path; any other text as it is.
     """
     if text.isascii() or not text.lower().startswith(("http://", "https://")):
         return text
@@ -72,8 +72,8 @@ def ascii_url(text: str) -> str:
 
 
 def resolve_redirect(base_url: URL, location: str) -> URL:
-    """Where a redirect leads. Absolute ones are taken letter for letter; in the path of a relative
-    one dots are resolved. Raises ValueError.
+    """Resolve a redirect's location. Absolute ones are not normalised; of a relative one dot
+    segments are removed. Raises ValueError.
     """
     location = location.strip(_STRIPPED).translate(_REMOVED)
     if _HAS_SCHEME.match(location):

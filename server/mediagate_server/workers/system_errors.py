@@ -1,6 +1,6 @@
-"""Operating system errors that are nobody's fault: a full or broken disk, too many open files.
+"""Operating system errors that are no caller's fault: a full or broken disk, too many open files.
 
-Whatever met one is tried again later, and is neither blamed for it nor given up.
+What failed by one is retried later, and is neither blamed for it nor given up.
 """
 
 import errno
@@ -21,5 +21,5 @@ _NUMBERS: Final = frozenset(
 
 
 def is_system_error(error: BaseException) -> bool:
-    """Whether the machine was short of something, or broken, and nothing else was wrong."""
+    """Whether an error is the machine's: out of disk, memory or file descriptors, or broken."""
     return isinstance(error, OSError) and error.errno in _NUMBERS

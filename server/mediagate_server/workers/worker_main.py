@@ -1,7 +1,7 @@
-"""The main loop of one worker process: takes a job from standard input, runs it, answers, waits.
+"""Main loop of one worker process: reads a job from standard input, runs it, writes the result.
 
-Started by worker_pool.WorkerPool as `python -m`, with one end of a socket pair as its
-standard input. It imports nothing but what its tasks need, so that an idle one stays small.
+Started by worker_pool.WorkerPool as `python -m`, with one end of a socket pair as its standard
+input. It imports nothing but what its tasks need, so that an idle one stays small.
 """
 
 import contextlib
@@ -52,7 +52,8 @@ def main() -> None:
 
 
 def _run(name: str, payload: bytes, memory: int) -> tuple[int, bytes]:
-    """One job within its memory. A failure is told by its type and place: its words may be foreign.
+    """Run one job within its memory limit. An error is returned by its type and location: its text
+    may be foreign.
 
     RLIMIT_AS counts address space, so the limit is what the job may add to what is mapped already.
     """
@@ -78,7 +79,7 @@ def _run(name: str, payload: bytes, memory: int) -> tuple[int, bytes]:
 
 
 def _memory() -> tuple[int, int]:
-    """Bytes of address space in use, and of those resident; zero where the system does not tell.
+    """Bytes of address space and of resident memory; zero where the system does not say.
 
     Not `ru_maxrss`, which begins with the size of the process that started this one.
     """
@@ -91,8 +92,8 @@ def _memory() -> tuple[int, int]:
 
 
 def _die_with_parent() -> None:
-    """Ask Linux for SIGKILL at the parent's death; elsewhere a job's end or its timer must
-    do.
+    """Request SIGKILL from Linux at the parent's death; elsewhere the end of a job or its timer
+    must do.
     """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -104,7 +105,7 @@ def _answer(connection: socket.socket, status: int, payload: bytes) -> None:
 
 
 def _receive(connection: socket.socket, length: int) -> bytes:
-    """So many bytes; fewer, or none, where the other end was closed: then the process ends."""
+    """Read so many bytes; the process ends where the other end was closed."""
     received = bytearray(length)
     view, at = memoryview(received), 0
     while at < length:

@@ -1,18 +1,17 @@
-"""A pool of worker processes for work on outside data that may hang, or eat all memory.
+"""Process pool with time and memory limits, for work on untrusted data.
 
-What runs here can be killed: each job has a limit of CPU time and one of memory, and a worker that
-exceeds either is killed and replaced. A limit of wall time ends what only sleeps. Workers are fresh
-interpreters (never forks of a process with gRPC's threads in it), started when first needed,
-without the parent's environment and so without its secrets; they end with their parent, however it
-ends.
+A job that exceeds its limit of CPU time or memory is killed with its worker, which is replaced. A
+limit of wall time ends what only sleeps. Workers are fresh interpreters (never forks of a process
+with gRPC's threads in it), started when first needed, without the parent's environment and so
+without its secrets; they end with their parent, however it ends.
 
 To add a task, write a function `bytes -> bytes` at the top of a module that imports little (a
 worker imports that module, and stays that large), and beside its caller a constant
 `Task("package.module:function", memory=...)`; then `await workers.run(TASK, payload, seconds=2.0,
 tenant=...)`. The payload's form is the task's own. Expect `JobTimeout`, `JobOutOfMemory` and
 `WorkerCrashed` (the data's fault, most likely), `TaskFailed` (the function raised: a bug), and
-`QueueFull`, `WorkerStartFailed` and `SystemFailure` (later it may do). What the data may do wrong
-in a foreseen way, the function returns as bytes and does not raise.
+`QueueFull`, `WorkerStartFailed` and `SystemFailure` (a later attempt may succeed). Expected errors
+in the data are returned as bytes, not raised.
 """
 
 import asyncio
@@ -56,27 +55,27 @@ _SOURCE_ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 class WorkerError(Exception):
-    """A job has no result."""
+    """Base class: a job has no result."""
 
 
 class JobTimeout(WorkerError):
-    """The job took more CPU time than it may, or slept for long; its process was killed."""
+    """The job exceeded its CPU time, or slept for long; its process was killed."""
 
 
 class WorkerCrashed(WorkerError):
-    """The job's process ended in the midst of it."""
+    """The job's process ended while it ran."""
 
 
 class JobOutOfMemory(WorkerCrashed):
-    """The job needed more memory than it may have."""
+    """The job exceeded its memory limit."""
 
 
 class TaskFailed(WorkerError):
-    """The task's function raised: a bug of ours. The text is its type and place."""
+    """The task's function raised: a bug of ours. The text is its type and location."""
 
 
 class SystemFailure(WorkerError):
-    """The disk did not take or give what the job asked for, say. Nothing is wrong with the job."""
+    """A system error of the job, such as a full disk. Nothing is wrong with the job."""
 
     def __init__(self, number: int) -> None:
         super().__init__(os.strerror(number))
@@ -88,7 +87,7 @@ class WorkerStartFailed(WorkerError):
 
 
 class QueueFull(WorkerError):
-    """Too many jobs of this tenant wait already."""
+    """Too many jobs of this tenant are waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +99,11 @@ class Task:
 
 
 class WorkerPool:
-    """The pool: an async context manager, for one event loop. At most `size` processes.
+    """Process pool of at most `size` workers: an async context manager, for one event loop.
 
-    While others wait, a tenant's jobs take turns with theirs; and of several workers one tenant
-    never has all, so that nobody waits behind a row of jobs that all run into their limit. Jobs
-    that may take long have a pool of their own, apart from those that somebody waits for.
+    Tenants take turns; and of several workers one tenant never has all, so that nobody waits behind
+    a series of jobs that all run into their limit. Jobs that may take long have a pool of their
+    own, apart from those that a caller waits for.
     """
 
     def __init__(self, size: int = 2) -> None:
@@ -139,7 +138,7 @@ class WorkerPool:
     ) -> bytes:
         """Run one job and return its result. Raises a WorkerError.
 
-        `seconds` are CPU time: neither the wait for a turn counts nor a machine that is busy.
+        `seconds` are CPU time: neither time in the queue counts nor a busy machine.
         """
         async with self._semaphore.acquire(tenant, max_waiting):
             self._reap()
@@ -198,12 +197,12 @@ class WorkerPool:
             asyncio.get_running_loop().call_later(0.1, self._reap)
 
     def _reap(self) -> None:
-        """Collect the exit status of those that were killed, without waiting for any."""
+        """Collect the exit status of killed processes, without waiting."""
         self._dying = [process for process in self._dying if process.poll() is None]
 
 
 class _Worker:
-    """One worker process and the socket to it."""
+    """One worker process and its socket."""
 
     def __init__(
         self,
@@ -247,14 +246,16 @@ class _Worker:
         return not self._reader.at_eof() and self.process.poll() is None
 
     async def become_ready(self) -> None:
-        """Until the interpreter runs. Raises TimeoutError, or EOFError or OSError at its death."""
+        """Wait until the interpreter runs. Raises TimeoutError, or EOFError or OSError at its
+        death.
+        """
         async with asyncio.timeout(_START_SECONDS):
             status, _, _ = await self._answer()
         if status != READY:
             raise EOFError
 
     async def run(self, task: Task, payload: bytes, seconds: float) -> tuple[int, int, bytes]:
-        """One job: status, resident memory and result. Raises as `become_ready` does."""
+        """Run one job: status, resident memory and result. Raises as `become_ready` does."""
         name = task.function.encode()
         header = JOB_HEADER.pack(len(name), seconds, task.memory, len(payload))
         self._writer.writelines((header, name, payload))
@@ -275,7 +276,7 @@ class _Worker:
         return await self._answer()
 
     async def ran_out_of_time(self) -> bool:
-        """Whether the process, whose socket is closed, was ended by its limit of CPU time."""
+        """Whether the process, whose socket is closed, was killed by its limit of CPU time."""
         for _ in range(_EXIT_POLLS):  # The socket is closed a moment before the status is there.
             if (status := self.process.poll()) is not None:
                 return status == -signal.SIGPROF
@@ -289,15 +290,15 @@ class _Worker:
         return status, size, await self._reader.readexactly(length)
 
     def close(self) -> None:
-        """Kill it, whatever it does."""
+        """Kill the process."""
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
         self._writer.transport.abort()
 
 
 class FairSemaphore:
-    """A bounded number of places, given to tenants in turn: to one at most `share` of them, all but
-    one if nothing is said.
+    """Semaphore that tenants acquire in turn: one tenant holds at most `share` slots, by default
+    all but one.
     """
 
     def __init__(self, size: int, share: int | None = None) -> None:
@@ -308,7 +309,7 @@ class FairSemaphore:
 
     @asynccontextmanager
     async def acquire(self, tenant: str, max_waiting: int) -> AsyncIterator[None]:
-        """Wait for a place and hold it. Raises QueueFull."""
+        """Acquire a slot for the block. Raises QueueFull."""
         queue = self._waiting.setdefault(tenant, deque())
         if len(queue) >= max_waiting:
             raise QueueFull
@@ -330,7 +331,7 @@ class FairSemaphore:
             self._wake_waiters()
 
     def _wake_waiters(self) -> None:
-        """Give what is free to those whose turn it is."""
+        """Give free slots to the tenants whose turn it is."""
         while self._free and (tenant := self._next_tenant()) is not None:
             waiter = self._waiting[tenant].popleft()
             self._waiting.move_to_end(tenant)
@@ -342,7 +343,7 @@ class FairSemaphore:
             del self._waiting[tenant]
 
     def _next_tenant(self) -> str | None:
-        """The tenant who has waited longest for a turn and has not its share already."""
+        """The tenant who has waited longest for a turn and holds less than its share."""
         for tenant, queue in self._waiting.items():
             if queue and self._held[tenant] < self._share:
                 return tenant
@@ -350,7 +351,7 @@ class FairSemaphore:
 
 
 def _environment() -> dict[str, str]:
-    """What a worker sees: where to find its code, and no secret."""
+    """A worker's environment: where to find its code, and no secret."""
     inherited = {name: os.environ[name] for name in _INHERITED_VARIABLES if name in os.environ}
     paths = [str(_SOURCE_ROOT), os.environ.get("PYTHONPATH", "")]
     return inherited | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}

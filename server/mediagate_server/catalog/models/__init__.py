@@ -1,1 +1,1 @@
-"""Models of the catalog: their files, what they offer, the shapes of their outputs."""
+"""Models of the catalog: definitions, TOML files, capabilities and output shapes."""

@@ -1,8 +1,6 @@
-"""One model of the catalog: what it is called, what it takes, what it gives and what it costs.
+"""Model definition: names, inputs, parameter rules, output shape, price and estimators of a model.
 
-Facts only, read from a model file. That they fit together is checked once, when they are read.
-
-Whether what a model file says of one model fits together: asked once, when it is read.
+Plain data, read from a model file. Its consistency is checked once, when it is constructed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -65,7 +63,7 @@ AnyRule = Annotated[
 
 
 class ModelKind(StrEnum):
-    """How Replicate offers a model, which decides how it is addressed."""
+    """Kind of a model on Replicate, which decides how it is addressed."""
 
     OFFICIAL = "official"
     COMMUNITY = "community"
@@ -73,7 +71,7 @@ class ModelKind(StrEnum):
 
 
 class Quality(StrEnum):
-    """A model's price class."""
+    """Price class of a model."""
 
     ECONOMY = "economy"
     STANDARD = "standard"
@@ -81,7 +79,7 @@ class Quality(StrEnum):
 
     @property
     def rank(self) -> int:
-        """Their order: the higher, the dearer."""
+        """Position in the order of prices: the higher, the more expensive."""
         return tuple(Quality).index(self)
 
 
@@ -93,10 +91,10 @@ class ModelStatus(StrEnum):
 
 
 class SafetyClass(StrEnum):
-    """What stands between a prompt and what must not be made, with the inputs that we send.
+    """Safety class: what checks prompts and outputs, with the inputs that we send.
 
-    OPEN: nothing. ALIGNED: the model's own training to refuse. SCREENED: something beside the
-    model looks at the prompt or the output, the vendor's service or a checker around the model.
+    OPEN: nothing. ALIGNED: the model's own training to refuse. SCREENED: a separate check of the
+    prompt or the output, by the vendor's service or a checker around the model.
     """
 
     OPEN = "open"
@@ -105,7 +103,7 @@ class SafetyClass(StrEnum):
 
     @property
     def rank(self) -> int:
-        """Their order: the more stands between, the higher."""
+        """Position in the order of safety: the higher, the stricter."""
         return _SAFETY.index(self)
 
 
@@ -113,7 +111,9 @@ _SAFETY = tuple(SafetyClass)
 
 
 class SchemaSource(StrEnum):
-    """How its inputs came to be known: from its own schema, or partly from its like."""
+    """Source of the input specification: the model's own schema, or partly that of similar
+    models.
+    """
 
     VERIFIED = "verified"
     PARTLY = "partly"
@@ -121,15 +121,15 @@ class SchemaSource(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Model:
-    """A model as the catalog knows it.
+    """A model of the catalog.
 
-    `version` is the pinned one of a community model. `makes` are the audio kinds it is for; empty:
-    any. `usual_run` and `max_run` are how long a run takes as a rule, from the create to the end,
-    and the longest to reckon with, in seconds. `defaults` are inputs that are always sent unless a
-    parameter sets them: those whose own default costs money or bounds it. `output_format` names
-    the input that chooses the file format. `fallbacks` are the slugs that take over, in order.
+    `version` is the pinned one of a community model. `makes` are the kinds of audio that it
+    outputs; empty: any. `usual_run` and `max_run` are the usual and the longest run time in
+    seconds, from the create to the end. `defaults` are inputs that are always sent unless a
+    parameter sets them: those whose own default costs money or bounds it. `output_format` names the
+    input that chooses the file format. `fallbacks` are the slugs of its fallback models, in order.
 
-    `private`: it is the operator's own, and stands on a machine that is billed while it waits, too.
+    `private`: the operator's own model, on hardware that is also billed while idle.
 
     `aliases` are other names of this very model. `stands_in_for` are names of models that are not
     on Replicate, each with the reason why this one is run instead.
@@ -169,19 +169,19 @@ class Model:
 
     @property
     def target(self) -> str:
-        """What a create is addressed to."""
+        """The target of a create request."""
         if self.kind is ModelKind.COMMUNITY:
             return f"{self.slug}:{self.version}"
         return f"deployments/{self.slug}" if self.kind is ModelKind.DEPLOYMENT else self.slug
 
     @property
     def bills_idle_time(self) -> bool:
-        """Whether its machine is billed while it starts and waits, too."""
+        """Whether its hardware is also billed while it starts and is idle."""
         return self.kind is ModelKind.DEPLOYMENT or self.private
 
     @property
     def link_paths(self) -> frozenset[OutputPath]:
-        """Where its inputs hold links and never any other text."""
+        """Paths of the inputs that hold links and never any other text."""
         return frozenset(
             (name,) if spec.type is InputType.URI else (name, ANY_STEP)
             for name, spec in self.inputs.items()
@@ -190,24 +190,26 @@ class Model:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All that it answers to."""
+        """Slug, aliases and names of models that it substitutes."""
         return (self.slug, *self.aliases, *self.stands_in_for)
 
     @property
     def pinned_names(self) -> tuple[str, ...]:
-        """How Replicate's own clients name the version that is run here."""
+        """Names of its pinned version, as Replicate's own clients write them."""
         return (f"{self.slug}:{self.version}", self.version) if self.version else ()
 
     @property
     def max_output_tokens(self) -> int | None:
-        """The most tokens it writes, where its own input says so."""
+        """Maximum of output tokens, where its own input has one."""
         rule = self.map.get("max_output_tokens")
         limit = self.inputs[rule.targets[0]].max if rule else None
         return None if limit is None else int(limit)
 
 
 def find_inconsistencies(model: Model) -> Iterator[str]:
-    """Everything that the data says about inputs or fields which do not exist or do not fit."""
+    """Consistency checks: every reference to an input or field that does not exist or does not
+    fit.
+    """
     yield from _kind_problems(model)
     if model.output_format and model.output_format not in model.inputs:
         yield f"output_format: there is no input {model.output_format!r}"

@@ -1,11 +1,9 @@
-"""Reads models from TOML: what is in a file, checked, becomes Models or one clear error.
+"""Model files: TOML with models, parsed and validated; an error names file, line, model and field.
 
-A file is a list of `[[model]]` tables. `like` names an earlier model whose tables this one starts
-from: its own keys win, tables are merged key by key; names, version and price are never taken
-over. A rule may be written as the bare name of the input it sends to, a price in short (see
+A file is a list of `[[model]]` tables. `like` names an earlier model whose table this one inherits:
+its own keys win, tables are merged key by key; names, version and price are never inherited. A rule
+may be written as the bare name of the input that it sends to, a price in short form (see
 price_file.py).
-
-Where in a model file something stands: for people who have to mend it.
 """
 
 import re
@@ -39,14 +37,14 @@ _HEADER: Final = re.compile(r"\s*\[\[\s*model\s*\]\]")
 
 
 class ModelFileError(ValueError):
-    """A model file is wrong. The text names the file, the model and the field."""
+    """A model file is invalid. The text names the file, the model and the field."""
 
 
 class ModelFiles:
-    """Models as their files write them, file after file: a later one may add and override.
+    """Models of several files, read in order: a later file may add and override.
 
-    Within a file `like` names any model that is there already. An entry of the slug of one that is
-    there is laid over it, all of it but what the entry says itself.
+    Within a file `like` names any earlier model. A table with the slug of an earlier model
+    overrides what it sets, and keeps the rest.
     """
 
     def __init__(self, entries: Mapping[str, "_Entry"] | None = None) -> None:
@@ -54,7 +52,7 @@ class ModelFiles:
 
     @classmethod
     def shipped(cls) -> "ModelFiles":
-        """The models that come with the server."""
+        """The model files of the package."""
         model_files = cls()
         folder = files("mediagate_server.catalog").joinpath("models")
         for name in sorted(entry.name for entry in folder.iterdir()):
@@ -63,20 +61,22 @@ class ModelFiles:
         return model_files
 
     def copy(self) -> "ModelFiles":
-        """Another one with the same models."""
+        """A copy with the same models."""
         return ModelFiles(self._entries)
 
     def without_assumed_prices(self) -> "ModelFiles":
-        """Another one in which a price that is assumed is not known."""
+        """A copy in which an assumed price is unknown."""
         entries = {slug: entry.without_assumed_price() for slug, entry in self._entries.items()}
         return ModelFiles(entries)
 
     def models(self) -> list[Model]:
-        """All of them, in the order they were first named."""
+        """All models, in the order of their first definition."""
         return [entry.model for entry in self._entries.values()]
 
     def add(self, file: str, text: str) -> None:
-        """Read a file. `file` is only for errors; raises ModelFileError, and has added nothing."""
+        """Parse and add a file. `file` is its name in errors. Raises ModelFileError, and adds
+        nothing then.
+        """
         try:
             document = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
@@ -99,26 +99,26 @@ class ModelFiles:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A model, and its table with everything that it took over."""
+    """A model, and its table with everything inherited."""
 
     table: Mapping[str, Any]
     model: Model
 
     def without_assumed_price(self) -> "_Entry":
-        """The same where its price is no assumption; else without a price."""
+        """The same entry; without a price where that is assumed."""
         if not self.model.price.assumed:
             return self
         return _Entry({**self.table, "price": _NO_PRICE}, replace(self.model, price=UNKNOWN_PRICE))
 
 
 def load_shipped_models(*, assumed: bool = True) -> list[Model]:
-    """The models that come with the server; not `assumed`: without prices that are."""
+    """The models of the package; `assumed` False: with assumed prices unknown."""
     model_files = ModelFiles.shipped()
     return (model_files if assumed else model_files.without_assumed_prices()).models()
 
 
 def read_models(file: str, text: str) -> list[Model]:
-    """The models of one file. `file` is only for errors; raises ModelFileError."""
+    """Parse the models of one file. `file` is its name in errors. Raises ModelFileError."""
     model_files = ModelFiles()
     model_files.add(file, text)
     return model_files.models()
@@ -126,7 +126,7 @@ def read_models(file: str, text: str) -> list[Model]:
 
 @dataclass(frozen=True, slots=True)
 class SourceLocation:
-    """One `[[model]]` of a file: the one at this position, from 0."""
+    """Source location: one `[[model]]` table of a file, by position from 0."""
 
     file: str
     text: str
@@ -134,13 +134,13 @@ class SourceLocation:
     slug: str
 
     def error_message(self, where: str, what: str) -> str:
-        """What is wrong, with file, line, model and field."""
+        """Error message with file, line, model and field."""
         segments = (self.file, self.slug, where, f"{what} (line {self.line(where)})")
         return ": ".join(segment for segment in segments if segment)
 
     def line(self, where: str) -> int:
-        """The line, from 1, of a field of the model: that of the longest part of its path that the
-        entry writes itself, else that of the entry.
+        """Line, from 1, of a field of the model: that of the longest prefix of its path that the
+        table has, else that of the table.
         """
         lines = self.text.split("\n")
         headers = [number for number, line in enumerate(lines, 1) if _HEADER.match(line)]
@@ -202,7 +202,7 @@ def _expand_rule(rule: Any) -> Any:
 
 
 def _refuse_floats(location: SourceLocation, where: str, value: Any) -> None:
-    """A price written as a number would already have been rounded to binary."""
+    """Reject a price written as a float: it has already been rounded to binary."""
     if isinstance(value, float):
         raise ModelFileError(
             location.error_message(where, 'write it as a string, for example "0.04"')

@@ -1,11 +1,6 @@
-"""What a model offers, in the contract's words: for those who choose one by looking.
+"""Model info for ListModels: capabilities, supported parameters, their bounds and allowed values.
 
-Derived from the same data that plans are made from, so that what is shown is what is done.
-
-What a model can do beyond the usual of its modality: a closed list of words.
-
-Each is derived from the same data that plans are made from, so that none can be claimed and not
-kept.
+Derived from the same data that plans are made from: what is listed is what a run does.
 """
 
 import re
@@ -34,7 +29,9 @@ from mediagate_server.catalog.schemas.input_spec import InputSpec
 
 
 class Capability(StrEnum):
-    """One thing that a model can do. The words are those that callers see."""
+    """Capability of a model beyond the usual of its modality. The words are those that callers
+    see.
+    """
 
     ADAPTERS = "adapters"
     CONTINUATION = "continuation"
@@ -93,7 +90,7 @@ _RESOLUTION = re.compile(r"\d{3,4}p|4k", re.IGNORECASE)
 
 
 def list_capabilities(model: Model) -> tuple[Capability, ...]:
-    """What it can do, in alphabetical order."""
+    """Capabilities of a model, in alphabetical order."""
     return tuple(
         sorted(
             {*_field_capabilities(model), *_text_capabilities(model), *_audio_capabilities(model)}
@@ -124,7 +121,7 @@ def _text_capabilities(model: Model) -> Iterator[Capability]:
 
 
 def _audio_capabilities(model: Model) -> Iterator[Capability]:
-    """A switch for sound, or sound that is always there."""
+    """Kinds of audio, and audio of a video: a switch for it, or always on."""
     rule = model.map.get("generate_audio")
     if rule is not None and (not isinstance(rule, FixedValue) or rule.value is True):
         yield Capability.NATIVE_AUDIO
@@ -133,7 +130,7 @@ def _audio_capabilities(model: Model) -> Iterator[Capability]:
 
 @dataclass(frozen=True, slots=True)
 class ParameterInfo:
-    """One parameter that the model honours, with its bounds in the contract's unit.
+    """A supported parameter, with its bounds in the contract's unit.
 
     `input_name` is empty where nothing is sent because the model always does `allowed_values`.
     """
@@ -148,7 +145,7 @@ class ParameterInfo:
 
 
 def list_parameters(model: Model) -> tuple[ParameterInfo, ...]:
-    """The parameters that are honoured as such. What is emulated or always adjusted is not here."""
+    """Parameters that are honoured. Emulated or always adjusted ones are not listed."""
     return (*_chat_parameters(model), *_safety_parameters(model), *_rule_parameters(model))
 
 
@@ -184,7 +181,9 @@ def _rule_parameters(model: Model) -> Iterator[ParameterInfo]:
 
 
 def _is_honoured(name: str, rule: ParameterRule) -> bool:
-    """Sizes sent as a shape are always adjusted, shapes sent as pixels are emulated."""
+    """Whether a parameter is honoured: a size sent as a ratio is adjusted, a ratio sent as pixels
+    emulated.
+    """
     if isinstance(rule, Dimensions | PixelSize):
         return name == "size"
     return name != "size" or not isinstance(rule, VideoSize | AspectRatio)
@@ -224,7 +223,7 @@ def _parameter_info(
 
 
 def _allowed_words(rule: ParameterRule, spec: InputSpec) -> Iterator[tuple[str, str]]:
-    """The contract's word and the model's own, for everything that can be chosen."""
+    """Pairs of the contract's word and the model's own, for all allowed values."""
     own = [format_value(value) for value in spec.enum]
     if isinstance(rule, EnumValue):
         named = {word: format_value(value) for word, value in rule.words.items()}
@@ -240,13 +239,13 @@ def _allowed_words(rule: ParameterRule, spec: InputSpec) -> Iterator[tuple[str, 
 
 
 def _without_unit(word: str) -> str:
-    """The bare number of a word that is a number and its unit: "2 MP" is 2."""
+    """The number of a word that is a number and its unit: "2 MP" is 2."""
     bare = word.casefold().removesuffix("mp").strip()
     return bare if bare != word.casefold() and ordinal(bare) is not None else word
 
 
 def _is_contract_value(name: str, word: str, model: Model) -> bool:
-    """Whether a caller could set it: models have words of their own that no field can hold."""
+    """Whether a field of the contract can hold the value: models have words of their own."""
     kind = FIELDS[model.modality][name]
     if name == "kind":
         return word in model.makes

@@ -11,8 +11,8 @@ _MAX_CHARACTERS: Final = 128
 
 
 def nearest_names(requested: str, models: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    """At most three names that are most like `requested`, the likest first, and one of each model,
-    which is given by its names.
+    """At most three most similar names, the most similar first, one for each model, which is given
+    by its names.
     """
     # A version says nothing of the name before it.
     text = requested.casefold().partition(":")[0][:_MAX_CHARACTERS]
@@ -24,7 +24,9 @@ def nearest_names(requested: str, models: Iterable[tuple[str, ...]]) -> tuple[st
 
 
 def _similarity(requested: str, name: str) -> float:
-    """From 0 to 1. The same name of another owner is likelier meant than another of the same."""
+    """Similarity from 0 to 1. The same name of another owner counts more than another of the
+    same.
+    """
     own, other = requested.rpartition("/")[2], name.rpartition("/")[2]
     return max(_ratio(requested, name), 0.95 * _ratio(own, other))
 

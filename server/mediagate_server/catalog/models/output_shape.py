@@ -1,4 +1,4 @@
-"""Output shape of a model: how its output is read, and what it may be."""
+"""Output shape of a model: how its output is parsed, and of which media type it is."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -6,7 +6,7 @@ from typing import ClassVar
 
 
 class OutputKind(StrEnum):
-    """How a model's `output` is to be read."""
+    """Kind of a model's `output`, which decides how it is parsed."""
 
     TEXT_CHUNKS = "text_chunks"
     TEXT = "text"
@@ -21,12 +21,13 @@ class OutputKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OutputShape:
-    """How to read the output. `field` names the key that holds the medium in an object output, or
-    the list of categories (see `safety_categories.py`) that a verdict is by. As JSON it holds, of a
-    text that must be JSON, the schema that it must be valid by; of a raw output, the paths to its
-    links (see `openapi.py`).
+    """Shape of an output.
 
-    `media_type` is what to expect; what arrives may be something else.
+    `field` names the key of the medium in an object, or the taxonomy of a verdict (see
+    `safety_categories.py`). As JSON it holds, of a JSON text, the schema to validate it by; of a
+    raw output, the paths of its links (see `openapi.py`).
+
+    `media_type` is the expected one; the file may be of another.
     """
 
     # Read from model files by pydantic, which then refuses keys that are not fields.

@@ -1,7 +1,7 @@
-"""What safety models look for: each list of categories as its model card gives it.
+"""Hazard categories of safety models: each taxonomy as its model card gives it.
 
-The lists are not alike: the same code means other things in other generations of a model, so a
-code is only ever read with the list of the model that said it.
+The same code means other hazards in other generations of a model, so a code is only ever read with
+the taxonomy of the model that returned it.
 """
 
 from collections.abc import Mapping

@@ -1,1 +1,1 @@
-"""How one parameter of the contract reaches a model: small named rules, chosen by data."""
+"""Parameter rules: how one parameter of the contract becomes inputs of a model."""

@@ -1,7 +1,7 @@
-"""How a conversation reaches a language model: prompt, messages and system prompt together.
+"""Chat prompt formatting: prompt, messages and system prompt as a language model's inputs.
 
-Three styles: `turns` for models that take a list of messages, `llama3` for models that take the
-raw text of Llama 3's chat format, `transcript` for models that take one prompt and nothing else.
+Three styles: `turns` for models that take a list of messages, `llama3` for models that take the raw
+text of Llama 3's chat format, `transcript` for models that take one prompt and nothing else.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ _END_OF_TURN = "<|eot_id|>"
 
 
 class ChatStyle(StrEnum):
-    """How the model reads a conversation."""
+    """Format of a conversation that the model takes."""
 
     TURNS = "turns"
     LLAMA3 = "llama3"
@@ -45,9 +45,9 @@ class ChatStyle(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class ChatInputs:
-    """The inputs of a language model that carry a conversation; empty: it has none such.
+    """Chat inputs of a language model; an empty name: the model has no such input.
 
-    `images` takes the pictures in a conversation, one or a list.
+    `images` takes the images of a conversation, one or a list.
     """
 
     style: ChatStyle = ChatStyle.TRANSCRIPT
@@ -66,7 +66,7 @@ class ChatInputs:
     def apply(
         self, parameters: Mapping[str, Value], draft: InputDraft
     ) -> dict[str, ParameterOutcome]:
-        """Write the conversation and say what became of each of FIELDS that was set."""
+        """Write the conversation; the outcome of each of FIELDS that was set."""
         if "messages" not in parameters:
             return self._apply_prompt(parameters, draft)
         self._check_supported(request_messages(parameters), draft)
@@ -93,7 +93,7 @@ class ChatInputs:
     def _apply_prompt(
         self, parameters: Mapping[str, Value], draft: InputDraft
     ) -> dict[str, ParameterOutcome]:
-        """Most conversations: what a single turn of the user's comes to, without looking at it."""
+        """A single user turn, which most conversations are."""
         prompt = str(parameters.get("prompt", ""))
         if not prompt:
             raise InvalidRequest.of("messages", _NO_READABLE_TURN)
@@ -108,7 +108,9 @@ class ChatInputs:
         return outcomes
 
     def _check_supported(self, messages: Sequence[Message], draft: InputDraft) -> None:
-        """An answer that never saw the picture, or what a tool had said, would pass for one."""
+        """Reject images and tools that the model cannot be given: an answer without them would be
+        wrong.
+        """
         unseen_images = image_violations(messages)
         if self.images:
             takes_all = draft.specs[self.images].is_list
@@ -136,14 +138,16 @@ class ChatInputs:
             raise ParameterUnsupported(*violations)
 
     def _is_sent_as_messages(self, turns: Sequence[Message]) -> bool:
-        """Pictures go by their own input, which only a prompt is documented to be joined with."""
+        """Whether turns go as messages. Images have an input that is only documented beside a
+        prompt.
+        """
         if self.style is not ChatStyle.TURNS:
             return False
         is_text_only = all(isinstance(part, str) for turn in turns for part in turn.parts)
         return is_text_only and all(turn.role in ("system", "user", "assistant") for turn in turns)
 
     def _write_images(self, turns: Sequence[Message], draft: InputDraft) -> list[str]:
-        """The pictures that the model can be shown, already written to its input."""
+        """Write the images to their input, and return what was sent."""
         media = [part for turn in turns for part in turn.parts if isinstance(part, MediaInput)]
         if not media or not self.images:
             return []
@@ -179,7 +183,7 @@ class ChatInputs:
 
 
 def image_violations(messages: Sequence[Message], first: int = 0) -> list[Violation]:
-    """Every picture from turn `first` on, as what a model without eyes is not shown."""
+    """A violation for each image from turn `first` on, for models without vision."""
     return [
         Violation(
             f"messages[{at}].parts[{part_index}].image", "the model does not look at pictures"
@@ -192,7 +196,7 @@ def image_violations(messages: Sequence[Message], first: int = 0) -> list[Violat
 
 
 def _split_system_prompt(parameters: Mapping[str, Value]) -> tuple[list[Message], str]:
-    """The turns, and the system prompt: what was set, then the system messages that lead."""
+    """The turns, and the system prompt: the parameter, then the leading system messages."""
     messages = request_messages(parameters)
     leading = 0
     while leading < len(messages) and messages[leading].role == "system":
@@ -212,7 +216,7 @@ def request_messages(parameters: Mapping[str, Value]) -> list[Message]:
 
 
 def _chat_messages(parameters: Mapping[str, Value]) -> list[dict[str, Any]]:
-    """The model ignores its system input where it gets messages, so that becomes the first."""
+    """Messages with the system prompt first: the model ignores its system input beside messages."""
     system = parameters.get("system_prompt")
     first = [{"role": "system", "content": str(system)}] if system else []
     turns = request_messages(parameters)
@@ -220,7 +224,7 @@ def _chat_messages(parameters: Mapping[str, Value]) -> list[dict[str, Any]]:
 
 
 def _turn_texts(turns: Sequence[Message], *, image_count: int) -> list[tuple[str, str]]:
-    """Role and text of each turn. Among several turns, a mark shows where a picture was."""
+    """Role and text of each turn. Among several turns, a mark stands where an image was."""
     marks = image_count if len(turns) > 1 else 0
     written = []
     for turn in turns:
@@ -239,7 +243,7 @@ def _is_single_prompt(turn_texts: list[tuple[str, str]]) -> bool:
 
 
 def _format_transcript(turn_texts: list[tuple[str, str]]) -> str:
-    """Turns marked by role, with the assistant's mark at the end as the cue to answer."""
+    """Turns prefixed by role, with the assistant's prefix at the end as the cue to answer."""
     lines = [f"{role.capitalize()}: {text}" for role, text in turn_texts]
     if turn_texts[-1][0] != "assistant":
         lines.append("Assistant:")
@@ -247,10 +251,11 @@ def _format_transcript(turn_texts: list[tuple[str, str]]) -> str:
 
 
 def _format_llama3(turn_texts: list[tuple[str, str]], system: str) -> tuple[str, str]:
-    """The prompt and its template: the template holds all but the last turn's text.
+    """Prompt and prompt template in Llama 3's format: the template holds all but the last turn's
+    text.
 
-    Text that people wrote may hold braces, which a template may not but for `{prompt}`; then the
-    whole conversation travels as the prompt, within a template that only opens and closes it.
+    Text of callers may hold braces, which a template may not but for `{prompt}`; then the whole
+    conversation is the prompt, and the template only opens and closes it.
     """
     before = "".join(
         _llama3_turn(role, text)

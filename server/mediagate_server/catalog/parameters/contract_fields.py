@@ -1,7 +1,7 @@
-"""The contract's parameters by modality, and what kind of value each one holds.
+"""Parameters of the contract by modality, and the kind of value of each.
 
-One table for everything that must know a parameter without knowing its meaning: model files may
-map no other name, a rule says which kinds it takes, and a report prints by kind.
+One table for everything that must know a parameter without knowing its meaning: model files may map
+no other name, a rule says which kinds it takes, and a report prints by kind.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from mediagate_server.catalog.request import Modality
 
 
 class FieldKind(Enum):
-    """What a parameter holds. PROSE is what people wrote: it is never printed."""
+    """Kind of a parameter's value. FREE_TEXT is what people wrote: it is never printed."""
 
     FREE_TEXT = auto()
     STRINGS = auto()

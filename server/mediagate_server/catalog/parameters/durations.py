@@ -1,7 +1,7 @@
-"""Rules for how long something lasts. The contract says seconds; models count in their own way.
+"""Duration rules: the contract's seconds as a model's seconds, milliseconds or frames.
 
-Where only some lengths exist, the shortest that is at least as long as asked is taken, else the
-longest there is: nobody gets less than they asked for where more can be had.
+Where a model has fixed durations, the shortest that is at least as long as requested is sent, else
+the longest.
 """
 
 from fractions import Fraction
@@ -27,7 +27,7 @@ NEAREST_DURATION_REASON = "the shortest length of the model that is long enough,
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Duration(ParameterRule):
-    """A length in units of which `per_second` make a second (1000 for milliseconds)."""
+    """Duration in units of which `per_second` make a second (1000 for milliseconds)."""
 
     takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.NUMBER})
 
@@ -41,7 +41,7 @@ class Duration(ParameterRule):
         return (self.to,)
 
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
-        """HONOURED where the model makes exactly that length, else ADJUSTED."""
+        """HONOURED where the model has exactly that duration, else ADJUSTED."""
         spec = draft.specs[self.to]
         requested = _seconds(value) * self.per_second
         sent, length = _shortest_long_enough(spec, requested)
@@ -56,7 +56,9 @@ class Duration(ParameterRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class FrameCount(ParameterRule):
-    """A number of frames at the frame rate that is sent, or that the model has by itself."""
+    """Duration as a number of frames, at the frame rate that is sent or that the model has by
+    default.
+    """
 
     takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.NUMBER})
 
@@ -80,7 +82,7 @@ class FrameCount(ParameterRule):
         return 1
 
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
-        """HONOURED where whole frames make exactly that length, else ADJUSTED."""
+        """HONOURED where whole frames make exactly that duration, else ADJUSTED."""
         rate = ordinal(draft.value(self.fps))
         if rate is None:
             raise TypeError(f"{self.fps}: a frame rate is needed")
@@ -104,7 +106,7 @@ def _seconds(value: Value) -> Fraction:
 def _shortest_long_enough(
     spec: InputSpec, requested: Fraction
 ) -> tuple[str | int | float, Fraction]:
-    """What to send, and the length that it means in the input's own unit."""
+    """The value to send, and the duration that it means, in the input's own unit."""
     allowed = sorted(
         ((order, word) for word in spec.enum if (order := ordinal(word)) is not None),
         key=lambda pair: pair[0],

@@ -1,11 +1,8 @@
-"""Rules for the size and shape of pictures: pixels, aspect ratios and resolutions.
+"""Image size rules: pixels, aspect ratios, resolutions and areas as a model's own inputs.
 
-Models name them in five ways: width and height, a ratio from a list, a string of pixels, a ratio
-and a number of lines, or a ratio and an area.
-
-The rule for models that take width and height: every size, shape and area becomes pixels.
-
-The arithmetic keeps the shape that was asked for as long as the model's limits let it.
+Models take a size in one of five ways: width and height, a ratio from a list, a string of pixels, a
+ratio and a number of lines, or a ratio and an area. The aspect ratio that was requested is kept as
+far as the model's limits allow.
 """
 
 from collections.abc import Iterable, Mapping
@@ -37,7 +34,7 @@ _MAX_CACHED_CHARACTERS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class AspectRatio(ParameterRule):
-    """One of the model's aspect ratios: the nearest to the ratio or size that was asked for.
+    """Aspect ratio from the model's list: the nearest to the requested ratio or size.
 
     `ratios` gives words of the model a ratio ("portrait" = "9:16"). `area` names an input that
     takes megapixels, to come nearer to a size.
@@ -61,7 +58,9 @@ class AspectRatio(ParameterRule):
         return "" if listed else f"the input {self.area!r} needs an enum"
 
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
-        """A ratio of the list is HONOURED; a size is always ADJUSTED, for no pixel is sure."""
+        """A ratio of the list is HONOURED; a size is always ADJUSTED, because no pixel count is
+        guaranteed.
+        """
         if isinstance(value, Size):
             word = self._write_ratio(Fraction(value.width, value.height), draft)
             if self.area:
@@ -108,7 +107,7 @@ class PixelSize(ParameterRule):
         return (self.to,)
 
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
-        """The size of the list that is nearest in shape, then in area."""
+        """Write the size of the list that is nearest in ratio, then in area."""
         target = value if isinstance(value, Size) else _size_of_ratio(value, self.area)
         sizes = [size for word in draft.specs[self.to].enum if (size := self._parse_size(word))]
         chosen = min(sizes, key=lambda size: _distance(size, target), default=target)
@@ -133,7 +132,7 @@ class PixelSize(ParameterRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class VideoSize(ParameterRule):
-    """A video's size as the model names it: lines ("720p"), and a ratio where it takes one."""
+    """Video resolution as the model names it: lines ("720p"), and a ratio where it takes one."""
 
     takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.SIZE})
 
@@ -151,7 +150,7 @@ class VideoSize(ParameterRule):
         return "" if all(specs[name].enum for name in self.targets) else "its inputs need enums"
 
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
-        """Always ADJUSTED: no model promises the pixels behind its "720p"."""
+        """Always ADJUSTED: no model guarantees the pixels of its "720p"."""
         if not isinstance(value, Size):
             raise TypeError("a size is needed")
         lines = nearest_allowed(min(value.width, value.height), draft.specs[self.resolution].enum)
@@ -170,7 +169,7 @@ class VideoSize(ParameterRule):
 class Dimensions(ParameterRule):
     """Width and height in pixels, each a multiple of `multiple_of`.
 
-    `area` (pixels) is how large a picture is made where only a shape was asked for.
+    `area` (pixels) is the default where only a ratio was requested.
     """
 
     takes: ClassVar[frozenset[FieldKind]] = frozenset(
@@ -189,7 +188,7 @@ class Dimensions(ParameterRule):
         return (self.width, self.height)
 
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
-        """A size is HONOURED where it is sent; a shape or an area is EMULATED where it is met."""
+        """A size is HONOURED where it fits; a ratio or an area is EMULATED where it is met."""
         if isinstance(value, Size):
             size = self._write_clamped(value, draft)
             if size == value:
@@ -220,7 +219,7 @@ class Dimensions(ParameterRule):
         return adjusted_outcome(format_size(size), "the nearest area in the model's range")
 
     def _exact_size(self, ratio: Fraction, draft: InputDraft) -> Size | None:
-        """The size of exactly this shape, in steps and limits, whose area is nearest to ours.
+        """The size of exactly this ratio, in steps and limits, whose area is nearest to `area`.
 
         None where there is none, or none within a factor of two.
         """
@@ -241,7 +240,7 @@ class Dimensions(ParameterRule):
         return Size(width, max(1, round(width / ratio)))
 
     def _write_clamped(self, size: Size, draft: InputDraft) -> Size:
-        """Scale as a whole into the model's limits, then round each side to a step."""
+        """Scale a size into the model's limits, round each side to a step, and write it."""
         width, height = draft.specs[self.width], draft.specs[self.height]
         shrink = min(
             Fraction(1),
@@ -268,7 +267,7 @@ class Dimensions(ParameterRule):
 
 
 def parse_ratio(text: object) -> Fraction | None:
-    """A ratio such as "16:9" as a number; None for anything else ("custom", "match_input")."""
+    """Parse an aspect ratio such as "16:9"; None for anything else ("custom", "match_input")."""
     word = str(text)
     # Each model has a dozen; what callers write may be of any length, and is not to be kept.
     return _parse_ratio_cached(word) if len(word) <= _MAX_CACHED_CHARACTERS else _parse_ratio(word)
@@ -296,12 +295,12 @@ def nearest_ratio(target: Fraction, allowed: Iterable[tuple[str, Fraction]]) -> 
 
 
 def format_size(size: Size) -> str:
-    """A size as it is printed in reports."""
+    """Format a size for reports."""
     return f"{size.width}x{size.height}"
 
 
 def _size_of_ratio(value: Value, area: int) -> Size:
-    """A size of that shape and about that area."""
+    """A size of that ratio and about that area."""
     ratio = parse_ratio(value)
     if ratio is None:
         raise TypeError("an aspect ratio is two whole numbers with a colon between")

@@ -1,6 +1,6 @@
-"""Rules for media given as input: pictures, sounds, videos and adapters.
+"""Media rules: images, audio, videos and LoRA weights as inputs of a model.
 
-A report never shows a medium, only how many there were.
+A report never prints a medium, only how many there were.
 """
 
 from typing import ClassVar, Literal
@@ -24,8 +24,8 @@ from mediagate_server.catalog.schemas.input_spec import STRICT
 class MediaRule(ParameterRule):
     """One medium or several, for an input that takes one or a list.
 
-    Where the model takes fewer than were given, the outcome says how many are left out, and the
-    request is refused. `at_most` is how many a list takes; 0: as many as are given.
+    Where the model takes fewer than were given, the outcome has the number left out, and the
+    request is rejected. `at_most` is the maximum of a list; 0: no maximum.
     """
 
     takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.MEDIUM, FieldKind.MEDIA})
@@ -58,7 +58,7 @@ class MediaRule(ParameterRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class LoraRule(ParameterRule):
-    """One adapter (LoRA): its weights and how strongly they count."""
+    """One LoRA: its weights and their scale."""
 
     takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.LORAS})
 
@@ -72,7 +72,7 @@ class LoraRule(ParameterRule):
         return (self.to, self.scale)
 
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
-        """HONOURED for one adapter whose scale fits; of several, the others are left out."""
+        """HONOURED for one LoRA whose scale fits; of several, the others are left out."""
         loras = (
             [lora for lora in value if isinstance(lora, Lora)] if isinstance(value, tuple) else []
         )

@@ -1,6 +1,6 @@
-"""The order that lies in words: 720p comes before 1080p, low before high.
+"""Ordinal values: 720p before 1080p, low before high; the nearest allowed value.
 
-Only words with an order have a nearest; between others (voices, languages) nothing is guessed.
+Only values with an order have a nearest one; between others (voices, languages) nothing is guessed.
 """
 
 import re
@@ -20,7 +20,7 @@ _LEADING_NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:p|mp|s|fps)?\s*", re.IGNO
 
 
 def ordinal(word: object) -> Fraction | None:
-    """Where a word stands among its like; None where it has no place."""
+    """Ordinal of a value, for comparison; None where it has none."""
     if isinstance(word, bool):
         return None
     if isinstance(word, int | float | Decimal):
@@ -37,9 +37,9 @@ def ordinal(word: object) -> Fraction | None:
 
 
 def nearest_allowed(value: object, allowed: Iterable[_Word]) -> _Word | None:
-    """The allowed value that stands nearest to `value`, the lower (cheaper) of two equally near.
+    """The allowed value that is nearest to `value`; the lower (cheaper) of two equally near.
 
-    None where `value` or every allowed value has no place.
+    None where `value` or every allowed value has no ordinal.
     """
     target = ordinal(value)
     if target is None:

@@ -1,4 +1,4 @@
-"""Report of what became of a parameter of the request: applied, mapped, clamped or dropped."""
+"""Parameter report: a parameter was honoured, adjusted, emulated or dropped, and why."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ from msgspec import Struct
 
 
 class ParameterHandling(StrEnum):
-    """What became of a parameter that the caller set."""
+    """Handling of a parameter that the caller set."""
 
     HONOURED = "honoured"
     ADJUSTED = "adjusted"
@@ -15,9 +15,9 @@ class ParameterHandling(StrEnum):
 
 
 class ParameterReport(Struct, frozen=True):
-    """One set parameter and its fate. `requested` and `sent` are short, printable values.
+    """Report of one parameter. `requested` and `sent` are short, printable values.
 
-    Prompts and media are never printed here: for them both are empty.
+    Prompts and media are never printed: for them both are empty.
     """
 
     parameter: str

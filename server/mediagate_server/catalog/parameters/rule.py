@@ -1,6 +1,7 @@
-"""What every rule has in common, and the draft of a model's input that rules write to.
+"""Base class of parameter rules, the outcome of a rule, and the model input that rules write to.
 
-A rule gets one parameter's value, writes the model's own inputs, and says what became of it.
+A rule takes one parameter's value, writes inputs of the model, and returns what became of the
+value.
 """
 
 from abc import ABC, abstractmethod
@@ -21,7 +22,7 @@ NO_SUCH_INPUT_REASON = "the model has nothing like it"
 
 
 class ParameterOutcome(Struct, frozen=True):
-    """What became of a parameter. `sent` is in the contract's own unit, printed.
+    """Outcome of a rule: handling, the value sent in the contract's own unit, and the reason.
 
     `left_out` is how many of several values, from the last one back, would not reach the model.
     """
@@ -36,45 +37,45 @@ _HONOURED = ParameterOutcome(ParameterHandling.HONOURED)
 
 
 def honoured_outcome(sent: Any = "") -> ParameterOutcome:
-    """Sent as it was asked for."""
+    """HONOURED: sent as requested."""
     if sent == "":
         return _HONOURED
     return ParameterOutcome(ParameterHandling.HONOURED, format_short(sent))
 
 
 def adjusted_outcome(sent: Any, reason: str, *, left_out: int = 0) -> ParameterOutcome:
-    """Sent with another value."""
+    """ADJUSTED: sent with another value."""
     return ParameterOutcome(ParameterHandling.ADJUSTED, format_short(sent), reason, left_out)
 
 
 def emulated_outcome(sent: Any, reason: str) -> ParameterOutcome:
-    """Not an input of the model; reached in another way."""
+    """EMULATED: no input of the model, but reached in another way."""
     return ParameterOutcome(ParameterHandling.EMULATED, format_short(sent), reason)
 
 
 def dropped_outcome(reason: str = NO_SUCH_INPUT_REASON) -> ParameterOutcome:
-    """Not sent: it had no effect."""
+    """DROPPED: not sent, without effect."""
     return ParameterOutcome(ParameterHandling.DROPPED, "", reason)
 
 
 class InputDraft(Struct):
-    """The model's input while it is written. `specs` are the inputs that the model has."""
+    """Model input under construction. `specs` are the inputs that the model has."""
 
     specs: Mapping[str, InputSpec]
     input: dict[str, Any] = msgspec.field(default_factory=dict)
 
     def value(self, name: str) -> Any:
-        """What the model will take: what was written, else its own default, else None."""
+        """Effective value of an input: what was written, else its own default, else None."""
         return self.input.get(name, self.specs[name].default)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class ParameterRule(ABC):
-    """One parameter's way into a model.
+    """Rule that maps one parameter to inputs of a model.
 
-    `also` are further inputs that must have these values for the parameter to count; `forces` are
-    such inputs by the value that is sent, where only some values have a condition. `needs` names an
-    input without which it means nothing. `why` is added to the report where it counts (for example
+    `also` are further inputs that must have these values for the parameter to have an effect;
+    `forces` are such inputs by the value that is sent, where only some values have a condition.
+    `needs` names an input without which it has no effect. `why` is added to the report (for example
     that it costs more).
     """
 
@@ -89,34 +90,36 @@ class ParameterRule(ABC):
     @property
     @abstractmethod
     def targets(self) -> tuple[str, ...]:
-        """The inputs that the rule writes, `also` left out. The first is the main one."""
+        """The inputs that the rule writes, without `also`. The first is the main one."""
 
     @abstractmethod
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
-        """Write the inputs and say what became of the value."""
+        """Write the inputs, and return the outcome."""
 
     @property
     def referenced_inputs(self) -> tuple[str, ...]:
-        """Every input that it names and the model must have, `also` left out."""
+        """Every input that the rule names and the model must have, without `also`."""
         return (*self.targets, self.needs) if self.needs else self.targets
 
     def problem(self, specs: Mapping[str, InputSpec]) -> str:
-        """Why it cannot work with these inputs; empty where it can. Asked once, at loading."""
+        """Why the rule cannot work with these inputs; empty where it can. Called once, at
+        loading.
+        """
         return ""
 
     @property
     def rank(self) -> int:
-        """Rules of a lower rank come first: what others depend on before what depends."""
+        """Order of application: lower ranks first, because others depend on them."""
         return 2 if self.also or self.needs or self.forces else 0
 
     def conditions(self, draft: InputDraft) -> Mapping[str, str | int | float | bool]:
-        """The further inputs that what was written needs, with their values."""
+        """Further inputs that the written value requires, with their values."""
         sent = format_value(draft.input[self.targets[0]]) if self.forces else ""
         return {**self.also, **self.forces.get(sent, {})}
 
 
 def format_value(value: Any) -> str:
-    """A value as people write it: 3.0 is "3", a switch is "true" or "false"."""
+    """Format a value for people: 3.0 is "3", a switch is "true" or "false"."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
@@ -125,6 +128,6 @@ def format_value(value: Any) -> str:
 
 
 def format_short(value: Any) -> str:
-    """A short printable form; empty for what is long or does not print."""
+    """Format a value in at most 64 characters; empty where it is longer or does not print."""
     text = format_value(value)
     return text if len(text) <= 64 and text.isprintable() else ""

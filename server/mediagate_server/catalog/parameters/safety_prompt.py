@@ -1,7 +1,7 @@
-"""How what is to be judged reaches a safety model: the user's turn, or the reply to it.
+"""Safety prompt formatting: the content to classify as a safety model's user turn or reply.
 
-A part of a conversation that the model cannot be shown is either said to have been left out or,
-where leaving it out could make a verdict of safe untrue, refused.
+A turn that the model cannot be given is reported as left out or, where a verdict of safe could be
+wrong without it, rejected.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,11 +29,11 @@ _LAST_TURN_ONLY_REASON = "the model was shown the last turn{reply}; what came be
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class SafetyPrompt:
-    """The inputs of a safety model.
+    """Prompt inputs of a safety model.
 
     `prompt` takes the user's turn; it is always sent, because the model's own default is a text of
-    its makers. `reply` takes the assistant's turn, which is judged instead where it is given;
-    empty: the model judges users' turns only.
+    its vendor. `reply` takes the assistant's turn, which is classified instead where it is given;
+    empty: the model classifies user turns only.
     """
 
     prompt: str = "prompt"
@@ -47,7 +47,7 @@ class SafetyPrompt:
     def apply(
         self, parameters: Mapping[str, Value], draft: InputDraft
     ) -> dict[str, ParameterOutcome]:
-        """Write what is judged and say what became of each of FIELDS that was set."""
+        """Write the content; the outcome of each of FIELDS that was set."""
         if "messages" in parameters:
             return {"messages": self._write_last_turn(request_messages(parameters), draft)}
         content = str(parameters.get("content", ""))
@@ -96,6 +96,6 @@ class SafetyPrompt:
 
 
 def _reject_images(turns: Sequence[Message], first: int) -> None:
-    """A verdict on a turn whose picture was not looked at would be no verdict on that turn."""
+    """Reject turns with images: a verdict without them would not be about those turns."""
     if violations := image_violations(turns, first):
         raise ParameterUnsupported(*violations)

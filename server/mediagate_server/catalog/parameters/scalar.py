@@ -1,4 +1,4 @@
-"""Rules for parameters that are one plain value: numbers, words, switches, prose."""
+"""Scalar rules: parameters that are one number, word, switch or text."""
 
 from collections.abc import Mapping
 from dataclasses import field
@@ -38,10 +38,10 @@ UNKNOWN_VALUE_REASON = "not one of the values that the model knows"
 
 
 def fit_value(spec: InputSpec, value: Any) -> Any:
-    """`value` as this input takes it: itself, else the nearest accepted; None where none is near.
+    """Fit a value to an input: itself, else the nearest accepted; None where none is near.
 
-    Numbers are clamped and, for integers, rounded half to even. Words match without regard to
-    case, else by their order where they have one.
+    Numbers are clamped and, for integers, rounded half to even. Words are compared
+    case-insensitively, else by their ordinals.
     """
     if spec.type is InputType.BOOLEAN:
         return value if isinstance(value, bool) else None
@@ -69,7 +69,7 @@ def _fit_number(spec: InputSpec, value: Any) -> int | float | None:
 
 
 def _is_same_value(word: Any, value: Any) -> bool:
-    """Equal as words or as numbers: "1" is 1.0, "JPG" is "jpg"."""
+    """Equality of words or numbers: "1" is 1.0, "JPG" is "jpg"."""
     if type(word) is type(value) and word == value:
         return True
     if format_value(word).casefold() == format_value(value).casefold():
@@ -80,7 +80,7 @@ def _is_same_value(word: Any, value: Any) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class DirectValue(ParameterRule):
-    """The value as it is, under the model's own name; the nearest one where it does not fit."""
+    """Value as it is, under the model's own name; the nearest one where it does not fit."""
 
     takes: ClassVar[frozenset[FieldKind]] = SCALAR_KINDS
 
@@ -107,10 +107,10 @@ class DirectValue(ParameterRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class EnumValue(ParameterRule):
-    """The contract's words, each with what this model calls it.
+    """Enum mapping: the contract's words, each with the model's own.
 
-    Words with an order fall to the nearest. A language tag falls to its language ("en-US" to
-    "en"). A word that the model itself knows is sent as it is.
+    Words with an order fall back to the nearest. A language tag falls back to its language ("en-US"
+    to "en"). A word of the model itself is sent as it is.
     """
 
     takes: ClassVar[frozenset[FieldKind]] = SCALAR_KINDS - {FieldKind.FREE_TEXT}
@@ -158,7 +158,7 @@ class EnumValue(ParameterRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class FixedValue(ParameterRule):
-    """Nothing is sent: the model always does the same, which may be what was asked for."""
+    """Fixed behaviour of a model: nothing is sent, and it may be what was requested."""
 
     takes: ClassVar[frozenset[FieldKind]] = SCALAR_KINDS - {FieldKind.FREE_TEXT}
 
@@ -171,7 +171,7 @@ class FixedValue(ParameterRule):
         return ()
 
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
-        """HONOURED where it is what was asked; a switch that is not there is DROPPED."""
+        """HONOURED where it is what was requested; a switch that the model lacks is DROPPED."""
         if _is_same_value(self.value, value):
             return honoured_outcome(value)
         if isinstance(self.value, bool):
@@ -181,7 +181,7 @@ class FixedValue(ParameterRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class ScaledValue(ParameterRule):
-    """A share from 0 to 1, spread over the range of the model's own input."""
+    """Fraction from 0 to 1, scaled to the range of the model's own input."""
 
     takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.NUMBER})
 
@@ -194,13 +194,13 @@ class ScaledValue(ParameterRule):
         return (self.to,)
 
     def problem(self, specs: Mapping[str, InputSpec]) -> str:
-        """A share needs a range to be spread over."""
+        """The input needs a minimum and a maximum."""
         spec = specs[self.to]
         has_range = spec.is_numeric and spec.min is not None and spec.max is not None
         return "" if has_range else f"the input {self.to!r} needs a min and a max"
 
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
-        """HONOURED: the model's whole range is the share's whole range."""
+        """HONOURED: 0 to 1 covers the model's whole range."""
         spec = draft.specs[self.to]
         if not isinstance(value, int | float) or spec.min is None or spec.max is None:
             raise TypeError(f"{self.to}: a share needs a number and a range")
@@ -215,7 +215,7 @@ class ScaledValue(ParameterRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class JoinedValue(ParameterRule):
-    """Several strings in one, with a separator between them."""
+    """Several strings joined to one by a separator."""
 
     takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.STRINGS})
 
@@ -229,7 +229,7 @@ class JoinedValue(ParameterRule):
         return (self.to,)
 
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
-        """A string that holds the separator would be read as two, so it is left out."""
+        """A string that contains the separator would be split in two, so it is left out."""
         if not isinstance(value, tuple):
             raise TypeError(f"{self.to}: several strings are needed")
         words = [word for word in value if isinstance(word, str)]
@@ -243,7 +243,7 @@ class JoinedValue(ParameterRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class OutputCount(ParameterRule):
-    """How many outputs one run makes. More than one run makes is refused before, not cut."""
+    """Number of outputs of one run. More than that is rejected before, not clamped."""
 
     takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.INTEGER})
 
@@ -256,11 +256,11 @@ class OutputCount(ParameterRule):
         return (self.to,)
 
     def problem(self, specs: Mapping[str, InputSpec]) -> str:
-        """How many one run makes must be known."""
+        """The maximum of one run must be known."""
         return "" if specs[self.to].max else f"the input {self.to!r} needs a max"
 
     def max_per_run(self, specs: Mapping[str, InputSpec]) -> int:
-        """The most that one run makes."""
+        """Maximum number of outputs of one run."""
         limit = specs[self.to].max
         return 1 if limit is None else int(limit)
 

@@ -1,13 +1,11 @@
-"""Which models take over where one fails: the plans to try, in order, and who is left out and why.
+"""Fallback chain: the plans to try in order, the models skipped, and how long each may run.
 
-A link is left out where it cannot take the request, above all its media and words, is weaker in
-safety class, would not be over in time, or would go over the bound of cost. Nothing here runs
-anything.
+A model is skipped where it cannot take the request, above all its media and words, is weaker in
+safety class, would not finish in time, or would exceed the cost limit. Nothing here runs anything.
 
-Deadline propagation over a fallback chain: how long one model may take before the next begins.
-
-Each model gets its usual run first, then up to its longest, and what is left over in proportion to
-that. Where the timeout has no room for another model's usual run beside the own, none is kept free.
+Deadline propagation: each model gets its usual run time first, then up to its longest, and the rest
+in proportion. Where the timeout has no room for another model's usual run besides the own, none is
+reserved.
 """
 
 from collections.abc import Callable, Iterable
@@ -33,18 +31,20 @@ _HANDOVER_SECONDS: Final = 2.0
 
 
 class SkippedModel(Struct, frozen=True):
-    """A model that will not take over, by the name that the chain gives it, and why."""
+    """A model left out of the fallback chain, by the name that the chain gives it, and the
+    reason.
+    """
 
     model: str
     reason: str
 
 
 class FallbackChain(Struct, frozen=True):
-    """The plans to try, in order: the first is the call's own, there is always one.
+    """A fallback chain: plans in the order in which they are tried, never empty.
 
-    Where that takes several runs, each of the others makes one output in one run.
+    Where the first plan takes several runs, each of the others makes one output in one run.
 
-    `after_content_refusal`: go on also where one refuses the content.
+    `after_content_refusal`: fall back also where a model refuses the content.
     """
 
     plans: tuple[Plan, ...]
@@ -53,7 +53,7 @@ class FallbackChain(Struct, frozen=True):
 
     @property
     def estimate(self) -> Estimate:
-        """What the whole may cost: as a rule the first alone, at the most all of them."""
+        """Cost estimate of the chain: usually the first plan alone, at most all of them."""
         first = self.plans[0].total_estimate
         most = [plan.total_estimate.maximum for plan in self.plans]
         known_amounts = [amount for amount in most if amount is not None]
@@ -65,19 +65,19 @@ class FallbackChain(Struct, frozen=True):
 
 
 def usual_duration(plan: Plan) -> float:
-    """By the catalog."""
+    """Usual run time in seconds, from the catalog."""
     return float(plan.usual_run)
 
 
 def can_finish_in_time(plan: Plan, seconds: float, usual: UsualDuration = usual_duration) -> bool:
-    """Whether a run of this plan would be over, as a rule, within what is left of the timeout."""
+    """Whether a run of usual length would finish within the seconds left of the timeout."""
     return usual(plan) <= seconds
 
 
 def next_fallback(
     plans: tuple[Plan, ...], model: str, seconds: float, usual: UsualDuration = usual_duration
 ) -> Plan | None:
-    """Who takes over from this model's plan and would be over in time; None: nobody."""
+    """The next fallback after `model` that would finish within `seconds`; None if there is none."""
     models = [plan.slug for plan in plans]
     if model not in models:
         return None
@@ -86,7 +86,7 @@ def next_fallback(
 
 
 def share_cost_limit(request: ModelRequest, runs: int) -> ModelRequest:
-    """What one output of several is asked for by, within its share of the bound."""
+    """Request for one of several outputs, with its share of the cost limit."""
     if runs == 1:
         return request
     most = request.max_cost_nanos
@@ -104,7 +104,7 @@ def build_fallback_chain(
     request: ModelRequest,
     plan_model: PlanModel,
 ) -> FallbackChain:
-    """The chain behind `first`, a plan of the model `head`, along `links` (name and model)."""
+    """Chain that starts with `first`, a plan of the model `head`; `links` are names and models."""
     plans, skipped = [first], list[SkippedModel]()
     for name, model in links:
         plan, reason = None, _permanent_skip_reason(model, head, plans)
@@ -126,12 +126,14 @@ def build_fallback_chain(
 
 
 def _fallback_request(request: ModelRequest, name: str) -> ModelRequest:
-    """The request as it is put to a link: inputs of the first model's own mean nothing to it."""
+    """The request for a fallback model: model-specific parameters of the first mean nothing to
+    it.
+    """
     return replace(request, model=name, max_cost_nanos=None, model_parameters={}, is_fallback=True)
 
 
 def _permanent_skip_reason(model: Model, head: Model, previous: list[Plan]) -> str:
-    """Why a model cannot take over whatever the request is; empty where it may."""
+    """Why a model cannot be a fallback of any request; empty where it can."""
     if model.slug in {plan.slug for plan in previous}:
         return "it is in the chain already"
     if model.safety.rank < head.safety.rank:
@@ -140,7 +142,7 @@ def _permanent_skip_reason(model: Model, head: Model, previous: list[Plan]) -> s
 
 
 def _skip_reason(plan: Plan, previous: list[Plan], request: ModelRequest) -> str:
-    """Why a link cannot take over; empty where it can."""
+    """Why a plan cannot be a fallback of this request; empty where it can."""
     if plan.slug in {each.slug for each in previous}:
         return "it is in the chain already"
     if request.strict and request.model_parameters:
@@ -165,10 +167,10 @@ def model_time_share(
     shortest: float,
     usual: UsualDuration = usual_duration,
 ) -> float | None:
-    """Seconds of those left that this model's run may take; None: all, nobody could follow it.
+    """Seconds of those left that this model's run may take; None: all, there is no fallback.
 
-    `plans` are the chain, `shortest` is the shortest run that upstream can be held to, `usual`
-    tells how long a run takes as a rule.
+    `plans` are the chain, `shortest` is the shortest timeout that upstream accepts, `usual` gives
+    the usual run time of a plan.
     """
     models = [plan.slug for plan in plans]
     if model not in models:

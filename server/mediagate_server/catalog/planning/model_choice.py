@@ -1,7 +1,7 @@
-"""Chooses a model where the caller named none: the cheapest of a quality that does what was asked.
+"""Model choice: the cheapest model of a quality that supports the request.
 
-A receipt goes with the choice. What a model is expected to cost for this very request is compared,
-not a price of a unit; a model whose price is not known is never the cheapest.
+The choice lists the alternatives with their costs. The expected cost of this very request is
+compared, not a unit price; a model of unknown price is never the cheapest.
 """
 
 from collections import Counter
@@ -40,16 +40,16 @@ _MAX_SUGGESTIONS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A model that can take the request: its plan, and the parameters that it would not honour."""
+    """A model that supports the request: its plan, and the parameters that it would not honour."""
 
     plan: Plan
     unmet_parameters: tuple[str, ...]
 
     @property
     def rank(self) -> tuple[int, bool, bool, int, int, str]:
-        """The best comes first: what does the most, then what costs the least.
+        """Sort key: what honours the most, then what costs the least.
 
-        An assumption is never cheaper than a price that is known.
+        An assumed price is never cheaper than a known one.
         """
         estimate = self.plan.total_estimate
         return (
@@ -63,10 +63,10 @@ class _Candidate:
 
 
 def choose_model(models: Iterable[Model], request: ModelRequest, plan_model: PlanModel) -> Plan:
-    """The plan of the model chosen among those of the request's modality and quality.
+    """Plan of the cheapest model of the request's modality and quality.
 
-    Honoured and emulated is as asked for. Where no model does all of it as asked, a lenient request
-    gets the one that does the most; a strict one is refused. Raises NoMatchingModel.
+    Honoured and emulated count as requested. Where no model honours everything, a lenient request
+    gets the one that honours the most; a strict one is rejected. Raises NoMatchingModel.
     """
     models = tuple(models)
     candidates, refusals = _find_candidates(models, request, plan_model)
@@ -86,10 +86,10 @@ def choose_model(models: Iterable[Model], request: ModelRequest, plan_model: Pla
 def choose_substitute(
     models: Iterable[Model], request: ModelRequest, plan_model: PlanModel, refusal: MediagateError
 ) -> Plan:
-    """The plan of whoever does what the default model was asked for and refused.
+    """Plan of a model that supports what the default model does not.
 
-    Raises the refusal itself where nobody of the request's quality does; it then says which models
-    of another quality would.
+    Raises `refusal` itself where no model of the request's quality does; it then names models of
+    another quality that do.
     """
     models = tuple(models)
     try:
@@ -108,9 +108,9 @@ def choose_substitute(
 
 
 def check_audio_kind(model: Model, request: ModelRequest) -> None:
-    """Raises InvalidRequest where a request says that it wants no sound of the model's kinds.
+    """Raises InvalidRequest where a request asks for no kind of audio that the model makes.
 
-    The kind may be said by a parameter that means nothing else: words to speak, a voice, lyrics.
+    The kind may be implied by a parameter: text to speak, a voice, lyrics.
     """
     if request.modality is not Modality.AUDIO or not model.makes:
         return
@@ -123,7 +123,7 @@ def check_audio_kind(model: Model, request: ModelRequest) -> None:
 def models_of_other_quality(
     models: Iterable[Model], request: ModelRequest, plan_model: PlanModel
 ) -> tuple[Model, ...]:
-    """A few models of other qualities that can do what was asked, the cheapest first."""
+    """A few models of other qualities that support the request, the cheapest first."""
     models = tuple(models)
     capable: list[_Candidate] = []
     for quality in Quality:
@@ -144,7 +144,9 @@ def models_of_other_quality(
 def _find_candidates(
     models: tuple[Model, ...], request: ModelRequest, plan_model: PlanModel
 ) -> tuple[list[_Candidate], dict[str, Failure]]:
-    """Who can take the request, the best first; and why the others cannot, by slug."""
+    """The models that support the request, the best first; and the failures of the others, by
+    slug.
+    """
     candidates: list[_Candidate] = []
     refusals: dict[str, Failure] = {}
     lenient = replace(request, strict=False)
@@ -169,7 +171,7 @@ def _is_eligible(model: Model, request: ModelRequest) -> bool:
 
 
 def _audio_kinds(request: ModelRequest) -> set[str]:
-    """The kinds of sound that a request can mean; empty: any."""
+    """Kinds of audio that a request can mean; empty: any."""
     if request.modality is not Modality.AUDIO:
         return set()
     _, kinds = _requested_audio_kinds(request)
@@ -177,7 +179,7 @@ def _audio_kinds(request: ModelRequest) -> set[str]:
 
 
 def _requested_audio_kinds(request: ModelRequest) -> tuple[str, set[str]]:
-    """The parameter that tells the kind of sound, and the kind; empty where none does."""
+    """The parameter that determines the kind of audio, and the kind; empty where none does."""
     kind = request.parameters.get("kind")
     if kind is not None:
         return "kind", {str(kind)}
@@ -227,7 +229,7 @@ def _no_matching_model(
     refusals: Mapping[str, Failure],
     suggestions: tuple[Model, ...],
 ) -> NoMatchingModel:
-    """Names what each model cannot do, and the fields that none of them can take."""
+    """Error with what each model cannot do, and the fields that none of them supports."""
     reasons = {
         candidate.plan.slug: f"does not honour {', '.join(candidate.unmet_parameters)}"
         for candidate in candidates
@@ -248,9 +250,9 @@ def _no_matching_model(
 def _fields_at_fault(
     request: ModelRequest, candidates: list[_Candidate], refusals: Mapping[str, Failure]
 ) -> list[str]:
-    """The set fields that most models cannot take, else those that most need and have not got.
+    """The fields of the request that most models reject, else those that most require and it lacks.
 
-    Where no model makes such a sound at all, the field that tells the kind.
+    Where no model makes such audio at all, the field that determines the kind.
     """
     if not candidates and not refusals:
         return [_requested_audio_kinds(request)[0] or "options.quality"]
@@ -270,7 +272,7 @@ def _fields_at_fault(
 def _suggest_models(
     failure: Failure, request: ModelRequest, suggestions: tuple[Model, ...]
 ) -> Failure:
-    """The same failure, with the models of another quality that a caller may name instead."""
+    """Add models of another quality that a caller may name instead to a failure."""
     names = ", ".join(f"{model.slug} ({model.quality.value})" for model in suggestions)
     if not names:
         return failure

@@ -1,8 +1,8 @@
-"""Inputs of a model that the contract does not name, as a caller may set them: checked, then sent.
+"""Model-specific parameters (`options.model_parameters`): validation and application.
 
-A field of the contract goes before: what one of them sets is not to be set behind its back, for the
-report and the estimate are made of the fields. What changes who is paid is no caller's to set; nor
-is what weakens a vendor's checks, where the operator does not let them.
+Fields of the contract take precedence: an input that a field sets cannot be set again here, because
+report and estimate are made from the fields. No caller may set what changes who is billed, nor,
+unless the operator allows it, what weakens a vendor's safety checks.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,8 +31,8 @@ def apply_model_parameters(
 ) -> list[ParameterReport]:
     """Write them beside what the fields have written; each is HONOURED.
 
-    `allow_weaker_safety`: the operator lets callers weaken the model's safety checks. Raises
-    InvalidRequest that names every one that cannot be sent as it is.
+    `allow_weaker_safety`: callers may weaken the model's safety checks. Raises InvalidRequest that
+    names every parameter that cannot be sent as it is.
     """
     if not given:
         return []
@@ -59,7 +59,7 @@ def apply_model_parameters(
 
 
 def dropped_model_parameters(given: Mapping[str, Any], slug: str) -> tuple[ParameterReport, ...]:
-    """The lines of a report for a model that takes over: they were meant for another one."""
+    """Reports for a fallback model: the parameters are of another model, so they are DROPPED."""
     reason = f"an input of the model that was asked for, not of {slug}"
     return tuple(
         ParameterReport(f"{MODEL_PARAMETERS_PATH}.{name}", ParameterHandling.DROPPED, reason=reason)
@@ -70,7 +70,7 @@ def dropped_model_parameters(given: Mapping[str, Any], slug: str) -> tuple[Param
 def _problem(
     model: Model, name: str, value: Any, owners: Mapping[str, str], draft: InputDraft
 ) -> str:
-    """Why an input cannot be set so; empty where it can."""
+    """Why a parameter cannot be set so; empty where it can."""
     spec = model.inputs.get(name)
     if spec is None:
         qualifier = "" if model.inputs_from is SchemaSource.VERIFIED else " that is known here"
@@ -87,7 +87,7 @@ def _problem(
 
 
 def _encode_links(value: Any) -> Any:
-    """Links as they are sent in every rpc."""
+    """ASCII form of links, as in every rpc."""
     if isinstance(value, str):
         return ascii_url(value)
     return [_encode_links(item) for item in value] if isinstance(value, list | tuple) else value
@@ -100,7 +100,7 @@ def _safety_problem(model: Model, name: str, value: Any) -> str:
 
 
 def _contract_field_by_input(model: Model) -> dict[str, str]:
-    """The field of the contract that writes an input, by the input's name."""
+    """The contract's field that writes an input, by the input's name."""
     prompt_rule = model.chat or model.guard
     owners = dict.fromkeys(
         prompt_rule.targets if prompt_rule else (), "messages" if model.chat else "content"
@@ -120,6 +120,6 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _printable_value(spec: InputSpec, value: Any) -> str:
-    """Numbers, switches and words from a list; what people write themselves is never printed."""
+    """Numbers, switches and words from a list; text of callers is never printed."""
     free = isinstance(value, str) and not spec.enum
     return "" if free or isinstance(value, list | Mapping) else format_short(value)

@@ -1,6 +1,7 @@
-"""A Plan: everything decided about a request before anything is spent.
+"""Execution plan of one model: target, input, report, price and estimate, fixed before any
+spending.
 
-Admission, estimates and the run itself all use the same Plan, so they cannot disagree.
+Admission, estimates and the run itself use the same plan, so they cannot disagree.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,14 +18,14 @@ from mediagate_server.structs import replace
 
 
 class Substitution(Struct, frozen=True):
-    """A model stands in for the one asked for: its name as it was written, and why."""
+    """Substitution of a model: the requested name as it was written, and the reason."""
 
     requested_model: str
     reason: str
 
 
 class Alternative(Struct, frozen=True):
-    """A model that was not chosen: what it would have cost, and why it was not."""
+    """A model that was not chosen: its cost estimate, and the reason."""
 
     model: str
     estimate: Estimate
@@ -32,27 +33,27 @@ class Alternative(Struct, frozen=True):
 
 
 class ModelChoice(Struct, frozen=True):
-    """The receipt for a choice of model: why this one, and what the others would have cost."""
+    """Explanation of a model choice: the reason, and the alternatives with their costs."""
 
     reason: str
     alternatives: tuple[Alternative, ...]
 
 
 class Plan(Struct, frozen=True):
-    """One decided run.
+    """Execution plan of a run.
 
     `target` is what `CreateRequest.target` takes (with the pinned version for community models);
     `slug` is the catalog's name and the only one that callers and metrics see. `seed` is the seed
-    sent, where the model takes one. `output_count` is how many outputs were asked for. `price` is
-    what to hold for the settle: it remembers what was sent about its tiers. `max_run` is the
-    longest run to reckon with, in seconds, which bounds the estimate of models billed by time;
-    `usual_run` is how long a run takes as a rule, from the create to the end; 0: that is not
-    known. `substitution` is set where another model stands in for the one asked for, `choice`
-    where none was asked for.
+    sent, where the model takes one. `output_count` is the number of requested outputs. `price` is
+    what the run settles by: it holds what was sent about its tiers. `max_run` is the longest run
+    time in seconds, which bounds the estimate of models billed by time; `usual_run` is the usual
+    one, from the create to the end; 0: not known. `substitution` is set where a substitute runs for
+    the requested model, `choice` where no model was requested.
 
-    `runs` is how many runs like this one make what was asked for, each one output: `run` tells them
-    apart. `estimate` is of one of them, `total_estimate` of all. `token_limit` is the most output
-    tokens of a text, as sent or as the model has it; None: there is none, or it is not known.
+    `runs` is how many runs like this one make the requested outputs, one each: `run` gives the plan
+    of one. `estimate` is of one of them, `total_estimate` of all. `token_limit` is the maximum of
+    output tokens of a text, as sent or as the model has it; None: there is none, or it is not
+    known.
     """
 
     modality: Modality
@@ -78,11 +79,12 @@ class Plan(Struct, frozen=True):
 
     @property
     def total_estimate(self) -> Estimate:
-        """What all runs together may cost."""
+        """Cost estimate of all runs together."""
         return self.estimate.times(self.runs)
 
     def run(self, index: int) -> "Plan":
-        """The run that makes the output of this index: the same, with a seed of its own.
+        """The plan of the run that makes the output of this index: the same, with a seed of its
+        own.
 
         Its seed is `index` above the first one's, and begins again from 0 after the largest.
         """

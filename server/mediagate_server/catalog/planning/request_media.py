@@ -1,4 +1,4 @@
-"""Media in a request: which of them have still to be had, and the request once they are. Pure."""
+"""Media references of a request: find the unresolved ones, and replace them by links. Pure."""
 
 import base64
 import json
@@ -27,12 +27,12 @@ PLACEHOLDER: Final = "https://media.invalid/"
 
 
 def to_data_uri(data: bytes, media_type: str) -> str:
-    """A file as a data URI."""
+    """Encode a file as a data URI."""
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
 def unresolved_media(request: ModelRequest | RunRequest) -> dict[str, MediaSource]:
-    """The media that have no link yet, by their path in the request as callers write it."""
+    """Unresolved media of the request: source by field path."""
     return {
         path: medium.source
         for name, value in _media_values(request).items()
@@ -42,7 +42,7 @@ def unresolved_media(request: ModelRequest | RunRequest) -> dict[str, MediaSourc
 
 
 def resolve_media(request: Request, links: Mapping[str, str]) -> Request:
-    """The request with a link for each of the media at these paths."""
+    """The request with links for the media at these paths."""
     if isinstance(request, RunRequest):
         media = {
             name: tuple(
@@ -59,14 +59,14 @@ def resolve_media(request: Request, links: Mapping[str, str]) -> Request:
 
 
 def source_field(path: str, source: MediaSource) -> str:
-    """The field of the request that says where the medium is to be had from."""
+    """Path of the field that holds a medium's source."""
     if isinstance(source, UploadSource):
         return f"{path}.upload_id"
     return f"{path}.output" if isinstance(source, OutputSource) else f"{path}.inline"
 
 
 def _media_values(request: ModelRequest | RunRequest) -> Mapping[str, Value]:
-    """Whatever may hold media, by its path."""
+    """Values that may hold media, by path."""
     if isinstance(request, RunRequest):
         return {_run_path(name): given for name, given in request.media.items()}
     return request.parameters
@@ -90,7 +90,7 @@ def _find_media(path: str, value: Value) -> Iterator[tuple[str, MediaInput]]:
 
 
 def _resolve_value(path: str, value: Value, links: Mapping[str, str]) -> Value:
-    """The same value with links for its media."""
+    """A value with links for its media."""
 
     def resolve_message(here: str, message: Message) -> Message:
         parts = (

@@ -1,13 +1,10 @@
-"""Prompt screening: the words of a request that a safety model is asked about first. Pure.
+"""Request plan: an optional prompt screening, then a fallback chain, and their total estimate.
+Pure.
 
-Screening is a check by the operator's safety model, planned like any other. Every text that can
-reach the model is judged, as one turn: of a conversation all turns, whoever is said to have
-written them, because what is harmless alone may not be so as the answer to "go on". Left out are
-links where the model's own schema takes links, and media that are no text.
-
-All that a request may set going: a check, then a chain of models; and what it may cost in sum.
-
-Admission, estimates and the runs themselves go by the same Route, so they cannot disagree. Pure.
+Prompt screening is a check by the operator's safety model, planned like any other run. Every text
+that can reach the model is judged, as one turn: of a conversation all turns, whoever is said to
+have written them, because what is harmless alone may not be so as the answer to "go on". Left out
+are links where the model's own schema takes links, and media that are no text.
 """
 
 import base64
@@ -53,8 +50,11 @@ _LONG_NAME: Final = 32
 
 
 class RequestPlan(Struct, frozen=True):
-    """`screening` is the check that comes first; None where there is none. `not_screened` says why
-    there is none although one was asked for.
+    """Plan of a whole request: fallback chain and screening.
+
+    `screening_plan` is the check that runs first; None where there is none. `not_screened` says why
+    there is none although one was requested. Admission, estimates and the runs use the same plan,
+    so they cannot disagree.
     """
 
     fallback_chain: FallbackChain
@@ -63,18 +63,18 @@ class RequestPlan(Struct, frozen=True):
 
     @property
     def plan(self) -> Plan:
-        """What is tried first."""
+        """The first plan of the chain."""
         return self.fallback_chain.plans[0]
 
     @property
     def is_assumed(self) -> bool:
-        """Whether a price is among those of the estimate that is only assumed."""
+        """Whether a price of the estimate is an assumed one."""
         screening = () if self.screening_plan is None else (self.screening_plan,)
         return any(plan.price.assumed for plan in (*screening, *self.fallback_chain.plans))
 
     @property
     def estimate(self) -> Estimate:
-        """The sum over screening, every output and every fallback."""
+        """Sum over screening, every output and every fallback."""
         chain = self.fallback_chain.estimate
         if self.screening_plan is None:
             return chain
@@ -92,10 +92,10 @@ def add_screening(
     plan_screening: Callable[[ModelRequest], Plan],
     plan_chain: Callable[[PlannedRequest], FallbackChain],
 ) -> RequestPlan:
-    """Plan a request whose words are to be checked first, by the request `screening`.
+    """Plan a request with prompt screening by `screening` (see `screening_request`; None: no text).
 
-    What the check may cost is taken off the bound that the rest is planned under. Raises what the
-    two plans raise, and PriceUnknown or MaxCostExceeded where the check alone breaks the bound.
+    The cost of the screening is deducted from the limit of the rest. Raises what the two plans
+    raise, and PriceUnknown or MaxCostExceeded where the screening alone exceeds the limit.
     """
     if screening is None:
         return RequestPlan(plan_chain(request), not_screened=NO_TEXT_TO_SCREEN)
@@ -125,12 +125,12 @@ def add_screening(
 def screening_request(
     request: ModelRequest | RunRequest, link_paths: Collection[OutputPath] = ()
 ) -> ModelRequest | None:
-    """The check that comes before `request`; None where it has no words to be checked.
+    """Screening request for the text of `request`; None where it has no text.
 
-    `link_paths` is where the model's own inputs hold links, by its schema. The check names no
-    model: it is planned with the default safety model, and is bound by no `max_cost_nanos` of its
-    own, because the bound is on the sum. Raises InvalidRequest where there is more to be read than
-    a safety model is shown.
+    `link_paths` are the paths of the inputs that hold links, by the model's schema. The screening
+    names no model: it is planned with the default safety model, without a `max_cost_nanos` of its
+    own, because the limit is on the sum. Raises InvalidRequest where the text is longer than
+    MAX_SCREENED_CHARACTERS.
     """
     if isinstance(request, RunRequest):
         words = [*_run_texts(request, link_paths)]
@@ -151,7 +151,7 @@ def screening_request(
 
 
 def _parameter_texts(request: ModelRequest) -> Iterator[str]:
-    """The texts in the contract's own fields."""
+    """Texts of the contract's own fields."""
     if request.modality is Modality.SAFETY:
         return
     kinds = FIELDS[request.modality]
@@ -170,7 +170,7 @@ def _parameter_texts(request: ModelRequest) -> Iterator[str]:
 
 
 def _run_texts(request: RunRequest, link_paths: Collection[OutputPath]) -> Iterator[str]:
-    """The texts of a run by a model's own inputs."""
+    """Texts of a run by a model's own inputs."""
     yield from _input_texts(request.input, (), link_paths)
     for name, media in request.media.items():
         if (name,) not in link_paths and (name, ANY_STEP) not in link_paths:
@@ -180,7 +180,7 @@ def _run_texts(request: RunRequest, link_paths: Collection[OutputPath]) -> Itera
 
 
 def _input_texts(value: Any, path: OutputPath, link_paths: Collection[OutputPath]) -> Iterator[str]:
-    """Every string in a model's own input, which may be a prompt whatever it is called."""
+    """Every string of a model's own input, which may be a prompt whatever its name."""
     if isinstance(value, str):
         if path in link_paths and _LINK.fullmatch(value):
             yield from _data_texts(value)
@@ -201,7 +201,7 @@ def _input_texts(value: Any, path: OutputPath, link_paths: Collection[OutputPath
 
 
 def _media_texts(media: Iterator[MediaInput] | tuple[MediaInput, ...]) -> Iterator[str]:
-    """What is text among media that came within the request."""
+    """Text files among inline media."""
     for medium in media:
         if isinstance(medium.source, InlineSource):
             yield from _decode_text(medium.source.data, medium.source.media_type)
@@ -210,7 +210,7 @@ def _media_texts(media: Iterator[MediaInput] | tuple[MediaInput, ...]) -> Iterat
 
 
 def _data_texts(uri: str) -> Iterator[str]:
-    """The text in a data URI."""
+    """The text of a data URI."""
     if uri[: len(_DATA)].casefold() != _DATA:
         return
     head, _, content = uri[len(_DATA) :].partition(",")
@@ -224,7 +224,7 @@ def _data_texts(uri: str) -> Iterator[str]:
 
 
 def _decode_text(data: bytes, media_type: str) -> Iterator[str]:
-    """A file as text, where it is one: by what it is, or else by what it is said to be."""
+    """A file as text, where it is one: by its content, or else by its declared type."""
     try:
         text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8")
     except UnicodeDecodeError:
@@ -246,5 +246,5 @@ def _cost_limit_exceeded(screening: Plan, maximum: int, limit: int) -> MaxCostEx
 
 
 def _add_amounts(first: int | None, second: int | None) -> int | None:
-    """Unknown where either is."""
+    """Sum; None (unknown) where either is."""
     return None if first is None or second is None else first + second

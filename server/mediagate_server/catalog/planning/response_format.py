@@ -1,7 +1,7 @@
-"""The form of an answer: JSON that is asked for in words, and checked once it is there.
+"""Response format: JSON output requested by instructions and validated afterwards.
 
-No model of the line-up is known to take a schema of its own, so every one is told in its
-instructions; whether it listened is found out at the end (`generations/outputs/json_output.py`).
+No model of the catalog is known to take a schema of its own, so each gets it in its system prompt;
+the answer is validated at the end (`generations/outputs/json_output.py`).
 """
 
 import json
@@ -32,13 +32,13 @@ _EMULATED_REASON: Final = "asked for in the instructions, and the answer is chec
 
 
 def requested_format(parameters: Mapping[str, Value]) -> ResponseFormat | None:
-    """The JSON that the answer must be; None where any text will do."""
+    """The requested JSON format; None where any text will do."""
     form = parameters.get("response_format")
     return form if isinstance(form, ResponseFormat) and form.kind != "text" else None
 
 
 def check_schema_length(form: ResponseFormat) -> str:
-    """The schema as JSON. Raises InvalidRequest where it is too long."""
+    """Serialise the schema. Raises InvalidRequest where it is too long."""
     text = json.dumps(form.schema)
     if len(text.encode()) > MAX_SCHEMA_BYTES:
         raise InvalidRequest.of(
@@ -50,7 +50,7 @@ def check_schema_length(form: ResponseFormat) -> str:
 def add_format_instruction(
     parameters: Mapping[str, Value], form: ResponseFormat
 ) -> dict[str, Value]:
-    """The same parameters, with the form asked for at the end of the system prompt."""
+    """The parameters with the format instruction at the end of the system prompt."""
     words = _JSON_INSTRUCTION
     if form.kind == "json_schema":
         words = _SCHEMA_INSTRUCTION.format(schema=json.dumps(form.schema, ensure_ascii=False))
@@ -59,12 +59,12 @@ def add_format_instruction(
 
 
 def format_outcome(form: ResponseFormat | None) -> ParameterOutcome:
-    """What became of the parameter."""
+    """Outcome of the parameter `response_format`."""
     return (
         honoured_outcome("text") if form is None else emulated_outcome(form.kind, _EMULATED_REASON)
     )
 
 
 def format_shape(form: ResponseFormat) -> OutputShape:
-    """The output's shape: `field` holds the schema that the answer must be valid by."""
+    """Output shape of JSON text: `field` holds the schema to validate it by."""
     return OutputShape(OutputKind.JSON_TEXT, json.dumps(form.schema), "application/json")

@@ -1,7 +1,7 @@
-"""The plan of a run of any model: its own inputs, checked against its own schema.
+"""Run plan of any model: its own inputs, validated against its own schema.
 
 Nothing is translated, so nothing is adjusted or dropped: an input is sent as it was given, or the
-request is refused and the input named.
+request is rejected with the input's name.
 """
 
 import json
@@ -56,14 +56,14 @@ def plan_model_run(
     problems: Mapping[str, str] | None = None,
     allow_weaker_safety: bool = False,
 ) -> Plan:
-    """Decide the run. `catalog_model` is the catalog's model of the same slug, for its price.
+    """Plan a run of a published model. `catalog_model` has the same slug, for its price.
 
-    `assume_unknown_usd` is what it is taken to cost, in dollars, where nobody knows. `problems` is
-    what is wrong with `build_input`, by path, where that was found out before: it may take long.
-    `allow_weaker_safety`: the operator lets callers weaken the model's safety checks.
+    `assume_unknown_usd` is the assumed cost in dollars where it is unknown. `problems` are the
+    validation errors of `build_input`, by path, where it was validated before: that may take long.
+    `allow_weaker_safety`: callers may weaken the model's safety checks.
 
     Raises InvalidRequest naming `input.<name>` or `media["<name>"]`; PriceUnknown and
-    MaxCostExceeded where the request bounds its cost.
+    MaxCostExceeded where the request limits its cost.
     """
     given = _checked_inputs(request, published, problems)
     if not allow_weaker_safety:
@@ -105,7 +105,7 @@ def plan_model_run(
 def _checked_inputs(
     request: RunRequest, published: PublishedModelVersion, problems: Mapping[str, str] | None
 ) -> dict[str, Any]:
-    """What `build_input` says. Raises InvalidRequest naming each that the schema does not allow."""
+    """Validated result of `build_input`. Raises InvalidRequest naming each invalid input."""
     given = build_input(request, published)
     if problems is None:
         problems = published.schema.problems(given)
@@ -122,7 +122,7 @@ def _checked_inputs(
 def _refuse_weaker_safety(
     given: Mapping[str, Any], published: PublishedModelVersion, catalog_model: Model | None
 ) -> None:
-    """Raises InvalidRequest naming each input that makes a check weaker than its default."""
+    """Raises InvalidRequest naming each input that makes a safety check weaker than its default."""
     weaker = []
     for name, value in given.items():
         if not may_hold_safety_input(name, value):
@@ -140,7 +140,9 @@ def _refuse_weaker_safety(
 def _safety_defaults(
     given: Mapping[str, Any], published: PublishedModelVersion, catalog_model: Model | None
 ) -> dict[str, Any]:
-    """Safety inputs that were not given, and that the catalog has stricter than the model."""
+    """Safety inputs that were not given, and are stricter in the catalog than by the model's
+    default.
+    """
     defaults = catalog_model.defaults if catalog_model else {}
     return {
         name: value
@@ -150,7 +152,7 @@ def _safety_defaults(
 
 
 def build_input(request: RunRequest, published: PublishedModelVersion) -> dict[str, Any]:
-    """The input as it will be sent: a null is an input not given, media stand among the rest.
+    """Build the input that will be sent: without nulls, with media among the rest.
 
     Raises InvalidRequest.
     """
@@ -168,7 +170,7 @@ def build_input(request: RunRequest, published: PublishedModelVersion) -> dict[s
 
 
 def _encode_links(value: Any, path: Sequence[str]) -> Any:
-    """The value with the links below a path as they are sent in every rpc."""
+    """A value with the links below a path in ASCII form, as in every rpc."""
     if not path:
         return ascii_url(value) if isinstance(value, str) else value
     step, *rest = path
@@ -207,7 +209,7 @@ def _media_field(name: str) -> str:
 def _report(
     published: PublishedModelVersion, given: Mapping[str, Any], safety_defaults: Mapping[str, Any]
 ) -> tuple[ParameterReport, ...]:
-    """A line for each input that was given, and for each safety input that the server adds."""
+    """Reports of each given input, and of each safety input that the server adds."""
     return (
         *(_report_entry(published, name, value) for name, value in given.items()),
         *(
@@ -236,7 +238,9 @@ def _price(
     given: Mapping[str, Any],
     catalog_model: Model | None,
 ) -> tuple[PriceSchedule, Estimate, int]:
-    """What the run may cost: by the catalog's price, or by the second of a known machine."""
+    """Price, estimate and longest run time: by the catalog's price, or by the second of the
+    hardware.
+    """
     if catalog_model:
         # Inputs that the catalog does not know cannot be part of what it prices by.
         known_inputs = {

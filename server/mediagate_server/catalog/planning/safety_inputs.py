@@ -1,9 +1,9 @@
-"""Safety inputs: a model's own inputs that switch or weaken the checks of its content.
+"""Safety inputs: a model's own inputs that switch off or weaken its content checks.
 
-There is no list of them: they are known by the words in their names (`disable_safety_checker`,
-`safety_tolerance`, `moderation`, `nsfw_filter`). Whether a check may be weaker than the model, or
-the operator's catalog, has it is the operator's decision in every rpc. A value that is as strict
-as that default, or stricter, is anybody's.
+There is no list of them: they are recognised by the words in their names (`disable_safety_checker`,
+`safety_tolerance`, `moderation`, `nsfw_filter`). Whether a check may be weaker than the default of
+the model, or of the operator's catalog, is the operator's decision in every rpc. Anybody may set a
+value that is as strict as that default, or stricter.
 """
 
 import re
@@ -75,7 +75,7 @@ _DESCRIPTION_KEYS: Final = frozenset(
 
 
 def is_safety_input(name: str) -> bool:
-    """Whether an input of this name, or of names that lead to it, tunes a check of the content."""
+    """Whether an input of this name, or path of names, configures a content check."""
     return _tunes_check(_truncate(name))
 
 
@@ -86,19 +86,19 @@ def _tunes_check(name: str) -> bool:
 
 
 def may_hold_safety_input(name: str, value: Any) -> bool:
-    """Whether an input is one, or may hold one."""
+    """Whether an input is a safety input, or a container that may hold one."""
     return isinstance(value, _CONTAINERS) or is_safety_input(name)
 
 
 def weakens_safety(
     name: str, value: Any, default: Any, *, allowed_values: Collection[Any] = ()
 ) -> bool:
-    """Whether this value makes a check weaker than it is by `default`.
+    """Whether this value makes a content check weaker than it is by `default`.
 
-    `default` None: it is not known, and only the strictest value is no weaker. Texts are read as
-    the numbers and switches that models take them for; free text is none of a check's settings,
-    unless `allowed_values` says that there are only some. Values within lists and objects are
-    looked at by the names next to them, together with the name of the check that they lie in.
+    `default` None: not known, and only the strictest value is no weaker. Texts are read as the
+    numbers and switches that models take them for; free text is no setting of a check, unless
+    `allowed_values` says that it is an enum. Values within lists and objects are classified by the
+    names next to them, together with the name of the check that they are in.
     """
     name = _truncate(name)
     if isinstance(value, _CONTAINERS):
@@ -111,7 +111,7 @@ def weakens_safety(
 
 
 class _Setting(NamedTuple):
-    """A value, or a container of some, with the names that lead to it."""
+    """A value, or a container of values, with its path of names."""
 
     name: str
     value: Any
@@ -138,7 +138,7 @@ class _Setting(NamedTuple):
         )
 
     def nested_setting(self, key: str, value: Any, default: Any) -> "_Setting":
-        """What lies in it by this key."""
+        """The setting of this key."""
         is_named_by_both = is_safety_input(self.name) and not is_safety_input(key)
         outer_name = self.negated_name or self.name
         return _Setting(
@@ -151,9 +151,9 @@ class _Setting(NamedTuple):
 
 
 def _nested_settings(setting: _Setting) -> Iterator[_Setting]:
-    """What lies within, however deep, and is a check's setting by the names that lead to it.
+    """All settings of checks within a container, at any depth.
 
-    Containers are among it. An object within a check is named by both: `safety.disabled`.
+    Containers are among them. An object within a check is named by both: `safety.disabled`.
     """
     pending = [setting]
     while pending:
@@ -176,14 +176,14 @@ def _nested_settings(setting: _Setting) -> Iterator[_Setting]:
 
 
 def _truncate(name: str) -> str:
-    """With both of its ends: the check's name and the setting's."""
+    """Shorten a path to both of its ends: the check's name and the setting's."""
     half = _MAX_PATH_CHARACTERS // 2
     return name if len(name) <= _MAX_PATH_CHARACTERS else f"{name[:half]}_{name[-half:]}"
 
 
 @lru_cache(_MAX_CACHED_NAMES)
 def _is_negation(name: str) -> bool:
-    """Whether a name says nothing but to switch something off, or to switch a check off."""
+    """Whether a name only says to switch something off, or to switch a check off."""
     compact = _remove_separators(name)
     if _ONLY_NEGATION.fullmatch(compact):
         return True
@@ -200,12 +200,12 @@ def _lacks_defaults(value: Any, default: Any) -> bool:
 
 
 def _scalar_items(container: Iterable[Any]) -> set[Any]:
-    """What it holds, or its keys, but for containers."""
+    """Items, or keys, but for containers."""
     return {item for item in container if not isinstance(item, _CONTAINERS)}
 
 
 def _remove_separators(name: str) -> str:
-    """Without what stands between its words, in small letters."""
+    """A name in lower case without separators."""
     return _SEPARATORS.sub("", name).casefold()
 
 
@@ -242,7 +242,9 @@ def _is_weaker(name: str, value: Any, default: Any, *, is_listed: bool) -> bool:
 
 
 def _parse_setting(value: Any) -> Any:
-    """A text as the number or the switch that a model may take it for; others as they are."""
+    """Parse a text as the number or switch that a model may take it for; other values as they
+    are.
+    """
     if not isinstance(value, str) or len(value.strip()) > _MAX_TEXT_CHARACTERS:
         return value
     text = unicodedata.normalize("NFKC", value).strip().casefold()
@@ -255,7 +257,7 @@ def _parse_setting(value: Any) -> Any:
 
 
 def _coerce_switch(default: Any, given: Any) -> Any:
-    """0 and 1 as a switch where the default is one, and a switch as a number where it is."""
+    """0 and 1 as a switch where the default is one, and a switch as a number where that is."""
     if isinstance(default, bool) and _is_number(given) and given in (0, 1):
         return bool(given)
     if isinstance(given, bool) and _is_number(default) and default not in (0, 1):
@@ -268,7 +270,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_weaker_on_scale(value: Any, default: Any) -> bool | None:
-    """Whether a word is weaker by the scales that both it and the default stand on, if any."""
+    """Whether a word is weaker on the scales that contain both it and the default; None: no
+    scale.
+    """
     if not (isinstance(value, str) and isinstance(default, str)):
         return None
     word, default_word = _scale_word(value), _scale_word(default)
@@ -281,7 +285,7 @@ def _is_weaker_on_scale(value: Any, default: Any) -> bool | None:
 
 
 def _is_weaker_word(value: str, default: Any, *, is_listed: bool) -> bool:
-    """A word that is neither a number nor a switch."""
+    """Whether a word that is neither a number nor a switch is weaker."""
     word = _scale_word(value)
     scales = [scale for scale in _SCALES if word in scale]
     if isinstance(default, str):
@@ -294,6 +298,6 @@ def _is_weaker_word(value: str, default: Any, *, is_listed: bool) -> bool:
 
 
 def _scale_word(value: str) -> str:
-    """A word as the scales have it; of a long text the beginning, which is on none of them."""
+    """Normalise a word for the scales; of a long text the beginning, which is on none of them."""
     level = "_".join(_words(value[:_MAX_TEXT_CHARACTERS].replace("'", "")))
     return level if len(value) <= _MAX_TEXT_CHARACTERS else f"{level}_"

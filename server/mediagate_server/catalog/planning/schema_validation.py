@@ -1,8 +1,8 @@
-"""Validation by JSON Schemas from outside, in a process that can be killed where it may be dear.
+"""JSON Schema validation with untrusted schemas, in a killable process where it may be expensive.
 
-A small plain schema on a small value is checked in this process: its unfolded size times the
-places of the value bounds the work to some hundred thousand steps of about 10 ns. All else goes to
-a worker with a limit of time and memory, at 0.2 ms more.
+A small plain schema on a small value is checked in this process: its unfolded size times the number
+of values bounds the work to some hundred thousand steps of about 10 ns. Everything else goes to a
+worker with a time and a memory limit, at 0.2 ms more.
 """
 
 import json
@@ -47,7 +47,7 @@ SCHEMA_TOO_SLOW: Final = "takes too much time or memory to check by"
 
 
 def is_cheap(schema: Mapping[str, Any], value: Any = None) -> bool:
-    """Whether a schema may be compiled, and the value checked by it, in this process."""
+    """Whether a schema may be compiled, and the value validated by it, in this process."""
     return _is_cheap_check(cheap_steps(schema), value)
 
 
@@ -59,13 +59,13 @@ def _is_cheap_check(steps: int | None, value: Any) -> bool:
 
 
 class SchemaValidator:
-    """Checks for the requests of tenants, who take turns at the workers."""
+    """Schema validation in process or in workers, which tenants share fairly."""
 
     def __init__(self, workers: WorkerPool) -> None:
         self._workers = workers
 
     async def check_response_format(self, response_format: ResponseFormat, tenant: str) -> None:
-        """Raises InvalidRequest for a schema that no answer could be checked by in time."""
+        """Raises InvalidRequest for a schema that no answer could be validated by in time."""
         if response_format.kind != "json_schema":
             return
         text = check_schema_length(response_format)
@@ -76,7 +76,9 @@ class SchemaValidator:
             raise InvalidRequest.of(SCHEMA_FIELD, str(error)) from None
 
     async def prepare(self, schema: ModelSchema, tenant: str) -> None:
-        """Find out whether inputs can be checked by a model's own schema. InvalidRequest: never."""
+        """Find out whether a model's own schema can validate inputs. InvalidRequest: it never
+        can.
+        """
         if schema.is_checkable is None:
             await self._check_compilable(schema, tenant)
         if schema.refusal:
@@ -98,9 +100,9 @@ class SchemaValidator:
     async def input_problems(
         self, schema: ModelSchema, given: Mapping[str, Any], tenant: str
     ) -> dict[str, str]:
-        """What is wrong with an input, by path, once the schema is prepared.
+        """Validation errors of an input, by path, once the schema is prepared.
 
-        Raises InvalidRequest where it takes too long to say.
+        Raises InvalidRequest where validation takes too long.
         """
         if not schema.is_checkable:
             return {}

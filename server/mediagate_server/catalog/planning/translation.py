@@ -1,7 +1,7 @@
-"""A request's parameters become the model's own input, and each of them is accounted for.
+"""Parameter translation: contract parameters to model input, with a report for each of them.
 
-HONOURED and EMULATED give the caller what was asked for, so strict mode lets both pass; ADJUSTED
-and DROPPED do not. Nothing is spent here: what is refused is refused before.
+HONOURED and EMULATED give the caller what was requested, so strict mode accepts both; ADJUSTED and
+DROPPED do not. A request that cannot be translated is rejected before anything is spent.
 """
 
 import math
@@ -49,9 +49,10 @@ _SUBJECT_FIELDS = frozenset({"prompt", "text", "lyrics"})
 
 
 class Translation(Struct, frozen=True):
-    """The model's own input and what became of each parameter, in the order they were set.
+    """Translated request: the model's own input, and a report of each parameter in the order of the
+    request.
 
-    `output_count` is how many outputs one run makes, `runs` how many runs make what was asked for.
+    `output_count` is the number of outputs of one run, `runs` the number of runs.
     """
 
     input: Mapping[str, Any]
@@ -68,10 +69,10 @@ def translate_request(
     *,
     allow_weaker_safety: bool = False,
 ) -> Translation:
-    """Build the input. `allow_weaker_safety`: see model_parameters.
+    """Translate a request to the model's input. `allow_weaker_safety`: see model_parameters.
 
-    Raises InvalidRequest; and ParameterUnsupported, in strict mode for all that is not
-    done as asked, always for tools, and for media and words that would not reach the model.
+    Raises InvalidRequest; and ParameterUnsupported, in strict mode for everything not done as
+    requested, always for tools, and for media and text that would not reach the model.
     """
     parameters = request.parameters
     _check_values(model, parameters)
@@ -112,7 +113,7 @@ def translate_request(
 def _ordered_rules(
     model: Model, parameters: Mapping[str, Value], done: Mapping[str, ParameterOutcome]
 ) -> list[tuple[str, ParameterRule]]:
-    """Rules in the order of their rank, then of the model file: never of the request."""
+    """Rules by rank, then in the order of the model file: never of the request."""
     rules: list[tuple[str, ParameterRule]] = [
         (name, rule) for name, rule in model.map.items() if name in parameters and name not in done
     ]
@@ -144,9 +145,9 @@ def _apply(rule: ParameterRule, value: Value, draft: InputDraft) -> ParameterOut
 
 
 def _apply_conditions(rule: ParameterRule, before: Mapping[str, Any], draft: InputDraft) -> str:
-    """Set what the rule needs beside its own input; the name of what forbids that, if anything.
+    """Write the further inputs that a rule requires; the name of a conflicting input, if any.
 
-    Then the draft is again what it was before.
+    Then the draft is restored.
     """
     conditions = rule.conditions(draft)
     clash = next((name for name, word in conditions.items() if before.get(name, word) != word), "")
@@ -159,7 +160,9 @@ def _apply_conditions(rule: ParameterRule, before: Mapping[str, Any], draft: Inp
 
 
 def _check_values(model: Model, parameters: Mapping[str, Value]) -> None:
-    """What no rule may meet: an unknown name, a number that is none, a ratio that is none."""
+    """Reject what no rule handles: an unknown name, a number that is not finite, an invalid
+    ratio.
+    """
     kinds = FIELDS[model.modality]
     for name, value in parameters.items():
         kind = kinds.get(name)
@@ -174,7 +177,7 @@ def _check_values(model: Model, parameters: Mapping[str, Value]) -> None:
 
 
 def _reject_tools(model: Model, parameters: Mapping[str, Value]) -> None:
-    """No model's wrapper takes tools, and an answer that could not use them is another answer."""
+    """No model takes tools, and an answer without them is another answer."""
     if "tools" in parameters or "tool_choice" in parameters:
         words = f"{model.slug} cannot be given tools"
         given = [name for name in ("tools", "tool_choice") if name in parameters]
@@ -184,11 +187,11 @@ def _reject_tools(model: Model, parameters: Mapping[str, Value]) -> None:
 def _reject_lost_content(
     model: Model, request: ModelRequest, outcomes: Mapping[str, ParameterOutcome]
 ) -> None:
-    """A medium or words that would not reach the model: what was made without them, or without one
-    of several, would be something else than was asked for, at the same price.
+    """Reject media or text that would not reach the model: an output without them, or without one
+    of several, is not what was requested, at the same price.
 
-    Raises ParameterUnsupported in every mode. Only a model that takes over, and moves the picture
-    that a film begins with, may do without the words.
+    Raises ParameterUnsupported in every mode. Only a fallback model that animates the first frame
+    may do without the text.
     """
     kinds = FIELDS[model.modality]
     violations: list[Violation] = []
@@ -212,7 +215,7 @@ def _reject_lost_content(
 
 
 def _loss_reason(model: Model, name: str, outcome: ParameterOutcome) -> str:
-    """In words: a model that works from other words says from which."""
+    """Reason for the caller: a model that takes other text says which."""
     used_fields = [word for word in model.map if word in _SUBJECT_FIELDS]
     if name in _SUBJECT_FIELDS and name not in used_fields:
         what = " or ".join(used_fields) or "media alone"
@@ -221,9 +224,9 @@ def _loss_reason(model: Model, name: str, outcome: ParameterOutcome) -> str:
 
 
 def _output_count(model: Model, parameters: Mapping[str, Value]) -> tuple[int, int]:
-    """How many outputs one run makes, and how many runs there are.
+    """Outputs of one run, and number of runs.
 
-    More than one run makes are made one by one: each then succeeds, fails and costs by itself.
+    More than one run makes are made by several: each then succeeds, fails and costs by itself.
     """
     rule = model.map.get("count")
     requested = parameters.get("count")
@@ -238,14 +241,16 @@ def _output_count(model: Model, parameters: Mapping[str, Value]) -> tuple[int, i
 
 
 def _check_audio_kind(model: Model, kind: Value) -> None:
-    """Another kind of sound than the model makes is no sound worth paying for: refused."""
+    """Reject a kind of audio that the model does not make."""
     if model.makes and kind not in model.makes:
         words = " and ".join(word.replace("_", " ") for word in model.makes)
         raise InvalidRequest.of("kind", f"{model.slug} makes {words}")
 
 
 def _seed(model: Model, draft: InputDraft, generate_seed: GenerateSeed) -> int | None:
-    """The seed that is sent. One is drawn where the model takes one, so that it can be told."""
+    """The seed that is sent. It is generated where the request has none, so that it can be
+    reported.
+    """
     rule = model.map.get("seed")
     if rule is None:
         return None
@@ -255,7 +260,7 @@ def _seed(model: Model, draft: InputDraft, generate_seed: GenerateSeed) -> int |
 
 
 def _check_complete(model: Model, draft: InputDraft) -> None:
-    """Inputs that the model must have and nobody gave, by the parameters that would give them."""
+    """Raises InvalidRequest naming the parameters of required inputs that are missing."""
     missing = [
         name for name, spec in model.inputs.items() if spec.required and name not in draft.input
     ]
@@ -273,7 +278,7 @@ def _check_complete(model: Model, draft: InputDraft) -> None:
 def _report(
     model: Model, parameters: Mapping[str, Value], outcomes: Mapping[str, ParameterOutcome]
 ) -> tuple[ParameterReport, ...]:
-    """What became of each parameter; without an outcome nothing did."""
+    """Report of each parameter; without an outcome it was dropped."""
     unprinted = _UNPRINTED_FIELDS[model.modality]
     lines = []
     for name, value in parameters.items():

@@ -1,1 +1,1 @@
-"""Prices and cost estimates."""
+"""Pricing: price schedules, cost arithmetic and cost estimates."""

@@ -1,12 +1,12 @@
-"""What a run will cost, foreseen from the input that will be sent.
+"""Cost estimation: bounds of the billed metrics, derived from the input that will be sent.
 
-Each billed metric is foreseen by a rule of the model's own data; the price arithmetic is the one
-that settles. What cannot be foreseen makes the estimate unknown, never zero.
+Each billed metric is estimated by a rule of the model's own data; the price arithmetic is the one
+that settles. A metric that cannot be estimated makes the estimate unknown, never zero.
 
-A run of any model is checked against the schema that upstream publishes, which may allow what the
-price cannot be reckoned from: a length of "5s", a million billion tokens. Such an input is refused
-by its name, before anything is reserved. Of a text model's prompt and pictures only the size
-counts: what is no text there counts by its JSON, what is no list as one picture.
+A run of any model is checked against the schema that upstream publishes, which may allow what no
+price can be computed from: a length of "5s", a million billion tokens. Such an input is rejected by
+its name, before anything is reserved. Of a text model's prompt and images only the size counts:
+other types than text count by their JSON, others than a list as one image.
 """
 
 import json
@@ -45,9 +45,9 @@ _UNKNOWN_ESTIMATE = Estimate(None, None, None)
 
 
 class UnpricedInput(ValueError):
-    """An input that the price goes by holds what nothing can be reckoned from.
+    """An input that the price depends on has a value that no price can be computed from.
 
-    `name` is the model's own, empty where no single input is at fault; `words` say what is wrong.
+    `name` is the model's own, empty where no single input is at fault; `words` are the error.
     """
 
     def __init__(self, name: str, words: str) -> None:
@@ -57,7 +57,7 @@ class UnpricedInput(ValueError):
 
 
 class UnitEstimate(Struct, frozen=True):
-    """A metric before the run: the least, the usual and the most that it can be."""
+    """Estimated range of a billed metric: low, expected, high."""
 
     low: Scalar
     expected: Scalar
@@ -65,18 +65,18 @@ class UnitEstimate(Struct, frozen=True):
 
 
 class EstimatedRun(Struct, frozen=True):
-    """The run that is foreseen: its input, the model's inputs, and the longest it may take."""
+    """The run to estimate: its input, the model's inputs, and the longest run time in seconds."""
 
     input: Mapping[str, Any]
     specs: Mapping[str, InputSpec]
     max_run: int
 
     def value(self, name: str) -> Any:
-        """What the model will take: what is sent, else its own default, else None."""
+        """Effective value of an input: what is sent, else its own default, else None."""
         return self.input.get(name, self.specs[name].default)
 
     def billable_value(self, name: str) -> Any:
-        """The same, where the price goes by it. Raises UnpricedInput."""
+        """Effective value of an input that the price depends on. Raises UnpricedInput."""
         value: Any = self.value(name)
         if value is None:
             return None
@@ -96,7 +96,7 @@ class EstimatedRun(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class InputUnits:
-    """The metric is what an input says: a length, a resolution, a switch."""
+    """A metric that is the value of an input: a duration, a resolution, a switch."""
 
     by: Literal["input"]
     input: str
@@ -114,32 +114,32 @@ class InputUnits:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class FixedUnits:
-    """The metric is always the same, or nearly: a model whose clips are all 6 s long."""
+    """A metric that is constant for a model, such as a clip length of 6 s."""
 
     by: Literal["nature"]
     amount: int
     give_or_take: int = 0
 
     def estimate(self, run: EstimatedRun) -> UnitEstimate | None:
-        """Exact, but for what the model may give or take."""
+        """Exact, within `give_or_take`."""
         about = self.give_or_take
         return UnitEstimate(self.amount - about, self.amount, self.amount + about)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class PromptTokens:
-    """Tokens read. A token of a byte-level vocabulary stands for at least one byte of UTF-8.
+    """Input tokens. A token of a byte-level vocabulary stands for at least one byte of UTF-8.
 
     All vocabularies in use are of that kind, so the bytes that are sent bound the tokens from
-    above, whatever the language; what a wrapper adds is allowed for. A picture counts for
-    `per_image` tokens at most; where that is not known, a prompt with pictures has no bound.
+    above, whatever the language; what a wrapper adds is allowed for. An image counts for
+    `per_image` tokens at most; where that is not known, a prompt with images has no bound.
     """
 
     by: Literal["prompt"]
     per_image: int | None = None
 
     def estimate(self, run: EstimatedRun) -> UnitEstimate | None:
-        """From one token to one a byte; a token for four bytes is usual."""
+        """From one token to one per byte; one for four bytes is expected."""
         size, turns, images = 0, 0, 0
         for name, value in run.input.items():
             kind = run.specs[name].type
@@ -159,14 +159,14 @@ class PromptTokens:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class LimitedTokens:
-    """Tokens written: at most what the input that limits them says."""
+    """Output tokens: at most the value of the input that limits them."""
 
     by: Literal["limit"]
     input: str
     usual: int = 400
 
     def estimate(self, run: EstimatedRun) -> UnitEstimate | None:
-        """From none to the limit. Without a limit, or with one under zero, there is no bound."""
+        """From none to the limit. Without a limit, or with a negative one, there is no bound."""
         most = run.billable_value(self.input)
         if most is None or most < 0:
             return None
@@ -175,7 +175,7 @@ class LimitedTokens:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class CharacterUnits:
-    """Characters of an input. However they are counted, there are no more than bytes of UTF-8."""
+    """Characters of an input: at most its bytes of UTF-8, however they are counted."""
 
     by: Literal["characters"]
     input: str
@@ -188,7 +188,7 @@ class CharacterUnits:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class MegapixelUnits:
-    """Millions of pixels of a picture: by width and height where they are sent, else by a class.
+    """Megapixels of an output image: by width and height where they are sent, else by a class.
 
     `input` names the class, a word such as "1 MP".
     """
@@ -199,7 +199,7 @@ class MegapixelUnits:
     height: str
 
     def estimate(self, run: EstimatedRun) -> UnitEstimate | None:
-        """Exact for a class. Pixels are rounded up to whole megapixels by some and by some not."""
+        """Exact for a class. Some models round pixels up to whole megapixels, some do not."""
         if self.width in run.input and self.height in run.input:
             exact = (
                 Decimal(run.billable_value(self.width) * run.billable_value(self.height))
@@ -215,25 +215,25 @@ class MegapixelUnits:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class InputImageUnits:
-    """Millions of pixels of the pictures that are given, whose sizes are not known."""
+    """Megapixels of the input images, whose sizes are not known."""
 
     by: Literal["pictures"]
     input: str
 
     def estimate(self, run: EstimatedRun) -> UnitEstimate | None:
-        """None where none is given, else there is no telling."""
+        """Zero without images, else unknown."""
         return None if run.input.get(self.input) else UnitEstimate(0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class RunTimeUnits:
-    """Seconds that the model runs: from none to its `max_run`."""
+    """Seconds of run time: from none to the model's `max_run`."""
 
     by: Literal["run_time"]
     usual: int
 
     def estimate(self, run: EstimatedRun) -> UnitEstimate | None:
-        """A wide range: how long a run takes is not known before."""
+        """A wide range: the run time is not known before."""
         return UnitEstimate(0, min(self.usual, run.max_run), run.max_run)
 
 
@@ -257,9 +257,10 @@ def estimate_cost(
     outputs: int,
     counted_by: str = "",
 ) -> tuple[PriceSchedule, Estimate]:
-    """The price to hold for this run, with what was sent about its tiers, and its estimate.
+    """Cost estimate of a run, and the price schedule to settle it by, with what was sent about its
+    tiers.
 
-    `counted_by` is the input that says how many `outputs` there are. Raises UnpricedInput.
+    `counted_by` is the input that sets the number of `outputs`. Raises UnpricedInput.
     """
     least: dict[str, Scalar] = {}
     expected: dict[str, Scalar] = {}
@@ -286,20 +287,20 @@ def estimate_cost(
 
 
 def _read_inputs(rule: CostEstimator) -> tuple[str, ...]:
-    """The inputs that a rule reads by name."""
+    """The inputs that an estimator reads by name."""
     names = (getattr(rule, field, "") for field in ("input", "width", "height"))
     return tuple(name for name in names if name)
 
 
 def _largest_input(run: EstimatedRun, names: Iterable[str]) -> str:
-    """Which of these inputs holds the largest number; empty where none holds one."""
+    """The input with the largest number; empty where none holds one."""
     numbers = {name: run.value(name) for name in names if name}
     numeric = {name: value for name, value in numbers.items() if isinstance(value, int | float)}
     return max(numeric, key=lambda name: numeric[name], default="")
 
 
 def _to_decimal(name: str, value: float) -> Decimal:
-    """The digits that were sent. Raises UnpricedInput for what is no number."""
+    """Exact decimal of a float's digits. Raises UnpricedInput where it is not finite."""
     if not isfinite(value):
         raise UnpricedInput(name, "must be a finite number: the price goes by it")
     return Decimal(str(value))
@@ -311,7 +312,7 @@ def _to_text(value: Any) -> str:
 
 
 def _with_sent_metrics(price: PriceSchedule, expected: Metrics) -> PriceSchedule:
-    """With what was sent about its tiers; the very same one where that is nothing."""
+    """The schedule with what was sent about its tiers; the very same one where that is nothing."""
     sent = {
         criterion.metric: expected[criterion.metric]
         for tier in price.tiers
@@ -322,7 +323,9 @@ def _with_sent_metrics(price: PriceSchedule, expected: Metrics) -> PriceSchedule
 
 
 def check_cost_limit(slug: str, estimate: Estimate, most: int | None) -> None:
-    """Raises PriceUnknown or MaxCostExceeded where a call may not be made for `most`."""
+    """Raises PriceUnknown or MaxCostExceeded where a call may cost more than `most`
+    nano-dollars.
+    """
     if most is None:
         return
     if estimate.maximum is None:

@@ -1,7 +1,4 @@
-"""What a second of each kind of machine costs, for models that are not sold by the piece.
-
-What the operator assumes a run to cost where nobody can tell: settled as ASSUMED, never more.
-"""
+"""Derived prices: by the second of hardware, of dedicated machines, and assumed where unknown."""
 
 import tomllib
 from decimal import Decimal
@@ -26,10 +23,10 @@ _RUN_TIME_METRIC = "predict_time"
 def assumed_price(
     price: PriceSchedule, estimate: Estimate, usd: Decimal | None
 ) -> tuple[PriceSchedule, Estimate]:
-    """The price to hold for a run, and what it may cost, by an assumption of so many dollars.
+    """Assumed price: the operator's flat cost of a run in dollars, where its cost is unknown.
 
-    Only where that is not known. A price that is known settles all the same, though what it will
-    come to cannot be foreseen: then the assumption is no more than what is held.
+    Where the price is known and only the estimate is not, the price still settles the run: the
+    assumption is then no more than the reservation.
     """
     if usd is None or estimate.maximum is not None:
         return price, estimate
@@ -55,15 +52,15 @@ def _hardware_prices() -> dict[str, PriceSchedule]:
 
 
 def hardware_price(sku: str) -> PriceSchedule:
-    """The price by the second of a kind of machine; without tiers where it is not known."""
+    """Price per second of a hardware SKU; without tiers where it is not known."""
     return _hardware_prices().get(sku, UNKNOWN_PRICE)
 
 
 def dedicated_price(price: PriceSchedule) -> PriceSchedule:
-    """The price of a run on a machine that is billed while it starts and waits, too.
+    """Price of a run on dedicated hardware, which is also billed while it starts and is idle.
 
-    No run's metrics tell of that time: what is reckoned from the running time alone is an
-    assumption, and says so. What is sold by the piece stays as it is.
+    No run's metrics contain that time: a cost by run time alone is marked as assumed. Other prices
+    stay as they are.
     """
     by_time = any(_RUN_TIME_METRIC in rate.metrics for tier in price.tiers for rate in tier.rates)
     if not by_time or price.assumed:

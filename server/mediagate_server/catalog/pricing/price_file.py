@@ -1,4 +1,4 @@
-"""How a price is written in a model file: in short where it is one of the usual kinds.
+"""Price notation of model files: short forms for the usual kinds of price, expanded to tiers.
 
     price = { as_of = "2026-10-07", source = "price list", per_image = "0.04" }
 
@@ -10,8 +10,8 @@
         { where = { resolution_target = "1080p" }, per_video_second = "0.15" },
     ]
 
-A price without any of this, and without tiers, is unknown. What has no short form is written out
-as `rates` and `criteria`, whose fields are those of prices.py.
+A price without any of this, and without tiers, is unknown. What has no short form is written out as
+`rates` and `criteria`, whose fields are those of prices.py.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ many of it the price is. `output_count` is our own count, for where upstream rep
 
 
 def expand_price(price: Any) -> Any:
-    """A price as it was written, in full. What is not a table is left for the check to refuse."""
+    """Expand a price to its full form. What is not a table is left for validation to reject."""
     if not isinstance(price, Mapping):
         return price
     plain = {name: value for name, value in price.items() if name not in SHORT_RATES}

@@ -1,12 +1,11 @@
-"""Prices as data and the one arithmetic that turns billed metrics into nano-dollars.
+"""Price schedules, and the exact arithmetic from billed metrics to nano-dollars.
 
-A schedule is a list of tiers; the first whose criteria all hold for a prediction's metrics is
-used. Prices are decimal strings, USD per N units. A charge is the sum over the tier's rates of
-metric x price / N, computed exactly in Decimal and rounded half-up to a nano-dollar once.
+A schedule is a list of tiers; the first whose criteria all match a prediction's metrics is used.
+Prices are decimal strings, USD per N units. A charge is the sum over the tier's rates of metric x
+price / N, computed exactly in Decimal and rounded half-up to a nano-dollar once.
 
-A price schedule as text, for the store: the price held at submit is the price that settles.
-
-Decimals are written as strings, so that what is read back is digit for digit what was held.
+The store keeps a schedule as JSON, with decimals as strings: the price reserved at submit is, digit
+for digit, the price that settles.
 """
 
 import json
@@ -42,7 +41,7 @@ _QUANTITY_LIMIT = 10**_MAX_DIGITS
 
 
 class _CachedNanos:
-    """What follows from a rate: neither stored nor compared, so none of its fields."""
+    """Cached price per unit in nano-dollars: neither stored nor compared, so no field of a rate."""
 
     __slots__ = ("_nanos",)
 
@@ -51,7 +50,7 @@ class _CachedNanos:
 
 @dataclass(frozen=True, slots=True)
 class PriceRate(_CachedNanos):
-    """USD per `per` units of a billed metric.
+    """Price rate: USD per `per` units of a billed metric.
 
     `metrics` are the names under which upstream has reported it, newest first: the first that is
     present counts. `per` is a power of ten, so that the division is exact.
@@ -77,9 +76,9 @@ class PriceRate(_CachedNanos):
         object.__setattr__(self, "_nanos", int(unit_nanos) if is_integer else None)
 
     def integer_nanos(self, amount: Scalar | None) -> int | None:
-        """What so many units cost, in nano-dollars, where whole numbers alone can tell.
+        """Cost of so many units in nano-dollars, where integer arithmetic is exact.
 
-        None where they cannot; the rest is for Decimal.
+        None where it is not; the rest is for Decimal.
         """
         if self._nanos is None or type(amount) is not int or not 0 <= amount < _QUANTITY_LIMIT:
             return None
@@ -88,9 +87,9 @@ class PriceRate(_CachedNanos):
 
 @dataclass(frozen=True, slots=True)
 class Criterion:
-    """A tier's condition on one metric: equal to a word, or above `over` and up to `up_to`.
+    """Criterion of a tier on one metric: equal to a word, or above `over` and up to `up_to`.
 
-    Words are compared without regard to case; a bool is the word `true` or `false`.
+    Words are compared case-insensitively; a bool is the word `true` or `false`.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -105,7 +104,7 @@ class Criterion:
             raise ValueError("a criterion is either `equals` or a range of `over` and `up_to`")
 
     def matches(self, metrics: Metrics) -> bool:
-        """False too where the metric is missing or of another kind."""
+        """Whether the metric matches; False too where it is missing or of another type."""
         value = metrics.get(self.metric)
         if value is None:
             return False
@@ -119,7 +118,7 @@ class Criterion:
         )
 
     def __str__(self) -> str:
-        """In words: `resolution is 720p`, `seconds over 5 up to 10`."""
+        """Readable form: `resolution is 720p`, `seconds over 5 up to 10`."""
         if self.equals is not None:
             return f"{self.metric} is {self.equals}"
         low = "" if self.over is None else f" over {self.over}"
@@ -128,7 +127,7 @@ class Criterion:
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """Rates that hold where all criteria do. No criteria: always."""
+    """Price tier: rates that apply where all criteria match. No criteria: always."""
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
@@ -141,13 +140,13 @@ class Tier:
 
     @property
     def name(self) -> str:
-        """When it holds, in words; empty: always."""
+        """Readable criteria; empty: always."""
         return " and ".join(map(str, self.criteria))
 
 
 class _CachedText:
-    """Where `prices` notes a schedule's text, once: most are a model's own, the same for every
-    call. No field either.
+    """Cached JSON of a schedule: most are a model's own, the same for every call. No field
+    either.
     """
 
     __slots__ = ("as_text",)
@@ -157,12 +156,13 @@ class _CachedText:
 
 @dataclass(frozen=True, slots=True)
 class PriceSchedule(_CachedText):
-    """What a model costs, as of a date. No tiers: the price is unknown (never zero).
+    """Price schedule of a model, as of a date. No tiers: the price is unknown (never zero).
 
     `sent` holds what the request itself says about the metrics that select a tier (a resolution,
     whether there is sound). It decides where upstream does not report that metric, and is never
     charged for. `assumed` marks an operator's guess: what it settles is not a list price.
-    `partial` says that only the prices of these tiers were seen: what fits none is unknown.
+    `partial`: only the prices of these tiers are known, a run that matches none costs an unknown
+    amount.
     """
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
@@ -176,7 +176,7 @@ class PriceSchedule(_CachedText):
 
 
 class Estimate(Struct, frozen=True):
-    """What a run may cost, in nano-dollars; None where the price is unknown.
+    """Cost estimate in nano-dollars; None where the price is unknown.
 
     `maximum` is what is reserved: settled cost is at most that, but for a model that runs longer
     than its known `max_run`.
@@ -187,7 +187,7 @@ class Estimate(Struct, frozen=True):
     maximum: int | None
 
     def times(self, count: int) -> "Estimate":
-        """What `count` of them may cost together."""
+        """Estimate of `count` runs together."""
         if count == 1:
             return self
         bounds = (self.low, self.expected, self.maximum)
@@ -195,15 +195,15 @@ class Estimate(Struct, frozen=True):
 
 
 def to_nanos(usd: Decimal) -> int:
-    """Dollars to whole nano-dollars, half-up: the one rounding of a charge."""
+    """Convert dollars to nano-dollars, rounded half-up: the one rounding of a charge."""
     nanos = _EXACT.multiply(usd, NANOS_PER_USD)
     return int(nanos.to_integral_value(rounding=ROUND_HALF_UP, context=_ROUNDING))
 
 
 def to_quantity(value: Scalar) -> Decimal | None:
-    """`value` as an amount that can be billed, or None where it is none.
+    """Convert a metric to a billable quantity; None where it is none.
 
-    Words and bools are no amounts, nor is anything negative, infinite or absurdly long. A float
+    Words and bools are no quantities, nor is anything negative, infinite or absurdly long. A float
     has lost the digits that upstream sent and is a bug of ours: TypeError.
     """
     if isinstance(value, bool | str):
@@ -223,13 +223,12 @@ def to_quantity(value: Scalar) -> Decimal | None:
 def compute_cost(
     schedule: PriceSchedule, metrics: Metrics, *, outputs: int | None = None
 ) -> int | None:
-    """What a prediction with these metrics costs, in nano-dollars; None where that is unknown.
+    """Cost of a prediction with these metrics, in nano-dollars; None where it is unknown.
 
-    `outputs` is our own count of delivered outputs (see OUTPUT_COUNT); None where we may not
-    count. Unknown are: no price, or a metric that the tier bills by is missing. Where no tier's
-    criteria hold, the tier that costs most for these very metrics is charged, so that a new
-    resolution or variant upstream is never under-counted; nothing is known there of a schedule
-    that is partial.
+    `outputs` is our own count of delivered outputs (see OUTPUT_COUNT); None where it must not be
+    used. Unknown are: no price, or a metric that the tier bills by is missing. Where no tier
+    matches, the tier that costs most for these very metrics is charged, so that a new resolution or
+    variant upstream is never under-counted; of a partial schedule it is unknown.
     """
     charge = compute_charge(schedule, metrics, outputs=outputs)
     return charge[1] if charge else None
@@ -238,9 +237,7 @@ def compute_cost(
 def compute_charge(
     schedule: PriceSchedule, metrics: Metrics, *, outputs: int | None = None
 ) -> tuple[Tier, int | None] | None:
-    """The tier that a prediction is charged by, and what `compute_cost` says; None where no tier
-    is.
-    """
+    """The tier that a prediction is charged by, and its cost; None where no tier is."""
     all_metrics = dict(metrics)
     all_metrics[RUN_COUNT] = 1
     if outputs is not None:
@@ -264,9 +261,9 @@ def _matches(tier: Tier, metrics: Metrics) -> bool:
 
 
 def _tier_cost(tier: Tier, metrics: Metrics) -> int | None:
-    """The tier's rates added up and rounded once; None where a metric is missing.
+    """Sum of the tier's rates, rounded once; None where a metric is missing.
 
-    Tokens and their like come in whole numbers, at whole nano-dollars: nothing to be rounded.
+    Tokens are integers at integer nano-dollars: nothing to be rounded.
     """
     total = 0
     for rate in tier.rates:
@@ -290,12 +287,12 @@ def _tier_cost_exact(tier: Tier, metrics: Metrics) -> int | None:
 
 @lru_cache(maxsize=4_096)
 def _unit_price(usd: Decimal, per: int) -> Decimal:
-    """The price of a single unit, exactly: `per` is a power of ten."""
+    """Exact price of one unit: `per` is a power of ten."""
     return _EXACT.scaleb(usd, 1 - len(str(per)))
 
 
 def _reported_amount(rate: PriceRate, metrics: Metrics) -> Scalar | None:
-    """The metric that it bills, as it was reported; None where none of its names was."""
+    """The reported metric of a rate; None where none of its names was reported."""
     for name in rate.metrics:
         if name in metrics:
             return metrics[name]
@@ -309,7 +306,7 @@ def _word(value: Scalar) -> str:
 
 
 def dump_price(schedule: PriceSchedule) -> str:
-    """The schedule as JSON: the same schedule always gives the same text."""
+    """Serialise a schedule as JSON: the same schedule always gives the same text."""
     text: str | None = getattr(schedule, "as_text", None)
     if text is None:
         text = _to_json(schedule)
@@ -330,7 +327,7 @@ def _to_json(schedule: PriceSchedule) -> str:
 
 
 def load_price(text: str) -> PriceSchedule:
-    """What `dumps` wrote. Raises ValueError or KeyError where the text is anything else."""
+    """Parse the result of `dump_price`. Raises ValueError or KeyError for other text."""
     record = json.loads(text)
     return PriceSchedule(
         tiers=tuple(_load_tier(tier) for tier in record["tiers"]),
@@ -379,7 +376,7 @@ def _load_tier(record: Mapping[str, Any]) -> Tier:
 
 
 def _dump_scalar(value: Scalar) -> Any:
-    """Decimals as {"decimal": "..."}: a JSON number would lose digits, a string its kind."""
+    """Decimals as {"decimal": "..."}: a JSON number would lose digits, a string its type."""
     return {"decimal": str(value)} if isinstance(value, Decimal) else value
 
 

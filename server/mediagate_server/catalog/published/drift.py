@@ -1,9 +1,8 @@
-"""Where the catalog and what upstream publishes of a model have come apart.
+"""Catalog drift: differences between a catalog model and what upstream publishes of it.
 
-A finding either breaks something (what we send would be refused, or what comes back be misread) or
-is news: the model can do more than the catalog knows, or a price wants to be read again.
-
-How old a price is. A list price that nobody has read for two months may be another by now.
+A finding is breaking (what we send would be rejected, or the output be misread) or informative: the
+model can do more than the catalog has, or its price is old. A list price that nobody has read for
+two months may have changed.
 """
 
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ _JSON_TYPES: Final = {
 
 
 class FindingKind(StrEnum):
-    """What kind of thing was found."""
+    """Kind of a catalog finding."""
 
     GONE = "gone"
     """Upstream does not have the model, or not the version that is pinned."""
@@ -51,7 +50,7 @@ class FindingKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CatalogFinding:
-    """One thing that was found. `breaks`: it will go wrong as it stands."""
+    """Difference between a catalog model and upstream. `is_breaking`: runs of it will fail."""
 
     model: str
     kind: FindingKind
@@ -60,7 +59,7 @@ class CatalogFinding:
 
 
 def compare_inputs(model: Model, published: PublishedModelVersion) -> Iterator[CatalogFinding]:
-    """The catalog's model against its own version upstream."""
+    """Compare a catalog model with its own version upstream."""
     if model.kind is ModelKind.OFFICIAL and not published.is_official:
         yield CatalogFinding(
             model.slug, FindingKind.KIND, "is no official model: needs a version", is_breaking=True
@@ -93,7 +92,7 @@ def compare_inputs(model: Model, published: PublishedModelVersion) -> Iterator[C
 
 
 def check_pinned_version(model: Model, newest: PublishedModelVersion) -> Iterator[CatalogFinding]:
-    """That the pinned version of a community model is not the newest."""
+    """A finding where the pinned version of a community model is not the newest."""
     if newest.target not in (model.target, model.slug):
         yield CatalogFinding(
             model.slug, FindingKind.VERSION, f"has a newer version, {newest.target}"
@@ -101,7 +100,7 @@ def check_pinned_version(model: Model, newest: PublishedModelVersion) -> Iterato
 
 
 def check_price(model: Model, today: date) -> Iterator[CatalogFinding]:
-    """That its price is unknown, assumed, or was read long ago."""
+    """A finding where the price is unknown, assumed or old."""
     if not is_priced(model):
         yield CatalogFinding(model.slug, FindingKind.PRICE, "has no known price")
     elif model.price.assumed:
@@ -114,7 +113,7 @@ def check_price(model: Model, today: date) -> Iterator[CatalogFinding]:
 
 
 def price_date(as_of: str) -> date:
-    """The first day that a price's date can mean. Raises ValueError for what is no date."""
+    """Earliest date that a price's `as_of` can mean. Raises ValueError for other text."""
     match = AS_OF.fullmatch(as_of)
     if match is None:
         raise ValueError("must be a year, a month or a day: 2026, 2026-11, 2026-11-24")
@@ -123,22 +122,22 @@ def price_date(as_of: str) -> date:
 
 
 def age_in_days(as_of: str, today: date) -> int:
-    """Days since then; 0 for what lies ahead."""
+    """Age of a price in days; 0 for a date in the future."""
     return max(0, (today - price_date(as_of)).days)
 
 
 def is_priced(model: Model) -> bool:
-    """Whether any price of it is known."""
+    """Whether the model has a known price."""
     return bool(model.price.tiers)
 
 
 def has_outdated_price(model: Model, today: date) -> bool:
-    """Whether it has a price, and that is old."""
+    """Whether the model has a price that is older than MAX_PRICE_AGE_DAYS."""
     return is_priced(model) and age_in_days(model.price.as_of, today) > MAX_PRICE_AGE_DAYS
 
 
 def count_price_ages(models: tuple[Model, ...], today: date) -> tuple[int, int]:
-    """Of the models that can be called: how many have an old price, how many have none."""
+    """Numbers of callable models with an old price, and without a price."""
     live = [model for model in models if model.status is ModelStatus.LIVE]
     return (
         sum(has_outdated_price(model, today) for model in live),
@@ -147,7 +146,7 @@ def count_price_ages(models: tuple[Model, ...], today: date) -> tuple[int, int]:
 
 
 def _input_changes(spec: InputSpec, published: PublishedInput) -> Iterator[tuple[str, bool]]:
-    """What is different, and whether that breaks what we send."""
+    """Differences of one input, and whether each is breaking."""
     expected = _JSON_TYPES.get(spec.type, "array")
     if published.types and expected not in published.types:
         is_wider = expected == "integer" and "number" in published.types

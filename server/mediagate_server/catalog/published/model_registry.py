@@ -1,9 +1,7 @@
-"""Models as upstream publishes them, read when somebody asks for one and kept for a while.
+"""Registry of the models that upstream publishes: fetched on demand and cached.
 
-A name that many ask for at once is read once. What could not be read is remembered too, shortly,
-so that a wrong name or an upstream that is down does not cost a request a call.
-
-How any model on Replicate is named: `owner/name`, with or without a version, or a deployment.
+Concurrent look-ups of one model share a fetch. Failures are cached too, for a short time, so that a
+wrong name or an upstream that is down does not cost each request a call.
 """
 
 import asyncio
@@ -50,7 +48,10 @@ _REFERENCE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class ModelReference:
-    """A name taken apart. `slug` is owner/name, of the model or of the deployment."""
+    """Model reference: `owner/name`, with or without a version, or a deployment.
+
+    `slug` is owner/name, of the model or of the deployment.
+    """
 
     slug: str
     version: str = ""
@@ -58,7 +59,7 @@ class ModelReference:
 
     @classmethod
     def parse(cls, text: str) -> "ModelReference":
-        """Raises InvalidRequest, naming `model`, for anything else."""
+        """Parse a reference. Raises InvalidRequest, naming `model`."""
         if _VERSION_ALONE.fullmatch(text):
             words = (
                 "is a version alone: write owner/name:version, so that its inputs can be checked"
@@ -82,18 +83,18 @@ class ModelReference:
 
 @dataclass(frozen=True, slots=True)
 class PublishedModelVersion:
-    """A model that can be run now.
+    """Runnable version of a published model.
 
-    `name` is what callers and records see, `target` what a create is addressed to, `model` the
-    owner/name behind a deployment. `hardware` is a SKU; empty where upstream does not tell.
-    `is_private`: only its owner may run it. `usual_seconds` is how long the run shown as its
-    example took.
+    `name` is what callers and records see, `target` the target of a create request, `model` the
+    owner/name behind a deployment. `hardware` is a SKU; empty where upstream does not say.
+    `is_private`: only its owner may run it. `usual_seconds` is the run time of the run shown as its
+    example.
     """
 
     @property
     def bills_idle_time(self) -> bool:
-        """Whether its machines are billed while they start and wait, too: run by run that is in
-        no metric. Official models are billed by what they make, wherever they stand.
+        """Whether its hardware is also billed while it starts and is idle, which no run's metrics
+        contain. Official models are billed by their output, on any hardware.
         """
         return not self.is_official and (self.is_deployment or self.is_private)
 
@@ -110,7 +111,7 @@ class PublishedModelVersion:
 
 @dataclass(slots=True)
 class _Entry:
-    """One name: what was read, or why it could not be, and until when that counts."""
+    """Cache entry: the model that was fetched, or the failure, and its expiry."""
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     model: PublishedModelVersion | None = None
@@ -119,10 +120,10 @@ class _Entry:
 
 
 class PublishedModelRegistry:
-    """Finds any model by its reference. For one event loop; `clock` counts seconds.
+    """Cached look-up of published models by reference. For one event loop; `clock` counts seconds.
 
     `knows_official` says of an owner/name whether the catalog has it as an official model; None:
-    the catalog does not have it. `suggest` names models that are called alike.
+    the catalog does not have it. `suggest` gives similar names.
     """
 
     def __init__(
@@ -140,9 +141,10 @@ class PublishedModelRegistry:
         self._entries: OrderedDict[ModelReference, _Entry] = OrderedDict()
 
     async def find(self, reference: ModelReference) -> PublishedModelVersion:
-        """Raises ModelNotFound, InvalidRequest where it has nothing to run, or Unavailable.
+        """Find a model. Raises ModelNotFound, InvalidRequest where it has no version, or
+        UpstreamUnavailable.
 
-        While upstream cannot be asked, what was read before goes on to count.
+        While upstream is unavailable, a cached model stays valid.
         """
         entry = self._entries.setdefault(reference, _Entry())
         self._entries.move_to_end(reference)
@@ -181,7 +183,7 @@ class PublishedModelRegistry:
         return self._newest_version(await self._upstream.get_model(reference.slug))
 
     def _newest_version(self, model: PublishedModel) -> PublishedModelVersion:
-        """A model as it is now."""
+        """The newest version of a model."""
         official = self._is_official(model)
         if model.latest is None and not official:
             raise InvalidRequest.of("model", "has no version that can be run")
@@ -197,8 +199,8 @@ class PublishedModelRegistry:
         )
 
     def _is_official(self, model: PublishedModel) -> bool:
-        """Where its document does not say, the catalog may know; and only official models are
-        without versions.
+        """Whether a model is official. Where its document does not say, the catalog may know; and
+        only official models have no versions.
         """
         if model.is_official is not None:
             return model.is_official
@@ -206,7 +208,7 @@ class PublishedModelRegistry:
         return model.latest is None if is_official is None else is_official
 
     async def _fetch_version(self, reference: ModelReference) -> PublishedModelVersion:
-        """A model at one version. Those of official models are not shown one by one."""
+        """A model at one version. Upstream does not show versions of official models."""
         try:
             version = await self._upstream.get_version(reference.slug, reference.version)
         except RequestRefused as refused:
@@ -247,7 +249,7 @@ class PublishedModelRegistry:
     async def _deployed_version(
         self, model: PublishedModel, version: str
     ) -> PublishedVersion | None:
-        """The version that a deployment runs; the model's newest where it is not shown."""
+        """The version of a deployment; the model's newest where upstream does not show it."""
         try:
             return await self._upstream.get_version(model.slug, version)
         except RequestRefused as refused:
@@ -258,7 +260,7 @@ class PublishedModelRegistry:
     def _lookup_failure(
         self, reference: ModelReference, error: RequestRefused | NoResponse
     ) -> tuple[MediagateError, bool]:
-        """What callers are told, and whether that means that there is no such model."""
+        """The caller's error, and whether it means that the model does not exist."""
         metadata = {"model": str(reference)}
         if isinstance(error, RequestRefused):
             if error.is_not_found or error.refusal is RefusalReason.INPUT:
@@ -280,5 +282,5 @@ class PublishedModelRegistry:
 
 
 def _model_schema(version: PublishedVersion | None) -> ModelSchema:
-    """What it takes; unknown where nothing is published."""
+    """Schema of a version; empty where none is published."""
     return ModelSchema(version.schema if version else {})

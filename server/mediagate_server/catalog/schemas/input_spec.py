@@ -1,4 +1,4 @@
-"""A model's own inputs: their names, types and ranges, and whether a value fits.
+"""Input specification of a model: names, types and ranges of its inputs, and their validation.
 
 These are facts about the model as Replicate publishes them. Nothing here knows our contract.
 """
@@ -17,7 +17,7 @@ STRICT = ConfigDict(extra="forbid")
 
 
 class InputType(StrEnum):
-    """What kind of value an input takes. URI is a string that names a medium."""
+    """Type of an input. URI is a string that names a medium."""
 
     STRING = "string"
     INTEGER = "integer"
@@ -39,10 +39,11 @@ _ELEMENT_TYPES = {
 
 @dataclass(frozen=True, slots=True, config=STRICT)
 class InputSpec:
-    """One input. `default` is what the model takes where we send nothing; None: nothing.
+    """Specification of one input. `default` is what the model takes where we send nothing; None:
+    nothing.
 
-    `pattern` stands for an enum too long to write down: the whole value must match it. `reserved`
-    is what no caller may set: a vendor's checks, and whatever changes who is paid.
+    `pattern` replaces an enum that is too long: the whole value must match it. `reserved` inputs
+    are not for callers: a vendor's checks, and whatever changes who is billed.
     """
 
     type: InputType
@@ -55,7 +56,7 @@ class InputSpec:
     reserved: bool = False
 
     def problem(self, value: Any) -> str:
-        """Why `value` is not accepted, in a few words; empty where it is."""
+        """Validation error of a value; empty where it is valid."""
         if not self.has_type(value):
             return f"is not of type {self.type.value}"
         if self.enum and value not in self.enum:
@@ -84,7 +85,7 @@ class InputSpec:
 
 
 def _is_of_type(kind: InputType, value: Any) -> bool:
-    """Bools are no integers here, as in JSON Schema; a whole float is no integer either."""
+    """Type check. Bools are no integers, as in JSON Schema; 1.0 is no integer either."""
     if kind is InputType.BOOLEAN:
         return isinstance(value, bool)
     if kind is InputType.INTEGER:
@@ -105,7 +106,7 @@ def _is_of_type(kind: InputType, value: Any) -> bool:
 def find_input_problems(
     specs: Mapping[str, InputSpec], values: Mapping[str, Any]
 ) -> dict[str, str]:
-    """What is wrong with a whole input, by input name; empty where upstream must accept it."""
+    """Validation errors of a whole input, by name; empty where upstream must accept it."""
     problems = {name: "is not an input of the model" for name in values if name not in specs}
     for name, spec in specs.items():
         if name in values:

@@ -1,20 +1,14 @@
-"""The unfolded size of a JSON Schema: what a validator has to walk once references are followed.
-
-Twenty definitions, each of which refers twice to the next, are a kilobyte that unfolds to a
-million schemas. They are counted here, up to a bound, by unfolding them; where a reference comes
-back to itself it is not followed again, and the schema is not plain. Pure, without recursion.
-
-JSON Schema: a schema is compiled once, and says in our own words what is wrong with a value.
+"""JSON Schema validation: compiled schemas, error messages in our own words, and a bound on size.
 
 Schemas come from callers and from upstream, values from callers and models. So nothing is fetched
 (a `$ref` to elsewhere does not compile), patterns run in time that is linear in the text, and no
-complaint repeats any part of a value. A schema is bounded by its unfolded size; what takes long all
-the same is for a process that can be killed: see schema_validation.
+message repeats any part of a value. Small compiled schemas are cached by their text.
 
-Cache of small compiled schemas, by their text: a caller sends the same one again and again.
-
-Bounded in number and in the length of a text, and so in memory. Only what may be compiled in any
-process is in it.
+A schema is bounded by its unfolded size, which is what a validator walks once references are
+followed: twenty definitions, each of which refers twice to the next, are a kilobyte that unfolds to
+a million schemas. They are counted up to a bound, without recursion; a reference that comes back to
+itself is not followed again, and the schema is not plain. A schema that takes long all the same is
+for a process that can be killed: see schema_validation.
 """
 
 import json
@@ -103,26 +97,26 @@ _COSTLY_KEYWORDS: Final = frozenset(_SCHEMA_KEYWORDS) - {"additionalProperties",
 
 
 class SchemaError(ValueError):
-    """It is no schema that we can check by. The text says why and repeats none of it."""
+    """A schema that cannot be compiled. The text says why and repeats none of it."""
 
 
 class SchemaTooComplex(SchemaError):
-    """It is a schema, and too large once its references are followed."""
+    """A schema that is too large once its references are followed."""
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaProblem:
-    """What is wrong with one place of a value: keys and positions from its root, and words."""
+    """Validation error: keys and positions from the root of the value, and the message."""
 
     path: tuple[str | int, ...]
     words: str
 
 
 class CompiledSchema:
-    """One compiled schema, of draft 2020-12 or the one that it names."""
+    """Compiled JSON Schema, of draft 2020-12 or the one that it names."""
 
     def __init__(self, document: Mapping[str, Any], *, formats: bool = False) -> None:
-        """`formats` also checks `format`, which else is only a note. Raises SchemaError."""
+        """`formats` also validates `format`, which else is an annotation. Raises SchemaError."""
         self._steps = measure_schema(document, MAX_STEPS).steps
         try:
             self._validator = jsonschema_rs.validator_for(
@@ -138,10 +132,10 @@ class CompiledSchema:
             raise SchemaError("cannot be read") from error
 
     def problems(self, value: Any) -> tuple[SchemaProblem, ...]:
-        """What is wrong with a JSON value; empty: nothing.
+        """Validation errors of a JSON value; empty where it is valid.
 
-        The first few complaints about a small value, the first one about a large: the validator
-        would make them all, path and all, before it told any.
+        The first few errors of a small value, the first one of a large: the validator would compute
+        all of them, with their paths, before it returned any.
         """
         if self._validator.is_valid(value):
             return ()
@@ -188,7 +182,7 @@ def _problem_text(name: str, facts: Mapping[str, Any]) -> str:
 
 
 def _format_fact(fact: Any, *, ordered: bool) -> str:
-    """A fact of the schema, for people. Long lists are cut."""
+    """Format a fact of the schema. Long lists are cut."""
     if isinstance(fact, list):
         words = [str(item) for item in fact]
         fact = ", ".join(words if ordered else sorted(words))
@@ -205,7 +199,7 @@ def _compile_error_text(error: Exception) -> str:
 
 
 def cheap_schema(text: str) -> tuple[int, CompiledSchema] | None:
-    """Steps and compiled form of a small plain schema; None where it is none. SchemaError."""
+    """Steps and compiled form of a small plain schema; None for others. Raises SchemaError."""
     return (
         _compile_cheap_cached(text) if len(text) <= _MAX_CACHED_CHARACTERS else _compile_cheap(text)
     )
@@ -221,8 +215,8 @@ _compile_cheap_cached = lru_cache(_MAX_CACHED_SCHEMAS)(_compile_cheap)
 
 
 def count_values(value: Any, most: int) -> int:
-    """The values within a JSON value, itself too, and one for each KiB of text; counted up to
-    `most`, and then a little more.
+    """Count the values within a JSON value, itself too, and one for each KiB of text; stops soon
+    after `most`.
     """
     pending, count = [value], 0
     while pending and count <= most:
@@ -240,8 +234,8 @@ def count_values(value: Any, most: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class SchemaSize:
-    """Keywords and listed values of the unfolded schema. `is_plain`: each of them costs one step at
-    most for each place of a value, so that `steps` times places bounds a check.
+    """Size of an unfolded schema in steps: keywords and listed values. `is_plain`: each costs one
+    step at most per value, so that `steps` times values bounds a validation.
     """
 
     steps: int
@@ -249,7 +243,7 @@ class SchemaSize:
 
 
 def cheap_steps(document: Any) -> int | None:
-    """The steps of a small plain schema, which may be compiled anywhere; else None."""
+    """Steps of a small plain schema, which may be compiled in any process; else None."""
     try:
         size = measure_schema(document, _MAX_CHEAP_STEPS)
     except SchemaTooComplex:
@@ -259,14 +253,16 @@ def cheap_steps(document: Any) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class _ReferencePath:
-    """The references that were followed to get somewhere, the last one first."""
+    """References followed so far, as a linked list, the last one first."""
 
     target: int
     before: "_ReferencePath | None"
 
 
 def measure_schema(document: Any, max_steps: int) -> SchemaSize:
-    """Raises SchemaTooComplex where it is above `most`, or deeper than DEEPEST."""
+    """Measure a schema. Raises SchemaTooComplex above `max_steps`, or deeper than
+    MAX_SCHEMA_DEPTH.
+    """
     resolver = _ReferenceResolver(document)
     pending: list[tuple[Any, Any, _ReferencePath | None, int]] = [(document, document, None, 0)]
     steps, is_plain = 0, True
@@ -328,9 +324,9 @@ def _was_followed(path: _ReferencePath | None, target: int) -> bool:
 
 
 class _ReferenceResolver:
-    """Where references lead within one document: by pointer, by anchor, by the id of a part.
+    """Resolver of references within one document: by pointer, by anchor, by `$id`.
 
-    Where that is not certain it is every place that may be meant: only the size hangs on it.
+    Where a reference is ambiguous it gives every candidate: only the size depends on it.
     """
 
     def __init__(self, document: Any) -> None:
@@ -338,7 +334,7 @@ class _ReferenceResolver:
         self._named: dict[str, list[tuple[Any, Any]]] | None = None
 
     def find(self, reference: str, base: Any) -> list[tuple[Any, Any]]:
-        """The targets, each with the part of the document that its own references start from."""
+        """The targets, each with the base document of its own references."""
         uri, _, fragment = reference.partition("#")
         bases = [base] if not uri else [target_base for target_base, _ in self._find_named(uri)]
         if fragment and not fragment.startswith("/"):
@@ -376,7 +372,7 @@ class _ReferenceResolver:
 
 
 def _resolve_pointer(node: Any, pointer: str) -> Any:
-    """What a JSON pointer leads to; None where it leads nowhere."""
+    """Resolve a JSON pointer; None where it leads nowhere."""
     for step in pointer.split("/")[1:]:
         key = unquote(step).replace("~1", "/").replace("~0", "~")
         if isinstance(node, Mapping):

@@ -1,7 +1,8 @@
-"""A model's OpenAPI document, as Cog writes it: what it takes, and where its output holds links.
+"""OpenAPI document of a model, as Cog writes it: input schema, and the paths of links in its
+output.
 
 Cog writes OpenAPI 3.0, whose `nullable` and boolean `exclusiveMinimum` JSON Schema does not know;
-they are put into its words before anything is checked by them.
+they are converted before anything is validated.
 """
 
 from collections import deque
@@ -42,9 +43,9 @@ _VALUE_KEYWORDS: Final = frozenset({"const", "default", "enum", "example", "exam
 
 @dataclass(frozen=True, slots=True)
 class PublishedInput:
-    """One input as its schema has it. Empty or None: the schema does not say.
+    """One input by its schema. Empty or None: the schema does not say.
 
-    `types` are the names that JSON Schema gives them, without null.
+    `types` are JSON Schema's type names, without null.
     """
 
     types: frozenset[str]
@@ -56,10 +57,10 @@ class PublishedInput:
 
 
 class ModelSchema:
-    """What one version of a model takes and gives, as far as its document tells."""
+    """Input and output schema of one model version, as far as its document has them."""
 
     def __init__(self, document: Mapping[str, Any]) -> None:
-        """`document` may be empty, or of no use: then inputs cannot be checked.
+        """`document` may be empty or unusable: then inputs cannot be validated.
 
         Nothing is compiled before it is needed: see schema_validation for where that is done.
         """
@@ -76,12 +77,12 @@ class ModelSchema:
         """Whether inputs can be checked; None: not found out yet, see schema_validation."""
 
     def refuse(self) -> None:
-        """Its schema is one that nothing can be checked by in time."""
+        """Mark the schema as one that nothing can be validated by in time."""
         self.refusal, self.input_schema, self.is_checkable = TOO_COMPLEX, None, False
 
     @cached_property
     def compiled(self) -> CompiledSchema | None:
-        """The schema of the inputs, compiled in this process; None where there is none."""
+        """Input schema, compiled in this process; None where there is none."""
         try:
             return (
                 None
@@ -93,21 +94,23 @@ class ModelSchema:
 
     @cached_property
     def cheap_steps(self) -> int | None:
-        """See json_schema; None: not to be compiled in this process."""
+        """Validation steps of a small plain input schema; None: compile it in a worker process."""
         return None if self.input_schema is None else cheap_steps(self.input_schema)
 
     def problems(self, given: Mapping[str, Any]) -> dict[str, str]:
-        """What is wrong with an input, by path (`prompt`, `images[2]`); empty: nothing."""
+        """Validation errors of an input, by path (`prompt`, `images[2]`); empty where it is
+        valid.
+        """
         self.is_checkable = self.compiled is not None
         return {} if self.compiled is None else format_problems(self.compiled.problems(given))
 
     @property
     def inputs(self) -> dict[str, PublishedInput]:
-        """Every input that it names."""
+        """All inputs of the schema."""
         return {name: published for name in self._properties if (published := self.input(name))}
 
     def input(self, name: str) -> PublishedInput | None:
-        """One input; None where it names none such."""
+        """One input; None where the schema has none such."""
         schema = self._properties.get(name)
         if not isinstance(schema, Mapping):
             return None
@@ -141,7 +144,7 @@ class ModelSchema:
         return properties if isinstance(properties, Mapping) else {}
 
     def takes_list(self, name: str) -> bool | None:
-        """Whether an input takes a list; None where its schema does not say."""
+        """Whether an input takes a list; None where the schema does not say."""
         schema = self._properties.get(name)
         kinds = {
             kind
@@ -151,13 +154,13 @@ class ModelSchema:
         return "array" in kinds if kinds else None
 
     def default(self, name: str) -> Any:
-        """What the model takes for an input that is not sent; None: nothing."""
+        """Default value of an input; None: none."""
         schema = self._properties.get(name)
         return schema.get("default") if isinstance(schema, Mapping) else None
 
     @property
     def streams_text(self) -> bool:
-        """Whether the output comes in pieces that are one text together."""
+        """Whether the output is streamed as pieces of one text."""
         output = self._output
         pieces = _resolve(self._document, output.get("items"))
         return (
@@ -169,18 +172,18 @@ class ModelSchema:
 
     @cached_property
     def link_paths(self) -> tuple[OutputPath, ...]:
-        """Where the output holds links to media, by its schema: keys and ANY_STEP, in order."""
+        """Paths of the links to media in the output: keys and ANY_STEP, in order."""
         return self._link_paths(self._output)
 
     @cached_property
     def input_link_paths(self) -> frozenset[OutputPath]:
-        """Where the inputs hold links and never any other text, by its schema."""
+        """Paths of the inputs that hold links and never any other text."""
         return frozenset(self._link_paths(self._input, exclusive=True))
 
     def _link_paths(
         self, root: Mapping[str, Any], *, exclusive: bool = False
     ) -> tuple[OutputPath, ...]:
-        """Where there are links below a schema; `exclusive`: and no other text in their place."""
+        """Paths of links below a schema; `exclusive`: and of no other text."""
         paths: dict[OutputPath, None] = {}
         text_paths: set[OutputPath] = set()
         pending: deque[tuple[OutputPath, Any]] = deque([((), root)])
@@ -201,7 +204,7 @@ class ModelSchema:
 
 
 def format_problems(problems: Iterable[SchemaProblem]) -> dict[str, str]:
-    """What is wrong, by the path of the input, in words for those who give inputs."""
+    """Validation errors in words for callers, by path of the input."""
     texts: dict[str, str] = {}
     for problem in problems:
         unknown = len(problem.path) == 1 and problem.words == "is not known"
@@ -211,7 +214,7 @@ def format_problems(problems: Iterable[SchemaProblem]) -> dict[str, str]:
 
 
 def _is_readable(document: Any) -> bool:
-    """Whether it is of a size, and not nested deeper, than what follows is made for."""
+    """Whether a document is within the limits of size and depth."""
     pending, values = [(document, 0)], 0
     while pending:
         node, depth = pending.pop()
@@ -230,7 +233,9 @@ def _number(value: Any) -> float | None:
 
 
 def _input_schema(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The schemas with the input as their root. What is not named there is refused, as a slip."""
+    """The document's schemas with the input as root. Unknown inputs are rejected, as typing
+    errors.
+    """
     schemas = _to_json_schemas(document["components"]["schemas"])
     schemas["Input"].setdefault("additionalProperties", False)
     return {"$ref": _INPUT, "components": {"schemas": schemas}}
@@ -264,7 +269,7 @@ def _to_json_schema(node: Any) -> Any:
 
 
 def _resolve(document: Mapping[str, Any], schema: Any) -> Mapping[str, Any]:
-    """The schema behind any number of references; empty where there is none."""
+    """Follow references to a schema; empty where there is none."""
     for _ in range(_MAX_DEPTH):
         if not isinstance(schema, Mapping):
             return {}
@@ -278,7 +283,7 @@ def _resolve(document: Mapping[str, Any], schema: Any) -> Mapping[str, Any]:
 
 
 def _alternatives(document: Mapping[str, Any], schema: Any) -> Iterator[Mapping[str, Any]]:
-    """The schema and all that it is combined of, one level deep."""
+    """A schema and the schemas that it combines, one level deep."""
     own = _resolve(document, schema)
     yield own
     for word in _COMBINING_KEYWORDS:
@@ -295,7 +300,7 @@ def _types(kind: Any) -> tuple[str, ...]:
 
 
 def _subschemas(schema: Mapping[str, Any]) -> Iterator[tuple[OutputPath, Any]]:
-    """The schemas of what lies one step further in."""
+    """The schemas one step further in."""
     properties = schema.get("properties")
     if isinstance(properties, Mapping):
         yield from (((name,), inner) for name, inner in properties.items())

@@ -1,6 +1,7 @@
-"""Tasks of worker processes: compile a JSON Schema, and check a value by it.
+"""Worker tasks: compile a JSON Schema, and validate a value by it.
 
-Payloads and results are JSON. See worker_pool for how they are run, schema_validation by whom.
+Payloads and results are JSON. See worker_pool for how they are run, schema_validation for their
+caller.
 """
 
 import json
@@ -18,10 +19,10 @@ _TOO_DEEP = "cannot be checked: the value is nested too deep"
 
 
 def compile_schema(payload: bytes) -> bytes:
-    """`[schema, formats]` -> JSON of what is wrong with the schema, for `raise_schema_error`.
+    """Task `[schema, formats]` -> JSON of what is wrong with the schema, for `raise_schema_error`.
 
-    One value of each type is checked by it, so that a schema which cannot check even these in time
-    is found out now, and not once an answer is paid for.
+    One value of each type is validated by it, so that a schema which cannot do even that in time is
+    found now, and not once an answer is paid for.
     """
     document, formats = json.loads(payload)
     try:
@@ -34,14 +35,14 @@ def compile_schema(payload: bytes) -> bytes:
 
 
 def raise_schema_error(result: bytes) -> None:
-    """Raises the SchemaError that `compile_schema` has told of, if any."""
+    """Raises the SchemaError in a result of `compile_schema`, if any."""
     if result:
         is_too_complex, words = json.loads(result)
         raise (SchemaTooComplex if is_too_complex else SchemaError)(words)
 
 
 def find_problems(payload: bytes) -> bytes:
-    """`[schema, formats, value]` -> `[[path, words], ...]`, or words where it is no schema."""
+    """Task `[schema, formats, value]` -> `[[path, words], ...]`, or words where it is no schema."""
     document, formats, value = json.loads(payload)
     try:
         problems = CompiledSchema(document, formats=formats).problems(value)
@@ -51,7 +52,7 @@ def find_problems(payload: bytes) -> bytes:
 
 
 def parse_problems(result: bytes) -> tuple[SchemaProblem, ...]:
-    """What `find_problems` found. Raises SchemaError."""
+    """Parse a result of `find_problems`. Raises SchemaError."""
     problems: Any = json.loads(result)
     if isinstance(problems, str):
         raise SchemaError(problems)
