@@ -23,11 +23,11 @@ from bench.server_processes import Cores, NotServing, python, running
 from bench.servers_under_test import ServersUnderTest
 from bench.store_bench import StoreBench
 from bench.upstream_control import UpstreamControl
-from bench.variants import Variant, VariantError, described
+from bench.variants import Variant, VariantError, describe
 from mediagate_server.structs import replace
 
 _OUT = Path(".build/bench")
-_KEPT = "\nAll of it: {}"
+_SAVED_MESSAGE = "\nAll of it: {}"
 
 
 def arguments(words: Sequence[str]) -> argparse.Namespace:
@@ -35,9 +35,9 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     add = parser.add_argument
     add("--quick", action="store_true", help="shorter measurements, fewer of them")
-    add("--settings", metavar="'A=1 B=2'", help="settings of the gate that is measured")
+    add("--settings", metavar="'A=1 B=2'", help="settings of the server that is measured")
     add("--store", type=_count, metavar="N", help="generations in the large store")
-    compare = parser.add_argument_group("compare two gates in paired, shuffled rounds")
+    compare = parser.add_argument_group("compare two servers in paired, shuffled rounds")
     add = compare.add_argument
     add("--against", metavar="WHAT", help="another checkout: a folder, or a git revision")
     add("--against-settings", metavar="'A=1 B=2'", help="settings of the other side")
@@ -46,30 +46,34 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     add("--rows", nargs="+", choices=NAMES, metavar="ROW", help=f"of {', '.join(NAMES)}")
     add("--seed", type=int, help="of the order")
     add("--fail-if-worse", action="store_true", help="exit with 1 where a row is worse")
-    asked = parser.parse_args(words)
-    given = (asked.against, asked.against_settings, asked.against_python)
-    asked.compare = any(one is not None for one in given)
-    if not asked.compare and (asked.rows or asked.rounds or asked.fail_if_worse):
+    options = parser.parse_args(words)
+    given = (options.against, options.against_settings, options.against_python)
+    options.compare = any(value is not None for value in given)
+    if not options.compare and (options.rows or options.rounds or options.fail_if_worse):
         parser.error("rows, rounds and --fail-if-worse are a comparison's: say --against what")
-    extent = QUICK if asked.quick else FULL
-    asked.extent = replace(
-        extent,
-        rounds=asked.rounds or extent.rounds,
-        stores=(extent.stores[0], asked.store or extent.stores[1]),
+    run_size = QUICK if options.quick else FULL
+    options.extent = replace(
+        run_size,
+        rounds=options.rounds or run_size.rounds,
+        stores=(run_size.stores[0], options.store or run_size.stores[1]),
     )
-    if asked.fail_if_worse and asked.extent.rounds < LEAST_ROUNDS:
+    if options.fail_if_worse and options.extent.rounds < LEAST_ROUNDS:
         parser.error(f"nothing can be worse in fewer than {LEAST_ROUNDS} rounds")
-    return asked
+    return options
 
 
 def main(words: Sequence[str]) -> int:
     """Measure, print, write. 1 where something answered wrongly or is not there."""
-    asked = arguments(words)
+    options = arguments(words)
     if shutil.which("h2load") is None:
         print("h2load is missing: on Debian it comes with nghttp2-client.", file=sys.stderr)
         return 1
     try:
-        return _compare(asked, asked.extent) if asked.compare else _measure(asked, asked.extent)
+        return (
+            _compare(options, options.extent)
+            if options.compare
+            else _measure(options, options.extent)
+        )
     except (VariantError, NotServing) as error:
         print(error, file=sys.stderr)
         return 1
@@ -78,38 +82,42 @@ def main(words: Sequence[str]) -> int:
         return 1
 
 
-def _measure(asked: argparse.Namespace, extent: RunSize) -> int:
-    """The gate against the floor and an average gateway."""
-    side = Variant.of("this", None, None, asked.settings)
-    with _stage(side) as (stage, bench):
-        results = BenchRun(extent, stage, bench).measure_all()
-        told = report.document(results, **_run(asked, stage.cores), side=side.document())
-    kept = _keep(told)
-    print(described(told["side"]))
+def _measure(options: argparse.Namespace, run_size: RunSize) -> int:
+    """Measure the server against the echo server and the baseline gateway."""
+    variant = Variant.of("this", None, None, options.settings)
+    with _servers(variant) as (servers, bench):
+        results = BenchRun(run_size, servers, bench).measure_all()
+        document = report.document(
+            results, **_run(options, servers.cores), variant=variant.document()
+        )
+    path = _save(document)
+    print(describe(document["side"]))
     print("\n".join(report.table(results)))
-    print(_KEPT.format(kept))
+    print(_SAVED_MESSAGE.format(path))
     return 0
 
 
-def _compare(asked: argparse.Namespace, extent: RunSize) -> int:
+def _compare(options: argparse.Namespace, run_size: RunSize) -> int:
     """One side against another."""
-    sides = (
-        Variant.of("this", None, None, asked.settings),
-        Variant.of("against", asked.against, asked.against_python, asked.against_settings),
+    variants = (
+        Variant.of("this", None, None, options.settings),
+        Variant.of("against", options.against, options.against_python, options.against_settings),
     )
-    seed = SystemRandom().randrange(2**32) if asked.seed is None else asked.seed
+    seed = SystemRandom().randrange(2**32) if options.seed is None else options.seed
     print(f"seed {seed}", file=sys.stderr)
-    with _stage(sides[0]) as (stage, bench):
-        store = StoreBench(stage, bench, extent.unary_seconds, extent.unfinished)
-        rows = asked.rows or NAMES
-        found = Rounds(sides, bench, store, extent, rows, seed).run(extent.rounds)
-        run = _run(asked, stage.cores) | {"seed": seed, "rounds": extent.rounds}
-    told = comparison_report.document(found, [side.document() for side in sides], run)
-    kept = _keep(told)
-    print("\n".join(comparison_report.table(found, told)))
-    print(_KEPT.format(kept))
-    worse = any(one.verdict is Verdict.WORSE for one in found.compared())
-    return 1 if found.failed or (worse and asked.fail_if_worse) else 0
+    with _servers(variants[0]) as (servers, bench):
+        store = StoreBench(servers, bench, run_size.unary_seconds, run_size.unfinished)
+        rows = options.rows or NAMES
+        comparison = Rounds(variants, bench, store, run_size, rows, seed).run(run_size.rounds)
+        run = _run(options, servers.cores) | {"seed": seed, "rounds": run_size.rounds}
+    document = comparison_report.document(
+        comparison, [variant.document() for variant in variants], run
+    )
+    path = _save(document)
+    print("\n".join(comparison_report.table(comparison, document)))
+    print(_SAVED_MESSAGE.format(path))
+    worse = any(value.verdict is Verdict.WORSE for value in comparison.compared())
+    return 1 if comparison.failed or (worse and options.fail_if_worse) else 0
 
 
 def _count(word: str) -> int:
@@ -120,7 +128,7 @@ def _count(word: str) -> int:
 
 
 @contextmanager
-def _stage(side: Variant) -> Iterator[tuple[ServersUnderTest, Bench]]:
+def _servers(variant: Variant) -> Iterator[tuple[ServersUnderTest, Bench]]:
     """The upstream that runs, cores and a folder; nothing of it is left."""
     cores = Cores.here()
     cores.take_load_core()
@@ -130,24 +138,24 @@ def _stage(side: Variant) -> Iterator[tuple[ServersUnderTest, Bench]]:
         with running("upstream", python("bench.fast_upstream"), folder) as upstream:
             control = UpstreamControl(upstream.address)
             yield (
-                ServersUnderTest(cores, folder, control.url, side),
+                ServersUnderTest(cores, folder, control.url, variant),
                 Bench(control, upstream, folder),
             )
     finally:
         shutil.rmtree(folder)
 
 
-def _run(asked: argparse.Namespace, cores: Cores) -> dict[str, Any]:
+def _run(options: argparse.Namespace, cores: Cores) -> dict[str, Any]:
     return {
-        "extent": "quick" if asked.quick else "full",
+        "extent": "quick" if options.quick else "full",
         "cores": {"server": cores.server, "load": cores.load},
     }
 
 
-def _keep(told: Any) -> Path:
-    kept = _OUT / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
-    kept.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    return kept
+def _save(document: Any) -> Path:
+    path = _OUT / f"{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
+    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    return path
 
 
 if __name__ == "__main__":

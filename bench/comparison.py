@@ -1,6 +1,6 @@
-"""Two gates in paired, shuffled rounds: what was measured of both, and the ratios.
+"""Comparison of two variants in paired, shuffled rounds: measurements of both, and ratios.
 
-A round starts new gates of both sides, so that what one process happens to be like (its memory
+A round starts new servers of both variants, so that what one process happens to be like (its memory
 layout, its hashes) is drawn anew, too. Within it the rows come in an order that is drawn, and each
 measures both sides one after the other, in an order that is drawn.
 """
@@ -64,17 +64,17 @@ class Rounds:
 
     def __init__(
         self,
-        sides: tuple[Variant, Variant],
+        variants: tuple[Variant, Variant],
         bench: Bench,
         store: StoreBench,
-        extent: RunSize,
+        run_size: RunSize,
         chosen: Sequence[str],
         seed: int,
     ) -> None:
-        self._sides = sides
+        self._variants = variants
         self._bench = bench
         self._store = store
-        self._extent = extent
+        self._run_size = run_size
         self._random = Random(seed)
         self._rows = [row for row in RUNNING if row.name in chosen]
         self._scenes: list[Callable[[], None]] = [self._run] if self._rows else []
@@ -82,83 +82,85 @@ class Rounds:
         self._scenes += [self._stored] if STORE in chosen else []
         self._with_store = STORE in chosen
         self._data: Mapping[str, Path] = {}
-        self._found = Comparison()
+        self._comparison = Comparison()
 
     def run(self, rounds: int) -> Comparison:
         """So many rounds."""
         if self._with_store:
             self._data = {
-                side.name: self._store.fill(side, self._extent.stores[1])
-                for side in self._shuffled(self._sides)
+                variant.name: self._store.fill(variant, self._run_size.stores[1])
+                for variant in self._shuffled(self._variants)
             }
         for number in range(1, rounds + 1):
             print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
             for scene in self._shuffled(self._scenes):
                 scene()
-        return self._found
+        return self._comparison
 
     def _run(self) -> None:
-        stage = self._store.stage
         with ExitStack() as stack:
-            gates = {
-                side.name: stack.enter_context(stage.new_gate(side))
-                for side in self._shuffled(self._sides)
+            servers = {
+                variant.name: stack.enter_context(self._store.servers.start_new(variant))
+                for variant in self._shuffled(self._variants)
             }
-            for name, gate in gates.items():
+            for name, server in servers.items():
                 try:
-                    self._bench.fill(gate, WARM_UP)
+                    self._bench.fill(server, WARM_UP)
                 except WrongResponse as wrong:
                     self._fail([row.name for row in self._rows], name, wrong)
                     return
             for row in self._shuffled(self._rows):
 
-                def measured(side: Variant, row: ComparisonRow = row) -> dict[str, Figures]:
-                    gate = gates[side.name]
-                    return {row.name: row.measure(self._bench, self._extent, gate)}
+                def measured(variant: Variant, row: ComparisonRow = row) -> dict[str, Figures]:
+                    server = servers[variant.name]
+                    return {row.name: row.measure(self._bench, self._run_size, server)}
 
                 self._pair(row.name, measured)
 
     def _fresh(self) -> None:
-        def measured(side: Variant) -> dict[str, Figures]:
-            with self._store.stage.new_gate(side) as gate:
+        def measured(variant: Variant) -> dict[str, Figures]:
+            with self._store.servers.start_new(variant) as server:
                 start = {
-                    "ready_seconds": gate.ready_seconds,
-                    "cpu_seconds": gate.cpu_seconds(),
-                    "mib": gate.resident_kib() / 1024,
+                    "ready_seconds": server.ready_seconds,
+                    "cpu_seconds": server.cpu_seconds(),
+                    "mib": server.resident_kib() / 1024,
                 }
-                return {"start": start, "idle": self._bench.idle(gate, self._extent.idle_streams)}
+                return {
+                    "start": start,
+                    "idle": self._bench.idle(server, self._run_size.idle_streams),
+                }
 
         self._pair(FRESH, measured)
 
     def _stored(self) -> None:
-        def measured(side: Variant) -> dict[str, Figures]:
-            found = self._store.measure(side, self._data[side.name])
-            return {f"store_{name}": figures for name, figures in found.items()}
+        def measured(variant: Variant) -> dict[str, Figures]:
+            results = self._store.measure(variant, self._data[variant.name])
+            return {f"store_{name}": figures for name, figures in results.items()}
 
         self._pair(STORE, measured)
 
     def _pair(self, name: str, measured: Callable[[Variant], dict[str, Figures]]) -> None:
         """Both sides once. What does not work for one of them has no figure for either."""
-        found: dict[str, dict[str, Figures]] = {}
-        for side in self._shuffled(self._sides):
+        results: dict[str, dict[str, Figures]] = {}
+        for variant in self._shuffled(self._variants):
             try:
-                found[side.name] = measured(side)
+                results[variant.name] = measured(variant)
             except WrongResponse as wrong:
-                self._fail(SEPARATE.get(name, (name,)), side.name, wrong)
+                self._fail(SEPARATE.get(name, (name,)), variant.name, wrong)
                 return
-        this, other = (found[side.name] for side in self._sides)
+        this, other = (results[variant.name] for variant in self._variants)
         for row, figures in this.items():
-            self._found.pairs[row].append((figures, other[row]))
-            told = "  ".join(
+            self._comparison.pairs[row].append((figures, other[row]))
+            text = "  ".join(
                 f"{judged.figure} {figures[judged.figure]:.4g} / {other[row][judged.figure]:.4g}"
                 for judged in JUDGED[row]
             )
-            print(f"  {row:<14} {told}", file=sys.stderr, flush=True)
+            print(f"  {row:<14} {text}", file=sys.stderr, flush=True)
 
-    def _fail(self, rows: Iterable[str], side: str, wrong: WrongResponse) -> None:
+    def _fail(self, rows: Iterable[str], variant: str, wrong: WrongResponse) -> None:
         for row in rows:
-            self._found.failed.setdefault(row, f"{side}: {wrong}")
-        print(f"{', '.join(rows)}: {side}: {wrong}", file=sys.stderr, flush=True)
+            self._comparison.failed.setdefault(row, f"{variant}: {wrong}")
+        print(f"{', '.join(rows)}: {variant}: {wrong}", file=sys.stderr, flush=True)
 
     def _shuffled(self, things: Sequence[T]) -> list[T]:
         return self._random.sample(list(things), len(things))

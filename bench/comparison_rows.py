@@ -20,7 +20,7 @@ class JudgedFigure:
 
 @dataclass(frozen=True, slots=True)
 class ComparisonRow:
-    """One measurement of a gate that runs; `judged`: the figures of it that are compared."""
+    """One measurement of a running server; `judged`: the figures of it that are compared."""
 
     name: str
     judged: tuple[JudgedFigure, ...]
@@ -28,8 +28,8 @@ class ComparisonRow:
 
 
 def _calls(concurrency: int) -> ComparisonRow:
-    def measure(bench: Bench, extent: RunSize, gate: RunningServer) -> Figures:
-        return bench.unary(gate, concurrency, extent.unary_seconds, succeeded=True)
+    def measure(bench: Bench, run_size: RunSize, server: RunningServer) -> Figures:
+        return bench.unary(server, concurrency, run_size.unary_seconds, succeeded=True)
 
     latency = (
         JudgedFigure("p50_ms") if concurrency == 1 else JudgedFigure("rps", lower_is_better=False)
@@ -37,16 +37,16 @@ def _calls(concurrency: int) -> ComparisonRow:
     return ComparisonRow(f"calls_c{concurrency}", (JudgedFigure("cpu_us"), latency), measure)
 
 
-def _at_once(bench: Bench, extent: RunSize, gate: RunningServer) -> Figures:
-    return bench.at_once(gate, extent.calls_at_once)
+def _at_once(bench: Bench, run_size: RunSize, server: RunningServer) -> Figures:
+    return bench.concurrent_calls(server, run_size.calls_at_once)
 
 
-def _burst(bench: Bench, extent: RunSize, gate: RunningServer) -> Figures:
-    return bench.burst(gate, 50, extent.burst_tokens)
+def _burst(bench: Bench, run_size: RunSize, server: RunningServer) -> Figures:
+    return bench.burst(server, 50, run_size.burst_tokens)
 
 
-def _paced(bench: Bench, extent: RunSize, gate: RunningServer) -> Figures:
-    return bench.paced(gate, *extent.paced[0])
+def _paced(bench: Bench, run_size: RunSize, server: RunningServer) -> Figures:
+    return bench.paced(server, *run_size.paced[0])
 
 
 RUNNING: Sequence[ComparisonRow] = (
@@ -61,13 +61,13 @@ RUNNING: Sequence[ComparisonRow] = (
     ComparisonRow("burst_s50", (JudgedFigure("cpu_us_per_token"),), _burst),
     ComparisonRow("paced_s50", (JudgedFigure("cpu_us_per_token"),), _paced),
 )
-"""Of two gates that run side by side; only one has work at a time."""
+"""Of two servers that run side by side; only one has work at a time."""
 
 FRESH = "fresh"
-"""Of a gate that has just been started: time and processor time to start, memory of streams."""
+"""Of a server that has just been started: time and processor time to start, memory of streams."""
 
 STORE = "store"
-"""Of a gate on a large store; all of StoreBench."""
+"""Of a server on a large store; all of StoreBench."""
 
 SEPARATE = {
     FRESH: {
@@ -81,7 +81,7 @@ SEPARATE = {
         "store_start": (JudgedFigure("ready_seconds"), JudgedFigure("recovered_seconds")),
     },
 }
-"""Rows that need gates of their own: which figures of them are judged."""
+"""Rows that need servers of their own: which figures of them are judged."""
 
 JUDGED = {row.name: row.judged for row in RUNNING} | {
     name: judged for rows in SEPARATE.values() for name, judged in rows.items()

@@ -19,7 +19,7 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class EchoServer(text_pb2_grpc.TextServiceServicer):
-    """TextService with no gate behind it."""
+    """TextService without a server behind it."""
 
     async def StreamText(  # noqa: N802 - named as in the contract
         self, request: text_pb2.StreamTextRequest, context: Context

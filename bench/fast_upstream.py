@@ -21,7 +21,7 @@ from bench.upstream_responses import (
     chunked,
     done,
     event,
-    whole_stream,
+    stream_body,
 )
 
 _JSON = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
@@ -55,7 +55,7 @@ class State:
     canceled: Document | None = None
     body: bytes = b""
     go: asyncio.Event = field(default_factory=asyncio.Event)
-    made: int = 0
+    created: int = 0
 
     def follow(self, script: ResponseScript) -> None:
         """Behave like this from now on, and count from zero."""
@@ -65,15 +65,15 @@ class State:
         self.begun = Document(self.root, "processing", None)
         self.ended = Document(self.root, "succeeded", self.words)
         self.canceled = Document(self.root, "canceled", ())
-        self.body = whole_stream(self.words)
+        self.body = stream_body(self.words)
         self.go = asyncio.Event()
         if not script.held:
             self.go.set()
 
     def next_id(self) -> bytes:
         """An id that no prediction had before."""
-        self.made += 1
-        return b"b%025d" % self.made
+        self.created += 1
+        return b"b%025d" % self.created
 
 
 class Connection(asyncio.Protocol):
@@ -100,10 +100,10 @@ class Connection(asyncio.Protocol):
         self._read = self._read + data if self._read else data
         while (end := self._read.find(b"\r\n\r\n")) >= 0:
             head = self._read[:end]
-            whole = end + 4 + _length_of_body(head)
-            if len(self._read) < whole:
+            request_end = end + 4 + _length_of_body(head)
+            if len(self._read) < request_end:
                 return
-            body, self._read = self._read[end + 4 : whole], self._read[whole:]
+            body, self._read = self._read[end + 4 : request_end], self._read[request_end:]
             verb, path, _ = head.split(b" ", 2)
             self._answer(verb, path, body)
 
@@ -135,8 +135,8 @@ class Connection(asyncio.Protocol):
         elif path == b"/bench/go":
             state.go.set()
         counts = state.counts
-        told = json.dumps({name: getattr(counts, name) for name in Counts.__slots__}).encode()
-        self._transport.write(_JSON % (b"200 OK", len(told), told))
+        body = json.dumps({name: getattr(counts, name) for name in Counts.__slots__}).encode()
+        self._transport.write(_JSON % (b"200 OK", len(body), body))
 
     def _open_stream(self) -> None:
         state = self._state
@@ -170,8 +170,8 @@ class Connection(asyncio.Protocol):
 
 
 def _length_of_body(head: bytes) -> int:
-    _, found, rest = head.lower().partition(b"content-length:")
-    return int(rest.split(b"\r\n", 1)[0]) if found else 0
+    _, separator, rest = head.lower().partition(b"content-length:")
+    return int(rest.split(b"\r\n", 1)[0]) if separator else 0
 
 
 async def serve() -> None:

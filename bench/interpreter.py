@@ -1,6 +1,6 @@
-"""Which interpreter runs the gate, and how it was built: python bench/interpreter.py, as JSON.
+"""Which interpreter runs the server, and how it was built: python bench/interpreter.py, as JSON.
 
-It is run as a file by the interpreter in question, with the environment of the gate that it is
+It is run as a file by the interpreter in question, with the environment of the server that it is
 about, so it needs nothing but the standard library.
 """
 
@@ -45,14 +45,14 @@ def facts() -> dict[str, Any]:
     }
 
 
-def described(told: Mapping[str, Any]) -> str:
+def describe(build: Mapping[str, Any]) -> str:
     """One line for people."""
     optimized = ", ".join(
-        f"{name.upper()} {'yes' if told[name] else 'not in its build record'}"
+        f"{name.upper()} {'yes' if build[name] else 'not in its build record'}"
         for name in ("pgo", "lto")
     )
-    others = "".join(f", {name}" for name in ("jit", "debug", "free_threaded") if told[name])
-    name = f"{told['implementation']} {told['version']} ({told['compiler']})"
+    others = "".join(f", {name}" for name in ("jit", "debug", "free_threaded") if build[name])
+    name = f"{build['implementation']} {build['version']} ({build['compiler']})"
     return f"{name}, {optimized}{others}"
 
 

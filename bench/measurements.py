@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from bench.h2load import LoadResult, Target, frame, load, loading, read
 from bench.server_processes import RunningServer
-from bench.servers_under_test import AVERAGE, GATE
+from bench.servers_under_test import AVERAGE, MEDIAGATE
 from bench.upstream_control import UpstreamControl
 from bench.upstream_responses import MODEL, ResponseScript
 from mediagate.v1 import text_pb2
@@ -71,7 +71,7 @@ class Bench:
         }
 
     def burst(self, server: RunningServer, streams: int, tokens: int) -> Figures:
-        """StreamText as fast as upstream and gate can, so many at once; whole lives of streams."""
+        """StreamText as fast as upstream and server can, many at once; from open to end."""
         script = ResponseScript(succeeded=False, tokens=tokens)
         self.control.follow(script)
         requests = streams * (1 if server.name == AVERAGE else 4) if streams > 1 else 20
@@ -88,18 +88,18 @@ class Bench:
             "load_core_busy": (outcome.cpu + upstream_after - upstream_cpu) / outcome.seconds,
         }
 
-    def at_once(self, server: RunningServer, calls: int) -> Figures:
+    def concurrent_calls(self, server: RunningServer, calls: int) -> Figures:
         """So many GenerateText in one moment. Not all need be answered: that is the figure.
 
         `answered`, `refused` (RESOURCE_EXHAUSTED) and `uncounted` (ended by no handler that the
-        gate knows of) are shares of the calls; processor time is for each call that was answered.
+        server knows of) are shares of the calls; processor time is for each call that was answered.
         """
         self.control.follow(ResponseScript(tokens=UNARY_TOKENS))
-        cpu, before = server.cpu_seconds(), scraped(server)
+        cpu, before = server.cpu_seconds(), scrape_metrics(server)
         outcome = load(
             self._generate(server), requests=calls, concurrency=calls, folder=self.folder
         )
-        used, after = server.cpu_seconds() - cpu, scraped(server)
+        used, after = server.cpu_seconds() - cpu, scrape_metrics(server)
         good, counted, refused = (
             after[name] - before[name] for name in ("ok", "handled", "refused")
         )
@@ -123,9 +123,9 @@ class Bench:
         target = Target.method(server.address, method, message)
         first = load(target, requests=3, concurrency=1, folder=self.folder)
         requests = max(int(first.rate * seconds), 3)
-        cpu, before = server.cpu_seconds(), scraped(server)
+        cpu, before = server.cpu_seconds(), scrape_metrics(server)
         outcome = load(target, requests=requests, concurrency=1, folder=self.folder)
-        used, good = server.cpu_seconds() - cpu, scraped(server)["ok"] - before["ok"]
+        used, good = server.cpu_seconds() - cpu, scrape_metrics(server)["ok"] - before["ok"]
         if outcome.failed or good != requests:
             raise WrongResponse(f"{method}: {requests} calls, {good:.0f} OK")
         return {
@@ -142,15 +142,15 @@ class Bench:
         self.control.follow(ResponseScript(tokens=UNARY_TOKENS))
         target, left = self._generate(server), calls
         while left:
-            before = scraped(server)["ok"]
+            before = scrape_metrics(server)["ok"]
             load(target, requests=left, concurrency=min(128, left), folder=self.folder)
-            good = round(scraped(server)["ok"] - before)
+            good = round(scrape_metrics(server)["ok"] - before)
             if good < left / 2:
                 raise WrongResponse(f"{left} calls, {good} OK")
             left -= good
 
     @contextmanager
-    def held_streams(self, server: RunningServer, streams: int) -> Iterator[None]:
+    def open_silent_streams(self, server: RunningServer, streams: int) -> Iterator[None]:
         """Streams that are open and silent; nobody looks at what becomes of them."""
         self.control.follow(ResponseScript(succeeded=False, tokens=UNARY_TOKENS, held=True))
         target = self._stream(server, UNARY_TOKENS)
@@ -171,14 +171,14 @@ class Bench:
         script = ResponseScript(succeeded=False, tokens=tokens, interval=interval, held=True)
         self.control.follow(script)
         target = self._stream(server, tokens)
-        metrics = scraped(server)
+        metrics = scrape_metrics(server)
         with loading(target, requests=streams, concurrency=streams, folder=self.folder) as process:
             reached = self.control.wait_for_streams(streams, _WAITING)
             before = server.cpu_seconds()
             self.control.go()
             output, _ = process.communicate(timeout=_PATIENCE)
         used = server.cpu_seconds() - before
-        self.check(server, read(output, self.folder), script, metrics, scraped(server))
+        self.check(server, read(output, self.folder), script, metrics, scrape_metrics(server))
         return {
             "cpu_us_per_token": used / (streams * tokens) * 1e6,
             "reached_upstream": reached,
@@ -192,14 +192,14 @@ class Bench:
         target = self._stream(server, UNARY_TOKENS)
         with loading(target, requests=streams, concurrency=streams, folder=self.folder) as process:
             reached = self.control.wait_for_streams(streams, _WAITING)
-            held = server.resident_kib()
+            kib_with_streams = server.resident_kib()
             self.control.go()
             if reached == streams:
                 process.communicate(timeout=_PATIENCE)
         return {
             "start_mib": start / 1024,
-            "with_streams_mib": held / 1024,
-            "kib_per_stream": (held - start) / streams,
+            "with_streams_mib": kib_with_streams / 1024,
+            "kib_per_stream": (kib_with_streams - start) / streams,
             "reached_upstream": reached,
         }
 
@@ -231,7 +231,7 @@ class Bench:
         return Target.method(server.address, "TextService/StreamText", message)
 
     def _marks(self, server: RunningServer) -> tuple[float, float, Figures]:
-        return server.cpu_seconds(), self.upstream.cpu_seconds(), scraped(server)
+        return server.cpu_seconds(), self.upstream.cpu_seconds(), scrape_metrics(server)
 
     def check(
         self,
@@ -248,15 +248,15 @@ class Bench:
         # The pool of the SDK gives up on calls that wait too long; that is its answer then.
         if missing > 0 and server.name != AVERAGE:
             raise WrongResponse(f"{server.name}: {missing} bytes of text are missing")
-        if server.name == GATE:
+        if server.name == MEDIAGATE:
             creates = self.control.counts()["creates"]
             good = after["ok"] - before["ok"]
             if not creates == good == outcome.requests:
                 raise WrongResponse(f"{outcome.requests} calls, {creates} creates, {good:.0f} OK")
 
 
-def scraped(server: RunningServer) -> Figures:
-    """What the gate's own metrics say; nothing for the others."""
+def scrape_metrics(server: RunningServer) -> Figures:
+    """The server's own metrics; empty for the other servers."""
     if not server.operations:
         return {}
     with urllib.request.urlopen(f"http://{server.operations}/metrics") as answer:
@@ -277,7 +277,10 @@ def scraped(server: RunningServer) -> Figures:
 def medians(samples: Iterable[Figures]) -> dict[str, float]:
     """The median of each number over several rounds."""
     rounds = list(samples)
-    return {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+    return {
+        name: statistics.median(round_figures[name] for round_figures in rounds)
+        for name in rounds[0]
+    }
 
 
 def _commits(before: Figures, after: Figures, requests: int) -> Figures:

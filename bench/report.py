@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
-from bench.servers_under_test import AVERAGE, ECHO, GATE
+from bench.servers_under_test import AVERAGE, ECHO, MEDIAGATE
 
 Results = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Measurement, then contender, then figure: medians over the rounds."""
@@ -37,37 +37,37 @@ GOALS = (
         "unary at 128, of the echo's calls a second",
         0.18,
         at_least=True,
-        of=lambda r: _ratio(r, "unary succeeded c128", "rps", GATE, ECHO),
+        of=lambda r: _ratio(r, "unary succeeded c128", "rps", MEDIAGATE, ECHO),
     ),
     Goal(
         "unary at 128, times the average gateway's",
         1.5,
         at_least=True,
-        of=lambda r: _ratio(r, "unary succeeded c128", "rps", GATE, AVERAGE),
+        of=lambda r: _ratio(r, "unary succeeded c128", "rps", MEDIAGATE, AVERAGE),
     ),
     Goal(
         "burst at 50 streams, times the average gateway's tokens/s",
         12,
         at_least=True,
-        of=lambda r: _ratio(r, "burst s50", "tokens_per_second", GATE, AVERAGE),
+        of=lambda r: _ratio(r, "burst s50", "tokens_per_second", MEDIAGATE, AVERAGE),
     ),
     Goal(
         "CPU per paced token, 50 x 20 ms, of the average gateway's",
         0.5,
         at_least=False,
-        of=lambda r: _ratio(r, "paced s50 20ms", "cpu_us_per_token", GATE, AVERAGE),
+        of=lambda r: _ratio(r, "paced s50 20ms", "cpu_us_per_token", MEDIAGATE, AVERAGE),
     ),
     Goal(
         "KiB for each of 1,000 idle streams",
         56,
         at_least=False,
-        of=lambda r: r["idle"][GATE]["kib_per_stream"],
+        of=lambda r: r["idle"][MEDIAGATE]["kib_per_stream"],
     ),
     Goal(
         "seconds until ready",
         0.8,
         at_least=False,
-        of=lambda r: r["start"][GATE]["ready_seconds"],
+        of=lambda r: r["start"][MEDIAGATE]["ready_seconds"],
     ),
 )
 
@@ -86,33 +86,36 @@ def document(
     *,
     extent: str,
     cores: Mapping[str, int | None],
-    side: Mapping[str, Any],
+    variant: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Everything, as JSON takes it."""
     return {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "extent": extent,
         "cores": dict(cores),
-        "side": dict(side),
+        "side": dict(variant),
         "packages": {name: version(name) for name in _PACKAGES},
         "goals": [
             {"what": goal.what, "bound": goal.bound, "got": round(goal.of(results), 4)}
             for goal in GOALS
         ],
         "readings": dict(readings(results)),
-        "results": {name: dict(found) for name, found in results.items()},
+        "results": {name: dict(figures) for name, figures in results.items()},
     }
 
 
 def readings(results: Results) -> Iterator[tuple[str, float]]:
     """Ratios that are held to no bound."""
-    for name, found in results.items():
+    for name, figures in results.items():
         if name.startswith("unary succeeded"):
             concurrency = name.rpartition("c")[2]
             what = f"CPU per call at {concurrency}, of the average gateway's"
-            yield what, found[GATE]["cpu_us"] / found[AVERAGE]["cpu_us"]
+            yield what, figures[MEDIAGATE]["cpu_us"] / figures[AVERAGE]["cpu_us"]
         elif name.startswith("calls at once"):
-            yield f"answered of {name.rpartition(' ')[2]} calls at once", found[GATE]["answered"]
+            yield (
+                f"answered of {name.rpartition(' ')[2]} calls at once",
+                figures[MEDIAGATE]["answered"],
+            )
     yield from _growth(results)
 
 
@@ -120,7 +123,7 @@ def _growth(results: Results) -> Iterator[tuple[str, float]]:
     """Figures of the large store over those of the small one."""
     sizes = sorted({int(name.split()[1]) for name in results if name.startswith("store ")})
     for row, figure, what in _STORE_ROWS if sizes else ():
-        small, large = (results[f"store {size} {row}"][GATE][figure] for size in sizes)
+        small, large = (results[f"store {size} {row}"][MEDIAGATE][figure] for size in sizes)
         yield f"{what} with {sizes[1]:,} stored, of that with {sizes[0]:,}", large / small
 
 
@@ -133,10 +136,10 @@ def table(results: Results) -> Iterator[str]:
         yield f"  {what:<58} {got:8.2f}"
     yield ""
     yield "Figures of this machine"
-    for name, found in results.items():
-        for contender, figures in found.items():
-            told = "  ".join(f"{key} {_number(value)}" for key, value in figures.items())
-            yield f"  {name:<24} {contender:<10} {told}"
+    for name, by_server in results.items():
+        for contender, figures in by_server.items():
+            text = "  ".join(f"{key} {_number(value)}" for key, value in figures.items())
+            yield f"  {name:<24} {contender:<10} {text}"
 
 
 def _ratio(results: Results, name: str, figure: str, ours: str, theirs: str) -> float:

@@ -14,7 +14,7 @@ class RunSize:
     `unary_seconds` is about how long one unary measurement takes; `burst_tokens` is the length of
     a stream's text. `paced` holds streams, seconds from token to token, and seconds in all.
     `stores`: how many generations a small and a large store hold; `unfinished`: how many streams
-    are open when its gate is killed. `rounds` of a comparison.
+    are open when its server is killed. `rounds` of a comparison.
     """
 
     unary_rounds: int = 3

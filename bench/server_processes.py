@@ -17,7 +17,7 @@ _OPERATIONS = re.compile(rb"operations on (127\.0\.0\.1:\d+)")
 _READY_SECONDS = 120.0
 _STOP_SECONDS = 20.0
 _LOOK_EVERY = 0.002
-_KEPT = ("HOME", "LANG", "PATH", "TMPDIR")
+_INHERITED = ("HOME", "LANG", "PATH", "TMPDIR")
 _TICKS = os.sysconf("SC_CLK_TCK")
 # Linux names the clock of a process after its id and this.
 _WHOLE_PROCESS = 2
@@ -121,7 +121,7 @@ def running(
     What it writes goes to a file in `folder`. `settings` are environment variables; nothing else
     of this process's environment is passed on but what every program needs.
     """
-    environment = {key: os.environ[key] for key in _KEPT if key in os.environ} | dict(
+    environment = {key: os.environ[key] for key in _INHERITED if key in os.environ} | dict(
         settings or {}
     )
     output = folder / f"{name}.log"
@@ -141,9 +141,9 @@ def running(
 def _wait(process: subprocess.Popen[bytes], output: Path) -> tuple[str, str]:
     give_up = time.monotonic() + _READY_SECONDS
     while time.monotonic() < give_up:
-        if found := _ADDRESS.search(output.read_bytes()):
-            operations = _OPERATIONS.search(found[2])
-            return found[1].decode(), operations[1].decode() if operations else ""
+        if match := _ADDRESS.search(output.read_bytes()):
+            operations = _OPERATIONS.search(match[2])
+            return match[1].decode(), operations[1].decode() if operations else ""
         if process.poll() is not None:
             break
         time.sleep(_LOOK_EVERY)

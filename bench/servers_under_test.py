@@ -1,4 +1,4 @@
-"""Who is measured: the empty echo, the average gateway, and the gate with everything on."""
+"""Servers under test: echo server, baseline gateway, and Mediagate with everything on."""
 
 import shutil
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ from tempfile import mkdtemp
 from bench.server_processes import Cores, RunningServer, python, running
 from bench.variants import Variant
 
-ECHO, AVERAGE, GATE = "echo", "average", "mediagate"
+ECHO, AVERAGE, MEDIAGATE = "echo", "average", "mediagate"
 
 # Everything that an operator has on is on; the limits are above any load of the bench.
-_GATE = {
+_SETTINGS = {
     "MEDIAGATE_GRPC_ADDRESS": "127.0.0.1:0",
     "MEDIAGATE_OPS_ADDRESS": "127.0.0.1:0",
     "MEDIAGATE_WEB_ADDRESS": "127.0.0.1:0",
@@ -27,19 +27,19 @@ _GATE = {
 
 @dataclass(frozen=True, slots=True)
 class ServersUnderTest:
-    """What every contender needs: cores, a folder, and where the upstream is. `side`: the gate."""
+    """Starts the servers under test; `variant` is that of Mediagate."""
 
     cores: Cores
     folder: Path
     upstream_url: str
-    side: Variant = field(default_factory=lambda: Variant("this"))
+    variant: Variant = field(default_factory=lambda: Variant("this"))
 
     @contextmanager
     def start(self, name: str) -> Iterator[RunningServer]:
-        """One contender, for as long as it is measured."""
-        if name == GATE:
-            with self.new_gate(self.side) as gate:
-                yield gate
+        """Start one of the servers by name."""
+        if name == MEDIAGATE:
+            with self.start_new(self.variant) as server:
+                yield server
             return
         command = python("bench.echo_server")
         if name == AVERAGE:
@@ -48,24 +48,24 @@ class ServersUnderTest:
             yield server
 
     @contextmanager
-    def new_gate(self, side: Variant) -> Iterator[RunningServer]:
-        """`mediagate serve` as its operator starts it, with a store of its own."""
+    def start_new(self, variant: Variant) -> Iterator[RunningServer]:
+        """Start `mediagate serve` with a new store."""
         data = Path(mkdtemp(prefix="data-", dir=self.folder))
         try:
-            with self.gate_on(side, data) as gate:
-                yield gate
+            with self.start_on(variant, data) as server:
+                yield server
         finally:
             shutil.rmtree(data)
 
     @contextmanager
-    def gate_on(self, side: Variant, data: Path) -> Iterator[RunningServer]:
-        """The same on a store that is there, or is to stay."""
-        settings = _GATE | {
+    def start_on(self, variant: Variant, data: Path) -> Iterator[RunningServer]:
+        """Start `mediagate serve` on a data folder that is kept."""
+        settings = _SETTINGS | {
             "MEDIAGATE_UPSTREAM_URL": self.upstream_url,
             "MEDIAGATE_DATA_DIR": str(data),
-            **side.environment(),
+            **variant.environment(),
         }
-        folder = self.folder / side.name
+        folder = self.folder / variant.name
         folder.mkdir(exist_ok=True)
-        with running(GATE, self.cores.pinned(side.command()), folder, settings) as gate:
-            yield gate
+        with running(MEDIAGATE, self.cores.pinned(variant.command()), folder, settings) as server:
+            yield server

@@ -1,4 +1,4 @@
-"""A gate on a store that holds much: what accepting, reading and coming back cost then."""
+"""Benchmark of a large store: accepting, reading and restarting."""
 
 import sys
 import time
@@ -17,7 +17,7 @@ from mediagate.v1 import generation_pb2, generations_pb2, generations_pb2_grpc, 
 
 CONCURRENCY = 16
 WARM_UP = 500
-"""Calls that a new gate answers before it is measured: what it does once is behind it then."""
+"""Warm-up calls of a new server before it is measured."""
 PAGE = 50
 _PORTION = 10_000
 _PATIENCE = 60.0
@@ -31,63 +31,63 @@ _OPEN = [
 
 @dataclass(frozen=True, slots=True)
 class StoreBench:
-    """Fills stores through a side's own gate, and measures what gates on them do."""
+    """Fills stores through a variant's own server, and measures servers on them."""
 
-    stage: ServersUnderTest
+    servers: ServersUnderTest
     bench: Bench
     seconds: float
     unfinished: int
 
-    def fill(self, side: Variant, generations: int) -> Path:
+    def fill(self, variant: Variant, generations: int) -> Path:
         """A data folder with so many generations, once the calls that warm up are in it."""
-        data = Path(mkdtemp(prefix=f"store-{side.name}-", dir=self.stage.folder))
+        data = Path(mkdtemp(prefix=f"store-{variant.name}-", dir=self.servers.folder))
         left = generations - WARM_UP
-        with self.stage.gate_on(side, data) as gate:
+        with self.servers.start_on(variant, data) as server:
             while left > 0:
-                self.bench.fill(gate, min(_PORTION, left))
+                self.bench.fill(server, min(_PORTION, left))
                 left -= _PORTION
-                print(f"{side.name}: {max(left, 0):,} to be stored", file=sys.stderr, flush=True)
+                print(f"{variant.name}: {max(left, 0):,} to be stored", file=sys.stderr, flush=True)
         return data
 
-    def measure(self, side: Variant, data: Path) -> dict[str, Figures]:
+    def measure(self, variant: Variant, data: Path) -> dict[str, Figures]:
         """Everything that is measured on a store, by name. Accepting comes last: it adds to it."""
-        with self.stage.gate_on(side, data) as gate:
-            self.bench.fill(gate, WARM_UP)
-            found = {"list": self.list_page(gate), "usage": self.usage(gate)}
-            with self.bench.held_streams(gate, self.unfinished):
-                gate.kill()
+        with self.servers.start_on(variant, data) as server:
+            self.bench.fill(server, WARM_UP)
+            figures = {"list": self.list_page(server), "usage": self.usage(server)}
+            with self.bench.open_silent_streams(server, self.unfinished):
+                server.kill()
         self.bench.control.follow(ResponseScript(succeeded=False))
-        with self.stage.gate_on(side, data) as gate:
-            found["start"] = {
-                "ready_seconds": gate.ready_seconds,
-                "recovered_seconds": gate.ready_seconds + _seconds_until_ended(gate),
-                "cpu_seconds": gate.cpu_seconds(),
-                "mib": gate.resident_kib() / 1024,
+        with self.servers.start_on(variant, data) as server:
+            figures["start"] = {
+                "ready_seconds": server.ready_seconds,
+                "recovered_seconds": server.ready_seconds + _seconds_until_ended(server),
+                "cpu_seconds": server.cpu_seconds(),
+                "mib": server.resident_kib() / 1024,
             }
-            self.bench.fill(gate, WARM_UP)
-            found["accept"] = self.bench.unary(gate, CONCURRENCY, self.seconds, succeeded=True)
-        return found
+            self.bench.fill(server, WARM_UP)
+            figures["accept"] = self.bench.unary(server, CONCURRENCY, self.seconds, succeeded=True)
+        return figures
 
-    def list_page(self, gate: RunningServer) -> Figures:
+    def list_page(self, server: RunningServer) -> Figures:
         """The newest page of generations."""
         request = generations_pb2.ListGenerationsRequest(page_size=PAGE)
         return self.bench.reads(
-            gate, "GenerationService/ListGenerations", request, self.seconds / 2
+            server, "GenerationService/ListGenerations", request, self.seconds / 2
         )
 
-    def usage(self, gate: RunningServer) -> Figures:
+    def usage(self, server: RunningServer) -> Figures:
         """The month's totals by model and day."""
         by = (usage_pb2.USAGE_DIMENSION_MODEL, usage_pb2.USAGE_DIMENSION_DAY)
         request = usage_pb2.GetUsageRequest(group_by=by)
-        return self.bench.reads(gate, "UsageService/GetUsage", request, self.seconds / 2)
+        return self.bench.reads(server, "UsageService/GetUsage", request, self.seconds / 2)
 
 
-def _seconds_until_ended(gate: RunningServer) -> float:
-    """How long until nothing of what the gate knows is under way."""
+def _seconds_until_ended(server: RunningServer) -> float:
+    """Seconds until no generation is running."""
     begun = time.perf_counter()
     request = generations_pb2.ListGenerationsRequest(page_size=1)
     request.filter.states.extend(_OPEN)
-    with grpc.insecure_channel(gate.address) as channel:
+    with grpc.insecure_channel(server.address) as channel:
         stub = generations_pb2_grpc.GenerationServiceStub(channel)
         while stub.ListGenerations(request).generations:
             if time.perf_counter() - begun > _PATIENCE:

@@ -29,10 +29,10 @@ class UpstreamControl:
         """Let the streams that are held speak."""
         self._ask("POST", "/bench/go")
 
-    def wait_for_streams(self, wanted: int, patience: float) -> int:
+    def wait_for_streams(self, count: int, patience: float) -> int:
         """Wait until so many streams have been opened, or no more come for a while."""
         opened, since = 0, time.monotonic()
-        while opened < wanted and time.monotonic() - since < patience:
+        while opened < count and time.monotonic() - since < patience:
             now = self.counts()["streams"]
             if now != opened:
                 opened, since = now, time.monotonic()

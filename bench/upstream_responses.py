@@ -50,11 +50,11 @@ class Document:
     """A prediction as JSON, with only its id left open."""
 
     def __init__(self, root: str, status: str, output: tuple[str, ...] | None) -> None:
-        self._parts = _prediction(root, status, output).encode().split(_ID_MARK.encode())
+        self._fragments = _prediction(root, status, output).encode().split(_ID_MARK.encode())
 
     def of(self, prediction_id: bytes) -> bytes:
         """The document of one prediction."""
-        return prediction_id.join(self._parts)
+        return prediction_id.join(self._fragments)
 
 
 def _prediction(root: str, status: str, output: tuple[str, ...] | None) -> str:
@@ -109,7 +109,7 @@ def chunked(body: bytes) -> bytes:
 LAST_CHUNK = b"0\r\n\r\n"
 
 
-def whole_stream(words: tuple[str, ...]) -> bytes:
+def stream_body(words: tuple[str, ...]) -> bytes:
     """A stream's body from its first token to its end, in chunks of many tokens."""
     pieces: list[bytes] = []
     chunk = bytearray()

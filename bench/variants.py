@@ -25,7 +25,7 @@ class VariantError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One gate of a comparison. Both sides get the same load from the same upstream.
+    """One server of a comparison. Both get the same load from the same upstream.
 
     It is run from its sources by PYTHONPATH, in the environment that `python` belongs to; unless
     told otherwise that is this environment, so that nothing but the code differs.
@@ -39,17 +39,19 @@ class Variant:
     @classmethod
     def of(cls, name: str, where: str | None, python: str | None, settings: str | None) -> Self:
         """From the words of a command line. Raises VariantError."""
-        side = cls(
+        variant = cls(
             name,
             find_checkout(where) if where else ROOT,
             Path(python or sys.executable).absolute(),
             settings_of(settings or ""),
         )
-        server = Path(side.facts()["server"] or "")
-        if not server.is_relative_to(side.root / "server"):
-            raise VariantError(f"{side.python} would run {server}, not the code of {side.root}")
-        side.compile()
-        return side
+        server = Path(variant.facts()["server"] or "")
+        if not server.is_relative_to(variant.root / "server"):
+            raise VariantError(
+                f"{variant.python} would run {server}, not the code of {variant.root}"
+            )
+        variant.compile()
+        return variant
 
     def compile(self) -> None:
         """Once before anything is measured: a first start would pay for it."""
@@ -68,11 +70,11 @@ class Variant:
 
     def facts(self) -> dict[str, Any]:
         """Its interpreter and the code that this finds. Raises VariantError."""
-        told = _said(
+        output = _said(
             [str(self.python), "-P", str(ROOT / "bench/interpreter.py")], self.environment()
         )
-        found: dict[str, Any] = json.loads(told)
-        return found
+        facts: dict[str, Any] = json.loads(output)
+        return facts
 
     def document(self) -> dict[str, Any]:
         """All that can be said of it, for the JSON of a run."""
@@ -98,7 +100,7 @@ def find_checkout(where: str) -> Path:
     folder = Path(where)
     if folder.is_dir():
         if not (folder / "server/mediagate_server").is_dir():
-            raise VariantError(f"{folder} is no checkout of the gate")
+            raise VariantError(f"{folder} is no checkout of Mediagate")
         return folder.resolve()
     try:
         commit = _git(ROOT, "rev-parse", "--verify", "--quiet", f"{where}^{{commit}}")
@@ -125,19 +127,19 @@ def commit_of(root: Path) -> str:
         return "unknown"
 
 
-def described(side: Mapping[str, Any]) -> str:
+def describe(variant: Mapping[str, Any]) -> str:
     """A side's document in one line, for people."""
-    settings = "".join(f" {name}={value}" for name, value in side["settings"].items())
-    return f"{side['root']} at {side['commit'][:8]}{side['commit'][40:]}{settings}; " + (
-        interpreter.described(side["interpreter"])
+    settings = "".join(f" {name}={value}" for name, value in variant["settings"].items())
+    return f"{variant['root']} at {variant['commit'][:8]}{variant['commit'][40:]}{settings}; " + (
+        interpreter.describe(variant["interpreter"])
     )
 
 
 def _said(command: list[str], environment: Mapping[str, str]) -> str:
-    kept = {name: os.environ[name] for name in _NEEDED if name in os.environ}
+    inherited = {name: os.environ[name] for name in _NEEDED if name in os.environ}
     try:
         return subprocess.run(
-            command, env=kept | dict(environment), check=True, capture_output=True, text=True
+            command, env=inherited | dict(environment), check=True, capture_output=True, text=True
         ).stdout
     except (OSError, subprocess.CalledProcessError) as error:
         raise VariantError(f"{command[0]} does not run: {error}") from error

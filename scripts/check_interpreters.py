@@ -43,19 +43,19 @@ def main() -> int:
     running = "{}.{}".format(*sys.version_info[:2])
     names = ", ".join(f"{major}.{minor}" for major, minor in others) or "none"
     print(f"Everything runs on Python {running}; the quick rooms on: {names}.", flush=True)
-    tests = " ".join(f"tests/{place}" for place in (*ROOMS, *FILES))
+    tests = " ".join(f"tests/{folder}" for folder in (*ROOMS, *FILES))
     failed = []
     for (major, minor), path in others.items():
         print(f"Python {major}.{minor}: {path}", flush=True)
         begun = time.monotonic()
-        made = subprocess.run(
+        created = subprocess.run(
             ["make", "test", f"PYTHON={path}", f"TESTS={tests}"],
             cwd=root,
             env={**os.environ, "MAKEFLAGS": "", "MFLAGS": ""},
             check=False,
         )
         print(f"Python {major}.{minor}: {time.monotonic() - begun:.0f} s", flush=True)
-        if made.returncode:
+        if created.returncode:
             failed.append(f"{major}.{minor}")
     if failed:
         print(f"Failed on Python {', '.join(failed)}.", file=sys.stderr)
@@ -87,12 +87,12 @@ def _candidates() -> Iterator[Path]:
 
 def _version_of(python: Path) -> tuple[tuple[int, int], Path] | None:
     """Its version and where it really is; None for what is none, as pyenv's shims mostly are."""
-    asked = subprocess.run(
+    answer = subprocess.run(
         [python, "-c", _ASK], capture_output=True, text=True, check=False, timeout=60
     )
-    if asked.returncode:
+    if answer.returncode:
         return None
-    major, minor, implementation, path = asked.stdout.strip().split(" ", 3)
+    major, minor, implementation, path = answer.stdout.strip().split(" ", 3)
     if implementation != "cpython":
         return None
     return (int(major), int(minor)), Path(path)

@@ -67,7 +67,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="compare, change nothing")
     parser.add_argument("--only", choices=[language.name for language in LANGUAGES])
     arguments = parser.parse_args()
-    chosen = [one for one in LANGUAGES if arguments.only in (None, one.name)]
+    chosen = [language for language in LANGUAGES if arguments.only in (None, language.name)]
     act = check if arguments.check else write
     skipped_is_failure = os.environ.get("MEDIAGATE_REQUIRE_ALL") == "1"
     good = True
@@ -108,15 +108,15 @@ def check(language: Language) -> bool:
 
 def differences(fresh: Path, committed: Path, owned: Iterable[str]) -> set[str]:
     """The files that only one side has, or that differ."""
-    found: set[str] = set()
+    changed: set[str] = set()
     for folder in owned:
         mine = files_below(fresh, folder)
         theirs = files_below(committed, folder)
-        found |= mine ^ theirs
+        changed |= mine ^ theirs
         both = sorted(mine & theirs)
         _, unequal, unreadable = filecmp.cmpfiles(fresh, committed, both, shallow=False)
-        found |= {*unequal, *unreadable}
-    return found
+        changed |= {*unequal, *unreadable}
+    return changed
 
 
 def files_below(root: Path, folder: str) -> set[str]:
@@ -208,8 +208,10 @@ def npm_plugin(package: str, version: str) -> Path:
     need("node")
     if not plugin.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        wanted = f"{package}@{version}"
-        install("npm", "install", "--prefix", str(folder), "--no-save", "--fetch-retries=1", wanted)
+        requirement = f"{package}@{version}"
+        install(
+            "npm", "install", "--prefix", str(folder), "--no-save", "--fetch-retries=1", requirement
+        )
     return plugin
 
 
@@ -224,11 +226,11 @@ def go_plugin(package: str, version: str) -> Path:
 
 def need(tool: str) -> str:
     """The path of a program that must be on the machine."""
-    found = shutil.which(tool)
-    if found is None:
+    path = shutil.which(tool)
+    if path is None:
         message = f"{tool} is not on the PATH"
         raise ToolMissingError(message)
-    return found
+    return path
 
 
 def install(tool: str, *arguments: str, **variables: str) -> None:

@@ -117,9 +117,9 @@ def generate_module(name: str, text: str, matches: Counter[str]) -> str:
 
 def run_ruff(name: str, text: str, *command: str) -> str:
     """Return what ruff makes of the text, by the rules of its place in this repository."""
-    place = f"--stdin-filename={CLIENT / 'sync' / name}"
+    stdin_filename = f"--stdin-filename={CLIENT / 'sync' / name}"
     completed = subprocess.run(
-        [RUFF, *command, "--quiet", "--no-cache", place, "-"],
+        [RUFF, *command, "--quiet", "--no-cache", stdin_filename, "-"],
         input=text,
         capture_output=True,
         text=True,

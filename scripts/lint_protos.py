@@ -31,8 +31,8 @@ def main(arguments: Sequence[str]) -> int:
     lay_out()
     lint = run("lint", "protos")
     form = run("format", "--diff", "--exit-code", "protos")
-    kept = run("breaking", "protos", "--against", str(FROZEN), "--exclude-imports")
-    status = lint or form or kept
+    is_compatible = run("breaking", "protos", "--against", str(FROZEN), "--exclude-imports")
+    status = lint or form or is_compatible
     if status == 0 and "--freeze" in arguments:
         return run("build", "protos", "--exclude-source-info", "-o", str(FROZEN))
     return status

@@ -13,7 +13,7 @@ from bench.bench_run import BenchRun
 from bench.measurements import Bench, medians
 from bench.run_size import QUICK
 from bench.server_processes import Cores, RunningServer
-from bench.servers_under_test import AVERAGE, ECHO, GATE, ServersUnderTest
+from bench.servers_under_test import AVERAGE, ECHO, MEDIAGATE, ServersUnderTest
 from bench.upstream_control import UpstreamControl
 from mediagate_server.structs import replace
 from tests.conftest import Require
@@ -44,24 +44,27 @@ def test_a_small_run_has_every_figure_and_leaves_no_process(
     stage = ServersUnderTest(UNPINNED, tmp_path, control.url)
     results = BenchRun(SMALL, stage, Bench(control, upstream, tmp_path)).measure_all()
     told = report.document(
-        results, extent="small", cores={"server": None, "load": None}, side=stage.side.document()
+        results,
+        extent="small",
+        cores={"server": None, "load": None},
+        variant=stage.variant.document(),
     )
     assert json.loads(json.dumps(told)) == told
     assert all(goal["got"] > 0 for goal in told["goals"])
     assert len(told["goals"]) == 6
     unary: Mapping[str, Mapping[str, float]] = results["unary succeeded c128"]
-    assert set(unary) == {ECHO, AVERAGE, GATE}
-    assert unary[GATE]["commits_per_call"] > 0
-    assert unary[GATE]["commit_ms"] > 0
-    assert results["calls at once 60"][GATE]["answered"] == 1
+    assert set(unary) == {ECHO, AVERAGE, MEDIAGATE}
+    assert unary[MEDIAGATE]["commits_per_call"] > 0
+    assert unary[MEDIAGATE]["commit_ms"] > 0
+    assert results["calls at once 60"][MEDIAGATE]["answered"] == 1
     for size in SMALL.stores:
-        assert results[f"store {size} list"][GATE]["p50_ms"] > 0
-        started = results[f"store {size} start"][GATE]
+        assert results[f"store {size} list"][MEDIAGATE]["p50_ms"] > 0
+        started = results[f"store {size} start"][MEDIAGATE]
         assert started["recovered_seconds"] >= started["ready_seconds"] > 0
     assert len(told["readings"]) == 8
     assert told["side"]["interpreter"]["version"] == platform.python_version()
-    assert results["idle"][GATE]["reached_upstream"] == 50
-    assert results["paced s50 20ms"][GATE]["reached_upstream"] == 50
+    assert results["idle"][MEDIAGATE]["reached_upstream"] == 50
+    assert results["paced s50 20ms"][MEDIAGATE]["reached_upstream"] == 50
     assert _children() == before >= {upstream.pid}
     assert not list(tmp_path.glob("data-*"))
 
@@ -79,23 +82,23 @@ def test_the_median_of_each_figure_counts() -> None:
     }
 
 
-def results(gate_rps: float) -> report.Results:
+def results(server_rps: float) -> report.Results:
     return {
         "unary succeeded c128": {
             ECHO: {"rps": 6_000.0},
             AVERAGE: {"rps": 700.0, "cpu_us": 1_400.0},
-            GATE: {"rps": gate_rps, "cpu_us": 700.0},
+            MEDIAGATE: {"rps": server_rps, "cpu_us": 700.0},
         },
         "burst s50": {
             AVERAGE: {"tokens_per_second": 10_000.0},
-            GATE: {"tokens_per_second": 120_000.0},
+            MEDIAGATE: {"tokens_per_second": 120_000.0},
         },
         "paced s50 20ms": {
             AVERAGE: {"cpu_us_per_token": 100.0},
-            GATE: {"cpu_us_per_token": 51.0},
+            MEDIAGATE: {"cpu_us_per_token": 51.0},
         },
-        "idle": {GATE: {"kib_per_stream": 56.0}},
-        "start": {GATE: {"ready_seconds": 0.5}},
+        "idle": {MEDIAGATE: {"kib_per_stream": 56.0}},
+        "start": {MEDIAGATE: {"ready_seconds": 0.5}},
     }
 
 

@@ -1,4 +1,4 @@
-"""A comparison in small, of real gates: every figure of both sides, and what has none says so."""
+"""A comparison in small, of real servers: every figure of both sides, and what has none says so."""
 
 import json
 import os

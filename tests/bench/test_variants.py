@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.__main__ import arguments, main
-from bench.interpreter import build_of, described, facts
+from bench.interpreter import build_of, describe, facts
 from bench.server_processes import Cores
 from bench.variants import (
     CHECKOUTS,
@@ -49,7 +49,7 @@ def test_the_build_is_read_from_its_record() -> None:
 
 
 def test_the_interpreter_is_told_in_a_line() -> None:
-    told = described(facts() | {"pgo": True, "lto": False, "debug": True})
+    told = describe(facts() | {"pgo": True, "lto": False, "debug": True})
     assert f"{platform.python_version()} (" in told
     assert "PGO yes, LTO not in its build record" in told
     assert told.endswith("debug")
