@@ -274,7 +274,7 @@ class SseReader:
         self.last = self._loop.time()
 
     async def forward_to(self, take: EventSink) -> None:
-        """See port.EventStream."""
+        """Give all events to `take` as they come, those of one socket read together."""
         self._take = take
         if self._handler is not None:
             self._handler.on_read = self._read
@@ -294,7 +294,7 @@ class SseReader:
                 del failure
 
     def on_idle_timeout(self) -> None:
-        """See MonitoredStream."""
+        """End the stream: nothing came for too long."""
         self._over()
 
     def _leave(self) -> None:
