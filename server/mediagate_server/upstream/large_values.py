@@ -1,4 +1,4 @@
-"""Large values of a response: where they lie in its file, and how they are extracted."""
+"""Large values: parts of a response that stay in a file until they are extracted."""
 
 from pathlib import Path
 from typing import Any, Protocol
@@ -7,20 +7,20 @@ from msgspec import Struct
 
 
 class ValueUnreadable(Exception):
-    """A large value is none of its kind, or reading it took too much time or memory."""
+    """A large value has another type, or reading it took too much time or memory."""
 
 
 class TextFile(Struct, frozen=True):
-    """A text in a file: `size` in bytes of UTF-8. `begins_so`: as it was expected to begin."""
+    """A text in a file: `size` in bytes of UTF-8. `begins_so`: it has the expected prefix."""
 
     size: int
-    begins_so: bool
+    has_prefix: bool
 
 
 class ExtractedMedium(Struct, frozen=True):
     """A medium in a value: a link or a short data URI; of a long one `uri` is the beginning, up to
-    its comma, and `file` what was in it. `is_broken`: it could not be read. `is_file`: it is to be
-    in a file of its own.
+    its comma, and `file` its content. `is_broken`: it could not be read. `is_file`: it belongs into
+    a file of its own.
     """
 
     uri: str
@@ -37,9 +37,9 @@ class JsonFile(Struct, frozen=True):
 
 
 class MediaLocations(Struct, frozen=True):
-    """Where media are in a value: `paths` of keys and steps, see `media_references.py`; `anywhere`:
-    what looks like one is one in every other place, too. `typed`: it is the output of a model of
-    media, where also a broken data URI is one, and one without its head.
+    """Where media are in a value: `paths` of keys and steps (`media_references.py`); `anywhere`:
+    also every other string that looks like one. `typed`: the value is the output of a media model,
+    where broken data URIs, and base64 without a head, are media too.
     """
 
     paths: tuple[tuple[str | int, ...], ...]
@@ -48,8 +48,8 @@ class MediaLocations(Struct, frozen=True):
 
 
 class MediaOutline(Struct, frozen=True):
-    """How many media there are in a value, and the value as JSON with `media:N` for each; None: it
-    is too large for that. `media` are as in JsonFile, but that nothing lies in files.
+    """Number of media in a value, and the value as JSON with `media:N` for each; None: it is too
+    large. `media` are as in JsonFile, but nothing is written to files.
     """
 
     count: int
@@ -58,22 +58,22 @@ class MediaOutline(Struct, frozen=True):
 
 
 class LargeValueExtractor(Protocol):
-    """Reads large values: see LargeValue."""
+    """Extracts large values from response files. `LargeValue` says what the methods do."""
 
     async def write_text(
         self, value: "LargeValue", target: Path, prefix_size: int, prefix_sha256: str
     ) -> TextFile:
-        """See LargeValue."""
+        """Write a text as UTF-8."""
         ...
 
     async def write_json(
         self, value: "LargeValue", target: Path, places: MediaLocations
     ) -> JsonFile:
-        """See LargeValue."""
+        """Write any value as JSON, its media extracted."""
         ...
 
-    async def outline_media(self, value: "LargeValue", places: MediaLocations) -> MediaOutline:
-        """See LargeValue."""
+    async def outline_media(self, value: "LargeValue", locations: MediaLocations) -> MediaOutline:
+        """The media of a value, and the rest of it."""
         ...
 
 
@@ -92,29 +92,29 @@ class LargeValue:
         entries: int,
         extract: LargeValueExtractor,
         *,
-        is_over: bool = False,
+        is_too_large: bool = False,
     ) -> None:
         self.file = file
         self.begin = begin
         self.end = end
         self.entries = entries
-        self.is_over = is_over
+        self.is_too_large = is_too_large
         self._extract = extract
 
     async def write_text(self, target: Path, *, prefix_size: int, prefix_sha256: str) -> TextFile:
-        """Write it as UTF-8 into a new file; a list of texts as one. Raises ValueUnreadable.
+        """Write a text as UTF-8 into a new file; a list of texts as one. Raises ValueUnreadable.
 
-        OSError where the disk does not take it, which says nothing of the value. The answer tells
-        whether it begins with so many bytes of that SHA-256.
+        Raises OSError where the disk fails, which says nothing of the value. The result says
+        whether the text begins with so many bytes of that SHA-256.
         """
         return await self._extract.write_text(self, target, prefix_size, prefix_sha256)
 
-    async def write_json(self, target: Path, places: MediaLocations) -> JsonFile:
-        """Write it as it is into a new file, with its media lifted out; long data URIs into files
-        beside it, whose names begin with the target's. Likewise.
+    async def write_json(self, target: Path, locations: MediaLocations) -> JsonFile:
+        """Write the value as JSON into a new file, its media extracted; long data URIs into files
+        beside it, whose names begin with the target's. Raises as `write_text` does.
         """
-        return await self._extract.write_json(self, target, places)
+        return await self._extract.write_json(self, target, locations)
 
-    async def outline_media(self, places: MediaLocations) -> MediaOutline:
-        """The media that `write_json` would lift out, and what is left. Likewise."""
-        return await self._extract.outline_media(self, places)
+    async def outline_media(self, locations: MediaLocations) -> MediaOutline:
+        """The media that `write_json` would extract, and the rest. Raises as `write_text` does."""
+        return await self._extract.outline_media(self, locations)

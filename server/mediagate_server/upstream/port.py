@@ -18,36 +18,36 @@ from msgspec import Struct, field
 from mediagate_server.upstream.large_values import LargeValue
 
 
-def _nothing() -> None:
+def _no_op() -> None:
     """What most turns do once their create is over."""
 
 
 class CreateReservation:
     """One reservation, which ends once: by `use`, by `release`, or with whoever held it.
 
-    While it is held nobody else has what is reserved; what `use` does counts from then on. `over`
+    While it is held nobody else has what is reserved; what `use` does counts from then on. `on_end`
     is done after `use`, once the create has ended in whatever way: by `release_unused`, or likewise
     with whoever held it.
     """
 
-    __slots__ = ("_loop", "_over", "_release", "_use")
+    __slots__ = ("_loop", "_on_end", "_release", "_use")
 
     def __init__(
         self,
         use: Callable[[], None],
         release: Callable[[], None],
-        over: Callable[[], None] = _nothing,
+        on_end: Callable[[], None] = _no_op,
     ) -> None:
         self._use: Callable[[], None] | None = use
         self._release = release
-        self._over = over
+        self._on_end = on_end
         self._loop = asyncio.get_running_loop()
 
     def use(self) -> None:
         """It is sent now. Nothing where the reservation has ended."""
         if self._use is not None:
             use, self._use = self._use, None
-            self._release = self._over
+            self._release = self._on_end
             use()
 
     def release(self) -> None:
@@ -58,11 +58,11 @@ class CreateReservation:
     def release_unused(self) -> None:
         """The create that it was for has ended; one that was not sent is given back."""
         self._use = None
-        end, self._release = self._release, _nothing
+        end, self._release = self._release, _no_op
         end()
 
     def __del__(self) -> None:
-        if self._release is _nothing:
+        if self._release is _no_op:
             return
         if asyncio._get_running_loop() is self._loop:  # noqa: SLF001 - there is no other question
             self.release_unused()
@@ -238,15 +238,15 @@ class StreamLimitReached(UpstreamError):
 class UnreadableResponse(NoResponse):
     """An answer that is there, and that nothing can read: the next one may be the same.
 
-    It says nothing of upstream's health, and is not asked for again at once. `is_passing`: nobody
+    It says nothing of upstream's health, and is not asked for again at once. `is_temporary`: nobody
     could look at it now, and later somebody may.
     """
 
     def __init__(
-        self, cause: str, *, http_status: int | None = None, is_passing: bool = False
+        self, cause: str, *, http_status: int | None = None, is_temporary: bool = False
     ) -> None:
         super().__init__(cause, http_status=http_status)
-        self.is_passing = is_passing
+        self.is_temporary = is_temporary
 
 
 class OutputEvent(Struct, frozen=True):

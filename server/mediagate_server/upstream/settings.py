@@ -1,7 +1,4 @@
-"""What can be set about the way to one upstream account.
-
-What can be set about one upstream account. Knows no HTTP; `connection.py` acts on it.
-"""
+"""Settings of one upstream account: rate limits, circuit breaker, connection and timeouts."""
 
 import re
 from dataclasses import dataclass, field
@@ -11,10 +8,10 @@ from urllib.parse import urlsplit
 
 @dataclass(frozen=True, slots=True)
 class UpstreamLimits:
-    """The account's rates and when its models count as broken. Times are seconds.
+    """Rate limits of the account and thresholds of the circuit breaker. Times in seconds.
 
-    `creates_per_minute`, `reads_per_minute`: what Replicate grants one account; `reads` is
-    everything that is no create. `max_streams`: open at once. `breaker_*`: open at
+    `creates_per_minute`, `reads_per_minute`: what Replicate grants one account; reads are
+    all requests but creates. `max_streams`: open at once. `breaker_*`: open at
     `breaker_ratio` failures of at least `breaker_least` requests within `breaker_window`; try again
     after `breaker_pause`.
     """
@@ -28,7 +25,7 @@ class UpstreamLimits:
     breaker_pause: float = 10.0
 
     def __post_init__(self) -> None:
-        """ValueError for rates that would stop everything."""
+        """Raises ValueError for rates below 1."""
         if self.creates_per_minute < 1 or self.reads_per_minute < 1:
             raise ValueError("the rates of an account must be at least 1 a minute")
 
@@ -39,7 +36,7 @@ _TOKEN = re.compile(r"[!-~]+")
 
 @dataclass(frozen=True, slots=True)
 class ReplicateSettings:
-    """One upstream account and how long to wait for it. Times are seconds.
+    """Connection and timeouts of one upstream account. Times in seconds.
 
     `base_url`: the API's root, http or https, with or without its last segment `/v1`, with or
     without a path before it: where the path does not end in `/v1`, `/v1` is added.
@@ -71,12 +68,12 @@ class ReplicateSettings:
     max_streams: int = 1_200
     keepalive: float = 15.0
     max_event_bytes: int = 256 * 1024
-    """Of one event that has no end yet. Each of a thousand open streams may hold so many;
-    what is longer comes with the terminal record."""
+    """Largest incomplete event, in bytes. Each of a thousand open streams may buffer so many;
+    longer texts come with the terminal prediction."""
     body_folder: Path | None = None
 
     def __post_init__(self) -> None:
-        """ValueError for a base URL or a token that cannot be meant. Never shows the token."""
+        """Raises ValueError for an invalid base URL or token, without showing the token."""
         api_root(self.base_url)
         if self.token is not None and not _TOKEN.fullmatch(self.token):
             # Sent as it is, a line break would split the header; a library's error about that
@@ -87,21 +84,21 @@ class ReplicateSettings:
 
 
 def api_root(base_url: str) -> str:
-    """The address that every path is put behind: ends in `/v1`, without a slash after it.
+    """The base of all paths: ends in `/v1`, without a slash after it.
 
-    ValueError where the URL is not plain http(s): credentials, a query or a fragment in it.
+    Raises ValueError where the URL is not http(s), or has credentials, a query or a fragment.
     """
-    parts = urlsplit(base_url.strip())
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    url = urlsplit(base_url.strip())
+    if url.scheme not in ("http", "https") or not url.hostname:
         raise ValueError("the upstream URL must be http:// or https:// with a host")
-    if parts.username is not None or parts.password is not None:
+    if url.username is not None or url.password is not None:
         # An HTTP client would send these in place of the token.
         raise ValueError("the upstream URL must not hold credentials")
-    if parts.port == 0:  # reading it also checks that it is a number in range
+    if url.port == 0:  # reading it also checks that it is a number in range
         raise ValueError("the upstream URL must not have port 0")
-    if parts.query or parts.fragment:
+    if url.query or url.fragment:
         raise ValueError("the upstream URL must not have a query or a fragment")
-    path = parts.path.rstrip("/")
+    path = url.path.rstrip("/")
     if not path.endswith("/v1"):
         path += "/v1"
-    return f"{parts.scheme}://{parts.netloc}{path}"
+    return f"{url.scheme}://{url.netloc}{path}"

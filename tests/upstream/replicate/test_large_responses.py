@@ -81,7 +81,7 @@ async def test_small_values_without_number(
         assert prediction.metrics == {"predict_time": Decimal("0.1")}
         assert prediction.completed_at is not None
         assert isinstance(prediction.output, LargeValue)
-        assert not prediction.output.is_over
+        assert not prediction.output.is_too_large
         written = await prediction.output.write_json(
             tmp_path / "out", MediaLocations((), anywhere=True)
         )
@@ -177,7 +177,7 @@ async def test_more_than_is_kept(serve: Serve, clients: Callable[[str], Replicat
         assert prediction.status is PredictionStatus.SUCCEEDED
         assert prediction.metrics == {"predict_time": Decimal("0.1")}
         assert isinstance(prediction.output, LargeValue)
-        assert prediction.output.is_over
+        assert prediction.output.is_too_large
 
 
 async def test_more_than_is_read(
@@ -238,7 +238,7 @@ async def test_packed_answers(
         prediction = await client.get("p1")
         assert prediction.status is PredictionStatus.SUCCEEDED
         assert isinstance(prediction.output, LargeValue)
-        assert prediction.output.is_over
+        assert prediction.output.is_too_large
         del prediction
         monkeypatch.setattr(large_responses, "MAX_RESPONSE_BYTES", 70 * MIB)
         with pytest.raises(UnreadableResponse):

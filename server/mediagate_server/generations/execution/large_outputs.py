@@ -142,7 +142,7 @@ class LargeOutputReader:
         elif found.output in (None, Output()) and answer.large_logs is None:
             # Were there logs still, there would be an output: a run may have none.
             return LargeOutputResult(failure=archive_failure("upstream does not have it any more"))
-        if answer.large_logs is not None and not answer.large_logs.is_over:
+        if answer.large_logs is not None and not answer.large_logs.is_too_large:
             logs = answer.large_logs
             kept = await self._retry(lambda: self._read_logs(logs))
             found = replace(found, logs_document=kept)
@@ -175,7 +175,7 @@ class LargeOutputReader:
         )
 
     async def _read_output(self, answer: Prediction, value: LargeValue) -> LargeOutputResult:
-        if value.is_over:
+        if value.is_too_large:
             return LargeOutputResult(failure=self._too_large(answer, "it is too large"))
         kind = self._record.shape["kind"]
         if kind in TEXTS or kind == OutputKind.JSON_TEXT:
@@ -191,7 +191,7 @@ class LargeOutputReader:
         prefix = await asyncio.to_thread(streamed.sha256)
         size = streamed.sequence
         file = await value.write_text(path, prefix_size=size, prefix_sha256=prefix)
-        begins_so = not size or file.begins_so
+        begins_so = not size or file.has_prefix
         broken = not begins_so
         if broken and self._clean:
             broken = not await asyncio.to_thread(_is_alike, path, list(streamed.pieces()))

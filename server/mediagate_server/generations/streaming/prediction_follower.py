@@ -169,7 +169,7 @@ class PredictionFollower:
 
     def _is_unreadable(self, prediction_id: str, unreadable: UnreadableResponse) -> bool:
         """Whether nothing will ever be read of it."""
-        if unreadable.is_passing:
+        if unreadable.is_temporary:
             return False
         self._unreadable += 1
         if self._unreadable < _MOST_UNREADABLE:

@@ -142,7 +142,7 @@ def _large(record: Generation, end: Prediction, value: LargeValue) -> Generation
     """An output that is settled first and read afterwards: see `large_outputs.py`."""
     if record.modality == "safety":
         return GenerationOutcome(_verdict(record, replace(end, output=None)))
-    if not value.is_over:
+    if not value.is_too_large:
         return GenerationOutcome(
             replace(record, state=State.SUCCEEDED, output=Output(pending=True))
         )

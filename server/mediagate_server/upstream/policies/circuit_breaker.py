@@ -1,10 +1,10 @@
-"""Stops sending creates of a model that upstream keeps failing, because each may end in doubt.
+"""Circuit breaker per model: stops its creates while too many of its requests fail.
 
-Only creates are stopped: what runs already is paid for and must be followed, so reads always go
-through. Both are watched, but apart, as there are many reads to a create: a model whose creates
-all fail would look well among the reads of what started before. What opened the breaker closes
-it: good reads where reads failed, one create let through as a probe where creates failed; a good
-create always does. No I/O, no gRPC.
+Each failed create may stay unconfirmed. Only creates are stopped: what runs is paid for and must be
+followed, so reads always pass. Both are observed, but apart, as there are many reads to a create: a
+model whose creates all fail would look healthy among the reads of earlier runs. A circuit is closed
+by the kind that opened it: good reads where reads failed, one create let through as a probe where
+creates failed; a good create always closes it. No I/O.
 """
 
 import math
@@ -27,8 +27,8 @@ from mediagate_server.upstream.settings import UpstreamLimits
 
 Kind = Literal["create", "read"]
 
-_MOST = 1_000
-"""Circuits kept."""
+_MAX_CIRCUITS = 1_000
+"""Circuits in memory."""
 
 PROBE_TIMEOUT = 60.0
 """Seconds until a probe that never reported counts as lost. A create is over well within."""
@@ -36,7 +36,7 @@ PROBE_TIMEOUT = 60.0
 
 @dataclass(slots=True)
 class _FailureWindow:
-    """What became of one kind of request lately."""
+    """Results of one kind of request in a sliding window."""
 
     results: deque[tuple[float, bool]] = field(default_factory=deque)
     failures: int = 0
@@ -83,28 +83,28 @@ class CircuitBreaker:
         self._clock = clock
         self._circuits: dict[str, _Circuit] = {}
 
-    async def __call__(self, call: UpstreamRequest, proceed: Callable[[], Awaitable[T]]) -> T:
-        """Watch how the request ends; stop none. An upload says nothing about a model."""
+    async def __call__(self, call: UpstreamRequest, call_next: Callable[[], Awaitable[T]]) -> T:
+        """Record the result of a request; stop none. Uploads are ignored: they have no model."""
         if call.endpoint == "upload":
-            return await proceed()
+            return await call_next()
         kind: Kind = "create" if call.endpoint == "create" else "read"
         failed: bool | None = None
         try:
-            answer = await proceed()
+            answer = await call_next()
             failed = False
             return answer
         except NoResponse as failure:
             failed = None if isinstance(failure, UnreadableResponse) else True
             raise
         except RequestRefused as refused:
-            # A definite answer shows that upstream is there, not that the model works.
+            # A definite refusal shows that upstream is up, not that the model works.
             failed = True if refused.refusal is RefusalReason.UNREACHABLE else None
             raise
         finally:
             self._record(call.model, kind, failed=failed)
 
     def check(self, model: str) -> None:
-        """CircuitOpen where `admit` would raise it; takes nothing."""
+        """Raise CircuitOpen where `admit` would; changes nothing."""
         circuit = self._circuits.get(model)
         if circuit is None or circuit.opened_by is None:
             return
@@ -117,7 +117,7 @@ class CircuitBreaker:
             )
 
     def is_half_open(self, model: str) -> bool:
-        """Whether the next create would be the probe, were it let through now or later."""
+        """Whether the next create would be the probe."""
         circuit = self._circuits.get(model)
         return circuit is not None and circuit.opened_by is not None
 
@@ -135,13 +135,13 @@ class CircuitBreaker:
         return circuit.probe_until
 
     def release(self, model: str, lease: float) -> None:
-        """The create is not sent: where it was the probe, and is still, the next may be it."""
+        """The create is not sent: if it is the probe, the next create may be it."""
         circuit = self._circuits.get(model)
         if circuit is not None and circuit.probe_until == lease:
             circuit.probe_until = -math.inf
 
     def _record(self, model: str, kind: Kind, *, failed: bool | None) -> None:
-        """`failed` is None for an end that says nothing about the model."""
+        """Record a result; `failed` is None where it says nothing about the model."""
         circuit = self._circuit(model)
         now = self._clock()
         if kind == "create":
@@ -160,12 +160,14 @@ class CircuitBreaker:
                 self._close(model, circuit)
 
     def _circuit(self, model: str) -> _Circuit:
-        """The model's circuit. Callers may name any model, so what is closed may be forgotten."""
+        """The model's circuit. Callers may name any model, so closed ones are evicted."""
         circuit = self._circuits.get(model)
         if circuit is None:
-            if len(self._circuits) >= _MOST:
-                closed = [name for name, one in self._circuits.items() if one.opened_by is None]
-                for name in closed[: _MOST // 2]:
+            if len(self._circuits) >= _MAX_CIRCUITS:
+                closed = [
+                    name for name, circuit in self._circuits.items() if circuit.opened_by is None
+                ]
+                for name in closed[: _MAX_CIRCUITS // 2]:
                     del self._circuits[name]
             circuit = self._circuits[model] = _Circuit()
         return circuit
@@ -189,7 +191,7 @@ class CircuitBreaker:
         self._set_gauge(model)
 
     def _set_gauge(self, model: str) -> None:
-        """How many are open under the model's label: models that share one do not hide another."""
+        """Set the gauge to the number of open circuits that share the model's label."""
         label = self._label(model)
         opened = [name for name, one in self._circuits.items() if one.opened_by is not None]
         metrics.breaker_open.labels(label).set(sum(self._label(name) == label for name in opened))

@@ -14,11 +14,11 @@ from mediagate_server.upstream.policies.policy import T, UpstreamRequest
 from mediagate_server.upstream.policies.rate_limiter import RateLimiter
 from mediagate_server.upstream.port import CreateReservation, RefusalReason, RequestRefused
 
-_UNTOLD_HOLD = 1.0
+_DEFAULT_PAUSE_SECONDS = 1.0
 
 
 class Pacer:
-    """Two rates of one account. For one event loop."""
+    """The two rate limiters of one account. For one event loop."""
 
     def __init__(self, *, creates_per_minute: int, reads_per_minute: int) -> None:
         self._creates = RateLimiter(creates_per_minute)
@@ -28,29 +28,29 @@ class Pacer:
             for endpoint in ("create", "get", "cancel", "list", "model", "secret", "upload")
         }
 
-    async def __call__(self, call: UpstreamRequest, proceed: Callable[[], Awaitable[T]]) -> T:
-        """All but creates wait for their turn here; a throttled answer holds its whole kind."""
+    async def __call__(self, call: UpstreamRequest, call_next: Callable[[], Awaitable[T]]) -> T:
+        """Wait for a slot, except creates; a 429 pauses all requests of its kind."""
         if call.endpoint == "stream":
-            return await proceed()
+            return await call_next()
         if call.endpoint == "create":
-            return await self._create(proceed)
-        # A run that is to be cancelled is paid for while its cancel waits behind the polls.
+            return await self._create(call_next)
+        # A run costs money while its cancel waits, so cancels do not wait behind polls.
         first, rate = call.endpoint == "cancel", self._reads
         waited = await (rate.acquire_first() if first else rate.acquire(caller.current_tenant()))
         self._waits[call.endpoint].observe(waited)
         try:
-            return await proceed()
+            return await call_next()
         except RequestRefused as refused:
             if refused.refusal is RefusalReason.THROTTLED:
-                # The limit is the account's: whoever asks next would only be refused too.
-                told = refused.retry_after
-                rate.pause(_UNTOLD_HOLD if told is None else told)
+                # The limit is the account's: the next request would be refused too.
+                retry_after = refused.retry_after
+                rate.pause(_DEFAULT_PAUSE_SECONDS if retry_after is None else retry_after)
             raise
 
-    async def _create(self, proceed: Callable[[], Awaitable[T]]) -> T:
+    async def _create(self, call_next: Callable[[], Awaitable[T]]) -> T:
         sent_at = asyncio.get_running_loop().time()
         try:
-            answer = await proceed()
+            answer = await call_next()
         except BaseException as failure:
             if isinstance(failure, RequestRefused) and failure.refusal is RefusalReason.THROTTLED:
                 self._creates.on_throttled(sent_at, failure.retry_after)
@@ -64,26 +64,26 @@ class Pacer:
 
     @property
     def backoff_seconds(self) -> float:
-        """Until the wait before the next create is over that upstream has asked for."""
+        """Seconds until upstream allows the next create."""
         return self._creates.backoff_seconds
 
     @property
     def creates_per_second(self) -> float | None:
-        """What upstream has reduced the account to; None: nothing of the kind."""
+        """The rate that upstream has reduced the account to; None: not reduced."""
         reduced = self._creates.reduced_rate
         return None if reduced is None else reduced / 60.0
 
     def try_acquire_create(self) -> CreateReservation | None:
-        """Reserve a create's turn if it is free now and nobody waits for one."""
+        """Reserve a slot for a create if one is free now and nobody waits."""
         turn = self._creates.try_reserve()
         if turn is not None:
             self._waits["create"].observe(0.0)
         return turn
 
     async def acquire_create(self, *, again: bool = False) -> CreateReservation:
-        """Wait for a create's turn, one tenant after the other, and reserve it.
+        """Wait for a slot for a create, with fair queuing of tenants, and reserve it.
 
-        `again`: for one whose last turn upstream's own limit has refused.
+        `again`: its last create was refused with 429, so it goes first.
         """
         started = asyncio.get_running_loop().time()
         turn = await self._creates.reserve(caller.current_tenant(), again=again)

@@ -1,4 +1,4 @@
-"""What an outbound interceptor sees of a request, and the shape that all of them have."""
+"""Protocol of upstream policies, and the request as they see it."""
 
 from collections.abc import Awaitable, Callable
 from typing import Literal, Protocol, TypeVar
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class UpstreamRequest(Struct, frozen=True):
-    """One request: where it goes, and the catalog's slug of the model it is about.
+    """A request to upstream: its endpoint, and the catalog's slug of its model.
 
     `model` becomes a metric's label, so it is never what a caller typed.
     """
@@ -22,8 +22,8 @@ class UpstreamRequest(Struct, frozen=True):
 
 
 class UpstreamPolicy(Protocol):
-    """Advice around a request: may wait before `proceed`, look at what it did, or call it again."""
+    """Middleware of requests: may wait before `call_next`, observe its result, or call it again."""
 
-    async def __call__(self, call: UpstreamRequest, proceed: Callable[[], Awaitable[T]]) -> T:
-        """The answer of `proceed`, or what it raised."""
+    async def __call__(self, call: UpstreamRequest, call_next: Callable[[], Awaitable[T]]) -> T:
+        """Return what `call_next` returns, or raise what it raises."""
         ...

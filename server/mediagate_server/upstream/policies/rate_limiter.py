@@ -1,14 +1,9 @@
-"""Rate limiter by GCRA, with reservations and turns by tenant.
+"""Rate limiter by GCRA, with reservations, fair queuing of tenants, and back-off after a 429.
 
-One rate per minute that is never exceeded, in any 60 seconds, with a small burst.
-
-A round-robin lock: it goes from one tenant to the next, however many wait for each.
-
-Rate-limit back-off of one account: after a 429 one create at a time is sent, as a probe.
-
-The limit is the account's, not the call's: were each of a hundred callers to try again by itself,
-ninety-nine tries would only be refused too, and each refusal is an attempt. So all wait for one,
-and one 429 costs one more create. No I/O, no clock of its own.
+The limit per minute is never exceeded in any 60 seconds; small bursts are possible. After a 429 one
+create at a time is sent, as a probe. The limit is the account's, not the call's: if each of a
+hundred callers retried by itself, ninety-nine would be refused again, and each refusal is an
+attempt. So all wait for one probe, and a 429 costs one more create. No I/O.
 """
 
 import asyncio
@@ -23,21 +18,20 @@ _Waiting = deque[asyncio.Future[None]]
 
 
 class FairLock:
-    """Held by one at a time. Among those of one tenant first come, first served.
+    """Round-robin lock: it passes from tenant to tenant, first in, first out within each.
 
-    For one event loop. A tenant of whom a thousand wait is passed by one of whom nobody did: that
-    one is next but one at the latest, for each tenant that waits.
+    For one event loop. A tenant with a thousand waiters delays another by one turn at most.
     """
 
     def __init__(self) -> None:
-        self._held = False
+        self._is_locked = False
         self._waiting: OrderedDict[str, tuple[_Waiting, _Waiting]] = OrderedDict()
 
     @asynccontextmanager
     async def acquire(self, tenant: str, *, first: bool = False) -> AsyncIterator[None]:
-        """Waits for the lock and holds it while this is entered.
+        """Wait for the lock, and hold it within the block.
 
-        `first`: ahead of the tenant's others, behind those of them that are first as well.
+        `first`: ahead of the tenant's other waiters that are not `first`.
         """
         await self._acquire(tenant, first=first)
         try:
@@ -46,8 +40,8 @@ class FairLock:
             self._release()
 
     async def _acquire(self, tenant: str, *, first: bool) -> None:
-        if not self._held:
-            self._held = True
+        if not self._is_locked:
+            self._is_locked = True
             return
         woken = asyncio.get_running_loop().create_future()
         firsts, others = self._waiting.setdefault(tenant, (deque(), deque()))
@@ -62,32 +56,31 @@ class FairLock:
     def _release(self) -> None:
         while self._waiting:
             tenant, (firsts, others) = self._waiting.popitem(last=False)
-            next_one = self._first_of(firsts) or self._first_of(others)
+            waiter = self._first_of(firsts) or self._first_of(others)
             if firsts or others:
                 self._waiting[tenant] = (firsts, others)  # Behind all the others.
-            if next_one:
-                next_one.set_result(None)
+            if waiter:
+                waiter.set_result(None)
                 return
-        self._held = False
+        self._is_locked = False
 
     @staticmethod
     def _first_of(queue: _Waiting) -> asyncio.Future[None] | None:
-        """Taken out of the queue; those before it have given up."""
+        """Pop the first waiter that was not cancelled."""
         while queue:
             if not (woken := queue.popleft()).done():
                 return woken
         return None
 
 
-_FIRST_UNTOLD, _LONGEST_UNTOLD = 1.0, 10.0
-"""Seconds. The slowest account there is gets six creates a minute."""
-_FIRST_DOUBTED, _LONGEST_DOUBTED = 0.25, 5.0
-"""Seconds that are waited at the least, however short a wait is told: it was kept, and was not
-enough."""
+_FIRST_DEFAULT, _LONGEST_DEFAULT = 1.0, 10.0
+"""Wait in seconds where upstream names none. The slowest account has six creates a minute."""
+_FIRST_MINIMUM, _LONGEST_MINIMUM = 0.25, 5.0
+"""Minimum wait in seconds, however short Retry-After is: the last one was not long enough."""
 
 
 class ThrottleProbe:
-    """One create that is sent to find out whether the limit is over. `since` is when it was."""
+    """A create that is sent to probe whether the limit is over, which it may be `since` then."""
 
     __slots__ = ("since",)
 
@@ -96,11 +89,11 @@ class ThrottleProbe:
 
 
 class RateLimitBackoff:
-    """Whether upstream takes creates at the moment. Times are of one clock that never goes back.
+    """Back-off state after 429s. Times are of one monotonic clock.
 
-    `open_at` is when the next one may be sent after a 429. It is a probe: no other is sent until
-    it is over, however it ends. Upstream takes creates again once it has answered one that was
-    sent after that with anything but a 429.
+    `open_at` is when the next create may be sent. It is a probe: no other is sent until it has
+    ended. The back-off is over once a create that was sent after that time is answered with
+    anything but a 429.
     """
 
     __slots__ = ("_probe", "_refusals", "open_at")
@@ -112,74 +105,73 @@ class RateLimitBackoff:
 
     @property
     def is_closed(self) -> bool:
-        """Whether upstream has refused one and taken none since."""
+        """Whether upstream has refused a create and accepted none since."""
         return self._refusals > 0
 
     def seconds_until_open(self, now: float) -> float:
-        """Until one may be sent; infinite where a probe has to be over first."""
+        """Seconds until a create may be sent; infinite while a probe is running."""
         if not self._refusals:
             return 0.0
         return math.inf if self._probe else max(self.open_at - now, 0.0)
 
     def begin_probe(self) -> ThrottleProbe:
-        """One is to be sent. It has to be ended, whatever becomes of it."""
+        """Begin a probe, which must be ended in any case."""
         self._probe = ThrottleProbe(self.open_at)
         return self._probe
 
     def end_probe(self, probe: ThrottleProbe) -> None:
-        """It was answered, or got no answer, or was never sent. Nothing where another is out."""
+        """End a probe: answered, unanswered or not sent. No-op for another than the running one."""
         if self._probe is probe:
             self._probe = None
 
-    def on_throttled(self, sent_at: float, now: float, told: float | None) -> float:
-        """A create that was sent then was answered 429 now; the seconds to wait.
+    def on_throttled(self, sent_at: float, now: float, retry_after: float | None) -> float:
+        """Record a 429 for a create that was sent then; returns the seconds to wait.
 
-        `told` is how long upstream asks to wait. Creates that were on their way together are
-        refused together, and count once.
+        `retry_after` is what upstream asks for. Concurrent creates are refused together, and count
+        once.
         """
-        is_news = self._is_news(sent_at)
-        self._refusals = self._refusals + 1 if is_news else max(self._refusals, 1)
-        seconds = _pause(self._refusals, told)
+        is_new = self._is_after_wait(sent_at)
+        self._refusals = self._refusals + 1 if is_new else max(self._refusals, 1)
+        seconds = _wait_seconds(self._refusals, retry_after)
         self.open_at = max(self.open_at, now + seconds)
         return seconds
 
     def on_accepted(self, sent_at: float) -> None:
-        """A create that was sent then was answered with anything else, or with nothing."""
-        if self._is_news(sent_at):
+        """Record that a create that was sent then was answered otherwise, or not at all."""
+        if self._is_after_wait(sent_at):
             self._refusals, self._probe = 0, None
 
-    def _is_news(self, sent_at: float) -> bool:
-        """Whether it was sent after the wait was over.
+    def _is_after_wait(self, sent_at: float) -> bool:
+        """Whether a create was sent after the wait was over.
 
-        The late 429 of one that was sent before it can put `open_at` off while a probe is out:
-        the probe is judged by when it was sent itself.
+        A late 429 of an earlier create may postpone `open_at` while a probe is running: so the
+        probe has its own time.
         """
         since = self._probe.since if self._probe else self.open_at
         return self._refusals > 0 and sent_at >= since
 
 
-def _pause(refusals: int, told: float | None) -> float:
+def _wait_seconds(refusals: int, retry_after: float | None) -> float:
     doublings = min(refusals - 1, 10)
-    if told is None:
-        return min(_FIRST_UNTOLD * 2.0**doublings, _LONGEST_UNTOLD)
-    return max(told, min(_FIRST_DOUBTED * 2.0**doublings, _LONGEST_DOUBTED))
+    if retry_after is None:
+        return min(_FIRST_DEFAULT * 2.0**doublings, _LONGEST_DEFAULT)
+    return max(retry_after, min(_FIRST_MINIMUM * 2.0**doublings, _LONGEST_MINIMUM))
 
 
 _MINUTE = 60.0
 _BURST_SHARE = 20
 _MARGIN = 0.95
-"""Of a reduced rate: what comes a moment before its token is refused, and waits for another."""
+"""Share of a reduced rate that is used: a create just before its token would be refused."""
 _REDUCED_FOR = 300.0
-"""Seconds until a rate that upstream has reduced is tried again: the account may be topped up."""
+"""Seconds until the full rate is tried again: the account may have been topped up."""
 _TICK = 1e-4
 
 
 class _Gcra:
-    """The generic cell rate algorithm: `burst` requests at once, then `per_second` of them.
+    """Generic cell rate algorithm (GCRA): a burst of `burst`, then `per_second` requests.
 
-    A leaky bucket as a meter, whose state is one time. It is of what was sent alone. `reserved` is
-    what may be sent at any moment: it takes room, but nothing of it leaks before it is sent, so
-    that giving it back gives nothing away.
+    A leaky bucket as a meter, whose state is one time. It counts sent requests. Reservations take
+    room as well, but do not leak before they are sent, so that a release needs no refund.
     """
 
     def __init__(self, burst: int, per_second: float) -> None:
@@ -189,26 +181,23 @@ class _Gcra:
         """The theoretical arrival time (TAT): when all that was sent has leaked."""
 
     def seconds_until_room(self, now: float, reserved: int) -> float:
-        """Until there is room for one more beside those; infinite where they have to go first."""
+        """Seconds until there is room for one more; infinite where reservations fill the burst."""
         if reserved + 1 > self._burst:
             return math.inf
         ahead = max(self._arrival - now, 0.0)
         return max(ahead + (reserved + 1 - self._burst) * self._interval, 0.0)
 
     def add(self, now: float) -> None:
-        """One is sent."""
+        """Count a sent request."""
         self._arrival = max(self._arrival, now) + self._interval
 
 
 class RateLimiter:
-    """Turns of one kind of request, for one tenant after the other. For one event loop.
+    """Rate limiter of one kind of request, with fair queuing of tenants. For one event loop.
 
-    Within a tenant first come, first served: a thousand that one has waiting keep nobody else's.
-
-    At most `per_minute` turns are used in any 60 seconds. Up to a 20th of them (`burst`, at
-    least one) may come at once after a quiet time; in return the steady rate is
-    `per_minute - burst + 1`: a leaky bucket that held the whole minute would let through twice
-    the limit in its first minute.
+    At most `per_minute` requests pass in any 60 seconds. A 20th of them (`burst`, at least one)
+    may pass at once after an idle time; in return the steady rate is `per_minute - burst + 1`: a
+    bucket of the size of the whole minute would pass twice the limit in its first minute.
     """
 
     def __init__(self, per_minute: int) -> None:
@@ -216,20 +205,20 @@ class RateLimiter:
         # A bucket of b that leaks r a second gives out at most b + r * 60 - 1 in 60 seconds.
         self._bucket = _Gcra(self.burst, (per_minute - self.burst + 1) / _MINUTE)
         self._steady = _Gcra(1, per_minute / _MINUTE)
-        self._turn = FairLock()
-        self._throttle = RateLimitBackoff()
+        self._queue = FairLock()
+        self._backoff = RateLimitBackoff()
         self._reserved = 0
         self._changed = asyncio.Event()
-        """A reservation has ended: who waits for room reckons anew."""
+        """Set when a reservation has ended: waiters compute their wait again."""
         self._waiting = 0
-        self._held_until = 0.0
+        self._paused_until = 0.0
         self._per_minute = per_minute
         self._reduced: tuple[int, _Gcra] | None = None
-        """What upstream said that it grants, where that is less."""
+        """The rate that upstream has reduced the account to, and its bucket."""
         self._reduced_until = 0.0
 
     def try_reserve(self) -> CreateReservation | None:
-        """Reserve a turn if there is one now and nobody waits for it."""
+        """Reserve a slot if there is one now and nobody waits."""
         if self._waiting or self._seconds_until_free() > 0:
             return None
         return self._reserve()
@@ -242,20 +231,20 @@ class RateLimiter:
         self._waiting += 1
         try:
             # Only one at a time waits for room: newcomers must not pass those who came before.
-            async with self._turn.acquire(tenant, first=again):
+            async with self._queue.acquire(tenant, first=again):
                 return await self._next()
         finally:
             self._waiting -= 1
 
     def try_acquire(self) -> bool:
-        """Take a turn if there is one now and nobody waits for it."""
+        """Use a slot if there is one now and nobody waits."""
         if (turn := self.try_reserve()) is None:
             return False
         turn.use()
         return True
 
     async def acquire(self, tenant: str = "") -> float:
-        """Wait for a turn and take it; the seconds waited."""
+        """Wait for a slot and use it; returns the seconds waited."""
         started = _now()
         (await self.reserve(tenant)).use()
         return _now() - started
@@ -267,25 +256,25 @@ class RateLimiter:
         return _now() - started
 
     def pause(self, seconds: float) -> None:
-        """Give no turn for this long. Never shortens a hold."""
-        self._held_until = max(self._held_until, _now() + seconds)
+        """Pause for so long. Never shortens a pause."""
+        self._paused_until = max(self._paused_until, _now() + seconds)
 
     @property
     def backoff_seconds(self) -> float:
-        """Until the wait is over that upstream has asked for, or that its reduced rate makes."""
-        held = max(self._held_until - _now(), 0.0)
+        """Seconds until the wait that upstream asked for, or that a reduced rate makes, is over."""
+        paused = max(self._paused_until - _now(), 0.0)
         if self.reduced_rate is None:
-            return held
+            return paused
         free = self._seconds_until_free()
-        return held if math.isinf(free) else max(held, free)
+        return paused if math.isinf(free) else max(paused, free)
 
-    def on_throttled(self, sent_at: float, told: float | None) -> None:
-        """A create that was sent then was refused by upstream's own limit: see Throttle."""
-        self.pause(self._throttle.on_throttled(sent_at, _now(), told))
+    def on_throttled(self, sent_at: float, retry_after: float | None) -> None:
+        """Record a 429 for a create that was sent then (see RateLimitBackoff)."""
+        self.pause(self._backoff.on_throttled(sent_at, _now(), retry_after))
         self._changed.set()
 
     def reduce_to(self, per_minute: int) -> None:
-        """Upstream says that it grants so many, one at a time: so many are sent for a while."""
+        """Reduce the rate for a while to what upstream says that it grants."""
         if per_minute >= self._per_minute:
             return
         if self._reduced is None or self._reduced[0] != per_minute:
@@ -294,46 +283,46 @@ class RateLimiter:
 
     @property
     def reduced_rate(self) -> int | None:
-        """What upstream said lately that it grants a minute, where that is less."""
+        """The reduced rate per minute, if upstream named one recently."""
         return self._reduced[0] if self._reduced and _now() < self._reduced_until else None
 
     def on_accepted(self, sent_at: float) -> None:
-        """A create that was sent then was not refused by it."""
-        if self._throttle.is_closed:
-            self._throttle.on_accepted(sent_at)
+        """Record that a create that was sent then was not refused with 429."""
+        if self._backoff.is_closed:
+            self._backoff.on_accepted(sent_at)
             self._changed.set()
 
     async def _next(self) -> CreateReservation:
         while (left := self._seconds_until_free()) > 0:
             self._changed.clear()
             with suppress(TimeoutError):
-                # Less is nothing to a clock, and would be waited for again and again.
+                # Shorter waits than the resolution of the clock would loop.
                 async with asyncio.timeout(None if math.isinf(left) else max(left, _TICK)):
                     await self._changed.wait()
         return self._reserve()
 
     def _seconds_until_free(self) -> float:
         now = _now()
-        seconds = max(self._held_until - now, self._throttle.seconds_until_open(now))
+        seconds = max(self._paused_until - now, self._backoff.seconds_until_open(now))
         for bucket in self._buckets(now):
             seconds = max(seconds, bucket.seconds_until_room(now, self._reserved))
         return seconds
 
     def _reserve(self) -> CreateReservation:
         self._reserved += 1
-        if not self._throttle.is_closed:
+        if not self._backoff.is_closed:
             return CreateReservation(self._use, self._release)
-        probe = self._throttle.begin_probe()
+        probe = self._backoff.begin_probe()
 
         def release() -> None:
-            self._throttle.end_probe(probe)
+            self._backoff.end_probe(probe)
             self._release()
 
-        def over() -> None:
-            self._throttle.end_probe(probe)
+        def on_end() -> None:
+            self._backoff.end_probe(probe)
             self._changed.set()
 
-        return CreateReservation(self._use, release, over)
+        return CreateReservation(self._use, release, on_end)
 
     def _use(self) -> None:
         self._reserved -= 1
@@ -347,14 +336,14 @@ class RateLimiter:
         self._changed.set()
 
     def _buckets(self, now: float) -> tuple[_Gcra, ...]:
-        """For a minute after a hold, turns come one by one.
+        """The buckets that apply now. For a minute after a pause there are no bursts.
 
-        Upstream's own limit was met, and it may be far below ours (6 a minute on low credit):
-        a burst of all that waited would be refused whole, and each refusal costs an attempt.
+        Upstream's own limit was hit, which may be far below ours (6 a minute on low credit): a
+        burst of all waiters would be refused, and each refusal costs an attempt.
         """
         if self._reduced and now < self._reduced_until:
             return (self._bucket, self._steady, self._reduced[1])
-        if 0 < self._held_until > now - _MINUTE:
+        if 0 < self._paused_until > now - _MINUTE:
             return (self._bucket, self._steady)
         return (self._bucket,)
 

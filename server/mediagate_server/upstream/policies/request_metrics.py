@@ -1,4 +1,4 @@
-"""Counts every try and how long it took: the innermost advice, so waiting is not in it."""
+"""Request metrics: counts and durations. The innermost policy, so waiting is not measured."""
 
 import asyncio
 import time
@@ -22,7 +22,7 @@ OUTCOMES: Final = (_OK, *_REFUSED.values(), _NO_ANSWER, _CANCELLED, _BUG)
 
 
 class RequestMetrics:
-    """One count by endpoint and outcome, one duration by endpoint, for each request sent."""
+    """Counts requests by endpoint and outcome, and observes durations by endpoint."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._clock = clock
@@ -35,12 +35,12 @@ class RequestMetrics:
             endpoint: metrics.upstream_seconds.labels(endpoint) for endpoint in get_args(Endpoint)
         }
 
-    async def __call__(self, call: UpstreamRequest, proceed: Callable[[], Awaitable[T]]) -> T:
-        """Passes everything through as it is."""
+    async def __call__(self, call: UpstreamRequest, call_next: Callable[[], Awaitable[T]]) -> T:
+        """Observe the request, unchanged."""
         started = self._clock()
         outcome = _BUG
         try:
-            answer = await proceed()
+            answer = await call_next()
             outcome = _OK
             return answer
         except RequestRefused as refused:

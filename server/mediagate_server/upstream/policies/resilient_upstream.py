@@ -86,7 +86,7 @@ class ResilientUpstream(Upstream):
             creates_per_minute=settings.creates_per_minute,
             reads_per_minute=settings.reads_per_minute,
         )
-        self._inwards: tuple[UpstreamPolicy, ...] = (
+        self._policies: tuple[UpstreamPolicy, ...] = (
             RetryPolicy(random),
             breaker,
             pacer,
@@ -176,10 +176,10 @@ class ResilientUpstream(Upstream):
 
     async def _run(self, endpoint: Endpoint, model: str, send: Callable[[], Awaitable[T]]) -> T:
         call = UpstreamRequest(endpoint, model)
-        proceed = send
-        for interceptor in reversed(self._inwards):
-            proceed = partial(interceptor, call, proceed)
-        return await proceed()
+        call_next = send
+        for policy in reversed(self._policies):
+            call_next = partial(policy, call, call_next)
+        return await call_next()
 
 
 _Stream = AbstractAsyncContextManager[EventStream]

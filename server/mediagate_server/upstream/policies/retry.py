@@ -1,17 +1,12 @@
-"""Sends reads, cancels and uploads again, which is free and safe.
+"""Retry policies: retries of reads, cancels and uploads, and the timing of new creates.
 
-Never a create: see `retry.py`.
+`RetryPolicy` retries what is free and safe, never a create. It is the outermost policy, so that
+each retry is observed, paced and counted like the first request.
 
-Outermost, so that every try is watched, paced and counted like the first.
-
-Exponential backoff with jitter: how long to wait before sending again.
-
-When a refused create may be attempted anew, and how long after. Sends nothing itself.
-
-Each new try of a create is a new attempt with its own record, opened before anything is sent, so
-the loop is where records are made: in `generations`. Only its timing is decided here. A create
-that got no answer is not refused but in doubt, and never comes here. One that upstream's limit
-refused waits with the whole account, for as long as its call may: see `rate_limiter.py`.
+`CreateRetryPolicy` only decides when a refused create may be attempted again: each try is a new
+attempt with its own record, committed before it is sent, so the loop is in `generations`. A create
+without an answer is not refused but unconfirmed, and never retried here. One that was refused with
+429 waits with the whole account: see `rate_limiter.py`.
 """
 
 import asyncio
@@ -32,9 +27,9 @@ from mediagate_server.upstream.port import (
 
 
 def backoff(attempt: int, first: float, longest: float, random: Random) -> float:
-    """Seconds after this attempt, from 1: doubled from `first` to `longest`, up to half off.
+    """Exponential backoff with jitter: seconds after this attempt (from 1), up to `longest`.
 
-    Half is kept, so that a crowd that failed together neither comes back at once nor together.
+    At least half of it, so that callers which failed together neither retry at once nor together.
     """
     return float(min(first * 2 ** (attempt - 1), longest)) * random.uniform(0.5, 1.0)
 
@@ -43,17 +38,19 @@ _CREATE_ATTEMPTS, _CREATE_FIRST_DELAY, _CREATE_MAX_DELAY = 3, 0.4, 2.0
 
 
 class CreateRetryPolicy:
-    """UNREACHABLE: 3 attempts, 0.2 to 2 s apart, where that was found out at once: whoever waits
-    is told within five seconds. Anything else would be refused again.
+    """Retry policy of refused creates: 3 attempts, 0.2 to 2 s apart, where upstream is UNREACHABLE.
+
+    Only where the failure was fast, as callers must know within five seconds. Any other refusal
+    would be repeated.
     """
 
     def __init__(self, random: Random) -> None:
         self._random = random
 
     def delay_before_retry(self, refused: RequestRefused, ordinal: int) -> float | None:
-        """Seconds until a new attempt may be opened; None where there shall be none.
+        """Seconds until a new attempt may be opened; None: no retry.
 
-        `ordinal` is that of the attempt that was refused, from 1.
+        `ordinal` is that of the refused attempt, from 1.
         """
         if (
             refused.refusal is not RefusalReason.UNREACHABLE
@@ -75,40 +72,40 @@ _READ_ATTEMPTS: dict[Endpoint, int] = {
 }
 _CAUSES = {RefusalReason.UNREACHABLE: "unreachable", RefusalReason.THROTTLED: "throttled"}
 _NO_ANSWER = "no_answer"
-_READ_FIRST_DELAY, _READ_MAX_DELAY, _LONGEST_TOLD = 0.2, 5.0, 30.0
+_READ_FIRST_DELAY, _READ_MAX_DELAY, _MAX_RETRY_AFTER = 0.2, 5.0, 30.0
 _AWAITED = frozenset({"model", "upload"})
-"""What a caller waits for, to whom nothing is promised yet."""
-_LONGEST_THROTTLED = 60.0
-"""Seconds that those are tried for where upstream's limit is met: it is one by the minute."""
-_SHORTEST_THROTTLED = 1.0
-"""Seconds between such tries, however short a wait is told."""
+"""Endpoints that a caller waits for before its request is accepted."""
+_THROTTLED_SECONDS = 60.0
+"""Seconds for which those are retried after a 429, as the limit is per minute."""
+_MIN_THROTTLED_DELAY = 1.0
+"""Shortest delay between such retries, in seconds."""
 
 
 class RetryPolicy:
-    """At most two more tries for reads, uploads and opening a stream, four more for a cancel.
+    """Retries of idempotent requests: up to two for reads, uploads and opening a stream.
 
-    A cancel gets more because every second it is not heard is paid for. Where no connection came
-    about for long, a caller who waits is told so: it would not come about the next time either.
-    Where upstream's limit is met, what a caller waits for is tried for a minute.
+    A cancel has four, because the run costs money meanwhile. Where a connection failed slowly, a
+    waiting caller gets the error, as a retry would fail as well. After a 429, what a caller waits
+    for is retried for a minute.
     """
 
     def __init__(self, random: Random) -> None:
         self._policies = {endpoint: _policy(endpoint, random) for endpoint in _READ_ATTEMPTS}
 
-    async def __call__(self, call: UpstreamRequest, proceed: Callable[[], Awaitable[T]]) -> T:
-        """The first answer, or the last failure once the tries are used up."""
+    async def __call__(self, call: UpstreamRequest, call_next: Callable[[], Awaitable[T]]) -> T:
+        """The first response, or the last failure once the retries are used up."""
         if call.endpoint == "create":
-            return await proceed()
+            return await call_next()
         started = asyncio.get_running_loop().time()
         try:
-            # Nearly every first try is the last, and a policy takes 20 us.
-            return await proceed()
+            # Nearly every first try succeeds, and tenacity takes 20 us.
+            return await call_next()
         except (RequestRefused, NoResponse) as failure:
             is_away = isinstance(failure, RequestRefused) and failure.was_slow
             if _cause(failure) is None or (is_away and call.endpoint in _AWAITED):
                 raise
             first = failure
-        # A copy for each call: tenacity keeps a call's state in it.
+        # A copy for each call, as tenacity keeps its state there.
         policy = self._policies[call.endpoint].copy(
             stop=partial(_is_used_up, call.endpoint, started)
         )
@@ -116,7 +113,7 @@ class RetryPolicy:
             with attempt:
                 if attempt.retry_state.attempt_number == 1:
                     raise first
-                return await proceed()
+                return await call_next()
         raise first  # Not reached: the policy ends in an answer or a failure.
 
 
@@ -141,19 +138,19 @@ def _policy(endpoint: Endpoint, random: Random) -> AsyncRetrying:
 
 def _is_used_up(endpoint: Endpoint, started: float, state: RetryCallState) -> bool:
     if _is_awaited_limit(endpoint, _failure(state)):
-        return asyncio.get_running_loop().time() - started >= _LONGEST_THROTTLED
+        return asyncio.get_running_loop().time() - started >= _THROTTLED_SECONDS
     return state.attempt_number >= _READ_ATTEMPTS[endpoint]
 
 
 def _wait(endpoint: Endpoint, random: Random, state: RetryCallState) -> float:
-    """Seconds until the next try: those that upstream told, else an exponential backoff."""
+    """Seconds until the next try: upstream's Retry-After, else an exponential backoff."""
     failure = _failure(state)
     if isinstance(failure, RequestRefused) and failure.retry_after is not None:
-        seconds = min(failure.retry_after, _LONGEST_TOLD)
+        seconds = min(failure.retry_after, _MAX_RETRY_AFTER)
     else:
         seconds = backoff(state.attempt_number, _READ_FIRST_DELAY, _READ_MAX_DELAY, random)
     is_limit = _is_awaited_limit(endpoint, failure)
-    return max(seconds, _SHORTEST_THROTTLED) if is_limit else seconds
+    return max(seconds, _MIN_THROTTLED_DELAY) if is_limit else seconds
 
 
 def _is_awaited_limit(endpoint: Endpoint, failure: BaseException | None) -> bool:
@@ -166,7 +163,7 @@ def _failure(state: RetryCallState) -> BaseException | None:
 
 
 def _cause(failure: BaseException | None) -> str | None:
-    """Why sending again may help; None where it cannot."""
+    """Why a retry may help, as a metric label; None where it cannot."""
     if isinstance(failure, UnreadableResponse):
         return None
     if isinstance(failure, NoResponse):

@@ -73,7 +73,7 @@ from mediagate_server.upstream.replicate.sse_stream import (
 from mediagate_server.upstream.settings import ReplicateSettings, api_root
 from mediagate_server.workers.worker_pool import WorkerPool
 
-_LONGEST_LINK: Final = 2_048
+_MAX_URL_LENGTH: Final = 2_048
 
 
 class MultipartUpload:
@@ -104,15 +104,15 @@ def decode_file(body: bytes) -> UploadedFile:
         document = parse_object(body).members
         link = document["urls"]["get"]
         expires_at = document.get("expires_at")
-        parts = urlsplit(link if isinstance(link, str) else "")
+        url = urlsplit(link if isinstance(link, str) else "")
     except (ValueError, TypeError, KeyError) as unreadable:
         raise NoResponse("the answer names no file") from unreadable
-    if parts.scheme not in ("http", "https") or not parts.hostname or len(link) > _LONGEST_LINK:
+    if url.scheme not in ("http", "https") or not url.hostname or len(link) > _MAX_URL_LENGTH:
         raise NoResponse("the answer names no file")
     return UploadedFile(link, parse_instant(expires_at))
 
 
-_SHORTEST_CANCEL_AFTER = 5
+_MIN_CANCEL_AFTER = 5
 
 
 class ReplicateClient(Upstream):
@@ -127,34 +127,34 @@ class ReplicateClient(Upstream):
         self,
         settings: ReplicateSettings,
         workers: WorkerPool | None = None,
-        share: FairScheduler | None = None,
+        scheduler: FairScheduler | None = None,
     ) -> None:
         """`workers` read large answers; None: some of its own. So with the `share` of the loop."""
-        self._share = share or FairScheduler()
+        self._scheduler = scheduler or FairScheduler()
         self._settings = settings
         self._root = URL(api_root(settings.base_url))
         # Overall time is bounded in `_send`; these are the phases before a byte is sent.
-        self._phases = httpx.Timeout(
+        self._connect_timeout = httpx.Timeout(
             None, connect=settings.connect_timeout, pool=settings.connect_timeout
         )
-        self._silence = IdleStreamMonitor(settings.stream_idle_timeout)
-        self._done = ClosingStreams()
+        self._idle_monitor = IdleStreamMonitor(settings.stream_idle_timeout)
+        self._closing_streams = ClosingStreams()
         self._workers = workers
-        self._open = AsyncExitStack()
+        self._stack = AsyncExitStack()
         self._connection: UpstreamConnection
         self._large: LargeResponses
 
     async def __aenter__(self) -> Self:
         workers = self._workers
         if workers is None:
-            workers = await self._open.enter_async_context(WorkerPool())
+            workers = await self._stack.enter_async_context(WorkerPool())
         folder = self._settings.body_folder
         if folder is None:
-            folder = Path(self._open.enter_context(TemporaryDirectory())) / "bodies"
+            folder = Path(self._stack.enter_context(TemporaryDirectory())) / "bodies"
         self._large = LargeResponses(folder, workers)
         connection = open_connection(self._settings, self._large)
-        self._connection = await self._open.enter_async_context(connection)
-        self._open.callback(self._done.close)
+        self._connection = await self._stack.enter_async_context(connection)
+        self._stack.callback(self._closing_streams.close)
         return self
 
     async def __aexit__(
@@ -163,14 +163,14 @@ class ReplicateClient(Upstream):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await self._open.aclose()
+        await self._stack.aclose()
 
     async def create(
         self, request: CreateRequest, *, model: str = "", turn: CreateReservation | None = None
     ) -> Prediction:
         """Send exactly one POST. NoResponse leaves it in doubt."""
         path, version = url_rules.create_endpoint(request.target)
-        seconds = max(_SHORTEST_CANCEL_AFTER, math.ceil(request.cancel_after))
+        seconds = max(_MIN_CANCEL_AFTER, math.ceil(request.cancel_after))
         answer = await self._connection.exchange.send(
             "POST",
             path,
@@ -255,19 +255,19 @@ class ReplicateClient(Upstream):
 
     async def webhook_secret(self) -> str:
         """The secret that the account's webhooks are signed with now."""
-        return decode_secret(await self._published("/webhooks/default/secret"))
+        return decode_secret(await self._get_document("/webhooks/default/secret"))
 
     async def get_model(self, slug: str) -> PublishedModel:
         """A model, with its latest version."""
-        return decode_model(await self._published(url_rules.model_path(slug)))
+        return decode_model(await self._get_document(url_rules.model_path(slug)))
 
     async def get_version(self, slug: str, version: str) -> PublishedVersion:
         """One version of a model."""
-        return decode_version(await self._published(url_rules.version_path(slug, version)))
+        return decode_version(await self._get_document(url_rules.version_path(slug, version)))
 
     async def get_deployment(self, name: str) -> PublishedDeployment:
         """What a deployment runs."""
-        return decode_deployment(await self._published(url_rules.deployment_path(name)))
+        return decode_deployment(await self._get_document(url_rules.deployment_path(name)))
 
     def stream(
         self, stream_url: str, *, last_event_id: str | None = None, model: str = ""
@@ -279,30 +279,34 @@ class ReplicateClient(Upstream):
             url,
             last_event_id,
             self._settings,
-            self._silence,
-            self._share,
-            self._done,
+            self._idle_monitor,
+            self._scheduler,
+            self._closing_streams,
         )
 
     async def _read(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Body:
         return await self._send(method, path, within=self._settings.read_timeout, params=query)
 
-    async def _published(self, path: str) -> bytes:
+    async def _get_document(self, path: str) -> bytes:
         return await self._document("GET", path, within=self._settings.read_timeout)
 
-    async def _document(self, method: str, path: str, *, within: float, **parts: Any) -> bytes:
+    async def _document(self, method: str, path: str, *, within: float, **options: Any) -> bytes:
         """The body of what is no prediction, without what is large in it."""
-        answer = await self._send(method, path, within=within, **parts)
+        answer = await self._send(method, path, within=within, **options)
         if isinstance(answer, bytes) and not has_many_values(answer):
             return answer
         return await self._large.document(answer)
 
-    async def _send(self, method: str, path: str, *, within: float, **parts: Any) -> Body:
+    async def _send(self, method: str, path: str, *, within: float, **options: Any) -> Body:
         """One exchange through the SDK, at most `within` seconds; the body of a 2xx."""
         try:
             async with asyncio.timeout(within) as timer:
                 answer = await self._connection.sdk._async_request(  # noqa: SLF001 - pinned, a test holds it
-                    method, path, timeout=self._phases, extensions={TIMER_EXTENSION: timer}, **parts
+                    method,
+                    path,
+                    timeout=self._connect_timeout,
+                    extensions={TIMER_EXTENSION: timer},
+                    **options,
                 )
         except TimeoutError as late:
             raise NoResponse("timeout") from late
@@ -321,12 +325,12 @@ def _create_body(request: CreateRequest, version: str | None) -> bytes:
         if request.webhook_events:
             body["webhook_events_filter"] = request.webhook_events
     try:
-        return orjson.dumps(body, default=_plain)
+        return orjson.dumps(body, default=_to_json_type)
     except orjson.JSONEncodeError as unsayable:  # a lone surrogate, an integer beyond 64 bits
         raise RequestRefused(RefusalReason.INPUT) from unsayable
 
 
-def _plain(value: object) -> object:
+def _to_json_type(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"no JSON for {type(value).__name__}")

@@ -39,7 +39,7 @@ class PushResponseHandler(ResponseHandler):
     def __init__(self, loop: Any) -> None:
         super().__init__(loop)
         self.on_read: Callable[[], None] | None = None
-        self.is_held = False
+        self.is_paused = False
         """Whether upstream is to wait, because more has come than the reader is to hold."""
 
     def data_received(self, data: bytes) -> None:
@@ -57,13 +57,13 @@ class PushResponseHandler(ResponseHandler):
 
     def pause_reading(self) -> None:
         """Asked for by the reader."""
-        self.is_held = True
+        self.is_paused = True
         super().pause_reading()
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's
         """Asked for whenever something is taken out, held or not: where not, there is nothing."""
-        if self.is_held:
-            self.is_held = False
+        if self.is_paused:
+            self.is_paused = False
             super().resume_reading(resume_parser)
 
 

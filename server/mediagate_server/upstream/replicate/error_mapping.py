@@ -47,15 +47,15 @@ _MOST_FIELDS = 32
 
 def parse_invalid_fields(document: Mapping[str, Any]) -> dict[str, str]:
     """{input name: what is wrong with it}, from `invalid_fields` or else from `detail`'s lines."""
-    found: dict[str, str] = {}
-    for field, description in _told(document):
-        name, words = _named(field.strip(), description.strip())
-        if _FIELD.fullmatch(name) and len(found) < _MOST_FIELDS:
-            found.setdefault(name, words)
-    return found
+    fields: dict[str, str] = {}
+    for field, description in _listed_fields(document):
+        name, text = _classify(field.strip(), description.strip())
+        if _FIELD.fullmatch(name) and len(fields) < _MOST_FIELDS:
+            fields.setdefault(name, text)
+    return fields
 
 
-def _told(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _listed_fields(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     listed = document.get("invalid_fields")
     if isinstance(listed, list) and listed:
         for entry in listed:
@@ -68,7 +68,7 @@ def _told(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield line[1], line[2]
 
 
-def _named(field: str, description: str) -> tuple[str, str]:
+def _classify(field: str, description: str) -> tuple[str, str]:
     """Upstream blames the object that lacks a property, or has one too many: blame the property."""
     prefix = "" if field == "input" else field.removeprefix("input.")
     path = f"{prefix}." if prefix else ""
@@ -93,7 +93,7 @@ _REFUSALS = {
 }
 # Client errors by number, but written by a machine on the way that gave up waiting: the request
 # may have been carried on behind it.
-_IN_DOUBT = frozenset({408, 499})
+_UNCONFIRMED_STATUSES = frozenset({408, 499})
 _API_ERRORS = frozenset({500, 503})
 _PROBLEM_MEMBERS = frozenset(
     {"title", "detail", "status", "type", "instance", "invalid_fields", "retry_after"}
@@ -105,7 +105,7 @@ _PER_MINUTE = re.compile(r"(?:^|[^0-9])([1-9][0-9]{0,4}) requests per minute")
 _SLOW = 1.0
 """Seconds. Whoever waits for an answer is told within five that upstream is not there."""
 _LONGEST_WAIT = 86_400.0
-_LONGEST_KEPT = 60.0
+_MAX_RETRY_AFTER = 60.0
 """Seconds. The limits are by the minute: who asks for more is kept waiting for no more."""
 _LONGEST_TOKEN = 10.0
 """Seconds until the next token of the slowest account there is, which gets six a minute."""
@@ -123,7 +123,7 @@ def error_for_response(
 
     A redirect is never followed, so it answers nothing: after a create it is a doubt.
     """
-    if not 400 <= status < 500 or status in _IN_DOUBT:
+    if not 400 <= status < 500 or status in _UNCONFIRMED_STATUSES:
         return NoResponse(
             f"http status {status}",
             http_status=status,
@@ -149,8 +149,8 @@ def error_for_exception(failure: Exception, took: float = 0.0) -> UpstreamError:
     The adapter between httpx and aiohttp calls every broken connection a connect timeout, also
     one that broke after the request was written, so aiohttp's own exception is looked at.
     """
-    told = failure if isinstance(failure, aiohttp.ClientError) else failure.__cause__
-    if isinstance(told, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+    cause = failure if isinstance(failure, aiohttp.ClientError) else failure.__cause__
+    if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return connect_error(took)
     return NoResponse("the connection broke")
 
@@ -169,9 +169,9 @@ def _is_api_error(status: int, headers: Mapping[str, str], body: bytes) -> bool:
     if media_type not in {"application/json", "application/problem+json"}:
         return False
     document = _document(body)
-    told = document.get("detail") or document.get("title")
+    text = document.get("detail") or document.get("title")
     return (
-        isinstance(told, str)
+        isinstance(text, str)
         and document.keys() <= _PROBLEM_MEMBERS
         and document.get("status", status) == status
     )
@@ -187,8 +187,8 @@ def _document(body: bytes) -> dict[str, Any]:
 
 def _per_minute(document: Mapping[str, Any]) -> int | None:
     """The rate that an account is reduced to, where a 429 says so: six a minute on low credit."""
-    told = _PER_MINUTE.search(str(document.get("detail", ""))[:_LONGEST_DETAIL])
-    return int(told[1]) if told else None
+    match = _PER_MINUTE.search(str(document.get("detail", ""))[:_LONGEST_DETAIL])
+    return int(match[1]) if match else None
 
 
 def _retry_after(
@@ -205,7 +205,7 @@ def _retry_after(
         _seconds(document.get("retry_after")),
     ):
         if seconds is not None:
-            return min(seconds, _LONGEST_KEPT)
+            return min(seconds, _MAX_RETRY_AFTER)
     text = _RESETS_IN.search(str(document.get("detail", "")))
     for full in (_seconds(text[1] if text else None), _seconds(headers.get("ratelimit-reset"))):
         if full is not None:

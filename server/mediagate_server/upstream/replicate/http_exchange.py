@@ -60,7 +60,7 @@ async def read_success_body(
 
     One that breaks off is given as far as it came, if it is small.
     """
-    chunks = _decoded(chunks, packing)
+    chunks = _decode_if_encoded(chunks, packing)
     read: list[bytes] = []
     size = 0
     try:
@@ -88,7 +88,7 @@ async def read_error_body(
     read: list[bytes] = []
     size = 0
     try:
-        async for chunk in _decoded(chunks, packing):
+        async for chunk in _decode_if_encoded(chunks, packing):
             size += len(chunk)
             if size > largest:
                 raise NoResponse("the answer is too large", http_status=status)
@@ -99,12 +99,12 @@ async def read_error_body(
     return b"".join(read)
 
 
-def _decoded(chunks: AsyncIterator[bytes], packing: str | None) -> AsyncIterator[bytes]:
+def _decode_if_encoded(chunks: AsyncIterator[bytes], packing: str | None) -> AsyncIterator[bytes]:
     """Asked for identity, some servers encode all the same."""
-    return _decoding(chunks, packing) if is_encoded(packing) else chunks
+    return _decode(chunks, packing) if is_encoded(packing) else chunks
 
 
-async def _decoding(chunks: AsyncIterator[bytes], packing: str | None) -> AsyncIterator[bytes]:
+async def _decode(chunks: AsyncIterator[bytes], packing: str | None) -> AsyncIterator[bytes]:
     """What breaks off counts as far as it came, as a connection does."""
     try:
         async for chunk in decode_content(chunks, packing):
@@ -138,7 +138,7 @@ class HttpExchange:
             raise ValueError("the session is closed")
         root = URL(api_root(settings.base_url))
         # Never sent: it is by what a request looks like that the pool knows where to connect to.
-        self._like = aiohttp.ClientRequest(
+        self._template = aiohttp.ClientRequest(
             "GET", root, loop=asyncio.get_running_loop(), session=session
         )
         self._pool = session.connector
@@ -146,14 +146,14 @@ class HttpExchange:
         self._root = root.raw_path
         self._head = "".join(
             f"{name}: {value}\r\n"
-            for name, value in {"Host": self._like.headers["Host"], **headers}.items()
+            for name, value in {"Host": self._template.headers["Host"], **headers}.items()
         )
         self._now = now
         # Overall time is bounded in `send`; these are the phases before a byte is sent.
-        self._phases = aiohttp.ClientTimeout(
+        self._connect_timeout = aiohttp.ClientTimeout(
             total=None, connect=settings.connect_timeout, sock_connect=settings.connect_timeout
         )
-        self._tells = failpoints.is_armed("after_send")
+        self._has_failpoint = failpoints.is_armed("after_send")
 
     async def send(
         self,
@@ -178,15 +178,15 @@ class HttpExchange:
         request = self._request(method, path, content, headers or {})
         try:
             async with asyncio.timeout(within) as timer:
-                connection = await self._connected()
+                connection = await self._connect()
                 try:
                     if may_send is not None and not may_send():
                         raise RequestRefused(RefusalReason.UNREACHABLE)
-                    body = await self._answer(connection, request, timer)
+                    body = await self._exchange(connection, request, timer)
                 except BaseException:
                     connection.close()
                     raise
-                _give_back(connection)
+                _return_to_pool(connection)
                 return body
         except TimeoutError as late:
             raise NoResponse("timeout") from late
@@ -203,18 +203,20 @@ class HttpExchange:
         head = f"{method} {self._root}{path} HTTP/1.1\r\n{self._head}{own}\r\n"
         return head.encode("ascii") + (content or b"")
 
-    async def _connected(self) -> Borrowed:
+    async def _connect(self) -> Borrowed:
         """A connection out of the pool, or a new one."""
         started = asyncio.get_running_loop().time()
         try:
-            return await self._pool.connect(self._like, traces=[], timeout=self._phases)
+            return await self._pool.connect(
+                self._template, traces=[], timeout=self._connect_timeout
+            )
         except (aiohttp.ClientError, OSError) as failure:
             took = asyncio.get_running_loop().time() - started
             if isinstance(failure, TimeoutError):
                 raise connect_error(took) from failure
             raise error_for_exception(failure, took) from failure
 
-    async def _answer(self, connection: Borrowed, request: bytes, timer: asyncio.Timeout) -> Body:
+    async def _exchange(self, connection: Borrowed, request: bytes, timer: asyncio.Timeout) -> Body:
         """Send, once, and read what is answered."""
         protocol, transport = connection.protocol, connection.transport
         if protocol is None or transport is None or transport.is_closing():
@@ -223,7 +225,7 @@ class HttpExchange:
             read_until_eof=True, auto_decompress=False, read_bufsize=_BUFFER
         )
         transport.write(request)
-        if self._tells:
+        if self._has_failpoint:
             # By then the loop has handed the bytes over.
             asyncio.get_running_loop().call_soon(failpoints.hit, "after_send")
         try:
@@ -256,7 +258,7 @@ class HttpExchange:
         return error_for_response(message.code, message.headers, body, self._now())
 
 
-def _give_back(connection: Borrowed) -> None:
+def _return_to_pool(connection: Borrowed) -> None:
     """To the pool, unless there is more to come, or still something of the request to go."""
     transport = connection.transport
     if transport is not None and transport.get_write_buffer_size():

@@ -232,7 +232,7 @@ class LargeResponses:
                 creating.add_done_callback(partial(_discard, path))
                 raise
             except OSError:
-                raise UnreadableResponse(_NOT_WRITTEN, is_passing=True) from None
+                raise UnreadableResponse(_NOT_WRITTEN, is_temporary=True) from None
             body = ResponseFile(path, 0)
             try:
                 body.size = await _write_all(file, begun, chunks, status, within)
@@ -256,7 +256,7 @@ class LargeResponses:
             return prediction  # There will be more of it, and the file need not be kept for that.
         is_over = file.size > MAX_OUTPUTS_KEPT
         found = {
-            name: LargeValue(file, begin, end, entries, self, is_over=is_over)
+            name: LargeValue(file, begin, end, entries, self, is_too_large=is_over)
             for name, (begin, end, entries) in places.items()
         }
         return replace(
@@ -289,7 +289,7 @@ class LargeResponses:
             )
         except (WorkerStartFailed, QueueFull, SystemFailure) as error:
             cause = f"reading the answer: {type(error).__name__}"
-            raise UnreadableResponse(cause, is_passing=True) from None
+            raise UnreadableResponse(cause, is_temporary=True) from None
         except WorkerError as error:
             raise UnreadableResponse(f"reading the answer: {type(error).__name__}") from None
         places, _, document = answer.partition(b"\n")
@@ -305,7 +305,7 @@ class LargeResponses:
         found = await self._extracted(_TEXT, value, {"target": str(target), **order})
         if not found:
             raise ValueUnreadable("it is no text")
-        return TextFile(found["size"], begins_so=found["prefix"])
+        return TextFile(found["size"], has_prefix=found["prefix"])
 
     async def write_json(self, value: LargeValue, target: Path, places: MediaLocations) -> JsonFile:
         """See LargeValue."""
@@ -398,11 +398,11 @@ async def _write_all(
     except (httpx.HTTPError, aiohttp.ClientError, ConnectionError):
         pass  # JSON says itself whether it is whole.
     except OSError:
-        raise UnreadableResponse(_NOT_WRITTEN, http_status=status, is_passing=True) from None
+        raise UnreadableResponse(_NOT_WRITTEN, http_status=status, is_temporary=True) from None
     try:
         await asyncio.to_thread(_write, file, bytes(waiting))
     except OSError:
-        raise UnreadableResponse(_NOT_WRITTEN, http_status=status, is_passing=True) from None
+        raise UnreadableResponse(_NOT_WRITTEN, http_status=status, is_temporary=True) from None
     return size
 
 

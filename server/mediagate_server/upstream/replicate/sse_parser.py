@@ -13,10 +13,10 @@ import orjson
 
 from mediagate_server.upstream.port import DoneEvent, ErrorEvent, OutputEvent, StreamEvent
 
-_USUAL = "event: output\nid: "
-_USUAL_LENGTH = len(_USUAL)
-_ONE_USUAL = re.compile(r"event: output\nid: ([^\n\0]*+)\ndata: ([^\n\0]++)\n\n")
-_ALL_USUAL = re.compile(r"event: output\nid: ([^\n]*+)\ndata: ([^\n]*+)\n\n")
+_EVENT_HEAD = "event: output\nid: "
+_EVENT_HEAD_LENGTH = len(_EVENT_HEAD)
+_ONE_OUTPUT_EVENT = re.compile(r"event: output\nid: ([^\n\0]*+)\ndata: ([^\n\0]++)\n\n")
+_OUTPUT_EVENTS = re.compile(r"event: output\nid: ([^\n]*+)\ndata: ([^\n]*+)\n\n")
 _SHORT = 4_096
 """Characters of what may be one token: more than that is many events, or a token like no other."""
 _DONE = "\n\nevent: done\n"
@@ -46,7 +46,7 @@ class SseParser:
     def feed(self, read: bytes) -> tuple[StreamEvent, ...]:
         """The events that this read completed, in order. EventTooLarge where one never ends."""
         if self._after_cr or b"\r" in read:
-            read = self._one_line_end(read)
+            read = self._normalize_line_ends(read)
         complete = self._complete(read)
         if not complete:
             return ()
@@ -58,7 +58,7 @@ class SseParser:
             text = text.removeprefix("\ufeff")
         return tuple(_events(text))
 
-    def _one_line_end(self, read: bytes) -> bytes:
+    def _normalize_line_ends(self, read: bytes) -> bytes:
         """CR and CR LF as LF. A CR ends its line at once, so an LF after it is dropped later."""
         if self._after_cr and read.startswith(b"\n"):
             read = read[1:]
@@ -92,11 +92,11 @@ def _events(text: str) -> Iterable[StreamEvent]:
 
     At the pace of a model it is one token, which is taken apart at once.
     """
-    if len(text) <= _SHORT and (one := _ONE_USUAL.fullmatch(text)):
+    if len(text) <= _SHORT and (one := _ONE_OUTPUT_EVENT.fullmatch(text)):
         return (OutputEvent(one[2], one[1]),)
     end = text.rfind(_DONE) + 2
     tokens, rest = (text[:end], text[end:]) if end > 1 else (text, "")
-    usual = _ALL_USUAL.findall(tokens)
+    usual = _OUTPUT_EVENTS.findall(tokens)
     length = sum(map(len, chain.from_iterable(usual))) + len(usual) * _FRAME_LENGTH
     if length != len(tokens) or "\0" in tokens:
         return _mixed_events(text)
@@ -114,13 +114,13 @@ def _mixed_events(text: str) -> Iterator[StreamEvent]:
         head, found, data = block.partition("\ndata: ")
         if (
             found
-            and head.startswith(_USUAL)
+            and head.startswith(_EVENT_HEAD)
             and "\n" not in data
-            and "\n" not in head[_USUAL_LENGTH:]
+            and "\n" not in head[_EVENT_HEAD_LENGTH:]
             and not nul
         ):
             if data:
-                yield OutputEvent(data, head[_USUAL_LENGTH:])
+                yield OutputEvent(data, head[_EVENT_HEAD_LENGTH:])
         elif block and (event := _event(block)) is not None:
             yield event
 

@@ -35,7 +35,7 @@ from mediagate_server.upstream.replicate.error_mapping import (
 from mediagate_server.upstream.replicate.sse_parser import EventTooLarge, SseParser
 from mediagate_server.upstream.settings import ReplicateSettings
 
-_LOOKS: Final = 10
+_CHECKS_PER_TIMEOUT: Final = 10
 """How often to look within the time that a stream may be silent."""
 
 
@@ -52,8 +52,8 @@ class MonitoredStream(Protocol):
 class IdleStreamMonitor:
     """Watches those that are listened to. `longest` in seconds: how long each may be silent."""
 
-    def __init__(self, longest: float) -> None:
-        self._longest = longest
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
         self._streams: set[MonitoredStream] = set()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -61,7 +61,7 @@ class IdleStreamMonitor:
         """It is listened to from now on."""
         self._streams.add(stream)
         if self._timer is None:
-            self._look_later()
+            self._schedule_check()
 
     def forget(self, stream: MonitoredStream) -> None:
         """It is not listened to any more; nothing where it was not."""
@@ -70,13 +70,13 @@ class IdleStreamMonitor:
             self._timer.cancel()
             self._timer = None
 
-    def _look_later(self) -> None:
+    def _schedule_check(self) -> None:
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(self._longest / _LOOKS, self._look)
+        self._timer = loop.call_later(self._timeout / _CHECKS_PER_TIMEOUT, self._check)
 
-    def _look(self) -> None:
-        self._look_later()
-        latest = asyncio.get_running_loop().time() - self._longest
+    def _check(self) -> None:
+        self._schedule_check()
+        latest = asyncio.get_running_loop().time() - self._timeout
         for stream in [each for each in self._streams if each.last <= latest]:
             self.forget(stream)
             stream.on_idle_timeout()
@@ -85,7 +85,7 @@ class IdleStreamMonitor:
 _LARGEST_ERROR = 64 * 1024
 _END_SECONDS = 1.0
 """In which the end of a body comes behind its last event."""
-_MOST_AT_ONCE = 32 * 1024
+_MAX_UNCHARGED_BYTES = 32 * 1024
 """Bytes that are parsed within half a millisecond; of tokens there are seldom so many waiting."""
 
 
@@ -283,7 +283,7 @@ class SseReader:
         try:
             await self._end
         finally:
-            self._leave()
+            self._detach()
         failure, self._failure = self._failure, None
         if failure is not None:
             try:
@@ -294,10 +294,10 @@ class SseReader:
                 del failure
 
     def on_idle_timeout(self) -> None:
-        """End the stream: nothing came for too long."""
-        self._over()
+        """End the stream: nothing came for the idle timeout."""
+        self._finish()
 
-    def _leave(self) -> None:
+    def _detach(self) -> None:
         """Nothing is taken from the connection any more, which may serve another request."""
         self._silence.forget(self)
         if self._pause is not None:
@@ -307,8 +307,8 @@ class SseReader:
             self._handler.on_read = None
             self._handler = None
 
-    def _over(self, failure: Exception | None = None) -> None:
-        self._leave()
+    def _finish(self, failure: Exception | None = None) -> None:
+        self._detach()
         if self._end.done():
             return
         self._failure = failure
@@ -324,42 +324,42 @@ class SseReader:
         try:
             while held:
                 # What is taken from a reader that was full lets more of what has come into it.
-                held = handler is not None and handler.is_held
+                held = handler is not None and handler.is_paused
                 read = content.read_nowait()
-                take = self._take_long if len(read) > _MOST_AT_ONCE else self._take_short
+                take = self._parse_charged if len(read) > _MAX_UNCHARGED_BYTES else self._parse
                 if take(read):
                     return
         except EventTooLarge:
-            self._over(NoResponse("the stream holds an event without an end"))
+            self._finish(NoResponse("the stream holds an event without an end"))
         except (aiohttp.ClientError, OSError):
-            self._over(NoResponse("the stream broke"))
+            self._finish(NoResponse("the stream broke"))
         except Exception as failure:  # noqa: BLE001 - it belongs to whoever waits for the end
-            self._over(failure)
+            self._finish(failure)
         else:
             if content.is_eof():
-                self._over()
+                self._finish()
 
-    def _take_short(self, read: bytes) -> bool:
+    def _parse(self, read: bytes) -> bool:
         """Take what has come; whether that was all that is wanted."""
         batch = self._parser.feed(read)
         if batch and self._take(batch):
             self.is_done = isinstance(batch[-1], DoneEvent)
-            self._over()
+            self._finish()
             return True
         return False
 
-    def _take_long(self, read: bytes) -> bool:
+    def _parse_charged(self, read: bytes) -> bool:
         """The same with what may hold the event loop for long; also true where it is to wait."""
-        tenant, begun = self._tenant, self._share.clock()
-        if self._take_short(read):
+        tenant, started = self._tenant, self._share.clock()
+        if self._parse(read):
             return True
         # Each is short, and a flood has thousands of them.
-        self._share.record_usage(tenant, self._share.clock() - begun, least=0.0)
+        self._share.record_usage(tenant, self._share.clock() - started, least=0.0)
         delay = self._share.delay(tenant)
         if delay:
-            self._pause = self._loop.call_later(delay, self._go_on)
+            self._pause = self._loop.call_later(delay, self._resume)
         return delay > 0
 
-    def _go_on(self) -> None:
+    def _resume(self) -> None:
         self._pause = None
         self._read()

@@ -73,12 +73,12 @@ class SignatureHeaders:
             text = body.decode()
         except UnicodeDecodeError:
             return False
-        found = False
+        is_valid = False
         for key in keys:
             expected = Webhook(key).sign(self.id, self.sent_at, text)
             for signature in self.signatures:
-                found |= hmac.compare_digest(expected, signature)
-        return found
+                is_valid |= hmac.compare_digest(expected, signature)
+        return is_valid
 
 
 def decode_webhook_secret(secret: str) -> bytes:
@@ -106,10 +106,10 @@ class WebhookUrls:
 
     def parse_attempt(self, token: str) -> str | None:
         """The attempt that the last part of one of our URLs names; None: it is none of ours."""
-        parts = _TOKEN.fullmatch(token)
-        if parts is None or not hmac.compare_digest(parts[2], self._mac(parts[1])):
+        match = _TOKEN.fullmatch(token)
+        if match is None or not hmac.compare_digest(match[2], self._mac(match[1])):
             return None
-        return parts[1]
+        return match[1]
 
     def _mac(self, attempt_id: str) -> str:
         return hmac.digest(self._key, attempt_id.encode(), "sha256").hex()
@@ -144,18 +144,18 @@ class WebhookSecrets:
         self._clock = clock
         self._pause = pause
         self._account: bytes | None = None
-        self._asked_at = self._answered_at = float("-inf")
-        self._questions = 0
-        self._asking = asyncio.Lock()
+        self._requested_at = self._fetched_at = float("-inf")
+        self._fetch_count = 0
+        self._fetch_lock = asyncio.Lock()
         self._waiting = 0
 
     async def keys(self) -> tuple[bytes, ...]:
         """All that count now."""
-        if self._is_old():
-            async with self._asking:
-                if self._is_old():
-                    await self._ask()
-        return self._all()
+        if self._is_expired():
+            async with self._fetch_lock:
+                if self._is_expired():
+                    await self._refetch()
+        return self._all_keys()
 
     async def refresh(self) -> tuple[bytes, ...]:
         """All that count, asked for after this call; the same as before where too many ask.
@@ -164,33 +164,33 @@ class WebhookSecrets:
         forged webhooks cannot use up the account's rate.
         """
         if self._waiting >= _MOST_WAITING:
-            return self._all()
+            return self._all_keys()
         self._waiting += 1
         try:
-            before = self._questions
-            async with self._asking:
-                if self._questions == before:
-                    await self._ask()
+            before = self._fetch_count
+            async with self._fetch_lock:
+                if self._fetch_count == before:
+                    await self._refetch()
         finally:
             self._waiting -= 1
-        return self._all()
+        return self._all_keys()
 
-    def _all(self) -> tuple[bytes, ...]:
+    def _all_keys(self) -> tuple[bytes, ...]:
         account = () if self._account is None else (self._account,)
         return account + tuple(decode_webhook_secret(secret) for secret in self._configured())
 
-    def _is_old(self) -> bool:
-        return self._clock() - self._answered_at > _FRESH_SECONDS
+    def _is_expired(self) -> bool:
+        return self._clock() - self._fetched_at > _FRESH_SECONDS
 
-    async def _ask(self) -> None:
-        wait = self._asked_at + self._pause - self._clock()
+    async def _refetch(self) -> None:
+        wait = self._requested_at + self._pause - self._clock()
         if wait > 0:
             await asyncio.sleep(wait)
-        self._questions += 1
-        self._asked_at = self._clock()
+        self._fetch_count += 1
+        self._requested_at = self._clock()
         try:
             self._account = decode_webhook_secret(await self._fetch())
         except (UpstreamError, ValueError) as error:
             # The one known before goes on to count; without any, polling finds every end.
             _log.warning("upstream_webhook_secret_unavailable", error=type(error).__name__)
-        self._answered_at = self._clock()
+        self._fetched_at = self._clock()
