@@ -78,9 +78,9 @@ class LargeValueExtractor(Protocol):
 
 
 class LargeValue:
-    """A value of an answer that is too large to be decoded: it lies in a file, as JSON.
+    """A JSON value of a response that is too large to be decoded, and stays in its file.
 
-    `is_over`: the answer is larger than what is kept of any. The file goes with the last
+    `is_too_large`: the response is over the limit of outputs. The file is deleted with the last
     reference to it.
     """
 

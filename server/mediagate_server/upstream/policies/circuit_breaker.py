@@ -122,10 +122,10 @@ class CircuitBreaker:
         return circuit is not None and circuit.opened_by is not None
 
     def admit(self, model: str) -> float:
-        """Let one create through. Half open, that is the probe: the next waits for its end.
+        """Admit one create. In a half-open circuit it is the probe: the next waits for its end.
 
-        What is given is to be given back, by `release`, where it is not sent. The probe is a
-        lease besides: one that is neither sent nor given back cannot keep it for ever.
+        Returns a lease, which must be released where the create is not sent. It expires, so that a
+        probe which is neither sent nor released does not block the circuit for ever.
         """
         self.check(model)
         circuit = self._circuits.get(model)

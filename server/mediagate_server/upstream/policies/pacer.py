@@ -1,8 +1,7 @@
-"""Keeps the account's rates: Replicate counts a minute's creates and everything else apart.
+"""Pacing of an account: one rate limiter for creates and one for all other API requests.
 
-A create's turn is reserved by `acquire_create` or `try_acquire_create`, long before it passes here:
-see `resilient_upstream.py`. Streams are not paced: they are opened on hosts of their own, not on
-the API.
+A create's slot is reserved by `acquire_create` or `try_acquire_create`, before it passes here (see
+`ResilientUpstream`). Streams are not paced: their hosts are not the API's.
 """
 
 import asyncio

@@ -224,9 +224,9 @@ class RateLimiter:
         return self._reserve()
 
     async def reserve(self, tenant: str = "", *, again: bool = False) -> CreateReservation:
-        """Wait for a turn of this tenant's, and reserve it. Empty: the server's own.
+        """Wait for a slot in this tenant's queue, and reserve it. Empty: the server's own.
 
-        `again`: ahead of the tenant's others, as one whose last turn upstream has refused.
+        `again`: ahead of the tenant's others, as its last request was refused with 429.
         """
         self._waiting += 1
         try:
@@ -250,7 +250,7 @@ class RateLimiter:
         return _now() - started
 
     async def acquire_first(self) -> float:
-        """Like `acquire`, ahead of all who wait: for what is paid for while it waits."""
+        """Like `acquire`, ahead of all waiters: for cancels, as the run costs money meanwhile."""
         started = _now()
         (await self._next()).use()
         return _now() - started
