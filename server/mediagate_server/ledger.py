@@ -38,7 +38,7 @@ _ZERO_OUTPUT_METRICS: Metrics = {
     "video_output_duration_seconds": 0,
     "audio_output_duration_seconds": 0,
 }
-"""What measures the output itself, of a run that did not come to one."""
+"""Metrics of the output, of a run without one."""
 _PRECEDENCE = {LedgerEntryKind.RESERVE: 0, LedgerEntryKind.RELEASE: 1, LedgerEntryKind.SETTLE: 2}
 
 
@@ -99,7 +99,7 @@ def settle_with_tier(
         return LedgerEntry(
             attempt_id, LedgerEntryKind.SETTLE, 0, CostState.SETTLED, price.as_of
         ), None
-    # A success is never free for want of an output that was counted: it may be one that was lost.
+    # A success without a counted output is not free: the output may have been lost.
     delivered = outputs or None
     if metrics is None:
         metrics, delivered = {}, None

@@ -3,7 +3,7 @@
 UNKNOWN = "application/octet-stream"
 
 HEAD_BYTES = 1024
-"""How many of the first bytes are enough: signatures need few, the comments before markup more."""
+"""Bytes to sniff: signatures need few, the comments before markup more."""
 
 _SIGNATURES = (
     (0, b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -26,7 +26,7 @@ _SIGNATURES = (
 )
 
 _ALWAYS_SIGNED = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
-"""Types whose every file begins with its signature; sounds and films have more ways to begin."""
+"""Types whose every file begins with its signature; audio and video have more variants."""
 
 
 def sniff(data: bytes) -> str:

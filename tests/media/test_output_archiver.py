@@ -17,7 +17,7 @@ from mediagate_server.errors import Reason
 from mediagate_server.media.downloader import MediaDownloader
 from mediagate_server.media.file_store import FileSystemMediaStore
 from mediagate_server.media.isolated_probe import IsolatedProbe
-from mediagate_server.media.output_archiver import ARCHIVE_TURN_SECONDS, OutputArchiver
+from mediagate_server.media.output_archiver import ARCHIVE_SPACING_SECONDS, OutputArchiver
 from mediagate_server.media.temp_files import TempFiles
 from mediagate_server.runtime.fair_scheduler import FairScheduler
 from mediagate_server.store.records import StoredMedia
@@ -372,7 +372,7 @@ async def test_outputs_are_apart_while_another_tenant_is_there(
         (kept,) = await keeper.archive("gen_2", (StoredMedia(link, "image/png", EXPIRES),), ENDED)
     assert alone.is_stored
     assert kept.is_stored
-    assert share.delay("a outputs") == pytest.approx(ARCHIVE_TURN_SECONDS)
+    assert share.delay("a outputs") == pytest.approx(ARCHIVE_SPACING_SECONDS)
     assert share.delay("a") == share.delay("b") == 0
 
 

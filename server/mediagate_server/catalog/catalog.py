@@ -49,7 +49,7 @@ DEFAULT_MODELS: Mapping[Modality, str] = MappingProxyType(
         Modality.SAFETY: "llama-guard",
     }
 )
-"""The model of each modality where neither the request nor the operator names one."""
+"""Default model of each modality, where neither the request nor the operator names one."""
 _MEDIA_TYPES = {
     "png": "image/png",
     "jpg": "image/jpeg",
@@ -104,7 +104,7 @@ class Catalog:
             for model in self._models
             for name, why in model.stands_in_for.items()
         }
-        """Why a model runs that has this name only because another has not got it."""
+        """Names that a model has only as a substitute, each with the reason."""
         self._check_references(defaults)
         self._defaults = dict(defaults)
         self._generate_seed = generate_seed
@@ -157,7 +157,7 @@ class Catalog:
 
     def find_by_name(self, name: str) -> Model | None:
         """Model of any modality by any of its names; None where there is none."""
-        # Programs write owner/name: before they know a version, which here is none.
+        # Programs write `owner/name:` before they know a version: an empty version is none.
         return self._by_name.get(name.casefold().removesuffix(":"))
 
     def nearest_names(

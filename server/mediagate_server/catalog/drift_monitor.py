@@ -26,12 +26,12 @@ from mediagate_server.observability.bug_report import (
 )
 
 FindPublishedModel = Callable[[ModelReference], Awaitable[PublishedModelVersion]]
-"""Reads what upstream publishes. Raises MediagateError."""
+"""Fetches a published model. Raises MediagateError."""
 
 _MAX_CONCURRENT_READS: Final = 4
-"""Models read at once: nobody waits for this, and the account's rate is for those who do."""
+"""Low: nobody waits for a check, and it shares the account's rate limit with requests."""
 _FIRST_CHECK_DELAY: Final = 600.0
-"""Seconds until the first check of a server: it has better things to do when it starts."""
+"""Seconds after the start until the first check, which is not urgent."""
 _MAX_LOGGED_FINDINGS: Final = 50
 
 _log = structlog.get_logger()
@@ -137,7 +137,7 @@ class CatalogDriftMonitor:
             if hours := self._hours():
                 try:
                     await self.check_once()
-                except Exception as error:  # noqa: BLE001 - the next look may be a better one
+                except Exception as error:  # noqa: BLE001 - the next check may succeed
                     report_bug(BackgroundJob.CATALOG_CHECK, error)
             wait = hours * 3600 or _FIRST_CHECK_DELAY
 

@@ -119,7 +119,7 @@ Value = (
     | tuple[Message, ...]
     | tuple[Lora, ...]
 )
-"""A parameter's value. Durations are seconds as float; enums are their word in lower case."""
+"""Value of a parameter. Durations are seconds as float; enums are their word in lower case."""
 
 
 @final

@@ -48,7 +48,7 @@ class ConfigFile:
     def read(cls, path: Path) -> "ConfigFile":
         """Read and parse. Raises ConfigError, with the line of what is not TOML."""
         try:
-            # A byte order mark is no mistake that a person can see.
+            # A byte order mark is accepted: nobody can see it.
             text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
         except OSError as error:
             words = f"cannot be read: {error.strerror}"

@@ -37,9 +37,9 @@ _OTHER_VARIABLES: Final = frozenset(
         "MEDIAGATE_REQUIRE_ALL",
     }
 )
-"""What other parts of this project read: the clients, the command line, the tests."""
+"""Variables of other parts of this project: the clients, the command line, the tests."""
 _WITHOUT_PREFIX: Final = frozenset(name.upper() for name in UNIMPLEMENTED)
-"""What others read by these names, so that it is no error here; nor is it silent."""
+"""Variables that other programs read by these names: a warning, no error."""
 _TEST_PREFIX: Final = "MEDIAGATE_TEST_"
 _MIN_SIMILARITY: Final = 0.75
 _REFERENCES: Final = ("env:", "file:")

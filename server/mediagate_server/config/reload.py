@@ -10,7 +10,7 @@ from mediagate_server.config.setting_names import RELOADABLE
 from mediagate_server.config.settings import Settings
 
 CheckSettings = Callable[[Settings], object]
-"""Raises ConfigError where settings cannot be used, though each of them alone is good."""
+"""Check of settings together. Raises ConfigError where they cannot be used."""
 
 
 class Configuration:
@@ -46,7 +46,7 @@ class Configuration:
         """
         fresh = load_settings(self._path)
         if self.current.tenants and not fresh.tenants:
-            # A file that is just being written looks like this, and would let everybody in.
+            # A half-written file looks like this, and would allow everybody.
             raise ConfigError(
                 "there are no tenants any more: the server serves without keys only after a restart"
             )

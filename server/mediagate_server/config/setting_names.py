@@ -92,7 +92,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         "catalog": {"files": "catalog_files", "check_hours": "catalog_check_hours"},
     }
 )
-"""The file's sections and keys, and the setting that each one is."""
+"""Setting by section and key of the file."""
 
 SECRET_SETTINGS: Final = frozenset(
     {
@@ -104,16 +104,16 @@ SECRET_SETTINGS: Final = frozenset(
         "storage_secret_access_key",
     }
 )
-"""Settings that the file may only point to. The URLs are among them for their passwords."""
+"""Settings that the file may only reference. URLs are among them for their passwords."""
 
 LIST_SETTINGS: Final = frozenset({"webhook_secrets", "webhook_networks", "catalog_files"})
-"""Settings of several values: an array in the file, separated by commas in the environment."""
+"""Settings with several values: an array in the file, comma-separated in the environment."""
 
 PATH_SETTINGS: Final = frozenset({"catalog_files"})
-"""Settings that name files: in the file they begin at its own folder."""
+"""Settings that are paths: in the file they are relative to its own folder."""
 
 FILE_ONLY: Final = frozenset({"tenants"})
-"""Settings that no variable can hold; `[tenants.NAME]` has a form of its own: tenant_tables.py."""
+"""Settings without a variable; for `[tenants.NAME]` see tenant_tables.py."""
 
 RELOADABLE: Final = frozenset(
     {
@@ -128,7 +128,7 @@ RELOADABLE: Final = frozenset(
         "webhook_secrets",
     }
 )
-"""What a reload changes at once; everything else needs a restart."""
+"""Settings that a reload applies at once; all others need a restart."""
 
 UNIMPLEMENTED: Final = frozenset(
     {
@@ -136,7 +136,7 @@ UNIMPLEMENTED: Final = frozenset(
         "redis_url",
     }
 )
-"""Settings that are refused: what they ask for is not built, and must not look as if it were."""
+"""Settings that are rejected: what they configure is not implemented."""
 
 _OWN: Final[Mapping[str, str]] = MappingProxyType({"replicate_api_token": "REPLICATE_API_TOKEN"})
 

@@ -112,30 +112,30 @@ class Settings(BaseModel):
     """HOST:PORT, or `unix:/path`."""
     ops_address: TcpAddress = "127.0.0.1:9464"
     web_address: TcpAddress = "127.0.0.1:9465"
-    """Bound where upstream can reach it: with `public_url`, or for the embedded sandbox."""
+    """Listens where upstream can connect: with `public_url`, or for the embedded sandbox."""
     public_url: Url = ""
-    """How others reach the web port. Unset: upstream tells nothing, it is asked instead."""
+    """External URL of the web port. Unset: no webhooks from upstream, it is polled instead."""
     data_dir: Path = Path(".mediagate")
-    """Where the store is."""
+    """Folder of the database."""
     database_url: Unimplemented = None
-    """Refused until it works: the store is SQLite in `data_dir`."""
+    """Rejected, not implemented: the store is SQLite in `data_dir`."""
     redis_url: Unimplemented = None
-    """Refused until it works: limits are kept in the process."""
+    """Rejected, not implemented: limits are in process memory."""
     lease_seconds: float = Field(default=15.0, ge=1, le=600)
-    """How long a server that stands still keeps the next one out of its data folder."""
+    """Lease on the data folder: how long a server that hangs keeps the next one out."""
     drain_seconds: float = Field(default=5.0, ge=0, le=600)
-    """How long rpcs may go on when the server is asked to end."""
+    """Grace period of open rpcs at shutdown."""
     connection_age: float = Field(default=1_800.0, ge=1, le=86_400)
-    """How old a connection grows before its client is asked to make a new one, so that calls
-    spread over new replicas."""
+    """Maximum connection age, after which a client reconnects, so that calls spread over new
+    replicas."""
     connection_grace: float = Field(default=90_000.0, ge=90_000, le=864_000)
-    """How long calls on such a connection may still go on: longer than a paid one can take, which
-    is 24 h and what it takes to end, so that age cuts watches alone; they are resumed."""
+    """Grace period of calls on such a connection: longer than a billable call can take, which is 24
+    h and its settlement, so that age cuts watches alone; they are resumed."""
     reflection: bool = True
-    """Whether callers may ask which services there are."""
+    """gRPC server reflection."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     insecure_public: bool = False
-    """Listen for gRPC on an address that others can reach, though nobody has to show a key."""
+    """Allow gRPC without API keys on an address that others can reach."""
 
     upstream: Literal["replicate", "sandbox"] | None = None
     """Unset: Replicate if there is a token, else the sandbox."""
@@ -143,87 +143,86 @@ class Settings(BaseModel):
     """Base URL of any Replicate-compatible API. Beats `upstream`."""
     replicate_api_token: Token = None
     upstream_account: Slug = "default"
-    """What this account is called in records."""
+    """Name of this account in records."""
     webhook_secrets: tuple[WebhookSecret, ...] = ()
-    """Secrets that webhooks may be signed with, besides the one that upstream tells when asked."""
+    """Signing secrets of webhooks, besides the one that the upstream API returns."""
     upstream_exclusive: bool = True
-    """Whether nobody else uses this account: then a prediction that no attempt holds is ours."""
+    """Whether nobody else uses this account: then a prediction without an attempt is ours."""
     upstream_playback: bool = False
-    """Whether upstream plays recordings back, one id for all: then a create may be answered with a
-    prediction that another attempt has. Never so for an upstream that charges."""
+    """Whether upstream replays recordings, with one id for all: then a create may return a
+    prediction of another attempt. Never so for an upstream that charges."""
     creates_per_minute: PerMinute = 600
     reads_per_minute: PerMinute = 3_000
     upstream_max_streams: Annotated[int, Field(ge=1, le=100_000)] = 1_200
-    """Streams of texts open to upstream at once; texts beyond it are polled until there is room."""
+    """Maximum open text streams to upstream; further texts are polled."""
     upstream_connect_timeout: WireTimeout = 3.0
-    """Shorter than the other two."""
+    """Must be shorter than the create and read timeouts."""
     upstream_create_timeout: WireTimeout = 30.0
     upstream_read_timeout: WireTimeout = 10.0
     upstream_upload_timeout: WireTimeout = 300.0
-    """For one file that is handed to upstream."""
+    """Timeout of one file upload to upstream."""
     receive_timeout: WireTimeout = 60.0
-    """In which the message of a request has to come whole."""
+    """Timeout to receive a complete request message."""
     sweep_seconds: float = Field(default=30.0, gt=0, le=300)
-    """How often creates whose answers were lost are looked for in upstream's list."""
+    """Interval of the search for predictions of unconfirmed creates in upstream's list."""
     reconcile_seconds: float = Field(default=300.0, ge=0, le=1_800)
-    """How often the ledger is compared with that list, well inside the hour; 0 is never."""
+    """Interval of reconciliation with that list, well inside the hour; 0 is never."""
     absent_margin: float = Field(default=60.0, gt=0, le=3_600)
-    """How long after its create timed out one may be declared never to have arrived. Shorter than
-    upstream needs to list a prediction, and what was paid may be paid again."""
+    """Time after a create timeout from which it may be declared not to have arrived. Shorter than
+    upstream needs to list a prediction, and a run may be charged twice."""
     api_error_margin: float = Field(default=20.0, gt=0, le=3_600)
     """The same for a create that upstream's API answered with a 500 or 503 of its own, from that
-    answer on; never longer than the other."""
+    response on; never longer than the other."""
 
     allow_next_when_unconfirmed: bool = False
-    """Whether callers may have another model sent while it is in doubt whether one was taken, and
-    so risk paying twice."""
+    """Whether callers may have a fallback sent while a create is unconfirmed, at the risk of a
+    double charge."""
 
     webhook_networks: tuple[IPv4Network | IPv6Network, ...] = ()
-    """Networks that callers may have webhooks sent into, besides the public internet; also by plain
+    """Networks allowed as targets of callers' webhooks, besides the public internet; also by plain
     http. None: no private network, and not this machine."""
 
     requests_per_minute: Limit = 0
-    """Rpcs of a tenant; 0 is no limit."""
+    """Rate limit per tenant; 0 is no limit."""
     max_open_rpcs: Limit = 20_000
-    """Rpcs open at once, of all tenants; of one as many as are free then. 0 is no limit."""
+    """Maximum concurrent rpcs of all tenants, which one may use alone. 0 is no limit."""
     max_in_flight: Limit = 500
-    """Generations of a tenant at once; 0 is no limit."""
+    """Maximum concurrent generations of a tenant; 0 is no limit."""
 
     assume_unknown_usd: AssumedUsd = None
-    """What a run is taken to cost where nobody knows; unset: as the catalog assumes, or unknown."""
+    """Assumed cost of a run where it is unknown; unset: as the catalog assumes, or unknown."""
     allow_assumed_prices: bool = True
-    """Whether a price that the catalog only assumes may bound a call and settle it."""
+    """Whether assumed prices of the catalog may limit and settle calls."""
     allow_weaker_safety: bool = False
-    """Whether callers may weaken or switch off the safety checks of models by the models' own
-    inputs."""
+    """Whether callers may weaken or switch off safety checks by the models' own inputs."""
     tenants: tuple[Tenant, ...] = ()
-    """Who may call. None: whoever can reach the server, all as the one tenant `local`."""
+    """Tenants. None: no authentication, all callers are the tenant `local`."""
 
     output_max_bytes: FileBytes = 4_294_967_296
-    """The largest output that is kept."""
+    """Maximum size of a stored output."""
     output_timeout: float = Field(default=600.0, ge=1, le=3_600)
-    """How long one try to keep one may take."""
+    """Timeout of one attempt to download and store an output."""
     output_idle_timeout: float = Field(default=30.0, gt=0, le=600)
-    """How long nothing may come of one before another try is made."""
+    """Idle timeout of a download, after which it is retried."""
     upload_max_bytes: Annotated[int, Field(ge=1, le=100_000_000)] = 100_000_000
-    """The largest upload. Replicate takes no file over 100 MB."""
+    """Maximum size of an upload. Replicate takes no file over 100 MB."""
     upload_life: float = Field(default=86_400.0, ge=60, le=31_536_000)
-    """How long an upload is kept."""
+    """Lifetime of an upload."""
     store_inputs: StoreInputs = "none"
-    """How much of a request is stored to be shown again, where its tenant says nothing else."""
+    """How much of a request is stored for display, where its tenant sets nothing else."""
     inputs_life: RetentionSeconds = 30 * 86_400.0
-    """How long stored requests are kept; 0: for ever. So for the next two."""
+    """Retention of stored requests; 0: unlimited. Likewise the next two."""
     text_life: RetentionSeconds = 30 * 86_400.0
     media_life: RetentionSeconds = 30 * 86_400.0
     link_life: float = Field(default=3_600.0, ge=60, le=604_800)
-    """How long a link to a kept output works; S3 signs none for longer than a week."""
+    """Lifetime of a link to a stored output; S3 presigns for a week at most."""
     storage_url: BucketUrl = ""
-    """`s3://bucket/prefix`: where media are kept. Unset: in `data_dir`."""
+    """`s3://bucket/prefix`: bucket for media. Unset: `data_dir`."""
     storage_endpoint: Url = ""
-    """Whatever else speaks S3's protocol. Unset: AWS."""
+    """Endpoint of another storage with the S3 API. Unset: AWS."""
     storage_region: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")] = "us-east-1"
     storage_access_key_id: Token = None
-    """Unset: what AWS's own environment says."""
+    """Unset: AWS's default credentials."""
     storage_secret_access_key: Token = None
 
     default_text_model: Slug = "llama-70b"
@@ -232,22 +231,22 @@ class Settings(BaseModel):
     default_audio_model: Slug = "musicgen"
     default_safety_model: Slug = "llama-guard"
     text_timeout: RunTimeout = 600.0
-    """From acceptance to the end, where a request says nothing; likewise the others."""
+    """Default timeout of a generation, from acceptance to its end; likewise the others."""
     image_timeout: RunTimeout = 300.0
     video_timeout: RunTimeout = 1_800.0
     audio_timeout: RunTimeout = 300.0
     safety_timeout: RunTimeout = 600.0
     run_timeout: RunTimeout = 1_800.0
     catalog_files: tuple[Path, ...] = ()
-    """Files with models and prices of the operator's own, laid over those that come along."""
+    """Model files of the operator, which override the shipped ones."""
     catalog_check_hours: float = Field(default=24.0, ge=0)
-    """How often the catalog is compared with what upstream publishes; 0 is never."""
+    """Interval of the catalog drift check in hours; 0 is never."""
     use_fallback: bool = True
-    """Whether another model takes over where one fails and the request says nothing about it."""
+    """Whether requests that set no fallback use the catalog's."""
     enable_cost_optimization: bool = True
-    """Where no model is named, a cheaper one of the same quality than the default may be taken:
-    always where the quality is named, else where the default may cost more than the call's bound.
-    """
+    """Where no model is named, a cheaper one of the same quality than the default may be chosen:
+    always where the quality is named, else where the default may exceed the cost limit of the
+    call."""
 
     @model_validator(mode="after")
     def _check_storage_keys(self) -> Self:
@@ -281,7 +280,7 @@ class Settings(BaseModel):
             return UpstreamChoice("url", self.upstream_url, token)
         kind = self.upstream or ("replicate" if token else "sandbox")
         if kind == "sandbox":
-            # Not the operator's: the sandbox takes any, and a real one has no business there.
+            # The sandbox accepts any token; the operator's must not be sent to it.
             return UpstreamChoice("sandbox", "", "sandbox")
         if not token:
             raise ConfigError(

@@ -14,7 +14,7 @@ SECTION: Final = "tenants"
 Checked = TypeVar("Checked")
 
 Resolve = Callable[[str], tuple[str | None, Path | None, str]]
-"""What `env:` or `file:` points to, the file that it is, and why there is nothing."""
+"""Resolves `env:` or `file:` to the text, the file if it is one, and the error if there is none."""
 
 
 class TenantTableReader:

@@ -29,17 +29,17 @@ from pydantic import (
 LABEL_KEY_PATTERN: Final = r"[a-z0-9_.-]{1,63}"
 LABEL_KEY_RULE: Final = "1 to 63 of [a-z0-9_.-]"
 MAX_LABEL_VALUE: Final = 128
-"""Characters."""
+"""Maximum characters."""
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})", re.ASCII | re.IGNORECASE)
 _MIN_KEY_CHARACTERS, _MAX_KEY_CHARACTERS = 16, 512
 _NANOS: Final = 10**9
 _MAX_USD: Final = Decimal(9_000_000_000)
-"""What still is a 64-bit number of nano-dollars."""
+"""Maximum that fits into 64 bits as nano-dollars."""
 _MAX_ASSUMED_USD: Final = Decimal(1_000_000)
-"""No run is estimated at more (catalog/pricing/prices.py): sums over all that a call sets going
-stay within 64 bits."""
+"""Maximum estimate of a run (catalog/pricing/prices.py): sums over all runs of a call fit into 64
+bits."""
 TenantName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-"""Of a tenant or a budget: it stands in records, logs and metrics."""
+"""Name of a tenant or a budget, as in records, logs and metrics."""
 Period = Literal["day", "month", "total"]
 StoreInputs = Literal["none", "redacted", "full"]
 
@@ -139,7 +139,7 @@ class Budget(BaseModel):
     label: LabelName | None = None
     """Only calls with this label count; None: all calls."""
     shadow: bool = False
-    """Refuses nothing, and counts what it would have refused."""
+    """Rejects nothing, only counts what it would have rejected."""
 
     @property
     def limit_nanos(self) -> int:
@@ -154,18 +154,18 @@ class Tenant(BaseModel):
 
     id: TenantName
     keys: tuple[bytes, ...] = Field(repr=False)
-    """SHA-256 of each key. None at all: nobody can call as this tenant."""
+    """SHA-256 of each key. Empty: nobody can call as this tenant."""
     key_files: tuple[Path, ...] = ()
-    """Where keys were read from; another file there is another key."""
+    """Files of keys; a changed file is a changed key."""
     admin: bool = False
-    """Whether it may call AdminService, and see what others spend."""
+    """Whether it may call AdminService, and see the spending of others."""
     requests_per_minute: LimitSetting | None = None
-    """None: as for all, like the next three; 0: no limit."""
+    """None: the default of the settings, likewise the next three; 0: no limit."""
     max_in_flight: LimitSetting | None = None
     allow_next_when_unconfirmed: bool | None = None
     store_inputs: StoreInputs | None = None
     allow_assumed_prices: bool | None = None
-    """None: as for all."""
+    """None: the default of the settings."""
     budgets: tuple[Budget, ...] = ()
     webhook_url: WebhookUrlSetting = Field(default="", repr=False)
-    """Told when a budget passes a threshold, as callers' webhooks are."""
+    """URL of webhooks about budget thresholds."""

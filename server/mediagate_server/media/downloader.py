@@ -31,7 +31,7 @@ _MAX_REDIRECTS: Final = 3
 _MAX_CONNECTIONS: Final = 64
 _REDIRECT_STATUSES: Final = frozenset({301, 302, 303, 307, 308})
 _TRANSIENT_STATUSES: Final = frozenset({404, 408, 425, 429})
-"""Statuses that may pass; like every 5xx."""
+"""Transient statuses, besides every 5xx."""
 _HEAD_UNSUPPORTED_STATUSES: Final = frozenset({405, 501})
 
 
@@ -195,7 +195,7 @@ def _translate_errors() -> Iterator[None]:
     except TruncatedContent as error:
         raise DownloadFailed("the file is cut off", is_transient=True, is_absent=True) from error
     except UndecodableContent as error:
-        # A server that encodes what nobody asked for may do so by turns: it is asked a few times.
+        # A server may send an unrequested encoding only sometimes: retried a few times.
         raise DownloadFailed(str(error), is_transient=True, is_absent=True) from error
     except aiohttp.ClientConnectorDNSError as error:
         if isinstance(error.os_error, _AddressNotPublic):

@@ -75,7 +75,7 @@ class FileSystemMediaStore:
     ) -> AsyncIterator[bytes]:
         """Read a range in chunks."""
         path = self._path(key)
-        # Opened for each piece: a reader who goes away in the middle leaves nothing to be closed.
+        # Opened for each chunk: a reader that is abandoned leaves no open file.
         while length > 0:
             piece = await self._in_thread(
                 partial(_read_piece, path, offset, min(length, piece_bytes))
@@ -84,7 +84,7 @@ class FileSystemMediaStore:
                 return
             offset, length = offset + len(piece), length - len(piece)
             handed_out = [piece]
-            del piece  # It may wait for long at whoever reads slowly, and is not held here as well.
+            del piece  # A slow reader may hold it for long: do not keep a second reference.
             yield handed_out.pop()
 
     async def delete(self, key: str) -> None:

@@ -21,7 +21,7 @@ from mediagate_server.workers.worker_pool import Task, WorkerError, WorkerPool
 
 _THREADS: Final = 2
 _TIMEOUT: Final = 4 * MAX_SECONDS
-"""Seconds, the wait for a thread included: what it plays and measures is not worth more."""
+"""Seconds, with the wait for a thread: duration and size are not worth more."""
 
 _log = structlog.get_logger()
 

@@ -30,7 +30,7 @@ class MediaLimits:
 
     output_max_bytes: int
     output_timeout: float
-    """Of one try."""
+    """Seconds of one attempt."""
     output_idle_timeout: float
     upload_max_bytes: int
     upload_lifetime: float
@@ -111,7 +111,7 @@ class MediaModule:
 def _create_store(folder: Path, bucket: BucketSettings | None) -> MediaStore:
     if bucket is None:
         return FileSystemMediaStore(folder / "kept")
-    # Several MB of library that a server with a folder does without.
+    # Imported on demand: several MB of library that a local folder does not need.
     from mediagate_server.media.object_storage import ObjectStorageMediaStore  # noqa: PLC0415
 
     return ObjectStorageMediaStore(bucket)

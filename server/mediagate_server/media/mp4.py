@@ -10,7 +10,8 @@ from typing import Final
 from mediagate_server.media.bounded_file import BoundedFile
 
 _MAX_BOXES: Final = 10_000
-"""A film of some hours in fragments has as many. Each takes two calls of what a file allows."""
+"""Boxes that are read at most: a fragmented video of some hours has as many. Each takes two calls
+of the file's limit."""
 _HEADER_BYTES: Final = 128
 _CONTAINER_BOXES: Final = ((b"moov",), (b"moov", b"trak"), (b"moov", b"mvex"))
 
@@ -42,9 +43,9 @@ class _BoxReader:
         self._boxes_left = _MAX_BOXES
         self.timescale = 0
         self.units = 0
-        """Length in units of the time scale."""
+        """Duration in units of the time scale."""
         self.fragment_units = 0
-        """The same, where the film comes in fragments and the header does not know it."""
+        """Duration of a fragmented file, whose header does not have it."""
         self.width: int | None = None
         self.height: int | None = None
 
@@ -92,7 +93,7 @@ class _BoxReader:
         matrix = 52 if box[:1] == b"\1" else 40
         width, height = _number(box, matrix + 36, 4) >> 16, _number(box, matrix + 40, 4) >> 16
         if not (width and height):
-            return  # A sound track.
+            return  # An audio track.
         is_turned = not _number(box, matrix, 4) and bool(_number(box, matrix + 4, 4))
         self.width, self.height = (height, width) if is_turned else (width, height)
 

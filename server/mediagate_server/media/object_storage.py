@@ -28,19 +28,19 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config
 
 _PART_BYTES: Final = 5 * 1024 * 1024
-"""The least that S3 takes for a part; it takes 10,000 of a file, enough for 48 GiB. What is smaller
-goes up at once. One at a time: each takes its own size of memory, twice."""
+"""Minimum part size of S3; 10,000 parts are allowed, enough for 48 GiB. Smaller files are uploaded
+at once. One part at a time: each takes twice its size in memory."""
 _MAX_CONCURRENT_PARTS: Final = 1
 _ABORT_TIMEOUT: Final = 5.0
-"""Seconds that whoever is cancelled waits at most for parts to be taken back."""
+"""Maximum seconds that a cancelled upload waits for its abort."""
 _CONTENT_TYPE: Final = "Content-Type"
 _CLIENT: Final[ClientConfig] = {
-    # The whole of a download, so nothing that a slow reader could exceed; silence ends it sooner.
+    # Total time of a download, so long that no slow reader exceeds it; read_timeout ends idle ones.
     "timeout": timedelta(hours=6),
     "read_timeout": timedelta(seconds=30),
     "connect_timeout": timedelta(seconds=10),
 }
-# What lasts longer is told to the caller, who has pauses of its own.
+# Longer outages are errors: the caller has retries of its own.
 _RETRIES: Final[RetryConfig] = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
 
 
@@ -80,7 +80,7 @@ class ObjectStorageMediaStore:
     def __init__(self, bucket: BucketSettings) -> None:
         config: S3Config = {
             "region": bucket.region,
-            # Not all that speak the protocol know how to delete many at once.
+            # Not every S3-compatible storage supports bulk deletes.
             "disable_bulk_delete": True,
         }
         if bucket.endpoint:
@@ -160,7 +160,7 @@ class ObjectStorageMediaStore:
             raise storage_failed("the file is not there")
         end = min(offset + length, stored.size)
         if offset >= end:
-            return  # S3 refuses a range that holds nothing.
+            return  # S3 rejects an empty range.
         with _translate_errors():
             result = await obstore.get_async(
                 self._store, validate_key(key), options={"range": (offset, end)}

@@ -35,26 +35,25 @@ from mediagate_server.workers.worker_pool import FairSemaphore
 
 _log = structlog.get_logger()
 MAX_URI_LENGTH: Final = 256 * 1024
-"""A medium that came as a longer `data:` URI is shown by its kept copy alone: as a link it would
-not fit into a message."""
+"""A medium with a longer `data:` URI is returned as a stored copy alone: the URI would not fit into
+a message."""
 UPSTREAM_LINK_LIFETIME: Final = timedelta(hours=1)
-"""How long upstream keeps what is made by API. What has no end of its own is held to it, too."""
+"""Lifetime of outputs upstream. Also assumed for links without an expiry."""
 _INITIAL_BACKOFF: Final = 0.5
 _MAX_BACKOFF: Final = 60.0
-"""Seconds between the tries; each pause is twice the one before."""
+"""Seconds between attempts: exponential backoff."""
 _MAX_ABSENT_ATTEMPTS: Final = 6
-"""Tries for a file that is not there, or came damaged: one that is late appears within seconds."""
+"""Attempts for a file that is missing or damaged: a late one appears within seconds."""
 _ERROR_PAGE_CAUSE: Final = "a page with an error came instead of it"
 _MAX_CONCURRENT: Final = 32
 _MAX_PER_TENANT: Final = 16
-"""Outputs that are fetched at a time. One may take as long as a fetch is let: a model whose files
-come byte by byte holds its tenant's places, and nobody else's."""
+"""Concurrent downloads per tenant. One may take as long as its timeout: a model whose files arrive
+byte by byte uses its tenant's slots, and nobody else's."""
 _MAX_PER_GENERATION: Final = 256
-"""Media of one generation that are under way, most of them waiting: each takes some 3 KiB."""
-ARCHIVE_TURN_SECONDS: Final = 0.01
-"""Seconds between two outputs of one tenant while another tenant is there: each is fetched, looked
-at, hashed and synced, which takes some 10 ms of the processor however small it is.
-"""
+"""Tasks of one generation at once, most of them waiting: each takes some 3 KiB."""
+ARCHIVE_SPACING_SECONDS: Final = 0.01
+"""Seconds between two outputs of one tenant while other tenants are active: downloading, probing,
+hashing and syncing an output takes some 10 ms of CPU however small it is."""
 _MAX_WAITING: Final = 1_000_000_000
 
 
@@ -237,11 +236,11 @@ class OutputArchiver:
         pause, absences = _INITIAL_BACKOFF, 0
         may_recur = not data_uri.is_data_uri(job.medium.uri)
         while True:
-            # What is damaged for good may be what the model made: better than nothing.
+            # A file that stays damaged may be what the model made: better than nothing.
             is_last = self._seconds_left(job) <= 0 or absences + 1 >= _MAX_ABSENT_ATTEMPTS
             async with self._semaphore.acquire(caller.current_tenant(), _MAX_WAITING):
                 await self._scheduler.acquire(
-                    caller.current_tenant(), ARCHIVE_TURN_SECONDS, queue="outputs"
+                    caller.current_tenant(), ARCHIVE_SPACING_SECONDS, queue="outputs"
                 )
                 outcome = await self._archive_once(job, accept_damaged=is_last or not may_recur)
             if not isinstance(outcome, _TransientFailure):
@@ -286,7 +285,7 @@ class OutputArchiver:
         """One attempt: download, probe, store."""
         async with self._temp_files.create(self._max_bytes()) as temp_file:
             declared = await self._receive(temp_file, medium.uri)
-            # A link may lead to more later; what is within the URI itself is all there is.
+            # A link may have more later; a data URI is complete.
             is_transient = not data_uri.is_data_uri(medium.uri)
             if not temp_file.size:
                 raise DownloadFailed(

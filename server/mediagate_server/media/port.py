@@ -14,7 +14,7 @@ from mediagate_server.errors import Failure, MediagateError, Reason
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*")
 CHUNK_BYTES: Final = 256 * 1024
-"""How much of a file is in memory at once, wherever it is read or written."""
+"""Bytes of a file in memory at once, wherever it is read or written."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ _SVG: Final = "image/svg+xml"
 _PROLOG: Final = re.compile(
     rb"(?:\s++|<\?.*?\?>|<!--.*?-->|<!doctype(?!\s++(?:[\w.-]++:)?svg\b)[^>\[]*+>)*+", re.DOTALL
 )
-"""What may stand before the root of XML: declarations, comments, and what the document type is."""
+"""XML prolog: declarations, comments and document type."""
 _SVG_ROOT: Final = re.compile(rb"<(?:!doctype\s++)?(?:[\w.-]++:)?svg(?![\w.:-])")
 _UNENDED_PROLOG: Final = re.compile(rb"<\?|<!--|$")
 _MARKUP: Final = re.compile(rb"<[a-z!?/]|\{\s*[\"}]|\[\s*[\"{\[\]]")
@@ -39,7 +39,7 @@ _TEXT_TYPE: Final = re.compile(r"text/.*|application/(?:.*\+)?(?:json|xml)|appli
 _MAX_SIDE: Final = 1_000_000
 _MAX_DURATION: Final = 1e8
 _OGG_ENDS: Final = 512 * 1024
-"""How much is read at both ends of an Ogg file: its pages are 64 KiB at the most."""
+"""Bytes read at both ends of an Ogg file: its pages are 64 KiB at most."""
 
 _VIDEO_READERS: Final[dict[str, Callable[[BoundedFile], mp4.VideoHeader]]] = {
     "video/mp4": mp4.read_mp4_header,
@@ -118,7 +118,7 @@ def probe_file(path: Path, media_type: str) -> ProbeResult:
     except ReadLimitReached:
         _log.info("media_header_not_found", media_type=media_type)
         return ProbeResult()
-    except Exception as error:  # noqa: BLE001 - whatever a reader stumbles over, the file is kept
+    except Exception as error:  # noqa: BLE001 - whatever a parser raises, the file is stored
         _log.info("media_probe_failed", media_type=media_type, error=type(error).__name__)
         return ProbeResult()
 

@@ -71,7 +71,7 @@ class MediaLinkSigner:
 
     async def _mint(self, generation_id: str, index: int) -> SignedLink | None:
         lifetime = self._lifetime()
-        # Whole seconds, as they stand in the link, and none too many.
+        # Whole seconds as in the link, rounded down.
         expires_at = (self._now() + timedelta(seconds=lifetime)).replace(microsecond=0)
         if uri := await self._store.link(output_key(generation_id, index), lifetime):
             return SignedLink(uri, expires_at)

@@ -67,10 +67,10 @@ class TempFile:
         self.path = path
         self.size = 0
         self.head = b""
-        """The first bytes, enough to tell what kind of file it is."""
+        """First bytes, for media type sniffing."""
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         self._is_open = True
-        # A caller may go while a thread writes: closing waits for it.
+        # A caller may be cancelled while a thread writes: closing waits for it.
         self._file_lock = threading.Lock()
         self.limit = limit
         self._digest = hashlib.sha256()
@@ -100,7 +100,7 @@ class TempFile:
 
     async def close(self) -> None:
         """Close and delete the file, unless a store took it."""
-        # Shielded: a caller who has gone must not leave a file behind.
+        # Shielded: a cancelled caller must not leave a file behind.
         await asyncio.shield(asyncio.to_thread(self._close))
 
     def _flush(self, *, sync: bool = False) -> None:

@@ -25,7 +25,7 @@ _KEY_PREFIX: Final = "uploads"
 _ID: Final = re.compile(r"upl_[0-9a-f]{32}")
 _CLEANUP_INTERVAL: Final = 600.0
 _MAX_LOGGED: Final = 20
-"""How many a look names at most that could not be erased: a disk that is away is one trouble."""
+"""Maximum failures logged per cleanup: an unavailable disk is one problem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class UploadStore:
                 if failures <= _MAX_LOGGED:
                     cause = failed.failure.metadata["cause"]
                     _log.warning("upload_cleanup_failed", upload=_upload_id(key), cause=cause)
-            except Exception as error:  # noqa: BLE001 - one that is broken is no other's trouble
+            except Exception as error:  # noqa: BLE001 - a failure must not delay other uploads
                 report_bug(BackgroundJob.UPLOAD_CLEANUP, error, upload=_upload_id(key))
         if failures:
             _log.warning("upload_cleanup_deferred", count=failures)
@@ -143,7 +143,7 @@ class UploadStore:
                     _log.info("expired_uploads_erased", count=deleted)
             except StorageFailed as failed:
                 _log.warning("upload_cleanup_aborted", cause=failed.failure.metadata["cause"])
-            except Exception as error:  # noqa: BLE001 - the next time it may work
+            except Exception as error:  # noqa: BLE001 - the next cleanup may succeed
                 report_bug(BackgroundJob.UPLOAD_CLEANUP, error)
             await sleep(_CLEANUP_INTERVAL)
 

@@ -20,7 +20,7 @@ _WIDTH, _HEIGHT = 0xB0, 0xBA
 _CONTAINER_IDS: Final = frozenset({_SEGMENT, _INFO, _TRACKS, _TRACK, _VIDEO})
 _VALUE_IDS: Final = frozenset({_TIMESTAMP_SCALE, _DURATION, _WIDTH, _HEIGHT})
 _DEFAULT_SCALE: Final = 1_000_000
-"""Nanoseconds in a unit of time, where the file does not say."""
+"""Default timestamp scale in nanoseconds."""
 
 
 def read_webm_header(file: BoundedFile) -> VideoHeader:
@@ -67,12 +67,12 @@ class _ElementReader:
                 return
             kind = int.from_bytes(header[:id_length], "big")
             size = int.from_bytes(header[id_length : id_length + size_length], "big")
-            size -= 1 << (7 * size_length)  # The bit that told the length is no part of it.
+            size -= 1 << (7 * size_length)  # Without the length marker bit.
             content = start + id_length + size_length
             if size == (1 << (7 * size_length)) - 1:
-                size = end - content  # "Unknown", as live recordings write it: to the end.
+                size = end - content  # Unknown size, as of live recordings: to the end.
             if content + size > end:
-                # A recording that was cut has a segment longer than the file.
+                # A truncated recording has a segment longer than the file.
                 size = end - content
             yield kind, content, content + size
             start = content + size

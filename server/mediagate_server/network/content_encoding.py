@@ -11,27 +11,27 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 _CHUNK_BYTES: Final = 64 * 1024
-"""Bytes that are decoded at once: a few may stand for a thousand times as many. Whoever takes the
-pieces bounds their sum, as of all that comes as it is."""
+"""Decompressed chunk size: a few bytes may expand a thousandfold. The reader limits the total, as
+of any body."""
 _CHUNKS_PER_TURN: Final = 16
-"""After so many the event loop gets its turn: what is decoded need not wait for the network, and
-a bound on the time holds only where something waits."""
+"""Chunks between two turns of the event loop: decompression may never wait for the network, and a
+timeout only works where something waits."""
 _FREE_BYTES: Final = 64 * 1024
 _MAX_INPUT_PER_OUTPUT_BYTE: Final = 8
 _MEMBER_COST: Final = 1024
-"""How much of a coding may be read: so many bytes, and for each byte that comes out so many more.
-A member of gzip costs as much as so many bytes. Bounding what comes out bounds then also what is
-read, of each of several codings; a writer that flushes each byte stays below."""
+"""Limit on compressed input: _FREE_BYTES, and _MAX_INPUT_PER_OUTPUT_BYTE for each byte that comes
+out; a gzip member counts for _MEMBER_COST. So a limit on the output also bounds the input, of each
+of several codings; a writer that flushes each byte stays below."""
 _MAX_PADDING: Final = 64 * 1024
-"""What is read behind the end, so that the connection can be used again."""
+"""Bytes read behind the end, so that the connection can be reused."""
 _MAX_CODINGS: Final = 3
 _GZIP: Final = frozenset({"gzip", "x-gzip"})
 _SUPPORTED_CODINGS: Final = _GZIP | {"deflate"}
 _NO_CODINGS: Final = frozenset(
     {"", "identity", "none", "aws-chunked", "binary", "8bit", "utf-8", "utf8"}
 )
-"""What servers write there that says nothing of the body; `aws-chunked` is of storages that forget
-to take it away."""
+"""Values that servers send without encoding the body; `aws-chunked` is of storages that forget to
+remove it."""
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
@@ -50,7 +50,7 @@ def decode_content(
     codings = _codings(content_encoding)
     if len(codings) > _MAX_CODINGS:
         raise UndecodableContent("it is encoded too many times")
-    for coding in reversed(codings):  # Named in the order in which they were applied.
+    for coding in reversed(codings):  # Listed in the order in which they were applied.
         if coding not in _SUPPORTED_CODINGS:
             raise UndecodableContent("it is encoded in a way that was not asked for")
         chunks = _decompress(chunks, coding)
@@ -96,15 +96,15 @@ class _Decompressor:
     def __init__(self, coding: str, head: bytes) -> None:
         self._is_gzip = coding in _GZIP
         if self._is_gzip:
-            # What is no gzip was only said to be: it is the file itself.
+            # Declared as gzip, but without its magic number: the file itself.
             self._wbits = zlib.MAX_WBITS | 16 if head.startswith(_GZIP_MAGIC) else 0
         else:
-            # By the RFC in zlib's frame, by many servers without one.
+            # zlib format by the RFC, raw deflate by many servers.
             framed = head[0] & 0x0F == zlib.DEFLATED and int.from_bytes(head[:2], "big") % 31 == 0
             self._wbits = zlib.MAX_WBITS if framed else -zlib.MAX_WBITS
         self._current = self._new_decompressor()
         self.padding = 0
-        """Bytes that came behind the end."""
+        """Bytes behind the end."""
         self._read = 0
         self._written = 0
         self._pieces = 0

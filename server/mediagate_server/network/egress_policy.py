@@ -8,13 +8,13 @@ from typing import Final
 
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
-"""All of IPv6 that is handed out. What lies outside is of one host, one link or one site."""
+"""The allocated part of IPv6. Everything else is of one host, link or site."""
 _RESERVED_NETWORKS: Final = (
     IPv4Network("192.0.0.0/24"),
     IPv4Network("192.88.99.0/24"),
     IPv6Network("3fff::/20"),
 )
-"""Global by their looks only: for protocols, where 6to4 began, and for books."""
+"""Reserved, though `is_global` says otherwise: protocol assignments, 6to4 relays, documentation."""
 _NUMBER: Final = r"(0x[0-9a-f]*|[0-9]+)"
 _LEGACY_IPV4: Final = re.compile(rf"{_NUMBER}(\.{_NUMBER}){{0,3}}\.?", re.IGNORECASE)
 
@@ -29,7 +29,7 @@ def is_public_address(address: str) -> bool:
     ip = _effective_address(address)
     if isinstance(ip, IPv6Address):
         if ip.sixtofour or ip.teredo:
-            return False  # Tunnels, in which anything may be hidden.
+            return False  # Tunnels, which may lead to any address.
         if ip not in _GLOBAL_UNICAST:
             return False
     if any(ip in network for network in _RESERVED_NETWORKS if network.version == ip.version):

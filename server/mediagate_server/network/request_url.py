@@ -14,14 +14,14 @@ from yarl import URL
 
 _URL: Final = re.compile(r"(?P<origin>[a-zA-Z][a-zA-Z0-9+.-]*://[^/?#]*)(?P<target>[^#]*)")
 _STRIPPED: Final = "".join(map(chr, range(0x21)))
-"""Around a URL: control characters and spaces. What WHATWG says, as does yarl."""
+"""Stripped from both ends of a URL: control characters and spaces, as in WHATWG and yarl."""
 _REMOVED: Final = str.maketrans("", "", "\t\r\n")
 _NOT_SENDABLE: Final = re.compile(r"[^!-~]+")
 _HOST: Final = re.compile(r"[!-~]+")
 _MAX_CACHED_ORIGINS: Final = 64
-"""Origins that are remembered: the streams of all models come from a few."""
+"""Cached origins: the streams of all models come from a few."""
 _MAX_CACHED_CHARACTERS: Final = 256
-"""Characters of such: others may be as long as a request."""
+"""Maximum characters of a cached origin: others may be as long as a request."""
 _HAS_SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
@@ -39,7 +39,7 @@ def parse_request_url(text: str) -> URL:
     return URL.build(
         scheme=scheme,
         authority=authority,
-        # yarl knows no query that is there and empty.
+        # yarl cannot represent an empty query.
         path=(path or "/") + ("?" if mark and not query else ""),
         query_string=query,
         encoded=True,
@@ -106,5 +106,5 @@ def _remove_dot_segments(path: str) -> str:
 
 
 def _percent_encode(match: re.Match[str]) -> str:
-    # Headers are read as UTF-8; bytes that are none stand in the text as surrogates.
+    # Headers are decoded as UTF-8 with surrogateescape.
     return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogateescape"))

@@ -20,11 +20,10 @@ from typing import Final
 from mediagate_server.workers.system_errors import is_system_error
 
 JOB_HEADER: Final = Struct("!HdQQ")
-"""The header of a job: length of the function's name, seconds of CPU time, bytes of memory, payload
-length.
-"""
+"""Header of a job: length of the function's name, seconds of CPU time, bytes of memory, payload
+length."""
 ANSWER_HEADER: Final = Struct("!BQQ")
-"""The header of an answer: status, the process's resident memory in bytes, payload length."""
+"""Header of an answer: status, resident memory in bytes, payload length."""
 READY, DONE, OUT_OF_MEMORY, FAILED, SYSTEM_ERROR = range(5)
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -68,7 +67,7 @@ def _run(name: str, payload: bytes, memory: int) -> tuple[int, bytes]:
             resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
     except MemoryError:
         return OUT_OF_MEMORY, b""
-    except Exception as error:  # noqa: BLE001 - it is told to the parent
+    except Exception as error:  # noqa: BLE001 - it is reported to the parent
         if isinstance(error, OSError) and is_system_error(error):
             if error.errno == ENOMEM:
                 return OUT_OF_MEMORY, b""

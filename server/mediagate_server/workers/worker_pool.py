@@ -43,12 +43,12 @@ MIB: Final = 1024 * 1024
 
 _START_SECONDS: Final = 30.0
 _WALL_TIME_FACTOR: Final = 10
-"""How often a job's CPU time may pass on the wall."""
+"""Wall time of a job as a multiple of its CPU time."""
 _EXIT_POLLS: Final = 100
 _MAX_WAITING: Final = 64
-"""Jobs of one tenant that may wait."""
+"""Maximum waiting jobs per tenant."""
 _MAX_IDLE_BYTES: Final = 64 * MIB
-"""A worker that a job has made larger than this is replaced: it would stay that large."""
+"""Memory above which a worker is replaced after a job: it would stay that large."""
 _INHERITED_VARIABLES: Final = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SYSTEMROOT")
 _MAIN: Final = "mediagate_server.workers.worker_main"
 _SOURCE_ROOT: Final = Path(__file__).resolve().parents[2]
@@ -224,13 +224,13 @@ class _Worker:
                     [sys.executable, "-P", "-m", _MAIN],
                     stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,  # It could repeat what it was given.
+                    stderr=subprocess.DEVNULL,  # It could repeat the payload.
                     env=_environment(),
                 )
             except OSError as error:
                 ours.close()
                 raise WorkerStartFailed from error
-        ours.setblocking(False)  # noqa: FBT003 - that is how sockets are told
+        ours.setblocking(False)  # noqa: FBT003 - the signature of socket
         try:
             reader, writer = await asyncio.open_unix_connection(sock=ours, limit=MIB)
         except BaseException:
@@ -320,7 +320,7 @@ class FairSemaphore:
             await waiter
             yield
         finally:
-            # Not looked for in the queue: a hundred thousand may wait there.
+            # No search in the queue: a hundred thousand may wait there.
             if waiter.done() and not waiter.cancelled():
                 self._free += 1
                 self._held[tenant] -= 1

@@ -42,7 +42,7 @@ from mediagate_server.catalog.schemas.input_spec import STRICT, InputSpec, Input
 from mediagate_server.catalog.schemas.openapi import ANY_STEP, OutputPath
 
 _UNMAPPABLE_FIELDS = frozenset({*CHAT_FIELDS, *GUARD_FIELDS})
-"""What `chat` and `guard` carry together."""
+"""Parameters that `chat` and `guard` map together."""
 AnyRule = Annotated[
     DirectValue
     | EnumValue

@@ -30,7 +30,7 @@ NOT_INHERITED = (
     "fallbacks",
     "inputs_from",
 )
-"""What `like` does not take over."""
+"""Keys that `like` does not inherit."""
 _ADAPTER = TypeAdapter(Model)
 _NO_PRICE: Final = {"as_of": "", "source": ""}
 _HEADER: Final = re.compile(r"\s*\[\[\s*model\s*\]\]")
@@ -172,7 +172,7 @@ def _inherit(
     else:
         return own
     merged = {
-        # A price is one thing: tiers of the one and a rate of the other would be nobody's.
+        # Prices are not merged: tiers of one and a rate of another would be no price.
         name: {**inherited[name], **value}
         if name != "price"
         and isinstance(value, Mapping)

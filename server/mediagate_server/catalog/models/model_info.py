@@ -112,7 +112,7 @@ def _text_capabilities(model: Model) -> Iterator[Capability]:
     if model.streams:
         yield Capability.STREAMING
     if model.chat:
-        # Asked for in words and checked, whichever model it is: see response_format.py.
+        # By instructions and validation, with every chat model: see response_format.py.
         yield Capability.JSON
     if model.chat and model.chat.images:
         yield Capability.VISION
@@ -198,7 +198,7 @@ def _parameter_info(
     if isinstance(rule, FrameCount):
         return ParameterInfo(name, target, required=spec.required)
     if isinstance(rule, Dimensions):
-        # The bounds of one side; the other input has its own.
+        # The bounds of the width; the height has its own.
         return ParameterInfo(name, target, minimum=spec.min, maximum=spec.max)
     words = [
         pair for pair in _allowed_words(rule, spec) if _is_contract_value(name, pair[0], model)

@@ -7,14 +7,14 @@ from typing import Final
 _MAX_NAMES: Final = 3
 _MIN_SIMILARITY: Final = 0.6
 _MAX_CHARACTERS: Final = 128
-"""Characters that are compared: matching takes the square of them."""
+"""Characters that are compared: matching takes quadratic time."""
 
 
 def nearest_names(requested: str, models: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     """At most three most similar names, the most similar first, one for each model, which is given
     by its names.
     """
-    # A version says nothing of the name before it.
+    # The version is not compared.
     text = requested.casefold().partition(":")[0][:_MAX_CHARACTERS]
     best = (max((_similarity(text, name.casefold()), name) for name in names) for names in models)
     ranked = sorted(
@@ -33,7 +33,7 @@ def _similarity(requested: str, name: str) -> float:
 
 def _ratio(requested: str, name: str) -> float:
     matcher = SequenceMatcher(None, requested, name, autojunk=False)
-    # Upper bounds first: most names are nothing like it.
+    # Upper bounds first: they are cheap, and reject most names.
     if matcher.real_quick_ratio() < _MIN_SIMILARITY or matcher.quick_ratio() < _MIN_SIMILARITY:
         return 0.0
     return matcher.ratio()

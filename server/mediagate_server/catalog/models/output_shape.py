@@ -30,7 +30,7 @@ class OutputShape:
     `media_type` is the expected one; the file may be of another.
     """
 
-    # Read from model files by pydantic, which then refuses keys that are not fields.
+    # For pydantic, which reads it from model files: unknown keys are errors.
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     kind: OutputKind

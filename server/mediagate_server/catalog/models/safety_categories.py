@@ -31,4 +31,4 @@ SAFETY_CATEGORIES: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
         ),
     }
 )
-"""By the name that a model file's output gives: code, then what it stands for."""
+"""Hazard by code, by the name of the taxonomy in a model file's output."""

@@ -22,7 +22,7 @@ from mediagate_server.errors import InvalidRequest, ParameterUnsupported, Violat
 from mediagate_server.structs import replace
 
 FIELDS = ("prompt", "messages", "system_prompt")
-"""The parameters that a conversation is made of; no other rule touches them."""
+"""Parameters of a conversation; no other rule maps them."""
 
 _NO_READABLE_TURN = "there is nothing in it that the model can read"
 _ONE_IMAGE_ONLY = "the model looks at one picture"

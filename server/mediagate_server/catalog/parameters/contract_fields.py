@@ -33,7 +33,7 @@ class FieldKind(Enum):
 
 
 MEDIA_KINDS: Final = frozenset({FieldKind.MEDIUM, FieldKind.MEDIA, FieldKind.LORAS})
-"""Parameters that hold media, the weights of an adapter among them."""
+"""Kinds of parameters that hold media, LoRA weights among them."""
 
 _TEXT = {
     "prompt": FieldKind.FREE_TEXT,

@@ -204,7 +204,7 @@ class Dimensions(ParameterRule):
         if ratio is None:
             raise TypeError("an aspect ratio is two whole numbers with a colon between")
         exact = self._exact_size(ratio, draft)
-        # Far from the area there is no size of exactly that shape: a near one is better then.
+        # Where the exact ratio is only possible far from the area, a near ratio is better.
         size = self._write_clamped(exact or self._approximate_size(ratio), draft)
         if Fraction(size.width, size.height) == ratio:
             return emulated_outcome(format_size(size), "by width and height")
@@ -269,7 +269,7 @@ class Dimensions(ParameterRule):
 def parse_ratio(text: object) -> Fraction | None:
     """Parse an aspect ratio such as "16:9"; None for anything else ("custom", "match_input")."""
     word = str(text)
-    # Each model has a dozen; what callers write may be of any length, and is not to be kept.
+    # Only short texts are cached: each model has a dozen, callers may write any length.
     return _parse_ratio_cached(word) if len(word) <= _MAX_CACHED_CHARACTERS else _parse_ratio(word)
 
 

@@ -13,7 +13,7 @@ _Word = TypeVar("_Word", bound=object)
 
 _EFFORT_ORDER = {"none": 0, "minimal": 1, "low": 2, "medium": 3, "high": 4, "xhigh": 5}
 _MAX_CHARACTERS = 64
-"""Characters. No model's word is as long, and a number of thousands of digits is none."""
+"""Maximum length: no model's value is as long, and a number of thousands of digits is none."""
 _RESOLUTION_LINES = {"2k": 1440, "4k": 2160, "8k": 4320}
 _FRAMES = re.compile(r"(\d+)_frames_\w+")
 _LEADING_NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:p|mp|s|fps)?\s*", re.IGNORECASE)

@@ -80,7 +80,7 @@ class ParameterRule(ABC):
     """
 
     takes: ClassVar[frozenset[FieldKind]]
-    """The kinds of parameter that the rule can carry."""
+    """Kinds of parameters that the rule supports."""
 
     also: Mapping[str, str | int | float | bool] = field(default_factory=dict)
     forces: Mapping[str, Mapping[str, str | int | float | bool]] = field(default_factory=dict)

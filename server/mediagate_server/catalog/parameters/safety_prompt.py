@@ -21,7 +21,7 @@ from mediagate_server.catalog.schemas.input_spec import STRICT
 from mediagate_server.errors import InvalidRequest, ParameterUnsupported, Violation
 
 FIELDS = ("content", "messages", "role", "context")
-"""The parameters that it reads; no other rule touches them."""
+"""Parameters of a safety check; no other rule maps them."""
 
 _NO_CONTEXT_REASON = "the model judges a user's turn by itself"
 _LAST_TURN_ONLY_REASON = "the model was shown the last turn{reply}; what came before was left out"

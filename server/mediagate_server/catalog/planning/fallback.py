@@ -25,9 +25,9 @@ from mediagate_server.errors import MediagateError
 from mediagate_server.structs import replace
 
 UsualDuration = Callable[[Plan], float]
-"""How many seconds a run of a plan takes as a rule."""
+"""Usual run time of a plan, in seconds."""
 _HANDOVER_SECONDS: Final = 2.0
-"""Seconds in which a run that is given up is cancelled and settled, before the next is sent."""
+"""Seconds to cancel and settle an abandoned run before the next one is sent."""
 
 
 class SkippedModel(Struct, frozen=True):

@@ -34,7 +34,7 @@ _AUDIO_KIND_BY_PARAMETER: Final[Mapping[str, str]] = MappingProxyType(
         "language": "speech",
     }
 )
-"""The parameters that tell a kind of sound where `kind` is not set, the clearest first."""
+"""Kind of audio implied by a parameter where `kind` is not set, the clearest first."""
 _MAX_SUGGESTIONS: Final = 3
 
 

@@ -21,7 +21,7 @@ from mediagate_server.errors import InvalidRequest, Violation
 from mediagate_server.network.request_url import ascii_url
 
 MODEL_PARAMETERS_PATH: Final = "options.model_parameters"
-"""Where a request has them; the name of each, after a point, is its parameter in a report."""
+"""Field of the request; with the name of each after a point, its parameter in a report."""
 
 _LINK_TYPES: Final = (InputType.URI, InputType.URIS)
 

@@ -97,4 +97,4 @@ class Plan(Struct, frozen=True):
 
 
 PlanModel = Callable[[Model, ModelRequest], Plan]
-"""Plans a request for one model. Raises MediagateError where the model cannot take it."""
+"""Function that plans a request for one model. Raises MediagateError where it cannot take it."""

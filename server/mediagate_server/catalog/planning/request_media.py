@@ -20,10 +20,10 @@ from mediagate_server.structs import replace
 Request = TypeVar("Request", ModelRequest, RunRequest)
 
 MAX_DATA_URI_BYTES: Final = 256 * 1024
-"""Bytes of a file up to which Replicate wants it within the request, as a data URI."""
+"""Size in bytes up to which Replicate recommends a data URI."""
 
 PLACEHOLDER: Final = "https://media.invalid/"
-"""The link of a medium that has none yet: enough to plan by, and no model can open it."""
+"""Link of an unresolved medium: enough to plan by, and no model can open it."""
 
 
 def to_data_uri(data: bytes, media_type: str) -> str:

@@ -35,18 +35,18 @@ from mediagate_server.structs import replace
 
 PlannedRequest = TypeVar("PlannedRequest", ModelRequest, RunRequest)
 MAX_SCREENED_CHARACTERS: Final = 100_000
-"""What a safety model is shown at once. More is refused: what it is not shown it does not judge."""
+"""Maximum text for a safety model. More is rejected: it would not be judged."""
 NO_TEXT_TO_SCREEN: Final = "the request has no text that a safety model could read"
 _FREE_TEXT_WORDS: Final = frozenset({"voice", "language"})
-"""Parameters that are a word as a rule, and whatever a caller writes."""
+"""Parameters that are usually one word, but free text of callers."""
 _COMMON_KEYS: Final = frozenset(
     {"role", "content", "type", "text", "parts", "name", "url", "image", "image_url"}
 )
-"""Keys of objects in a model's input that say nothing."""
+"""Common keys of objects in a model's input, which carry no text of callers."""
 _LINK: Final = re.compile(r"(?:https?://|data:)[!-~]+")
 _DATA: Final = "data:"
 _LONG_NAME: Final = 32
-"""Characters of an input's name from which on it is more than a name."""
+"""Length from which an input's name may carry text."""
 
 
 class RequestPlan(Struct, frozen=True):
@@ -114,7 +114,7 @@ def add_screening(
     try:
         chain = plan_chain(replace(request, max_cost_nanos=remaining))
     except MaxCostExceeded as error:
-        # Told by the bound that the caller set, not by what was left of it.
+        # The error names the caller's limit, not the remainder.
         maximum = error.failure.metadata.get("maximum_usd_nanos", "0")
         raise _cost_limit_exceeded(
             screening_plan, most + int(maximum), request.max_cost_nanos
@@ -217,9 +217,9 @@ def _data_texts(uri: str) -> Iterator[str]:
     data = unquote_to_bytes(content)
     if head.casefold().endswith(";base64"):
         try:
-            data = base64.b64decode(data + b"==")  # Others do not insist on it.
+            data = base64.b64decode(data + b"==")  # Other decoders do not require padding.
         except binascii.Error:
-            return  # Nobody can read it.
+            return  # Not decodable by anybody.
     yield from _decode_text(data, head.partition(";")[0].casefold() or "text/plain")
 
 

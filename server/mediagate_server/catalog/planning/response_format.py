@@ -18,7 +18,7 @@ from mediagate_server.catalog.request import ResponseFormat, Value
 from mediagate_server.errors import InvalidRequest
 
 MAX_SCHEMA_BYTES: Final = 64 * 1024
-"""Bytes of JSON: the schema is part of every prompt, and is paid for as such."""
+"""Maximum bytes of JSON: the schema is part of every prompt, and billed as such."""
 
 SCHEMA_FIELD: Final = "response_format.json_schema"
 _JSON_INSTRUCTION: Final = (

@@ -39,7 +39,7 @@ from mediagate_server.errors import InvalidRequest, Violation
 from mediagate_server.network.request_url import ascii_url
 
 MAX_RUN_SECONDS: Final = 1_800
-"""Seconds. Upstream ends every run after half an hour."""
+"""Maximum run time in seconds: upstream ends every run after half an hour."""
 _DEFAULT_USUAL_SECONDS: Final = 30
 _SAFETY_DEFAULT_REASON: Final = (
     "sent by the server: the model's own default would weaken its safety checks"
@@ -71,9 +71,7 @@ def plan_model_run(
     safety_defaults = _safety_defaults(given, published, catalog_model)
     sent = {**given, **safety_defaults}
     if published.is_deployment and not published.is_official:
-        catalog_model = (
-            None  # It is billed by the machine that it was given, whatever the model costs.
-        )
+        catalog_model = None  # Billed by its own hardware, whatever the model's price.
     price, estimate, max_run = _price(request, published, sent, catalog_model)
     if published.bills_idle_time:
         price = derived_prices.dedicated_price(price)
@@ -242,7 +240,7 @@ def _price(
     hardware.
     """
     if catalog_model:
-        # Inputs that the catalog does not know cannot be part of what it prices by.
+        # The catalog's price cannot depend on inputs that the catalog does not know.
         known_inputs = {
             name: value for name, value in given.items() if name in catalog_model.inputs
         }

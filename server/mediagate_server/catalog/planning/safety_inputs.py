@@ -23,11 +23,11 @@ _CHECK_NAME: Final = re.compile(
     r"(?:filter|check|screen|polic|classif|detect|guard)|unfiltered"
     r"|(?:filter|check|screen|detect)(?:content|prompt|profanity|nsfw|nudity|explicit|adult|unsafe)"
 )
-"""In the names of checks; written without what stands between words."""
+"""Patterns in the names of checks, without separators."""
 _HAZARD_NAME: Final = re.compile(
     r"nsfw|unsafe|nudity|explicit(?:content|lyrics)?$|adult(?:content)?$|sensitivecontent|harmful"
 )
-"""In the names of what is let through, or kept out."""
+"""Patterns in the names of content that is let through, or blocked."""
 _NEGATION: Final = re.compile(
     r"disable|skip|bypass|without|ignore|override|omit|deactivat|turnoff|remove|relax|suppress"
     r"|un(?:censor|filter|moderat)|optout|exempt|weaken|loosen|permissive|allow(?:all|any|every)"
@@ -46,17 +46,16 @@ _SCALES: Final = (
     ("strict", "standard", "relaxed", "permissive", "none", "off"),
     ("dont_allow", "allow_adult", "allow_all"),
 )  # fmt: skip
-"""Words that levels are set by, from the strictest to the weakest."""
+"""Scales of levels, from the strictest to the weakest."""
 _CONTAINERS: Final = (Mapping, list, tuple)
 _MAX_PATH_CHARACTERS: Final = 512
 _MAX_TEXT_CHARACTERS: Final = 512
-"""Characters of a text that may be a setting: no number, switch or level is so long."""
+"""Maximum characters of a setting: no number, switch or level is longer."""
 _MAX_CACHED_NAMES: Final = 1_024
-"""Names of which it is remembered what they say: a list of objects repeats those of its first. They
-are shortened before: a caller may write them as long as a request.
-"""
+"""Cached names: a list of objects repeats those of its first. They are shortened before: callers
+may write names as long as a request."""
 _MAX_WORDS: Final = 3
-"""Of a setting. Longer texts are written for people, or for a model, to read."""
+"""Maximum words of a setting. Longer texts are prose."""
 _DESCRIPTION_KEYS: Final = frozenset(
     (
         "category",
@@ -71,7 +70,7 @@ _DESCRIPTION_KEYS: Final = frozenset(
         "provider",
     )
 )
-"""Names within a check's settings whose words say what it checks, not how strictly."""
+"""Keys within a check's settings that describe what it checks, not how strictly."""
 
 
 def is_safety_input(name: str) -> bool:
@@ -117,11 +116,11 @@ class _Setting(NamedTuple):
     value: Any
     default: Any = None
     key: str = ""
-    """The last of the names, where it lies in an object."""
+    """The last of the names, where it is a key of an object."""
     is_listed: bool = False
-    """It is one of several in a list."""
+    """Whether it is an item of a list."""
     negated_name: str = ""
-    """The same with a negation around it: `disable.safety_checker`."""
+    """The path with an outer negation: `disable.safety_checker`."""
 
     def is_weaker(self) -> bool:
         if isinstance(self.value, _CONTAINERS):
@@ -130,7 +129,7 @@ class _Setting(NamedTuple):
         if self.value is None:
             return not is_description
         is_free = isinstance(self.value, str) and (is_description or self.is_listed)
-        # As if by default a text: what is no known setting is a word to look for, or its kind.
+        # Compared with a text as default: an unknown word is a search term or a category.
         default = "" if is_free and self.default is None else self.default
         return any(
             _is_weaker(name, self.value, default, is_listed=False)
@@ -235,7 +234,7 @@ def _is_weaker(name: str, value: Any, default: Any, *, is_listed: bool) -> bool:
         is_figure = "tolerance" in name.casefold() or "threshold" in name.casefold()
         return parsed is _weak_state(name) or (default_value is None and is_figure)
     if isinstance(parsed, int | float):
-        # A tolerance is strict where it is low. Of other figures nobody knows the direction.
+        # A low tolerance is strict. The direction of other numbers is unknown.
         is_tolerance = "tolerance" in name.casefold() and _is_number(default_value)
         return not (is_tolerance and 0 <= parsed < default_value)
     return _is_weaker_word(str(value), default_value, is_listed=is_listed)

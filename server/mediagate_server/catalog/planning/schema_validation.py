@@ -32,7 +32,7 @@ from mediagate_server.workers.worker_pool import (
 )
 
 SCHEMA_CHECK_SECONDS: Final = 2.0
-"""The most that compiling a schema, or checking one value by it, may take."""
+"""Maximum seconds to compile a schema, or to validate one value by it."""
 
 _COMPILE: Final = Task("mediagate_server.catalog.schemas.schema_tasks:compile_schema", 256 * MIB)
 _FIND_PROBLEMS: Final = Task(
@@ -40,7 +40,7 @@ _FIND_PROBLEMS: Final = Task(
 )
 
 MAX_STEPS_IN_PROCESS: Final = 200_000
-"""Steps times places up to which a value is checked in this process."""
+"""Maximum of steps times values for validation in this process."""
 _MAX_VALUES: Final = 1_000
 
 SCHEMA_TOO_SLOW: Final = "takes too much time or memory to check by"

@@ -35,8 +35,8 @@ from mediagate_server.errors import InvalidRequest, ParameterUnsupported, Violat
 from mediagate_server.structs import replace
 
 GenerateSeed = Callable[[], int]
-"""Gives a seed from 1 to 2^31 - 1: all that any model takes, and never 0, which some read as
-"draw one yourself"."""
+"""Seed generator, from 1 to 2^31 - 1: all that any model takes, and never 0, which some take for
+"random"."""
 
 _UNPRINTED_KINDS = (FieldKind.FREE_TEXT, FieldKind.STRINGS, FieldKind.MESSAGES, FieldKind.MEDIUM)
 _UNPRINTED_FIELDS = {
@@ -45,7 +45,7 @@ _UNPRINTED_FIELDS = {
 }
 _NOT_SENT = dropped_outcome()
 _SUBJECT_FIELDS = frozenset({"prompt", "text", "lyrics"})
-"""Words that say what is to be made."""
+"""Parameters that describe the output."""
 
 
 class Translation(Struct, frozen=True):

@@ -34,13 +34,13 @@ from mediagate_server.errors import MaxCostExceeded, PriceUnknown
 from mediagate_server.structs import replace
 
 WRAPPING_TOKENS = 256
-"""Allowed for what a wrapper puts around a prompt (role marks, a default system prompt)."""
+"""Tokens of what a wrapper adds to a prompt (role prefixes, a default system prompt)."""
 TURN_TOKENS = 16
-"""Allowed for the marks around each turn of a conversation."""
+"""Tokens of the markup of each turn of a conversation."""
 MAX_UNITS = 10**15
-"""The largest number that is priced: tokens, seconds, pixels. Nothing that is billed comes near."""
+"""Maximum quantity: tokens, seconds, pixels. Real runs are orders of magnitude below."""
 MAX_WORD_CHARACTERS = 200
-"""Characters of a word that a tier may be chosen by."""
+"""Maximum characters of a word that selects a tier."""
 _UNKNOWN_ESTIMATE = Estimate(None, None, None)
 
 

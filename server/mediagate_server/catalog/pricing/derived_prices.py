@@ -16,7 +16,7 @@ from mediagate_server.catalog.pricing.prices import (
 from mediagate_server.structs import replace
 
 UNKNOWN_PRICE = PriceSchedule((), "", "")
-"""No price: what is run at it costs an unknown amount, never nothing."""
+"""Unknown price: a run costs an unknown amount, never nothing."""
 _RUN_TIME_METRIC = "predict_time"
 
 

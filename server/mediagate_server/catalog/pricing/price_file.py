@@ -38,8 +38,8 @@ SHORT_RATES: Final[Mapping[str, tuple[tuple[str, ...], int]]] = MappingProxyType
         "per_run_second": (("predict_time",), 1),
     }
 )
-"""Short form, the metrics under which upstream has reported the thing, newest first, and for how
-many of it the price is. `output_count` is our own count, for where upstream reports none."""
+"""Short form, the metric's names upstream, newest first, and the number of units of the price.
+`output_count` is our own count, where upstream reports none."""
 
 
 def expand_price(price: Any) -> Any:

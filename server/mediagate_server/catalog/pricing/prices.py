@@ -22,21 +22,21 @@ Scalar = Decimal | int | str | bool
 Metrics = Mapping[str, Scalar]
 NANOS_PER_USD = Decimal(10**9)
 MAX_RUN_NANOS = 10**15
-"""The most that one run may be estimated at: a million dollars. Sums over all that one call may set
-going, and over thousands of such calls, stay within the 64 bits of the ledger and the contract."""
+"""Maximum estimate of one run: a million dollars. Sums over all runs of one call, and over
+thousands of such calls, fit into the 64 bits of the ledger and the contract."""
 AS_OF = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
-"""The date of a price, as coarse as it is known: a year, a month or a day."""
+"""Date of a price, as precise as it is known: a year, a month or a day."""
 OUTPUT_COUNT = "output_count"
-"""Not upstream's metric but ours: how many outputs were delivered. A rate that names it as its
-last metric may be charged by our own count where upstream reports none."""
+"""Our own metric, not upstream's: the number of delivered outputs. A rate that names it last may be
+charged by it where upstream reports none."""
 RUN_COUNT = "run_count"
-"""Ours too: every prediction is one run. For an assumed price that asks for nothing else."""
+"""Our own metric: every prediction is one run. For an assumed price per run."""
 _EXACT = Context(prec=400, traps=[Inexact, InvalidOperation])
-"""Wide enough for every product and sum of bounded quantities and prices; a result that did not
-fit would raise rather than be rounded."""
+"""Precise enough for every product and sum of bounded quantities and prices; an inexact result
+raises rather than being rounded."""
 _ROUNDING = Context(prec=400, traps=[InvalidOperation])
 _MAX_DIGITS = 60
-"""Digits before or after the point. Nothing that is billed comes near: more is garbage."""
+"""Maximum digits before or after the point. More is no real quantity."""
 _QUANTITY_LIMIT = 10**_MAX_DIGITS
 
 
@@ -56,7 +56,7 @@ class PriceRate(_CachedNanos):
     present counts. `per` is a power of ten, so that the division is exact.
     """
 
-    # Read from model files by pydantic, which then refuses keys that are not fields.
+    # For pydantic, which reads it from model files: unknown keys are errors.
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     metrics: tuple[str, ...]
@@ -71,7 +71,7 @@ class PriceRate(_CachedNanos):
         if self.per < 1 or str(self.per).strip("0") != "1":
             raise ValueError("per must be a power of ten")
         unit_nanos = _EXACT.multiply(_unit_price(self.usd, self.per), NANOS_PER_USD)
-        # One unit in nano-dollars, where that is a whole number.
+        # Price of one unit in nano-dollars, where that is an integer.
         is_integer = unit_nanos == unit_nanos.to_integral_value(context=_ROUNDING)
         object.__setattr__(self, "_nanos", int(unit_nanos) if is_integer else None)
 
@@ -335,7 +335,7 @@ def load_price(text: str) -> PriceSchedule:
         source=record["source"],
         sent={name: _load_scalar(value) for name, value in record["sent"].items()},
         assumed=record["assumed"],
-        # Prices that were held before there were partial ones do not say.
+        # Missing in prices that were stored before there were partial ones.
         partial=record.get("partial", False),
     )
 

@@ -18,7 +18,7 @@ from mediagate_server.catalog.schemas.input_spec import InputSpec, InputType
 from mediagate_server.catalog.schemas.openapi import PublishedInput
 
 MAX_PRICE_AGE_DAYS: Final = 60
-"""Days after which a price is said to be old."""
+"""Age in days from which a price counts as old."""
 _MAX_LISTED_VALUES: Final = 8
 _JSON_TYPES: Final = {
     InputType.STRING: "string",
@@ -33,19 +33,19 @@ class FindingKind(StrEnum):
     """Kind of a catalog finding."""
 
     GONE = "gone"
-    """Upstream does not have the model, or not the version that is pinned."""
+    """Upstream does not have the model, or not the pinned version."""
     RETURNED = "back"
-    """The catalog calls it retired, and upstream has it."""
+    """Retired in the catalog, but available upstream."""
     UNREADABLE = "unread"
-    """Upstream could not be asked."""
+    """Upstream was not available."""
     KIND = "office"
-    """It is addressed as another kind of model than it is."""
+    """Addressed as another kind of model than it is."""
     VERSION = "version"
-    """There is a newer version than the one that is pinned."""
+    """There is a newer version than the pinned one."""
     SCHEMA = "schema"
-    """Its inputs or its output are others."""
+    """Inputs or output have changed."""
     PRICE = "price"
-    """Its price is unknown or old."""
+    """The price is unknown or old."""
 
 
 @dataclass(frozen=True, slots=True)

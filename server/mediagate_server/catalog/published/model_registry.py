@@ -32,12 +32,12 @@ from mediagate_server.upstream.port import (
 )
 
 CACHE_SECONDS: Final = 600.0
-"""Seconds that a model is taken to be as it was read. Official schemas change rarely, the newest
-version of a community model whenever its owner pushes one."""
+"""Cache lifetime in seconds. Official schemas change rarely, the newest version of a community
+model whenever its owner pushes one."""
 _NOT_FOUND_CACHE_SECONDS: Final = 30.0
 _FAILURE_CACHE_SECONDS: Final = 2.0
 _MAX_ENTRIES: Final = 256
-"""Models kept; those not asked for longest go first. A document is about 50 kB."""
+"""Cached models, evicted in LRU order. A document is about 50 kB."""
 _NAME: Final = r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}"
 _VERSION_ALONE: Final = re.compile(r"[0-9a-fA-F]{64}")
 _REFERENCE: Final = re.compile(
@@ -65,7 +65,7 @@ class ModelReference:
                 "is a version alone: write owner/name:version, so that its inputs can be checked"
             )
             raise InvalidRequest.of("model", words)
-        # A version that is empty is none: programs put the colon there before they know it.
+        # An empty version is none: programs write the colon before they know it.
         match = _REFERENCE.fullmatch(text.removesuffix(":"))
         if match is None:
             raise InvalidRequest.of(
@@ -151,7 +151,7 @@ class PublishedModelRegistry:
         while len(self._entries) > _MAX_ENTRIES:
             self._entries.popitem(last=False)
         if self._clock() >= entry.expires_at:
-            async with entry.lock:  # whoever waited for it finds what the first one read
+            async with entry.lock:  # waiters find the result of the first fetch
                 if self._clock() >= entry.expires_at:
                     await self._refresh(reference, entry)
         if entry.model is not None:

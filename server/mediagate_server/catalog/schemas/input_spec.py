@@ -13,7 +13,7 @@ from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
 STRICT = ConfigDict(extra="forbid")
-"""For everything read from a model file: a key that we do not know is a mistake."""
+"""Pydantic configuration of model files: an unknown key is an error."""
 
 
 class InputType(StrEnum):

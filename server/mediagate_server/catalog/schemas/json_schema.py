@@ -22,14 +22,14 @@ from urllib.parse import unquote
 import jsonschema_rs
 
 MAX_SCHEMA_DEPTH: Final = 128
-"""Levels of an unfolded schema. Validators recurse."""
+"""Maximum depth of an unfolded schema: validators recurse."""
 _MAX_CHEAP_STEPS: Final = 2_000
 MAX_PROBLEMS = 16
-"""Nobody reads more at once."""
+"""Maximum errors of one value."""
 MAX_STEPS: Final = 20_000
-"""Keywords and listed values of an unfolded schema."""
+"""Maximum size of an unfolded schema: keywords and listed values."""
 _MAX_STEPS_LISTED: Final = 2_000
-"""Steps up to which a value is looked at for all that is wrong: listing costs 30 us for each."""
+"""Maximum steps for listing all errors of a value: listing costs 30 us per step."""
 _MESSAGES = {
     "type": "is not of type {types}",
     "enum": "is not one of {options}",
@@ -53,7 +53,7 @@ _MAX_STEP_CHARACTERS: Final = 120
 _MAX_PATH_STEPS: Final = 32
 _MAX_CACHED_SCHEMAS: Final = 64
 _MAX_CACHED_CHARACTERS: Final = 4 * 1024
-"""Characters of a schema that is kept."""
+"""Maximum characters of a cached schema."""
 _SCHEMA_KEYWORDS: Final = (
     "additionalItems",
     "additionalProperties",
@@ -93,7 +93,7 @@ _COSTLY_KEYWORDS: Final = frozenset(_SCHEMA_KEYWORDS) - {"additionalProperties",
     "patternProperties",
     "uniqueItems",
 }
-"""Keywords whose cost is not one step for each place of a value, or not seen from here."""
+"""Keywords whose cost is not one step per value, or is not known here."""
 
 
 class SchemaError(ValueError):

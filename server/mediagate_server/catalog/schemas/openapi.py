@@ -20,23 +20,23 @@ from mediagate_server.catalog.schemas.json_schema import (
 )
 
 ANY_STEP: Final = "*"
-"""In a path to links: every item of a list, or every property of an object."""
+"""Wildcard in a path: every item of a list, or every property of an object."""
 
 OutputPath = tuple[str, ...]
 
 _MAX_DEPTH = 12
 _MAX_VISITED_SCHEMAS = 1_000
-"""How far links are looked for: output schemas are small, but one that refers to itself is not."""
+"""Maximum schemas searched for links: one may refer to itself."""
 _MAX_ALTERNATIVES = 100
-"""How many parts of a combined schema are looked at."""
+"""Maximum alternatives of a combined schema that are searched."""
 _MAX_DOCUMENT_VALUES: Final = 20_000
-"""Values in a document that is read at all; usual ones have some thousand."""
+"""Maximum values of a document; usual ones have some thousand."""
 _MAX_DOCUMENT_DEPTH: Final = 64
 TOO_COMPLEX: Final = "publishes a schema that is too large or too complex to check by"
 _INPUT, _OUTPUT = "#/components/schemas/Input", "#/components/schemas/Output"
 _COMBINING_KEYWORDS = ("allOf", "anyOf", "oneOf")
 _NAME_KEYWORDS: Final = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs"})
-"""Keywords whose keys are names, not keywords."""
+"""Keywords whose keys are property names, not keywords."""
 _VALUE_KEYWORDS: Final = frozenset({"const", "default", "enum", "example", "examples"})
 """Keywords that hold values, not schemas."""
 
@@ -65,16 +65,16 @@ class ModelSchema:
         Nothing is compiled before it is needed: see schema_validation for where that is done.
         """
         self.refusal = ""
-        """Why nothing can be run by it; empty: nothing is in the way."""
+        """Why runs by this schema are rejected; empty: they are not."""
         if not _is_readable(document):
             document, self.refusal = {}, TOO_COMPLEX
         self._document = document
         self._input = _resolve(document, {"$ref": _INPUT})
         self._output = _resolve(document, {"$ref": _OUTPUT})
         self.input_schema = _input_schema(document) if self._input else None
-        """The JSON Schema of the inputs; None where there is none that can be checked by."""
+        """JSON Schema of the inputs; None where there is none to validate by."""
         self.is_checkable: bool | None = None if self.input_schema else False
-        """Whether inputs can be checked; None: not found out yet, see schema_validation."""
+        """Whether inputs can be validated; None: not determined yet, see schema_validation."""
 
     def refuse(self) -> None:
         """Mark the schema as one that nothing can be validated by in time."""
