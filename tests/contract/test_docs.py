@@ -118,6 +118,33 @@ def test_names_beside_a_path_are_in_that_file(page: str) -> None:
     assert not missing
 
 
+@pytest.mark.parametrize(
+    "page", ["docs/architecture.md", "server/mediagate_server/generations/README.md"]
+)
+def test_names_of_the_architecture_exist(page: str) -> None:
+    """What these pages name in backticks is a word of the sources or of the contract."""
+    words = {
+        word
+        for top in ("server", "clients/python", "protos")
+        for file in (ROOT / top).rglob("*")
+        if file.suffix in {".py", ".proto", ".toml"}
+        for word in re.findall(r"\w+", file.read_text())
+    }
+    named = re.findall(r"`([A-Za-z_]\w+)`", (ROOT / page).read_text())
+    words |= {entry.name for entry in (ROOT / "server").iterdir()}
+    assert not [name for name in named if name.removesuffix("_total") not in words]
+
+
+def test_the_architecture_lists_every_room() -> None:
+    """Each folder and file at the top of the server has its place in the table of rooms."""
+    rooms = (
+        (ROOT / "docs" / "architecture.md").read_text().split("## The rooms")[1].split("\n## ")[0]
+    )
+    rows = "".join(line for line in rooms.splitlines() if line.startswith("| `"))
+    entries = {entry.name for entry in SERVER.iterdir() if not entry.name.startswith("_")}
+    assert not [name for name in entries - {"py.typed"} if f"`{name}" not in rows]
+
+
 def test_python_files_that_sources_name_exist() -> None:
     """Whatever a comment or docstring calls a file is one, wherever it is."""
     files = {file.name for top in ("tests", *SOURCES) for file in (ROOT / top).rglob("*.py")}
