@@ -9,6 +9,7 @@ import hashlib
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from typing import Any, Literal, get_args
 
@@ -162,8 +163,9 @@ class Catalog:
         return self._by_version.get(version)
 
 
+@cache
 def load_catalog() -> Catalog:
-    """Load all files of the catalog. Raises ValueError or TypeError for an invalid entry."""
+    """Load all files of the catalog, once. Raises ValueError or TypeError for an invalid entry."""
     files = sorted(
         (each for each in resources.files(__package__).joinpath("catalog").iterdir()),
         key=lambda each: each.name,

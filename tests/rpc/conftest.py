@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import certifi
 import grpc
 import pytest
 from pydantic import SecretStr
@@ -16,6 +17,23 @@ from mediagate_server.runtime.clock import Clock
 
 from .scripted_upstream import ScriptedUpstream, open_scripted_upstream
 from .stubs import OpenServer, Stubs
+
+
+@pytest.fixture(scope="session")
+def certificate_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One certificate authority of those that httpx trusts."""
+    first, end, _ = Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----\n")
+    file = tmp_path_factory.mktemp("authorities") / "one.pem"
+    file.write_text(first + end)
+    return file
+
+
+@pytest.fixture(autouse=True)
+def _one_authority(certificate_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests speak HTTP to loopback: to load all authorities, for each of three HTTP clients, takes
+    more than half of the processor time that a server takes to open.
+    """
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate_file))
 
 
 @pytest.fixture
