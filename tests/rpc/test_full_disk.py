@@ -34,7 +34,7 @@ def _answers(scripted_upstream: ScriptedUpstream) -> None:
 
 def fill_disk_of_workers(monkeypatch: pytest.MonkeyPatch, count: int) -> list[None]:
     """The next so many workers write no file; each job has one of its own."""
-    monkeypatch.setattr(worker_pool, "_LARGEST_IDLE", 0)
+    monkeypatch.setattr(worker_pool, "_MAX_IDLE_BYTES", 0)
     start, left = subprocess.Popen, [None] * count
 
     def starts(*arguments: Any, **options: Any) -> Any:
@@ -72,7 +72,9 @@ async def test_a_worker_cannot_write_until_upstream_has_nothing_any_more(
     assert "OUTPUT_STORE_FAILED" in str(generation.error)
 
 
-@pytest.mark.parametrize("failing_call", [(large_outputs, "_head"), (settlement, "settle")])
+@pytest.mark.parametrize(
+    "failing_call", [(large_outputs, "_head"), (settlement, "settle_prediction")]
+)
 async def test_the_gate_cannot_write_for_a_while(
     scripted_upstream: ScriptedUpstream,
     open_server: OpenServer,

@@ -373,7 +373,7 @@ async def test_no_process_can_be_started_for_a_while(
         return start(*arguments, **options)
 
     monkeypatch.setattr(subprocess, "Popen", starts)
-    monkeypatch.setattr(worker_pool, "_LARGEST_IDLE", 0)  # Each job needs one that is new.
+    monkeypatch.setattr(worker_pool, "_MAX_IDLE_BYTES", 0)  # Each job needs one that is new.
     monkeypatch.setattr(large_responses, "_PAUSE", 0.0)
     scripted_upstream.creates = [says({"id": ID, "status": "processing"}, 201)]
     scripted_upstream.gets = [sends(*done(json.dumps(full_text).encode()))]
