@@ -1,9 +1,4 @@
-"""The port: what the server needs of an upstream, in our own words.
-
-Everything above this room speaks these types. Nothing here does I/O.
-
-Reservation of the right to send one create: used when it is sent, or given back.
-"""
+"""Upstream port: the protocol of a Replicate-compatible API and its types. No I/O."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -19,15 +14,14 @@ from mediagate_server.upstream.large_values import LargeValue
 
 
 def _no_op() -> None:
-    """What most turns do once their create is over."""
+    """The default of `on_end`."""
 
 
 class CreateReservation:
-    """One reservation, which ends once: by `use`, by `release`, or with whoever held it.
+    """Reservation of the right to send one create: used when it is sent, or released.
 
-    While it is held nobody else has what is reserved; what `use` does counts from then on. `on_end`
-    is done after `use`, once the create has ended in whatever way: by `release_unused`, or likewise
-    with whoever held it.
+    It ends once: by `use`, by `release`, or with its owner (garbage collected). `on_end` is called
+    after `use` once the create has ended in whatever way: by `release_unused`, or likewise.
     """
 
     __slots__ = ("_loop", "_on_end", "_release", "_use")
@@ -44,19 +38,19 @@ class CreateReservation:
         self._loop = asyncio.get_running_loop()
 
     def use(self) -> None:
-        """It is sent now. Nothing where the reservation has ended."""
+        """The create is sent now. No-op where the reservation has ended."""
         if self._use is not None:
             use, self._use = self._use, None
             self._release = self._on_end
             use()
 
     def release(self) -> None:
-        """It is not sent: things are as if it had never been reserved. Nothing after the end."""
+        """The create is not sent: undo the reservation. No-op where it has ended."""
         if self._use is not None:
             self.release_unused()
 
     def release_unused(self) -> None:
-        """The create that it was for has ended; one that was not sent is given back."""
+        """End the reservation: released if it was not used; else its create has ended."""
         self._use = None
         end, self._release = self._release, _no_op
         end()
@@ -64,21 +58,21 @@ class CreateReservation:
     def __del__(self) -> None:
         if self._release is _no_op:
             return
-        if asyncio._get_running_loop() is self._loop:  # noqa: SLF001 - there is no other question
+        if asyncio._get_running_loop() is self._loop:  # noqa: SLF001 - there is no public way
             self.release_unused()
             return
-        # Garbage is collected in any thread, and events and counts are the loop's alone.
+        # The collector runs in any thread; events and counts belong to the loop's.
         self._use = None
-        with suppress(RuntimeError):  # The loop is closed: nobody waits for it any more.
+        with suppress(RuntimeError):  # The loop is closed: nobody waits any more.
             self._loop.call_soon_threadsafe(self._release)
 
 
 MAX_OUTPUTS_KEPT: Final = 64 * 1024 * 1024
-"""Bytes of an answer whose output is kept. Of a larger one all is read but the output."""
+"""Largest response whose output is read, in bytes. Of a larger one all else is read."""
 
 
 class PredictionStatus(StrEnum):
-    """Where a prediction stands. `aborted` ended before it started (free); `canceled` after."""
+    """Status of a prediction. `aborted` ended before it started (free); `canceled` after."""
 
     STARTING = "starting"
     PROCESSING = "processing"
@@ -87,11 +81,11 @@ class PredictionStatus(StrEnum):
     CANCELED = "canceled"
     ABORTED = "aborted"
     UNKNOWN = "unknown"
-    """A word we do not know: never an end, so the prediction is asked again."""
+    """An unknown word: never final, so the prediction is polled again."""
 
     @property
     def is_terminal(self) -> bool:
-        """True for the four proofs of an end."""
+        """Whether it is one of the four final statuses."""
         return self in _TERMINAL
 
 
@@ -104,20 +98,20 @@ _TERMINAL = frozenset(
     }
 )
 UNUSABLE_VALUE: Final = ""
-"""Stands in the metrics for a value that was told and that nothing can be reckoned with."""
+"""Placeholder of a metric whose value was reported but cannot be used."""
 
 
 class Prediction(Struct, frozen=True):
-    """One prediction as last told by upstream. Only `id` and `status` are sure to be there.
+    """A prediction as upstream reported it last. Only `id` and `status` are always present.
 
-    `metrics` holds numbers as Decimal of the JSON literal (or int), because money is computed
-    from them. What was told and is no number, string or bool, or more than can be held, is
-    UNUSABLE: a cost that goes by it is unknown. None: they were told, and none can be read, which
-    is as if each were UNUSABLE. Integers in `input` and `output` are exact; NaN,
-    infinities and what a double cannot hold are texts. Times are in UTC, and possible.
-    `output_too_deep`: it is nested deeper than is read, and `output` is None.
-    `output` is a LargeValue where it is too large to be decoded; so are `large_logs`, of which
-    `logs` has both ends.
+    `metrics` holds numbers as Decimal of the JSON literal (or int), because money is computed from
+    them. A value that is no number, string or bool, or is out of range, is UNUSABLE_VALUE: a cost
+    based on it is unknown. None: metrics were reported and are unreadable, as if each were
+    unusable. Integers in `input` and `output` are exact; NaN, infinities and what a double cannot
+    hold are strings. Times are in UTC, within the range of a clock.
+    `output_too_deep`: the output is nested too deep to be read, and `output` is None.
+    `output` is a LargeValue where it is too large to be decoded; so is `large_logs`, of which
+    `logs` has the beginning and the end.
     `web_url` is upstream's page about it, for people who are signed in there.
     `model` may be an internal name of Replicate's and is never shown to callers.
     """
@@ -141,12 +135,12 @@ class Prediction(Struct, frozen=True):
 
 
 class CreateRequest(Struct, frozen=True):
-    """One paid create.
+    """Request to create a prediction, which costs money.
 
     `target` is `owner/name` (official model), `owner/name:version` (community model) or
     `deployments/owner/name`. `cancel_after` (seconds, at least 5) bounds what an orphan can cost.
-    `may_send` is asked once a connection is there, right before the first byte; False: the request
-    is Refused UNREACHABLE, and nothing was sent.
+    `may_send` is called once a connection is open, right before the first byte; False: the request
+    is refused as UNREACHABLE, and nothing was sent.
     """
 
     target: str
@@ -158,35 +152,34 @@ class CreateRequest(Struct, frozen=True):
 
 
 class RefusalReason(Enum):
-    """Why a request was definitely not taken."""
+    """Reason why a request was definitely not accepted."""
 
     UNREACHABLE = "unreachable"
-    """No connection came about: not a byte of the request was sent."""
+    """No connection could be made: not a byte of the request was sent."""
     THROTTLED = "throttled"
     ACCOUNT = "account"
     """401, 402, 403: the operator's token or credit."""
     NOT_FOUND = "not_found"
     INPUT = "input"
-    """400, 413, 422: upstream does not accept what we sent."""
+    """400, 413, 422: upstream does not accept the input."""
     OTHER = "other"
     """Any other 4xx."""
 
 
 class UpstreamError(Exception):
-    """Base of what a request to upstream can end in besides an answer."""
+    """Base of the errors of requests to upstream."""
 
 
 _GONE: Final = 410
 
 
 class RequestRefused(UpstreamError):
-    """Definitely not taken: nothing runs, nothing is charged, sending anew is safe.
+    """Definitely not accepted: nothing runs, nothing is charged, a retry is safe.
 
-    `invalid_fields` maps input names to upstream's description of what is wrong with them.
-    `retry_after` is what upstream asks for, up to a minute. `error` is the beginning of upstream's
-    own text, to be classified and never shown. `was_slow`: it took longer than a second to find
-    out that no connection comes about. `per_minute`: how many creates upstream says that it grants
-    now.
+    `invalid_fields` maps input names to upstream's description of the error. `retry_after` is what
+    upstream asks for, up to a minute. `error` is the beginning of upstream's own text, to be
+    classified and never shown. `was_slow`: the failure to connect took longer than a second.
+    `per_minute`: the rate of creates that upstream says it grants now.
     """
 
     def __init__(
@@ -211,15 +204,15 @@ class RequestRefused(UpstreamError):
 
     @property
     def is_not_found(self) -> bool:
-        """Whether what was asked for is not there (404), or not there any more (410)."""
+        """Whether the resource does not exist (404), or not any more (410)."""
         return self.refusal is RefusalReason.NOT_FOUND or self.http_status == _GONE
 
 
 class NoResponse(UpstreamError):
-    """No readable answer: timeout, reset, 408, 499, 5xx, or a 2xx that cannot be understood.
+    """No usable response: timeout, reset, 408, 499, 5xx, or a 2xx that cannot be decoded.
 
-    After a create this means doubt: the prediction may exist and cost money. `api_error`: the API
-    itself said that it failed (a 500 or 503 with its own JSON), not something on the way to it.
+    After a create this means that it is unconfirmed: the prediction may exist and cost money.
+    `api_error`: the API itself reported an error (500 or 503 with its own JSON), not a proxy.
     """
 
     def __init__(
@@ -232,14 +225,14 @@ class NoResponse(UpstreamError):
 
 
 class StreamLimitReached(UpstreamError):
-    """As many streams are open as may be: nothing was asked of upstream."""
+    """The limit of open streams is reached: nothing was sent."""
 
 
 class UnreadableResponse(NoResponse):
-    """An answer that is there, and that nothing can read: the next one may be the same.
+    """A response that cannot be read: a retry would probably bring the same.
 
-    It says nothing of upstream's health, and is not asked for again at once. `is_temporary`: nobody
-    could look at it now, and later somebody may.
+    It says nothing about upstream's health, and is not retried immediately. `is_temporary`: it
+    could not be read now (disk, worker), and may be later.
     """
 
     def __init__(
@@ -250,36 +243,37 @@ class UnreadableResponse(NoResponse):
 
 
 class OutputEvent(Struct, frozen=True):
-    """Text (or a link) that the model put out. `id` is empty where upstream sent none."""
+    """A piece of output: text or a link. `id` is empty where upstream sent none."""
 
     text: str
     id: str = ""
 
 
 class DoneEvent(Struct, frozen=True):
-    """Upstream says that the stream is over. `reason` is empty, `canceled` or `error`."""
+    """End of the stream. `reason` is empty, `canceled` or `error`."""
 
     reason: str = ""
 
 
 class ErrorEvent(Struct, frozen=True):
-    """Upstream says that the run failed. `detail` is upstream's text: not for callers."""
+    """The run failed. `detail` is upstream's text, which is not for callers."""
 
     detail: str
 
 
 StreamEvent = OutputEvent | DoneEvent | ErrorEvent
 EventSink = Callable[[tuple[StreamEvent, ...]], bool]
-"""Gets what one socket read completed (never empty). True: nothing more is wanted."""
+"""Receives the events that one socket read completed (never empty). True: stop."""
 
 
 class EventStream(Protocol):
-    """A stream that is open."""
+    """An open event stream."""
 
     async def forward_to(self, take: EventSink) -> None:
-        """Hand on what comes as soon as it is read, until `take` has enough or upstream closes.
+        """Push events to `take` as they are read, until it returns True or upstream closes.
 
-        Whether it was whole only its events tell. NoResponse: it broke. To be called once.
+        Only a DoneEvent says that the stream was complete. Raises NoResponse where it broke. Call
+        it once.
         """
         ...
 
@@ -292,7 +286,7 @@ class PredictionPage(Struct, frozen=True):
 
 
 class FileToUpload(Struct, frozen=True):
-    """A file for models. `content` gives it from its beginning, each time that it is called.
+    """A file to upload. `content` yields it from its beginning at each call.
 
     `name` and `media_type` are ours: plain ASCII without quotes. `size` in bytes.
     """
@@ -304,7 +298,7 @@ class FileToUpload(Struct, frozen=True):
 
 
 class UploadedFile(Struct, frozen=True):
-    """A file that upstream holds. `link` is what a model is given as its input."""
+    """An uploaded file. `link` is the URL to give to a model as its input."""
 
     link: str
     expires_at: datetime | None
@@ -318,11 +312,10 @@ class PublishedVersion(Struct, frozen=True):
 
 
 class PublishedModel(Struct, frozen=True):
-    """A model, `slug` being owner/name. `latest` is None where no version is published.
+    """A published model; `slug` is owner/name. `latest` is None where no version is published.
 
     `is_official` is None where its document does not say. `is_private`: only its owner may run it,
-    and pays for the machine it stands on. `example_seconds` is how long the run shown as its
-    example took; None where there is none.
+    and pays for its machine. `example_seconds` is the run time of its example; None: no example.
     """
 
     slug: str
@@ -333,7 +326,7 @@ class PublishedModel(Struct, frozen=True):
 
 
 class PublishedDeployment(Struct, frozen=True):
-    """A deployment, `name` being owner/name: what it runs, and on which hardware (a SKU)."""
+    """A deployment: `name` (owner/name), model, version and hardware (a SKU)."""
 
     name: str
     model: str
@@ -358,12 +351,12 @@ class Upstream(Protocol):
         ...
 
     async def get(self, prediction_id: str, *, model: str) -> Prediction:
-        """The prediction as it stands."""
+        """The current state of a prediction."""
         ...
 
     async def cancel(self, prediction_id: str, *, model: str) -> Prediction | None:
-        """Ask for the end. None where upstream says that it had ended already (any 4xx but
-        those about the account or its rate), or does not say how it stands: `get` tells.
+        """Cancel a prediction. None where it had ended already (any 4xx but those about the
+        account or its rate), or where the response has no prediction: use `get` then.
         """
         ...
 
@@ -378,15 +371,15 @@ class Upstream(Protocol):
         ...
 
     async def upload_file(self, file: FileToUpload) -> UploadedFile:
-        """Hand a file over, for models to read. It costs nothing and upstream forgets it."""
+        """Upload a file for models to read. It is free, and upstream deletes it after a while."""
         ...
 
     async def webhook_secret(self) -> str:
-        """The secret that the account's webhooks are signed with now."""
+        """The signing secret of the account's webhooks."""
         ...
 
     async def get_model(self, slug: str) -> PublishedModel:
-        """A model, `slug` being owner/name, with its latest version."""
+        """A model by its slug (owner/name), with its latest version."""
         ...
 
     async def get_version(self, slug: str, version: str) -> PublishedVersion:
@@ -394,7 +387,7 @@ class Upstream(Protocol):
         ...
 
     async def get_deployment(self, name: str) -> PublishedDeployment:
-        """What a deployment, `name` being owner/name, runs."""
+        """A deployment by its name (owner/name)."""
         ...
 
     def stream(

@@ -1,11 +1,10 @@
-"""Admission control of creates: circuit breaker, rate of the account, and when to try again.
+"""Admission control of creates: circuit breaker, rate limit of the account, and retry delay.
 
-A create is admitted first and sent later. Between the two lies the durable commit that makes the
-attempt: had the commit come first, the record would say "may have been sent" all the while it
-waited for its turn, and a crash would leave in doubt what was never sent; were the wait inside
-`create`, there would be no other order. So `admit` or `try_admit` reserves a turn, then the caller
-commits, then `Upstream.create` uses the turn and sends at once. A turn that is not used is given
-back, as if nobody had ever asked: callers whom the commit refuses cost others nothing.
+A create is admitted first and sent later, with the durable commit of the attempt in between: if the
+commit came first, the record would say "may have been sent" during the whole wait, and a crash
+would leave unconfirmed what was never sent. So `admit` or `try_admit` reserves a slot, then the
+caller commits, then `Upstream.create` uses the reservation and sends immediately. An unused one is
+released, so that calls which the commit refuses cost others nothing.
 """
 
 from mediagate_server.observability.metrics import OTHER_MODEL
@@ -16,7 +15,7 @@ from mediagate_server.upstream.port import CreateReservation, RequestRefused
 
 
 class CreateAdmission:
-    """Who may send a create to one account now. For one event loop. Sends nothing itself.
+    """Admission of creates to one account. For one event loop. Sends nothing itself.
 
     `model` is the catalog's slug, never what a caller typed.
     """
@@ -27,10 +26,10 @@ class CreateAdmission:
         self._retry = retry
 
     def try_admit(self, model: str = OTHER_MODEL) -> CreateReservation | None:
-        """Reserve a create's turn if one is free now. Never waits.
+        """Reserve a slot for a create if one is free now. Never waits.
 
         None also where the create would be the probe of a half-open circuit: that is for `admit`,
-        when nothing can refuse it any more. CircuitOpen where the model's creates are stopped.
+        when nothing can refuse it any more. Raises CircuitOpen where creates are stopped.
         """
         self._breaker.check(model)
         if self._breaker.is_half_open(model):
@@ -38,9 +37,9 @@ class CreateAdmission:
         return self._pacer.try_acquire_create()
 
     async def admit(self, model: str = OTHER_MODEL, *, again: bool = False) -> CreateReservation:
-        """Wait for a create's turn and reserve it. CircuitOpen at once, or after the wait.
+        """Wait for a slot for a create and reserve it. Raises CircuitOpen before or after the wait.
 
-        `again`: for a call whose last create upstream's own limit has refused.
+        `again`: its last create was refused with 429, so it goes first.
         """
         self._breaker.check(model)
         turn = await self._pacer.acquire_create(again=again)
@@ -58,17 +57,17 @@ class CreateAdmission:
 
     @property
     def backoff_seconds(self) -> float:
-        """Until the wait that upstream has asked for before the next create is over."""
+        """Seconds until upstream allows the next create."""
         return self._pacer.backoff_seconds
 
     @property
     def creates_per_second(self) -> float | None:
-        """What upstream has reduced the account to; None: nothing of the kind."""
+        """The rate that upstream has reduced the account to; None: not reduced."""
         return self._pacer.creates_per_second
 
     def delay_before_retry(self, refused: RequestRefused, ordinal: int) -> float | None:
-        """Seconds until a refused create may be attempted anew; None: never.
+        """Seconds until a refused create may be attempted again; None: never.
 
-        `ordinal` is that of the attempt that was refused, from 1.
+        `ordinal` is that of the refused attempt, from 1.
         """
         return self._retry.delay_before_retry(refused, ordinal)

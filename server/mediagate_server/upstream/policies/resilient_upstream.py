@@ -1,11 +1,6 @@
-"""Upstream with everything that is done around each request: retry, breaker, pace, observe.
+"""Resilient upstream client: retry, circuit breaker, pacing and metrics around each request.
 
-The room above uses this in place of the bare adapter. Knows no rpc and no generation.
-
-Limit of the streams that are open to upstream at once.
-
-Counted here, before anything is sent: left to the pool of connections, the opening would wait for
-a free one and then look like an upstream that cannot be reached, which stops the model for all.
+The server uses it in place of the bare client. Knows no rpc and no generation.
 """
 
 import time
@@ -42,7 +37,11 @@ from mediagate_server.upstream.settings import UpstreamLimits
 
 
 class StreamLimit:
-    """So many places; each is taken and given back once."""
+    """Limit of open streams.
+
+    Counted before anything is sent: if it were left to the connection pool, an opening would wait
+    for a free connection and then look like an unreachable upstream, which stops the model for all.
+    """
 
     __slots__ = ("_most", "open")
 
@@ -51,7 +50,7 @@ class StreamLimit:
         self.open = 0
 
     def acquire(self) -> None:
-        """One more is open. Raises StreamLimitReached."""
+        """Count an open stream. Raises StreamLimitReached."""
         if self.open >= self._most:
             metrics.streams_not_opened.inc()
             raise StreamLimitReached
@@ -59,7 +58,7 @@ class StreamLimit:
         metrics.streams_open.set(self.open)
 
     def release(self) -> None:
-        """One is closed."""
+        """A stream was closed."""
         self.open -= 1
         metrics.streams_open.set(self.open)
 
@@ -102,7 +101,7 @@ class ResilientUpstream(Upstream):
         model: str = OTHER_MODEL,
         turn: CreateReservation | None = None,
     ) -> Prediction:
-        """Send exactly one POST, at once. `turn` is what the admission has given."""
+        """Send exactly one POST, immediately. `turn` is a reservation of the admission."""
         send = partial(self._upstream.create, request, model=model, turn=turn)
         if turn is None:
             return await self._run("create", model, send)
@@ -113,11 +112,11 @@ class ResilientUpstream(Upstream):
             turn.release_unused()
 
     async def get(self, prediction_id: str, *, model: str = OTHER_MODEL) -> Prediction:
-        """The prediction as it stands."""
+        """The current state of a prediction."""
         return await self._run("get", model, lambda: self._upstream.get(prediction_id, model=model))
 
     async def cancel(self, prediction_id: str, *, model: str = OTHER_MODEL) -> Prediction | None:
-        """Ask for the end; see the port."""
+        """Cancel a prediction; see the port."""
         return await self._run(
             "cancel", model, lambda: self._upstream.cancel(prediction_id, model=model)
         )
@@ -140,33 +139,33 @@ class ResilientUpstream(Upstream):
         )
 
     async def upload_file(self, file: FileToUpload) -> UploadedFile:
-        """Hand a file over, for models to read."""
+        """Upload a file for models to read."""
         return await self._run("upload", OTHER_MODEL, lambda: self._upstream.upload_file(file))
 
     async def webhook_secret(self) -> str:
-        """The secret that the account's webhooks are signed with now."""
+        """The signing secret of the account's webhooks."""
         return await self._run("secret", OTHER_MODEL, self._upstream.webhook_secret)
 
     async def get_model(self, slug: str) -> PublishedModel:
-        """A model, with its latest version. Not counted as any model's: nothing is run."""
+        """A model with its latest version. Its circuit is not affected: nothing is run."""
         return await self._run("model", OTHER_MODEL, lambda: self._upstream.get_model(slug))
 
     async def get_version(self, slug: str, version: str) -> PublishedVersion:
-        """One version of a model; likewise."""
+        """One version of a model."""
         return await self._run(
             "model", OTHER_MODEL, lambda: self._upstream.get_version(slug, version)
         )
 
     async def get_deployment(self, name: str) -> PublishedDeployment:
-        """What a deployment runs; likewise."""
+        """A deployment."""
         return await self._run("model", OTHER_MODEL, lambda: self._upstream.get_deployment(name))
 
     def stream(
         self, stream_url: str, *, last_event_id: str | None = None, model: str = OTHER_MODEL
     ) -> AbstractAsyncContextManager[EventStream]:
-        """Open the stream; only the opening is tried again. See the port.
+        """Open a stream; only the opening is retried. See the port.
 
-        StreamLimitReached where as many are open as may be.
+        Raises StreamLimitReached where too many are open.
         """
         return _StreamOpening(
             self._streams,
@@ -186,32 +185,32 @@ _Stream = AbstractAsyncContextManager[EventStream]
 
 
 class _StreamOpening:
-    """A stream whose opening is surrounded like any request.
+    """A stream whose opening passes the policies as any request does.
 
-    No generator and no exit stack: a thousand silent streams may be open.
+    No generator and no exit stack, for the memory of a thousand idle streams.
     """
 
-    __slots__ = ("_around", "_limit", "_opened", "_stream")
+    __slots__ = ("_limit", "_opened", "_run", "_stream")
 
     def __init__(
         self,
         limit: StreamLimit,
         stream: Callable[[], _Stream],
-        around: Callable[[Callable[[], Awaitable[EventStream]]], Awaitable[EventStream]],
+        run: Callable[[Callable[[], Awaitable[EventStream]]], Awaitable[EventStream]],
     ) -> None:
         self._limit = limit
         self._stream = stream
-        self._around = around
+        self._run = run
         self._opened: _Stream
 
     async def __aenter__(self) -> EventStream:
         self._limit.acquire()
         try:
-            opened = await self._around(self._open)
+            opened = await self._run(self._open)
         except BaseException:
             self._limit.release()
             raise
-        del self._stream, self._around  # Of no use any more, and half a KiB.
+        del self._stream, self._run  # Not needed any more, and half a KiB.
         return opened
 
     async def __aexit__(
@@ -226,7 +225,7 @@ class _StreamOpening:
             self._limit.release()
 
     async def _open(self) -> EventStream:
-        """One try: a new stream each time."""
+        """One attempt, with a new stream."""
         stream = self._stream()
         opened = await stream.__aenter__()
         self._opened = stream

@@ -1,14 +1,11 @@
-"""Replicate behind the port: each method is one HTTP exchange, built here and decoded elsewhere.
+"""Replicate client: the upstream port over Replicate's HTTP API.
 
-The `replicate` SDK is used through one entry, `_async_request`: it adds the base URL and the
-token, takes headers and gives back the raw answer. Its typed methods drop headers and fail on
-predictions that are fine, its `run` and `stream` lose text and send the token to other hosts.
-Create and get, which every call waits for, go past it: see `http_exchange.py`.
-
-Files for models: the multipart body that uploads one, and what upstream answers to it.
-
-The body is written here, by hand, because the SDK would read the whole file into memory, on the
-event loop, and then fail on answers that lack fields which Replicate no longer sends.
+The `replicate` SDK is used through one entry, `_async_request`: it adds the base URL and the token,
+takes headers and returns the raw response. Its typed methods drop headers and fail on valid
+predictions; its `run` and `stream` lose text and send the token to other hosts. Create and get,
+which every call waits for, go past it: see `http_exchange.py`. The multipart body of uploads is
+written here, as the SDK would read the whole file into memory on the event loop, and then fail on
+responses that lack fields which Replicate no longer sends.
 """
 
 import asyncio
@@ -77,7 +74,7 @@ _MAX_URL_LENGTH: Final = 2_048
 
 
 class MultipartUpload:
-    """The body of one upload. `length` in bytes and `content_type` belong into its headers."""
+    """Multipart body of an upload. `length` in bytes and `content_type` belong into its headers."""
 
     def __init__(self, file: FileToUpload) -> None:
         boundary = secrets.token_hex(16)
@@ -99,7 +96,7 @@ class MultipartUpload:
 
 
 def decode_file(body: bytes) -> UploadedFile:
-    """Where models find the file. NoResponse where the answer does not say."""
+    """Decode the response of an upload. Raises NoResponse where it has no URL."""
     try:
         document = parse_object(body).members
         link = document["urls"]["get"]
@@ -116,11 +113,11 @@ _MIN_CANCEL_AFTER = 5
 
 
 class ReplicateClient(Upstream):
-    """One account of Replicate, or of any server that speaks its API.
+    """One account of Replicate, or of any server with the same API.
 
     async with ReplicateClient(settings) as upstream: ...
 
-    Sends everything exactly once; retrying, pacing and counting are around it, not in it.
+    Sends every request exactly once; retries, pacing and metrics are policies around it.
     """
 
     def __init__(
@@ -129,11 +126,11 @@ class ReplicateClient(Upstream):
         workers: WorkerPool | None = None,
         scheduler: FairScheduler | None = None,
     ) -> None:
-        """`workers` read large answers; None: some of its own. So with the `share` of the loop."""
+        """`workers` read large responses; None: a pool of its own. So with the fair `scheduler`."""
         self._scheduler = scheduler or FairScheduler()
         self._settings = settings
         self._root = URL(api_root(settings.base_url))
-        # Overall time is bounded in `_send`; these are the phases before a byte is sent.
+        # `_send` limits the overall time; this is for the phases before a byte is sent.
         self._connect_timeout = httpx.Timeout(
             None, connect=settings.connect_timeout, pool=settings.connect_timeout
         )
@@ -168,10 +165,10 @@ class ReplicateClient(Upstream):
     async def create(
         self, request: CreateRequest, *, model: str = "", turn: CreateReservation | None = None
     ) -> Prediction:
-        """Send exactly one POST. NoResponse leaves it in doubt."""
+        """Send exactly one POST. NoResponse leaves the create unconfirmed."""
         path, version = url_rules.create_endpoint(request.target)
         seconds = max(_MIN_CANCEL_AFTER, math.ceil(request.cancel_after))
-        answer = await self._connection.exchange.send(
+        response = await self._connection.exchange.send(
             "POST",
             path,
             within=self._settings.create_timeout,
@@ -179,33 +176,33 @@ class ReplicateClient(Upstream):
             headers={"Content-Type": "application/json", "Cancel-After": f"{seconds}s"},
             may_send=request.may_send,
         )
-        if isinstance(answer, bytes) and not has_many_values(answer):
-            return decode_prediction(answer)
-        return await self._large.prediction(answer)
+        if isinstance(response, bytes) and not has_many_values(response):
+            return decode_prediction(response)
+        return await self._large.prediction(response)
 
     async def get(self, prediction_id: str, *, model: str = "") -> Prediction:
-        """The prediction as it stands."""
+        """The current state of a prediction."""
         path = url_rules.prediction_path(prediction_id)
         within = self._settings.read_timeout
-        answer = await self._connection.exchange.send("GET", path, within=within)
-        if isinstance(answer, bytes) and not has_many_values(answer):
-            prediction = decode_prediction(answer)
+        response = await self._connection.exchange.send("GET", path, within=within)
+        if isinstance(response, bytes) and not has_many_values(response):
+            prediction = decode_prediction(response)
         else:
-            prediction = await self._large.prediction(answer)
+            prediction = await self._large.prediction(response)
         if prediction.id != prediction_id:
-            # A cache that mixes up two answers shows what somebody else has paid for.
+            # A cache that mixes up two responses would show what somebody else has paid for.
             raise UnreadableResponse("it is about another prediction")
         return prediction
 
     async def cancel(self, prediction_id: str, *, model: str = "") -> Prediction | None:
-        """Ask for the end. None where the answer does not tell how it stands: ask with `get`.
+        """Cancel a prediction. None where the response does not say its state: use `get` then.
 
-        Replicate does not say what it answers once the prediction has ended, so every 4xx that
-        is about the prediction counts as that; so does a 2xx without one in it.
+        Replicate does not document the response for an ended prediction, so every 4xx that is about
+        the prediction counts as that; so does a 2xx without a prediction.
         """
         path = f"{url_rules.prediction_path(prediction_id)}/cancel"
         try:
-            answer = await self._read("POST", path)
+            response = await self._read("POST", path)
         except RequestRefused as refused:
             if refused.refusal in (
                 RefusalReason.NOT_FOUND,
@@ -215,9 +212,9 @@ class ReplicateClient(Upstream):
                 return None
             raise
         try:
-            if isinstance(answer, bytes) and not has_many_values(answer):
-                return decode_prediction(answer)
-            return await self._large.prediction(answer)
+            if isinstance(response, bytes) and not has_many_values(response):
+                return decode_prediction(response)
+            return await self._large.prediction(response)
         except NoResponse:
             return None
 
@@ -236,25 +233,25 @@ class ReplicateClient(Upstream):
             query["created_before"] = url_rules.format_instant(created_before)
         if cursor is not None:
             query["cursor"] = cursor
-        answer = await self._read("GET", "/predictions", query)
-        if isinstance(answer, bytes) and not has_many_values(answer):
-            return decode_page(answer)
-        return await self._large.page(answer)
+        response = await self._read("GET", "/predictions", query)
+        if isinstance(response, bytes) and not has_many_values(response):
+            return decode_page(response)
+        return await self._large.page(response)
 
     async def upload_file(self, file: FileToUpload) -> UploadedFile:
-        """Hand a file over, for models to read; it is read while it is sent."""
+        """Upload a file for models to read; it is read while it is sent."""
         body = MultipartUpload(file)
-        answer = await self._document(
+        response = await self._document(
             "POST",
             "/files",
             within=self._settings.upload_timeout,
             content=body,
             headers={"Content-Type": body.content_type, "Content-Length": str(body.length)},
         )
-        return decode_file(answer)
+        return decode_file(response)
 
     async def webhook_secret(self) -> str:
-        """The secret that the account's webhooks are signed with now."""
+        """The signing secret of the account's webhooks."""
         return decode_secret(await self._get_document("/webhooks/default/secret"))
 
     async def get_model(self, slug: str) -> PublishedModel:
@@ -266,13 +263,13 @@ class ReplicateClient(Upstream):
         return decode_version(await self._get_document(url_rules.version_path(slug, version)))
 
     async def get_deployment(self, name: str) -> PublishedDeployment:
-        """What a deployment runs."""
+        """A deployment by its name."""
         return decode_deployment(await self._get_document(url_rules.deployment_path(name)))
 
     def stream(
         self, stream_url: str, *, last_event_id: str | None = None, model: str = ""
     ) -> AbstractAsyncContextManager[EventStream]:
-        """Open the stream once; see the port."""
+        """Open a stream once; see the port."""
         url = url_rules.parse_stream_url(stream_url, self._root)
         return SseStream(
             self._connection.streams,
@@ -291,32 +288,32 @@ class ReplicateClient(Upstream):
         return await self._document("GET", path, within=self._settings.read_timeout)
 
     async def _document(self, method: str, path: str, *, within: float, **options: Any) -> bytes:
-        """The body of what is no prediction, without what is large in it."""
-        answer = await self._send(method, path, within=within, **options)
-        if isinstance(answer, bytes) and not has_many_values(answer):
-            return answer
-        return await self._large.document(answer)
+        """The body of any other response, without large unused values."""
+        response = await self._send(method, path, within=within, **options)
+        if isinstance(response, bytes) and not has_many_values(response):
+            return response
+        return await self._large.document(response)
 
     async def _send(self, method: str, path: str, *, within: float, **options: Any) -> Body:
-        """One exchange through the SDK, at most `within` seconds; the body of a 2xx."""
+        """Send through the SDK, with a timeout of `within` seconds; the body of a 2xx."""
         try:
             async with asyncio.timeout(within) as timer:
-                answer = await self._connection.sdk._async_request(  # noqa: SLF001 - pinned, a test holds it
+                response = await self._connection.sdk._async_request(  # noqa: SLF001 - pinned, a test holds it
                     method,
                     path,
                     timeout=self._connect_timeout,
                     extensions={TIMER_EXTENSION: timer},
                     **options,
                 )
-        except TimeoutError as late:
-            raise NoResponse("timeout") from late
-        # Taken out: an answer of the library's refers to itself, and would keep the file.
-        file: Body | None = answer.extensions.pop(FILE_EXTENSION, None)
-        return file or answer.content
+        except TimeoutError as error:
+            raise NoResponse("timeout") from error
+        # Removed, as the library's response refers to itself and would keep the file.
+        file: Body | None = response.extensions.pop(FILE_EXTENSION, None)
+        return file or response.content
 
 
 def _create_body(request: CreateRequest, version: str | None) -> bytes:
-    """The closed set of fields that upstream takes. Refused INPUT for what JSON cannot say."""
+    """Encode the request body. Raises RequestRefused (INPUT) for what JSON cannot express."""
     body: dict[str, Any] = {"input": request.input}
     if version is not None:
         body["version"] = version
@@ -326,8 +323,8 @@ def _create_body(request: CreateRequest, version: str | None) -> bytes:
             body["webhook_events_filter"] = request.webhook_events
     try:
         return orjson.dumps(body, default=_to_json_type)
-    except orjson.JSONEncodeError as unsayable:  # a lone surrogate, an integer beyond 64 bits
-        raise RequestRefused(RefusalReason.INPUT) from unsayable
+    except orjson.JSONEncodeError as error:  # a lone surrogate, an integer beyond 64 bits
+        raise RequestRefused(RefusalReason.INPUT) from error
 
 
 def _to_json_type(value: object) -> object:

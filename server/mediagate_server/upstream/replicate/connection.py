@@ -1,17 +1,12 @@
-"""The sockets to upstream: who owns them, how many there may be, what they never carry.
+"""Connections to upstream: the pools of the API and of streams, and the SDK's client.
 
-Knows addresses and limits, no predictions. Sessions keep no cookies, read no environment (a proxy
-or a netrc entry could add credentials) and hold no token: it is set by the SDK's client and by
-`HttpExchange`, on requests to the API alone.
+Sessions have no cookies, ignore the environment (a proxy or a netrc entry could add credentials)
+and hold no token: the SDK's client and `HttpExchange` set it, for requests to the API only.
 
-Bodies that are handed on while they are read, by the connection itself.
-
-aiohttp lets a task wait for each piece of a body. Waking it costs more than the piece of a stream
-that is one token: a fifth of all that the server does for it (docs/decisions/0010). So connections
-for streams say when something has come, and whoever listens takes it out of the reader at once.
-
-aiohttp names no way to have connections of one's own, so one private attribute is set here; a test
-holds it. What is overridden is public, and the protocol stays the library's.
+Connections for streams push: aiohttp wakes a task for each chunk of a body, which costs more than
+the chunk of a stream that is one token, a fifth of all work for it (docs/decisions/0010). So these
+call a function when data has come, which takes it out of the reader immediately. aiohttp has no
+public way to use a connection class, so one private attribute is set here, which a test checks.
 """
 
 import ssl
@@ -40,35 +35,35 @@ class PushResponseHandler(ResponseHandler):
         super().__init__(loop)
         self.on_read: Callable[[], None] | None = None
         self.is_paused = False
-        """Whether upstream is to wait, because more has come than the reader is to hold."""
+        """Whether reading is paused, because the buffer is full."""
 
     def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
+        """Feed the parser, then call `on_read`."""
         super().data_received(data)
-        # Without data it was asked for by the reader, out of which something is just being taken.
+        # Without data it was called by the reader within a read.
         if data and self.on_read is not None:
             self.on_read()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """See asyncio.Protocol."""
+        """End the body, then call `on_read`."""
         super().connection_lost(exc)
         if self.on_read is not None:
             self.on_read()
 
     def pause_reading(self) -> None:
-        """Asked for by the reader."""
+        """Called by the reader where its buffer is full."""
         self.is_paused = True
         super().pause_reading()
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's
-        """Asked for whenever something is taken out, held or not: where not, there is nothing."""
+        """Called by the reader after each read, paused or not; no-op where not paused."""
         if self.is_paused:
             self.is_paused = False
             super().resume_reading(resume_parser)
 
 
 class PushConnector(aiohttp.TCPConnector):
-    """Opens such connections."""
+    """TCP connector that opens push connections."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -82,9 +77,9 @@ _STREAM_BUFFER = 64 * 1024  # a stream nobody reads holds twice this, then upstr
 
 @dataclass(frozen=True, slots=True)
 class UpstreamConnection:
-    """What is open while the client is: the API over one pool, streams over another.
+    """Open pools of a client: one for the API and one for streams.
 
-    `exchange` is for what every call waits for, `sdk` for the rest.
+    `exchange` is for create and get, `sdk` for all other requests.
     """
 
     sdk: Sdk
@@ -96,7 +91,7 @@ class UpstreamConnection:
 async def open_connection(
     settings: ReplicateSettings, large: LargeResponses
 ) -> AsyncIterator[UpstreamConnection]:
-    """Open the pools (no connection is made yet) and close them, with all they hold, at the end."""
+    """Open the pools (no connection yet) and close them, with all connections, at the end."""
     tls = httpx.create_ssl_context()  # certifi's authorities, or SSL_CERT_FILE's where it is set
     async with (
         _session(aiohttp.TCPConnector, settings.max_connections, settings, tls) as api,
@@ -131,7 +126,7 @@ def _session(
 
 
 def _headers(settings: ReplicateSettings) -> dict[str, str]:
-    """What every request to the API says of us."""
+    """Headers of every request to the API."""
     headers = {
         "User-Agent": USER_AGENT,
         "Accept": "application/json",
@@ -144,7 +139,7 @@ def _headers(settings: ReplicateSettings) -> dict[str, str]:
 
 
 def _sdk(settings: ReplicateSettings, transport: httpx.AsyncBaseTransport) -> Sdk:
-    """The SDK's client with what it does on its own switched off."""
+    """The SDK's client, with its own retries and token look-up switched off."""
     sdk = Sdk(
         base_url=api_root(settings.base_url),  # else it would read REPLICATE_BASE_URL
         transport=transport,

@@ -1,11 +1,8 @@
-"""What an HTTP answer that is not a success means, and what none at all. Sends nothing.
+"""Error mapping: HTTP status or connection error -> RequestRefused or NoResponse.
 
-Upstream's own words stop here, but for what `error_mapping.py` lets pass.
-
-Which inputs upstream would not take, and why, in words that are fit for callers.
-
-Upstream's text is free text: it can name its own machines, pages and money. Only descriptions of
-the shapes below pass; any other becomes one fixed sentence about the field.
+Upstream's own text stops here, except descriptions of invalid inputs that have one of the known
+shapes below, and so can be shown to callers; any other becomes one fixed sentence about the field,
+as free text can name upstream's own machines, pages and money.
 """
 
 import math
@@ -46,7 +43,7 @@ _MOST_FIELDS = 32
 
 
 def parse_invalid_fields(document: Mapping[str, Any]) -> dict[str, str]:
-    """{input name: what is wrong with it}, from `invalid_fields` or else from `detail`'s lines."""
+    """Invalid fields {input name: description}, from `invalid_fields` or lines of `detail`."""
     fields: dict[str, str] = {}
     for field, description in _listed_fields(document):
         name, text = _classify(field.strip(), description.strip())
@@ -69,7 +66,7 @@ def _listed_fields(document: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _classify(field: str, description: str) -> tuple[str, str]:
-    """Upstream blames the object that lacks a property, or has one too many: blame the property."""
+    """Name the property, where upstream names the object that lacks it or has it."""
     prefix = "" if field == "input" else field.removeprefix("input.")
     path = f"{prefix}." if prefix else ""
     if missing := _REQUIRED.fullmatch(description):
@@ -98,30 +95,29 @@ _API_ERRORS = frozenset({500, 503})
 _PROBLEM_MEMBERS = frozenset(
     {"title", "detail", "status", "type", "instance", "invalid_fields", "retry_after"}
 )
-"""What the API's own errors consist of. Those of proxies that write JSON have more, or others."""
+"""Members of the API's own errors. JSON errors of proxies have more, or others."""
 _LONGEST_DETAIL = 1_000
 _RESETS_IN = re.compile(r"resets in ~?([0-9]{1,6}(?:\.[0-9]{1,6})?) ?s")
 _PER_MINUTE = re.compile(r"(?:^|[^0-9])([1-9][0-9]{0,4}) requests per minute")
 _SLOW = 1.0
-"""Seconds. Whoever waits for an answer is told within five that upstream is not there."""
+"""Seconds to a failed connect that count as slow: callers get an error within five."""
 _LONGEST_WAIT = 86_400.0
 _MAX_RETRY_AFTER = 60.0
-"""Seconds. The limits are by the minute: who asks for more is kept waiting for no more."""
+"""Seconds. Limits are per minute, so longer waits are cut to this."""
 _LONGEST_TOKEN = 10.0
-"""Seconds until the next token of the slowest account there is, which gets six a minute."""
+"""Seconds until the next token of the slowest account, which gets six a minute."""
 _MAY_REFUSE_CONTENT = frozenset({RefusalReason.INPUT, RefusalReason.OTHER})
 _MOST_TEXT = 8 * 1024
-"""Bytes of a body that are looked at for what it says of the content."""
+"""Bytes of a body that are searched for content refusals."""
 
 
 def error_for_response(
     status: int, headers: Mapping[str, str], body: bytes, now: datetime
 ) -> UpstreamError:
-    """The exception for an answer outside 200-299.
+    """The exception for a response outside 200-299.
 
-    `now` is only for a Retry-After that is a date, where the answer has no date of its own.
-
-    A redirect is never followed, so it answers nothing: after a create it is a doubt.
+    `now` is only for a Retry-After that is a date, where the response has no Date of its own. A
+    redirect is never followed: after a create it leaves that unconfirmed.
     """
     if not 400 <= status < 500 or status in _UNCONFIRMED_STATUSES:
         return NoResponse(
@@ -144,10 +140,11 @@ def error_for_response(
 
 
 def error_for_exception(failure: Exception, took: float = 0.0) -> UpstreamError:
-    """Was anything sent? Only a failure to connect proves that nothing was. `took`: seconds.
+    """The exception for a connection error; `took` in seconds.
 
-    The adapter between httpx and aiohttp calls every broken connection a connect timeout, also
-    one that broke after the request was written, so aiohttp's own exception is looked at.
+    Only a failed connect proves that nothing was sent. The adapter between httpx and aiohttp calls
+    every broken connection a connect timeout, also one that broke after the request was written, so
+    aiohttp's own exception is used.
     """
     cause = failure if isinstance(failure, aiohttp.ClientError) else failure.__cause__
     if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
@@ -156,14 +153,14 @@ def error_for_exception(failure: Exception, took: float = 0.0) -> UpstreamError:
 
 
 def connect_error(took: float) -> RequestRefused:
-    """The exception for a connection that did not come about, after so many seconds."""
+    """The exception for a failed connect, after so many seconds."""
     return RequestRefused(RefusalReason.UNREACHABLE, was_slow=took > _SLOW)
 
 
 def _is_api_error(status: int, headers: Mapping[str, str], body: bytes) -> bool:
-    """Whether the API wrote this error itself: then nothing behind it is still at work on it.
+    """Whether the API itself wrote this error: then nothing behind it still works on it.
 
-    Where that is not certain it is not so: the create is looked for a minute longer.
+    False where that is uncertain: the create is searched for a minute longer.
     """
     media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if media_type not in {"application/json", "application/problem+json"}:
@@ -186,7 +183,7 @@ def _document(body: bytes) -> dict[str, Any]:
 
 
 def _per_minute(document: Mapping[str, Any]) -> int | None:
-    """The rate that an account is reduced to, where a 429 says so: six a minute on low credit."""
+    """The reduced rate of an account, where a 429 names it: six a minute on low credit."""
     match = _PER_MINUTE.search(str(document.get("detail", ""))[:_LONGEST_DETAIL])
     return int(match[1]) if match else None
 

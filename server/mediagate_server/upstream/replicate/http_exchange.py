@@ -1,16 +1,10 @@
-"""One HTTP exchange without the SDK between: what every paid call waits for, and nothing else.
+"""HTTP exchanges: raw create and get, response bodies, and the transport of the SDK.
 
-Create and get go this way because the SDK's half of them cost more than all of our own work, and
-the library's half of the rest (docs/decisions/0006). Connecting, TLS, the pool of connections and
-the reading of answers stay aiohttp's; the request is put together here. What an answer means is
-decided in the same places as for the SDK's way.
-
-Bodies of answers: bounded, whole as far as they came, unpacked where they must be.
-
-Between the SDK and the sockets: every HTTP exchange becomes a whole body or our exception.
-
-The SDK's own errors lose headers, `retry_after` and `invalid_fields`, and break on bodies that
-are not objects; so no failure reaches it. Knows HTTP and nothing of predictions.
+`HttpExchange` sends create and get without the SDK, because its part of them cost more than all of
+our own work, and the library's part the half of the rest (docs/decisions/0006). Connecting, TLS,
+pooling and reading stay aiohttp's. `ResponseTransport` is below the SDK for all other requests: it
+turns each exchange into a whole body or our exception, because the SDK's own errors lose headers,
+`retry_after` and `invalid_fields`, and fail on bodies that are no objects.
 """
 
 import asyncio
@@ -46,21 +40,21 @@ from mediagate_server.upstream.replicate.large_responses import (
 from mediagate_server.upstream.settings import ReplicateSettings, api_root
 
 MAX_ERROR_BYTES = 64 * 1024
-"""Bytes of a body that is only read to see why something was refused."""
+"""Largest error body that is read, in bytes."""
 
 
 async def read_success_body(
     chunks: AsyncIterator[bytes],
     status: int,
-    packing: str | None,
+    encoding: str | None,
     large: LargeResponses,
     within: asyncio.Timeout | None,
 ) -> Body:
-    """The body of a success, unpacked: as bytes where it is small, else in a file.
+    """Read the body of a 2xx, decoded: as bytes where it is small, else into a file.
 
-    One that breaks off is given as far as it came, if it is small.
+    A small one that breaks off is returned as far as it came.
     """
-    chunks = _decode_if_encoded(chunks, packing)
+    chunks = _decode_if_encoded(chunks, encoding)
     read: list[bytes] = []
     size = 0
     try:
@@ -68,9 +62,9 @@ async def read_success_body(
             size += len(chunk)
             read.append(chunk)
             if size > MAX_MEMORY_BYTES:
-                begun = b"".join(read)
+                start = b"".join(read)
                 read.clear()
-                return await large.receive(begun, chunks, status, within)
+                return await large.receive(start, chunks, status, within)
     except (httpx.HTTPError, aiohttp.ClientError, OSError):
         if not read:
             raise NoResponse("the connection broke in the answer") from None
@@ -78,17 +72,17 @@ async def read_success_body(
 
 
 async def read_error_body(
-    chunks: AsyncIterator[bytes], status: int, packing: str | None, largest: int
+    chunks: AsyncIterator[bytes], status: int, encoding: str | None, largest: int
 ) -> bytes:
-    """The body, decoded. One that breaks off is given as far as it came.
+    """Read a body, decoded. One that breaks off is returned as far as it came.
 
-    JSON says itself whether it is whole, and a prediction whose id was read is no doubt any more.
-    NoResponse where nothing came before it broke, or more than `largest` bytes.
+    JSON says itself whether it is complete. Raises NoResponse where nothing came before it broke,
+    or more than `largest` bytes.
     """
     read: list[bytes] = []
     size = 0
     try:
-        async for chunk in _decode_if_encoded(chunks, packing):
+        async for chunk in _decode_if_encoded(chunks, encoding):
             size += len(chunk)
             if size > largest:
                 raise NoResponse("the answer is too large", http_status=status)
@@ -99,15 +93,15 @@ async def read_error_body(
     return b"".join(read)
 
 
-def _decode_if_encoded(chunks: AsyncIterator[bytes], packing: str | None) -> AsyncIterator[bytes]:
-    """Asked for identity, some servers encode all the same."""
-    return _decode(chunks, packing) if is_encoded(packing) else chunks
+def _decode_if_encoded(chunks: AsyncIterator[bytes], encoding: str | None) -> AsyncIterator[bytes]:
+    """Decode where needed: some servers encode in spite of `identity`."""
+    return _decode(chunks, encoding) if is_encoded(encoding) else chunks
 
 
-async def _decode(chunks: AsyncIterator[bytes], packing: str | None) -> AsyncIterator[bytes]:
-    """What breaks off counts as far as it came, as a connection does."""
+async def _decode(chunks: AsyncIterator[bytes], encoding: str | None) -> AsyncIterator[bytes]:
+    """Decode; a truncated body counts as far as it came."""
     try:
-        async for chunk in decode_content(chunks, packing):
+        async for chunk in decode_content(chunks, encoding):
             yield chunk
     except TruncatedContent:
         return
@@ -117,13 +111,13 @@ async def _decode(chunks: AsyncIterator[bytes], packing: str | None) -> AsyncIte
 
 _PATH: Final = re.compile(r"/[!-~]*")
 _BUFFER: Final = 64 * 1024
-"""Bytes of an answer that are held before upstream has to wait; twice that at the most."""
+"""Bytes that are buffered before upstream has to wait; twice that at most."""
 
 
 class HttpExchange:
-    """Sends to paths of the API, exactly once each: no retry, no redirect, no cookie.
+    """Sends requests to the API, exactly once each: no retry, no redirect, no cookie.
 
-    The token goes with every request, so an address is only ever made of the base URL and a path.
+    The token goes with every request, so a URL is always the base URL and a path.
     """
 
     def __init__(
@@ -137,7 +131,7 @@ class HttpExchange:
         if session.connector is None:
             raise ValueError("the session is closed")
         root = URL(api_root(settings.base_url))
-        # Never sent: it is by what a request looks like that the pool knows where to connect to.
+        # Never sent: the pool takes the address of a connection from a request.
         self._template = aiohttp.ClientRequest(
             "GET", root, loop=asyncio.get_running_loop(), session=session
         )
@@ -149,7 +143,7 @@ class HttpExchange:
             for name, value in {"Host": self._template.headers["Host"], **headers}.items()
         )
         self._now = now
-        # Overall time is bounded in `send`; these are the phases before a byte is sent.
+        # `send` limits the overall time; this is for the phases before a byte is sent.
         self._connect_timeout = aiohttp.ClientTimeout(
             total=None, connect=settings.connect_timeout, sock_connect=settings.connect_timeout
         )
@@ -165,15 +159,14 @@ class HttpExchange:
         headers: Mapping[str, str] | None = None,
         may_send: Callable[[], bool] | None = None,
     ) -> Body:
-        """The body of a 2xx that came within so many seconds. Raises Refused or NoResponse.
+        """The body of a 2xx within so many seconds. Raises RequestRefused or NoResponse.
 
-        `path` begins with a slash and is sent as it is: what is in it is quoted already; so are
-        the values of `headers`, which are ours.
+        `path` begins with a slash and is sent as it is: it must be quoted already; so must the
+        values of `headers`.
 
-        `may_send` has the last word before the first byte goes. Between the decision to send and
-        that byte lies the wait for a connection. A process can stand still in it for as long as its
-        machine likes, and what was right before may be wrong after: another process may have taken
-        over and declared that the request was never sent.
+        `may_send` is called right before the first byte. Between the decision to send and that byte
+        lies the wait for a connection, in which the process may be paused for any time, and another
+        process may have taken over and declared that the request was never sent.
         """
         request = self._request(method, path, content, headers or {})
         try:
@@ -188,13 +181,13 @@ class HttpExchange:
                     raise
                 _return_to_pool(connection)
                 return body
-        except TimeoutError as late:
-            raise NoResponse("timeout") from late
+        except TimeoutError as error:
+            raise NoResponse("timeout") from error
 
     def _request(
         self, method: str, path: str, content: bytes | None, headers: Mapping[str, str]
     ) -> bytes:
-        """All bytes of it."""
+        """The bytes of a request."""
         if not _PATH.fullmatch(path):
             raise ValueError("a path must be quoted")
         own = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
@@ -204,7 +197,7 @@ class HttpExchange:
         return head.encode("ascii") + (content or b"")
 
     async def _connect(self) -> Borrowed:
-        """A connection out of the pool, or a new one."""
+        """A connection from the pool, or a new one."""
         started = asyncio.get_running_loop().time()
         try:
             return await self._pool.connect(
@@ -217,7 +210,7 @@ class HttpExchange:
             raise error_for_exception(failure, took) from failure
 
     async def _exchange(self, connection: Borrowed, request: bytes, timer: asyncio.Timeout) -> Body:
-        """Send, once, and read what is answered."""
+        """Send once, and read the response."""
         protocol, transport = connection.protocol, connection.transport
         if protocol is None or transport is None or transport.is_closing():
             raise NoResponse("the connection broke")
@@ -226,7 +219,7 @@ class HttpExchange:
         )
         transport.write(request)
         if self._has_failpoint:
-            # By then the loop has handed the bytes over.
+            # By then the bytes are with the operating system.
             asyncio.get_running_loop().call_soon(failpoints.hit, "after_send")
         try:
             message, payload = await protocol.read()
@@ -236,30 +229,32 @@ class HttpExchange:
             raise NoResponse("the connection broke") from failure
         if not 200 <= message.code < 300:
             raise await self._failure(message, payload)
-        packing = message.headers.get("Content-Encoding")
-        if packing is None and payload.is_eof() and payload.exception() is None:
-            # Most are there with their heads: those need no reader that waits.
+        encoding = message.headers.get("Content-Encoding")
+        if encoding is None and payload.is_eof() and payload.exception() is None:
+            # Most bodies come with their heads: those need no waiting reader.
             body = payload.read_nowait()
             if len(body) <= MAX_MEMORY_BYTES:
                 return body
             return await self._large.receive(body, payload.iter_any(), message.code, timer)
         chunks = payload.iter_any()
-        return await read_success_body(chunks, message.code, packing, self._large, timer)
+        return await read_success_body(chunks, message.code, encoding, self._large, timer)
 
     async def _failure(
         self, message: RawResponseMessage, payload: aiohttp.StreamReader
     ) -> UpstreamError:
-        """The status alone decides what happened; the body, if it comes, only adds to it."""
+        """The exception of an error response: by its status, with details of its body, if any."""
         try:
-            packing = message.headers.get("Content-Encoding")
-            body = await read_error_body(payload.iter_any(), message.code, packing, MAX_ERROR_BYTES)
+            encoding = message.headers.get("Content-Encoding")
+            body = await read_error_body(
+                payload.iter_any(), message.code, encoding, MAX_ERROR_BYTES
+            )
         except NoResponse:
             body = b""
         return error_for_response(message.code, message.headers, body, self._now())
 
 
 def _return_to_pool(connection: Borrowed) -> None:
-    """To the pool, unless there is more to come, or still something of the request to go."""
+    """Return a connection to the pool, unless bytes of the request are still unsent."""
     transport = connection.transport
     if transport is not None and transport.get_write_buffer_size():
         connection.close()
@@ -268,15 +263,16 @@ def _return_to_pool(connection: Borrowed) -> None:
 
 
 FILE_EXTENSION: Final = "mediagate.file"
-"""The extension of an answer whose body is a file."""
+"""Response extension with the file of a large body."""
 TIMER_EXTENSION: Final = "mediagate.timer"
-"""The extension of a request that holds its time limit."""
+"""Request extension with its timeout."""
 
 
 class ResponseTransport(httpx.AsyncBaseTransport):
-    """Answers 200-299 with their body read; anything else is Refused or NoResponse.
+    """Transport that returns a 2xx with its body read, and raises RequestRefused or NoResponse.
 
-    A large body is in the extension FILE instead of the content. Redirects are never followed.
+    A large body is in the extension FILE_EXTENSION instead of the content. Redirects are never
+    followed.
     """
 
     def __init__(
@@ -291,7 +287,7 @@ class ResponseTransport(httpx.AsyncBaseTransport):
         self._now = now
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """One exchange, sent once."""
+        """Send once, and read the response."""
         started = asyncio.get_running_loop().time()
         try:
             response = await self._inner.handle_async_request(request)
@@ -311,11 +307,11 @@ class ResponseTransport(httpx.AsyncBaseTransport):
         )
 
     async def aclose(self) -> None:
-        """Close the transport that was handed in."""
+        """Close the inner transport."""
         await self._inner.aclose()
 
     async def _failure(self, response: httpx.Response) -> UpstreamError:
-        """The status alone decides what happened; the body, if it comes, only adds to it."""
+        """The exception of an error response: by its status, with details of its body, if any."""
         try:
             body = await read_error_body(
                 _chunks(response),
@@ -328,11 +324,11 @@ class ResponseTransport(httpx.AsyncBaseTransport):
         return error_for_response(response.status_code, response.headers, body, self._now())
 
     async def _body(self, response: httpx.Response, timer: asyncio.Timeout | None) -> Body:
-        packing = response.headers.get("Content-Encoding")
+        encoding = response.headers.get("Content-Encoding")
         chunks = _chunks(response)
-        return await read_success_body(chunks, response.status_code, packing, self._large, timer)
+        return await read_success_body(chunks, response.status_code, encoding, self._large, timer)
 
 
 def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The body as it comes: not unpacked, and not kept by httpx."""
+    """The raw body: not decoded, and not kept by httpx."""
     return aiter(cast("httpx.AsyncByteStream", response.stream))

@@ -1,11 +1,9 @@
-"""Large answers: received into files, and read by worker processes, so that none is ever an object.
+"""Large responses: received into files and read by worker processes, to bound memory.
 
-An answer of upstream's holds what a model has put out, which may be anything. Up to 256 KiB it is
-decoded where it arrives. Beyond that, or where it has very many values, it lies in a file from its
-first bytes on; a worker cuts it down to what the server reads (`json_reduction.py`), and what it
-leaves out stays in the file as a `LargeValue` for whoever wants it.
-
-Reservation of disk space: a bounded number of bytes, given to tenants in turn.
+A response contains a model's output, which may be anything. Up to 256 KiB it is decoded directly. A
+larger one, or one with very many values, is written to a file as it arrives; a worker reduces it to
+the fields that are read (`json_reduction.py`), and what it leaves out stays in the file as a
+`LargeValue`. Disk space is bounded, and shared fairly between tenants.
 """
 
 import asyncio
@@ -57,24 +55,24 @@ from mediagate_server.workers.worker_pool import (
 
 
 class DiskReservation:
-    """So many bytes, of which one tenant has half at the most. For one event loop.
+    """Disk space of a bounded size, of which one tenant has half at most. For one event loop.
 
-    Whoever waits is served before all that come later for less: else much would never be free.
+    Waiters are served in args, so that large requests are not starved by small ones.
     """
 
     def __init__(self, size: int) -> None:
         self._free = size
         self._share = size // 2
-        self._taken: Counter[str] = Counter()
+        self._used: Counter[str] = Counter()
         self._waiting: OrderedDict[str, deque[tuple[int, asyncio.Future[None]]]] = OrderedDict()
 
     @property
     def free(self) -> int:
-        """Bytes that nobody has."""
+        """Free bytes."""
         return self._free
 
     async def acquire(self, tenant: str, count: int) -> None:
-        """Wait for so many bytes, which are to be given back."""
+        """Wait for so many bytes, which must be released."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(tenant, deque()).append((count, turn))
         self._grant()
@@ -88,11 +86,11 @@ class DiskReservation:
             raise
 
     def release(self, tenant: str, count: int) -> None:
-        """These are free again."""
+        """Release so many bytes."""
         self._free += count
-        self._taken[tenant] -= count
-        if not self._taken[tenant]:
-            del self._taken[tenant]
+        self._used[tenant] -= count
+        if not self._used[tenant]:
+            del self._used[tenant]
         self._grant()
 
     def _grant(self) -> None:
@@ -103,17 +101,17 @@ class DiskReservation:
             self._waiting[tenant].popleft()
             self._waiting.move_to_end(tenant)
             self._free -= count
-            self._taken[tenant] += count
+            self._used[tenant] += count
             turn.set_result(None)
 
     def _next(self) -> str | None:
-        """The tenant who has waited longest for a turn and has not its share already."""
+        """The tenant that has waited longest and has not used up its share."""
         for tenant, queue in list(self._waiting.items()):
             while queue and queue[0][1].cancelled():
                 queue.popleft()
             if not queue:
                 del self._waiting[tenant]
-            elif self._taken[tenant] + queue[0][0] <= self._share:
+            elif self._used[tenant] + queue[0][0] <= self._share:
                 return tenant
         return None
 
@@ -121,33 +119,31 @@ class DiskReservation:
 def release_later(
     loop: asyncio.AbstractEventLoop, space: DiskReservation, tenant: str, count: int
 ) -> None:
-    """For finalizers, which run in any thread and in the midst of anything."""
+    """Release from a finalizer, which may run in any thread."""
     with contextlib.suppress(RuntimeError):  # The loop is closed.
         loop.call_soon_threadsafe(space.release, tenant, count)
 
 
 MAX_MEMORY_BYTES: Final = 256 * 1024
-"""Bytes of an answer that is decoded where it arrives."""
+"""Largest response that is decoded directly, in bytes."""
 MAX_COMMAS: Final = 20_000
 MAX_RESPONSE_BYTES: Final = 512 * MIB
-"""Bytes of an answer that is read at all."""
+"""Largest response that is read at all, in bytes."""
 MAX_DISK_BYTES: Final = 4 * 1024 * MIB
-"""Bytes of all answers that lie in files, those that are received reckoned as the most they may be.
-One tenant has half of them at the most; whoever finds no room waits.
-"""
-_AT_ONCE: Final = 8
-"""Large answers that are received at a time; one tenant has at most all but one of these places."""
+"""Disk space of all responses, in bytes; those being received count as the largest size."""
+_MAX_RECEIVING: Final = 8
+"""Large responses received at a time; one tenant has at most all but one of them."""
 _MOST_WAITING: Final = 4_096
-_PIECE: Final = 256 * 1024
-_STALLED: Final = 10.0
-"""Seconds within which the next MiB has to come."""
-_LONGEST: Final = 300.0
-"""Seconds in which all of it has to come."""
+_WRITE_BYTES: Final = 256 * 1024
+_STALL_SECONDS: Final = 10.0
+"""Seconds within which the next MiB must arrive."""
+_RECEIVE_SECONDS: Final = 300.0
+"""Seconds in which all of it must arrive."""
 _REDUCE_SECONDS: Final = 60.0
 _EXTRACT_SECONDS: Final = 60.0
 _PAUSE: Final = 1.0
-"""Seconds until what is paid for is given to a worker again, where none could take it."""
-# The file is mapped, which counts as memory; what a job allocates besides is a few MiB.
+"""Seconds until an extraction is given to a worker again, where none was available."""
+# The mapped file counts as memory; a job allocates a few MiB besides.
 _MEMORY: Final = MAX_RESPONSE_BYTES + 256 * MIB
 _NOT_WRITTEN: Final = "it could not be written down"
 _ROOM: Final = "mediagate_server.upstream.documents"
@@ -160,7 +156,7 @@ _OUTLINE: Final = Task(f"{_ROOM}.json_extraction:outline_media", _MEMORY)
 
 
 class ResponseFile:
-    """An answer in a file, which is erased with the last reference to it."""
+    """A response in a file, which is deleted with the last reference to it."""
 
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
@@ -172,12 +168,12 @@ Body = bytes | ResponseFile
 
 
 def has_many_values(body: bytes) -> bool:
-    """Whether it would become very many objects, small as it is."""
+    """Whether a small body would become very many objects."""
     return len(body) > 2 * MAX_COMMAS and body.count(b",") > MAX_COMMAS
 
 
 class LargeResponses:
-    """Where large answers are received and read. For one process and one event loop.
+    """Receives and reads large responses. For one process and one event loop.
 
     `folder` is cleared: what is in it was left by an earlier process.
     """
@@ -187,28 +183,28 @@ class LargeResponses:
         folder.mkdir(parents=True, mode=0o700)
         self._folder = folder
         self._workers = workers
-        self._places = FairSemaphore(_AT_ONCE)
+        self._slots = FairSemaphore(_MAX_RECEIVING)
         self._space = DiskReservation(MAX_DISK_BYTES)
 
     async def receive(
         self,
-        begun: bytes,
+        start: bytes,
         chunks: AsyncIterator[bytes],
         status: int,
         within: asyncio.Timeout | None = None,
         most: int | None = None,
     ) -> ResponseFile:
-        """What has come of a body and all that follows, in a file. NoResponse where it breaks off.
+        """Write a body, and all that follows, into a file. Raises NoResponse where it breaks off.
 
-        `within` is the time of the whole request: it is stretched for as long as more comes.
-        `most` is how much it may become, MAX_RESPONSE_BYTES if nothing is said.
+        `within` is the timeout of the request, which is extended while data arrives. `most` is the
+        largest size; None: MAX_RESPONSE_BYTES.
         """
         if within is not None:
             within.reschedule(None)
         tenant, left = caller.current_tenant(), MAX_RESPONSE_BYTES if most is None else most
         await self._space.acquire(tenant, left)
         try:
-            body = await self._received(begun, chunks, status, within)
+            body = await self._receive_file(start, chunks, status, within)
             loop = asyncio.get_running_loop()
             weakref.finalize(body, release_later, loop, self._space, tenant, body.size)
             left -= body.size
@@ -216,14 +212,14 @@ class LargeResponses:
             self._space.release(tenant, left)
         return body
 
-    async def _received(
+    async def _receive_file(
         self,
-        begun: bytes,
+        start: bytes,
         chunks: AsyncIterator[bytes],
         status: int,
         within: asyncio.Timeout | None,
     ) -> ResponseFile:
-        async with self._place(within):
+        async with self._receive_slot(within):
             path = self._folder / secrets.token_hex(16)
             creating = asyncio.ensure_future(asyncio.to_thread(_create, path))
             try:
@@ -235,29 +231,29 @@ class LargeResponses:
                 raise UnreadableResponse(_NOT_WRITTEN, is_temporary=True) from None
             body = ResponseFile(path, 0)
             try:
-                body.size = await _write_all(file, begun, chunks, status, within)
+                body.size = await _write_all(file, start, chunks, status, within)
             finally:
                 await asyncio.shield(asyncio.to_thread(file.close))
         return body
 
     @asynccontextmanager
-    async def _place(self, within: asyncio.Timeout | None) -> AsyncIterator[None]:
-        """A place among those that are received. The wait for it is no time of upstream's."""
-        async with self._places.acquire(caller.current_tenant(), _MOST_WAITING):
-            _stretch(within, asyncio.get_running_loop().time() + _LONGEST)
+    async def _receive_slot(self, within: asyncio.Timeout | None) -> AsyncIterator[None]:
+        """A slot for receiving. The wait for it does not count for upstream's timeout."""
+        async with self._slots.acquire(caller.current_tenant(), _MOST_WAITING):
+            _extend_timeout(within, asyncio.get_running_loop().time() + _RECEIVE_SECONDS)
             yield
 
     async def prediction(self, body: Body) -> Prediction:
-        """The prediction in a large answer. UnreadableResponse where none can be read."""
-        file = await self._filed(body)
-        places, document = await self._reduced(_PREDICTION, file)
+        """Decode a prediction. Raises UnreadableResponse."""
+        file = await self._in_file(body)
+        spans, document = await self._reduce(_PREDICTION, file)
         prediction = decode_prediction(document)
         if not prediction.status.is_terminal:
-            return prediction  # There will be more of it, and the file need not be kept for that.
+            return prediction  # Its output is not final, so the file is not kept for it.
         is_over = file.size > MAX_OUTPUTS_KEPT
         found = {
             name: LargeValue(file, begin, end, entries, self, is_too_large=is_over)
-            for name, (begin, end, entries) in places.items()
+            for name, (begin, end, entries) in spans.items()
         }
         return replace(
             prediction,
@@ -266,19 +262,19 @@ class LargeResponses:
         )
 
     async def page(self, body: Body) -> PredictionPage:
-        """The page of a list in a large answer, without outputs and logs."""
-        return decode_page((await self._reduced(_PAGE, await self._filed(body)))[1])
+        """Decode a page of a list, without outputs and logs."""
+        return decode_page((await self._reduce(_PAGE, await self._in_file(body)))[1])
 
     async def document(self, body: Body) -> bytes:
-        """Any other large answer, without what is large in it and of no use."""
-        return (await self._reduced(_DOCUMENT, await self._filed(body)))[1]
+        """Reduce any other response to a small document."""
+        return (await self._reduce(_DOCUMENT, await self._in_file(body)))[1]
 
-    async def _filed(self, body: Body) -> ResponseFile:
+    async def _in_file(self, body: Body) -> ResponseFile:
         if isinstance(body, ResponseFile):
             return body
-        return await self.receive(body, _nothing(), 200, most=len(body))
+        return await self.receive(body, _no_chunks(), 200, most=len(body))
 
-    async def _reduced(self, task: Task, file: ResponseFile) -> tuple[dict[str, Any], bytes]:
+    async def _reduce(self, task: Task, file: ResponseFile) -> tuple[dict[str, Any], bytes]:
         try:
             answer = await self._workers.run(
                 task,
@@ -292,44 +288,42 @@ class LargeResponses:
             raise UnreadableResponse(cause, is_temporary=True) from None
         except WorkerError as error:
             raise UnreadableResponse(f"reading the answer: {type(error).__name__}") from None
-        places, _, document = answer.partition(b"\n")
+        spans, _, document = answer.partition(b"\n")
         if not document:
             raise NoResponse("the answer is not JSON")
-        return orjson.loads(places), document
+        return orjson.loads(spans), document
 
     async def write_text(
         self, value: LargeValue, target: Path, prefix_size: int, prefix_sha256: str
     ) -> TextFile:
-        """See LargeValue."""
-        order = {"prefix_size": prefix_size, "prefix_sha256": prefix_sha256}
-        found = await self._extracted(_TEXT, value, {"target": str(target), **order})
+        """Write a text as UTF-8."""
+        args = {"prefix_size": prefix_size, "prefix_sha256": prefix_sha256}
+        found = await self._extract(_TEXT, value, {"target": str(target), **args})
         if not found:
             raise ValueUnreadable("it is no text")
         return TextFile(found["size"], has_prefix=found["prefix"])
 
-    async def write_json(self, value: LargeValue, target: Path, places: MediaLocations) -> JsonFile:
-        """See LargeValue."""
-        found = await self._extracted(_JSON, value, {"target": str(target), **_order(places)})
+    async def write_json(
+        self, value: LargeValue, target: Path, locations: MediaLocations
+    ) -> JsonFile:
+        """Write any value as JSON, its media extracted."""
+        found = await self._extract(_JSON, value, {"target": str(target), **_media_args(locations)})
         return JsonFile(found["size"], tuple(_medium(one, target) for one in found["media"]))
 
-    async def outline_media(self, value: LargeValue, places: MediaLocations) -> MediaOutline:
-        """See LargeValue."""
-        found = await self._extracted(_OUTLINE, value, _order(places))
+    async def outline_media(self, value: LargeValue, locations: MediaLocations) -> MediaOutline:
+        """The media of a value, and the rest of it."""
+        found = await self._extract(_OUTLINE, value, _media_args(locations))
         media = tuple(ExtractedMedium(one["uri"], is_file="file" in one) for one in found["media"])
         return MediaOutline(found["count"], found["value"], media)
 
-    async def _extracted(
-        self, task: Task, value: LargeValue, order: dict[str, Any]
-    ) -> dict[str, Any]:
+    async def _extract(self, task: Task, value: LargeValue, args: dict[str, Any]) -> dict[str, Any]:
         body: ResponseFile = value.file
-        order = {"path": str(body.path), "begin": value.begin, "end": value.end, **order}
-        found: dict[str, Any] = orjson.loads(
-            await self._extracted_by_worker(task, orjson.dumps(order))
-        )
+        args = {"path": str(body.path), "begin": value.begin, "end": value.end, **args}
+        found: dict[str, Any] = orjson.loads(await self._run_extraction(task, orjson.dumps(args)))
         return found
 
-    async def _extracted_by_worker(self, task: Task, payload: bytes) -> bytes:
-        """The answer, as soon as a worker can be had. Raises ValueUnreadable, OSError."""
+    async def _run_extraction(self, task: Task, payload: bytes) -> bytes:
+        """Run a task as soon as a worker is available. Raises ValueUnreadable, OSError."""
         while True:
             try:
                 return await self._workers.run(
@@ -347,8 +341,8 @@ class LargeResponses:
                 raise ValueUnreadable(type(error).__name__) from None
 
 
-def _order(places: MediaLocations) -> dict[str, Any]:
-    return {"media": places.paths, "anywhere": places.anywhere, "typed": places.typed}
+def _media_args(locations: MediaLocations) -> dict[str, Any]:
+    return {"media": locations.paths, "anywhere": locations.anywhere, "typed": locations.typed}
 
 
 def _medium(found: dict[str, str], target: Path) -> ExtractedMedium:
@@ -362,7 +356,7 @@ def _create(path: Path) -> BinaryIO:
 
 
 def _discard(path: Path, creating: "asyncio.Future[BinaryIO]") -> None:
-    """Of a file whose reader left while it was created nothing stays."""
+    """Delete a file whose receiver was cancelled while it was created."""
     if creating.cancelled() or creating.exception() is not None:
         return
     creating.result().close()
@@ -375,28 +369,28 @@ def _open_private(path: str, flags: int) -> int:
 
 async def _write_all(
     file: BinaryIO,
-    begun: bytes,
+    start: bytes,
     chunks: AsyncIterator[bytes],
     status: int,
     within: asyncio.Timeout | None,
 ) -> int:
-    """Everything into the file, a quarter of a MiB at a time; how much it was."""
-    waiting, size, told = bytearray(begun), len(begun), 0
-    until = asyncio.get_running_loop().time() + _LONGEST
+    """Write everything to the file in pieces of 256 KiB; returns the size."""
+    waiting, size, reported = bytearray(start), len(start), 0
+    until = asyncio.get_running_loop().time() + _RECEIVE_SECONDS
     try:
         async for chunk in chunks:
             size += len(chunk)
             if size > MAX_RESPONSE_BYTES:
                 raise UnreadableResponse("the answer is too large", http_status=status)
             waiting += chunk
-            if len(waiting) >= _PIECE:
+            if len(waiting) >= _WRITE_BYTES:
                 await asyncio.to_thread(_write, file, bytes(waiting))
                 waiting.clear()
-                if size - told >= MIB:
-                    told = size
-                    _stretch(within, until)
+                if size - reported >= MIB:
+                    reported = size
+                    _extend_timeout(within, until)
     except (httpx.HTTPError, aiohttp.ClientError, ConnectionError):
-        pass  # JSON says itself whether it is whole.
+        pass  # JSON says itself whether it is complete.
     except OSError:
         raise UnreadableResponse(_NOT_WRITTEN, http_status=status, is_temporary=True) from None
     try:
@@ -407,18 +401,18 @@ async def _write_all(
 
 
 def _write(file: BinaryIO, data: bytes) -> None:
-    """Not by the descriptor: a thread may come to it when whoever waited has left and closed it,
-    and by then it may be that of another file, or somebody's connection.
+    """Write and flush; not by the descriptor, which may be closed and reused before a late thread
+    runs.
     """
     file.write(data)
     file.flush()
 
 
-def _stretch(within: asyncio.Timeout | None, until: float) -> None:
+def _extend_timeout(within: asyncio.Timeout | None, until: float) -> None:
     if within is not None and not within.expired():
-        within.reschedule(min(until, asyncio.get_running_loop().time() + _STALLED))
+        within.reschedule(min(until, asyncio.get_running_loop().time() + _STALL_SECONDS))
 
 
-async def _nothing() -> AsyncIterator[bytes]:
+async def _no_chunks() -> AsyncIterator[bytes]:
     if False:
         yield b""

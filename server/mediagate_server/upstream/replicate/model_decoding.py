@@ -1,7 +1,6 @@
-"""JSON of models, versions and deployments -> our own types, leniently.
+"""Decoding of models, versions and deployments: JSON -> the port's types, leniently.
 
-A document may leave out or null anything beside its name, and an official model may publish no
-version at all.
+A document may lack or null anything but its name, and an official model may publish no version.
 """
 
 from collections.abc import Mapping
@@ -17,31 +16,31 @@ from mediagate_server.upstream.port import (
 )
 
 _LONGEST_EXAMPLE: Final = 86_400
-"""Seconds. No run takes longer than half an hour."""
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
+"""Longest run time of an example, in seconds. No run takes longer than half an hour."""
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 def decode_model(body: bytes) -> PublishedModel:
-    """A model object. NoResponse where it names no model."""
+    """Decode a model. Raises NoResponse where it has no name."""
     document = _object(body)
     example = _inner(_inner(document, "default_example"), "metrics").get("predict_time")
     return PublishedModel(
         slug=_slug(document),
-        is_official=_switch(document, "is_official"),
+        is_official=_boolean(document, "is_official"),
         latest=_version(_inner(document, "latest_version")),
         is_private=_text(document, "visibility").lower() == "private",
         example_seconds=_example_seconds(example),
     )
 
 
-def _example_seconds(told: object) -> float | None:
-    if not isinstance(told, int | float) or isinstance(told, bool):
+def _example_seconds(value: object) -> float | None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
         return None
-    return float(told) if 0 < told <= _LONGEST_EXAMPLE else None
+    return float(value) if 0 < value <= _LONGEST_EXAMPLE else None
 
 
 def decode_version(body: bytes) -> PublishedVersion:
-    """A version object. NoResponse where it has no id."""
+    """Decode a version. Raises NoResponse where it has no id."""
     version = _version(_object(body))
     if version is None:
         raise NoResponse("the answer names no version")
@@ -49,7 +48,7 @@ def decode_version(body: bytes) -> PublishedVersion:
 
 
 def decode_deployment(body: bytes) -> PublishedDeployment:
-    """A deployment object. NoResponse where it does not say what it runs."""
+    """Decode a deployment. Raises NoResponse where it does not name its model."""
     document = _object(body)
     release = _inner(document, "current_release")
     model = _text(release, "model")
@@ -64,7 +63,7 @@ def decode_deployment(body: bytes) -> PublishedDeployment:
 
 
 def _object(body: bytes) -> Mapping[str, Any]:
-    """The document; a member that is nested too deep is as if it were null."""
+    """Parse an object; members that are nested too deep are null."""
     return parse_object(body).members
 
 
@@ -82,10 +81,10 @@ def _version(document: Mapping[str, Any]) -> PublishedVersion | None:
 
 def _inner(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = document.get(key)
-    return value if isinstance(value, dict) else _NOTHING
+    return value if isinstance(value, dict) else _EMPTY
 
 
-def _switch(document: Mapping[str, Any], key: str) -> bool | None:
+def _boolean(document: Mapping[str, Any], key: str) -> bool | None:
     value = document.get(key)
     return value if isinstance(value, bool) else None
 

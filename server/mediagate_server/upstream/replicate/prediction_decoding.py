@@ -1,16 +1,11 @@
-"""JSON of predictions -> our own types, leniently. Knows the port's types and no HTTP.
+"""Decoding of predictions: JSON -> the port's types, leniently. No HTTP.
 
-What is paid for must never be lost because a field beside the id looks odd: everything but the
-id may be missing, null or of another type. Only a document without an id is unreadable.
+A paid prediction must never be lost because of an odd field: everything but the id may be missing,
+null or of another type. Only a document without an id is unreadable.
 
-All that is read here is bounded here, once, to what the store, the contract and a clock can hold:
-what is beyond is left out, or unknown, and nobody behind has to ask again. `json_parser.py` does
-the same for JSON values themselves.
-
-Log and metric of values in upstream's answers that nothing can hold; never the values.
-
-The log has at most one line a second, however many answers there are: an upstream that is wrong
-once is wrong all the time.
+All values are bounded here, once, to what the store, the contract and a clock can hold: what is out
+of range is discarded or unknown, and later code need not check again. Discarded fields are counted
+and logged (never values), at most one line a second.
 """
 
 import json
@@ -48,7 +43,7 @@ _log = structlog.get_logger()
 
 
 class DiscardedValueLog:
-    """Tells of values that were left out. `clock` counts seconds."""
+    """Log and metric of discarded values. `clock` counts seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -56,7 +51,7 @@ class DiscardedValueLog:
         self._suppressed = 0
 
     def report(self, prediction_id: str, fields: Iterable[str]) -> None:
-        """Upstream told nothing usable in these fields of a prediction; the names are our own."""
+        """Report fields of a prediction whose values are unusable; the names are our own."""
         named = sorted(set(fields))
         for field in named:
             metrics.discarded_values.labels(field).inc()
@@ -74,33 +69,33 @@ class DiscardedValueLog:
 
 
 LOG: Final = DiscardedValueLog()
-"""That of this process."""
+"""The log of this process."""
 _LONGEST_ID: Final = 256
 _LONGEST_NAME: Final = 512
-"""Characters of a model's name."""
+"""Longest model name, in characters."""
 _LONGEST_URL: Final = 8_192
 _MOST_METRICS: Final = 1_000
 _LONGEST_METRIC: Final = 128
-"""Characters of a metric's name, as Cog has it, and of a word that is its value."""
-_LARGEST: Final = 2**63 - 1
-"""What the store and the contract hold of a count."""
+"""Longest name of a metric, as in Cog, and longest string value, in characters."""
+_MAX_COUNT: Final = 2**63 - 1
+"""Largest count that the store and the contract hold."""
 _LARGEST_EXPONENT: Final = 18
 _SMALLEST_EXPONENT: Final = -30
-"""A metric of 1e-31 is no time: multiplied it would only fill memory."""
+"""Smallest exponent of a metric: 1e-31 is no duration, and would only fill memory."""
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(2262, 1, 1, tzinfo=UTC)
-"""What clocks of 64-bit nanoseconds can tell; other times are no times of a prediction."""
+"""The range of clocks with 64-bit nanoseconds; other times are invalid."""
 _Metrics = Mapping[str, Decimal | int | str | bool]
 
 
 def decode_prediction(body: bytes) -> Prediction:
-    """One prediction. NoResponse where no id can be read.
+    """Decode one prediction. Raises NoResponse where it has no id.
 
-    Without its output, and all else that may be large, where the task's generation is quarantined.
+    Without its output, and all else that may be large, where the generation is quarantined.
     """
     with crash_marks.crash_marked():
         if crash_marks.skips_output():
-            return _decode(_outline(body))
+            return _decode(_reduce_to_outcome(body))
         failpoints.hit("while_decoding")
         return _decode(body)
 
@@ -114,10 +109,10 @@ def _decode(body: bytes) -> Prediction:
 
 
 def decode_page(body: bytes) -> PredictionPage:
-    """One page of a list. Rows without an id are left out. NoResponse where there is no list."""
+    """Decode a page of a list; rows without an id are skipped. Raises NoResponse."""
     page = parse_object(body)
     if page.too_deep:
-        rows = _rows_taken_apart(page.texts.get("results", b""))
+        rows = _decode_rows_singly(page.texts.get("results", b""))
     else:
         rows = _rows(page.members.get("results"), body)
     predictions = tuple(prediction for prediction in rows if prediction is not None)
@@ -139,8 +134,8 @@ def _rows(rows: object, body: bytes) -> Iterator[Prediction | None]:
             yield _prediction(ParsedObject(row), partial(exact_metrics, index))
 
 
-def _rows_taken_apart(results: bytes) -> Iterator[Prediction | None]:
-    """Of a page with a row that is nested too deep: each is parsed by itself."""
+def _decode_rows_singly(results: bytes) -> Iterator[Prediction | None]:
+    """Decode the rows of a page one by one, where a row is nested too deep."""
     for row in split_elements(results, b"["):
         if row.strip().startswith(b"{"):
             document = parse_object(row)
@@ -148,7 +143,7 @@ def _rows_taken_apart(results: bytes) -> Iterator[Prediction | None]:
 
 
 def decode_secret(body: bytes) -> str:
-    """The secret in an answer about it. NoResponse where there is none."""
+    """Decode a webhook secret. Raises NoResponse."""
     key = parse_object(body).members.get("key")
     if not isinstance(key, str) or not key:
         raise NoResponse("the answer holds no secret")
@@ -156,7 +151,7 @@ def decode_secret(body: bytes) -> str:
 
 
 class _PredictionOutcome(Struct):
-    """Of a prediction what says how it ended and what it cost; all else is passed over unread."""
+    """The fields that say how a prediction ended and what it cost; all else is skipped."""
 
     id: Raw = Raw()
     status: Raw = Raw()
@@ -166,43 +161,43 @@ class _PredictionOutcome(Struct):
     completed_at: Raw = Raw()
 
 
-_OUTLINE: Final = msgspec.json.Decoder(_PredictionOutcome)
-_LARGEST_MEMBER: Final = 64 * 1024
+_OUTCOME_DECODER: Final = msgspec.json.Decoder(_PredictionOutcome)
+_MAX_MEMBER_BYTES: Final = 64 * 1024
 
 
-def _outline(body: bytes) -> bytes:
-    """The same document with nothing but what is small in it and needed."""
+def _reduce_to_outcome(body: bytes) -> bytes:
+    """Reduce the document to the small fields that are needed."""
     names = _PredictionOutcome.__struct_fields__
     try:
-        found = _OUTLINE.decode(body)
-        members = {name: bytes(getattr(found, name)) for name in names}
+        outcome = _OUTCOME_DECODER.decode(body)
+        members = {name: bytes(getattr(outcome, name)) for name in names}
     except (ValueError, RecursionError):  # Not strictly JSON, or deep: see json_parser.
         members = split_members(body)
-    if len(members.get("metrics", b"")) > _LARGEST_MEMBER:
-        members["metrics"] = b"0"  # Told, and not read.
+    if len(members.get("metrics", b"")) > _MAX_MEMBER_BYTES:
+        members["metrics"] = b"0"  # Present, but not read.
     small = [
         f'"{name}":'.encode() + members[name]
         for name in names
-        if 0 < len(members.get(name, b"")) <= _LARGEST_MEMBER
+        if 0 < len(members.get(name, b"")) <= _MAX_MEMBER_BYTES
     ]
     return b"{" + b",".join(small) + b"}"
 
 
-class _Metered(Struct):
-    """Of a prediction what is billed, not yet read; all else is passed over."""
+class _RawMetrics(Struct):
+    """The metrics of a prediction, undecoded; all else is skipped."""
 
     metrics: Raw = Raw(b"null")
 
 
-_METERED: Final = msgspec.json.Decoder(_Metered)
+_METRICS_DECODER: Final = msgspec.json.Decoder(_RawMetrics)
 
 
 def _exact_metrics(document: ParsedObject, body: bytes) -> object:
-    """The metrics of a prediction, exactly, if possible without making anything else of it."""
+    """The metrics with exact numbers, if possible without decoding anything else."""
     if document.texts:
         return parse_decimals(document.texts["metrics"])
     try:
-        metrics = bytes(_METERED.decode(body).metrics)
+        metrics = bytes(_METRICS_DECODER.decode(body).metrics)
     except ValueError:
         return parse_decimals(body).get("metrics")
     return parse_decimals(metrics)
@@ -244,7 +239,7 @@ def _prediction(document: ParsedObject, exact_metrics: Callable[[], object]) -> 
 
 
 def _input(document: ParsedObject) -> Mapping[str, Any] | None:
-    """None where upstream shows none. What is nested too deep for us is not what we have sent."""
+    """The input; None where upstream shows none, {} where it is nested too deep to be ours."""
     if "input" in document.too_deep:
         return {}
     given = document.members.get("input")
@@ -267,8 +262,10 @@ def _text(value: object) -> str:
 
 
 def _error(value: object) -> str | None:
-    """Documented as a string, typed as anything: of an object that is more than a `detail` the
-    JSON, because it is only classified, and a code beside the words may say more than they do.
+    """The error text. Documented as a string, typed as anything.
+
+    An object with more than `detail` is kept as JSON: it is only classified, and a code may say
+    more than the text.
     """
     if value is None or isinstance(value, str):
         return value
@@ -278,19 +275,19 @@ def _error(value: object) -> str | None:
 
 
 def _instant(members: Mapping[str, Any], name: str, discarded: set[str]) -> datetime | None:
-    told = members.get(name)
-    if told is None:
+    value = members.get(name)
+    if value is None:
         return None
-    moment = parse_instant(told)
+    moment = parse_instant(value)
     if moment is None:
         discarded.add(name)
     return moment
 
 
 def parse_instant(value: object) -> datetime | None:
-    """RFC 3339 with any number of fraction digits, cut to microseconds, in UTC.
+    """Parse RFC 3339 with any number of fraction digits, truncated to microseconds, in UTC.
 
-    None where it is unreadable, or no time that a clock can tell.
+    None where it is unreadable or out of range.
     """
     if not isinstance(value, str):
         return None
@@ -304,24 +301,24 @@ def parse_instant(value: object) -> datetime | None:
 
 
 def _metrics(
-    told: object, exact_metrics: Callable[[], object], discarded: set[str]
+    reported: object, exact_metrics: Callable[[], object], discarded: set[str]
 ) -> _Metrics | None:
-    """What is no number, word or switch, or more than we hold, is UNUSABLE; null is not there.
+    """Metrics: unusable values become UNUSABLE_VALUE, nulls are dropped.
 
-    None where something was told that holds none, or more of them than are read.
+    None where the value is no object, or has too many members.
     """
-    if told is None:
+    if reported is None:
         return {}
-    if not isinstance(told, dict) or len(told) > _MOST_METRICS:
+    if not isinstance(reported, dict) or len(reported) > _MOST_METRICS:
         discarded.add("metrics")
         return None
-    if any(type(value) not in _EXACT_TYPES for value in told.values()):
+    if any(type(value) not in _EXACT_TYPES for value in reported.values()):
         # Fractions, and texts that may have been written as numbers.
-        told = exact_metrics()
-        if not isinstance(told, dict):
+        reported = exact_metrics()
+        if not isinstance(reported, dict):
             return None
     metrics: dict[str, Decimal | int | str | bool] = {}
-    for name, value in told.items():
+    for name, value in reported.items():
         if value is None:
             continue
         if len(name) > _LONGEST_METRIC:
@@ -342,9 +339,9 @@ def _is_metric(value: object) -> bool:
     if isinstance(value, Decimal):
         if not value.is_finite():
             return False
-        # By the place of its first digit, before its digits, which may be millions, are looked at.
+        # Checked by its exponent first, as it may have millions of digits.
         in_range = _SMALLEST_EXPONENT <= value.adjusted() <= _LARGEST_EXPONENT
-        return value == 0 or (in_range and abs(value) <= _LARGEST)
-    if isinstance(value, int):  # A switch too.
-        return -_LARGEST <= value <= _LARGEST
+        return value == 0 or (in_range and abs(value) <= _MAX_COUNT)
+    if isinstance(value, int):  # Booleans too.
+        return -_MAX_COUNT <= value <= _MAX_COUNT
     return isinstance(value, str) and len(value) <= _LONGEST_METRIC

@@ -1,8 +1,8 @@
-"""Server-sent events out of raw bytes, a whole socket read at a time. Does no I/O.
+"""SSE parser: server-sent events from raw bytes, one socket read at a time. No I/O.
 
-Text splitters of the usual libraries end lines at U+2028, U+0085 and others, and so lose text;
-the format knows three line ends only: LF, CR LF and CR. They are made one while still bytes, so
-that an event ends at the bytes LF LF and nothing else has to be searched for.
+Text splitters of the usual libraries end lines at U+2028, U+0085 and others, and so lose text; the
+format knows three line ends only: LF, CR LF and CR. They are normalized while still bytes, so that
+an event ends at the bytes LF LF and nothing else has to be searched for.
 """
 
 import re
@@ -18,33 +18,33 @@ _EVENT_HEAD_LENGTH = len(_EVENT_HEAD)
 _ONE_OUTPUT_EVENT = re.compile(r"event: output\nid: ([^\n\0]*+)\ndata: ([^\n\0]++)\n\n")
 _OUTPUT_EVENTS = re.compile(r"event: output\nid: ([^\n]*+)\ndata: ([^\n]*+)\n\n")
 _SHORT = 4_096
-"""Characters of what may be one token: more than that is many events, or a token like no other."""
+"""Longest text that may be one token, in characters."""
 _DONE = "\n\nevent: done\n"
 _FRAME_LENGTH = len("event: output\nid: \ndata: \n\n")
 
 
 class EventTooLarge(Exception):
-    """More bytes than allowed came without an end of an event."""
+    """An unfinished event is over the size limit."""
 
 
 class SseParser:
-    """One connection's events. A new connection needs a new parser.
+    """Parser of one connection. A new connection needs a new parser.
 
-    An event that the connection does not finish is never given out. Output with empty text says
-    nothing and is left out, as are comments, retry times, logs and events of unknown names.
+    An unfinished event is never returned. Output with empty text is skipped, as are comments, retry
+    times, logs and events of unknown names.
     """
 
     __slots__ = ("_after_cr", "_first", "_largest", "_open")
 
     def __init__(self, largest: int) -> None:
-        """`largest`: bytes that an unfinished event may hold."""
+        """`largest`: bytes of an unfinished event."""
         self._largest = largest
         self._open = bytearray()
         self._after_cr = False
         self._first = True
 
     def feed(self, read: bytes) -> tuple[StreamEvent, ...]:
-        """The events that this read completed, in order. EventTooLarge where one never ends."""
+        """The events that this read completed, in order. Raises EventTooLarge."""
         if self._after_cr or b"\r" in read:
             read = self._normalize_line_ends(read)
         complete = self._complete(read)
@@ -59,7 +59,7 @@ class SseParser:
         return tuple(_events(text))
 
     def _normalize_line_ends(self, read: bytes) -> bytes:
-        """CR and CR LF as LF. A CR ends its line at once, so an LF after it is dropped later."""
+        """Replace CR and CR LF by LF. An LF after a CR at the end of a read is dropped later."""
         if self._after_cr and read.startswith(b"\n"):
             read = read[1:]
             self._after_cr = False
@@ -68,7 +68,7 @@ class SseParser:
         return read.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _complete(self, read: bytes) -> bytes | bytearray:
-        """Everything up to the last end of an event; the rest is kept for the next read."""
+        """The complete events; the rest is kept for the next read."""
         if not self._open:
             end = read.rfind(b"\n\n") + 2
             if end == len(read) > 1:
@@ -88,9 +88,9 @@ class SseParser:
 
 
 def _events(text: str) -> Iterable[StreamEvent]:
-    """The events of whole blocks. Nearly always they are tokens, up to the `done` of the last.
+    """The events of complete blocks. Fast path for tokens, nearly always all up to `done`.
 
-    At the pace of a model it is one token, which is taken apart at once.
+    At the pace of a model it is one token, which is matched directly.
     """
     if len(text) <= _SHORT and (one := _ONE_OUTPUT_EVENT.fullmatch(text)):
         return (OutputEvent(one[2], one[1]),)
@@ -126,7 +126,7 @@ def _mixed_events(text: str) -> Iterator[StreamEvent]:
 
 
 def _event(block: str) -> StreamEvent | None:
-    """One block by the letter of the format."""
+    """Parse one block by the specification."""
     name = event_id = ""
     data: list[str] = []
     for line in block.split("\n"):
@@ -155,7 +155,7 @@ def _named(name: str, data: str, event_id: str) -> StreamEvent | None:
 
 
 def _reason(data: str) -> str:
-    """Of `{"reason": ...}` any but `canceled` is an error; `{}` and free text say nothing."""
+    """The reason: any but `canceled` is an error; `{}` and free text have none."""
     document = _json(data)
     if not isinstance(document, dict):
         word = document if isinstance(document, str) else data.strip()
@@ -167,7 +167,7 @@ def _reason(data: str) -> str:
 
 
 def _detail(data: str) -> str:
-    """`detail` of the JSON object that is documented, else the text as it came."""
+    """The documented `detail`, else the text as it came."""
     document = _json(data)
     detail = document.get("detail") if isinstance(document, dict) else None
     return detail if isinstance(detail, str) else data

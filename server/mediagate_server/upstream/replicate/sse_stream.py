@@ -1,11 +1,8 @@
-"""One open stream: a GET without the token, read as it comes. Parsing is in `sse_parser.py`.
+"""SSE streams: one GET without the API token, read as it arrives; with a shared idle timeout.
 
-Which hosts may be asked is decided in `url_rules.py` before this is called.
-
-Streams from which nothing comes any more: found by one look at all of them, now and then.
-
-A timer for each would be set anew with each read, which is with each token, or cost half a KiB for
-each stream; a stream that is silent a little longer than it may is none the worse for it.
+Events are parsed in `sse_parser.py`; `url_rules.py` decides which hosts are allowed. The timeout
+has one timer for all streams: one for each would be reset with each token, or cost half a KiB per
+stream. So a stream may be silent a little longer than the timeout.
 """
 
 import asyncio
@@ -36,21 +33,21 @@ from mediagate_server.upstream.replicate.sse_parser import EventTooLarge, SsePar
 from mediagate_server.upstream.settings import ReplicateSettings
 
 _CHECKS_PER_TIMEOUT: Final = 10
-"""How often to look within the time that a stream may be silent."""
+"""Checks per timeout."""
 
 
 class MonitoredStream(Protocol):
-    """A stream that is read. `last` is when something came, by the event loop's time."""
+    """A stream with an idle timeout. `last` is the loop time of its last data."""
 
     last: float
 
     def on_idle_timeout(self) -> None:
-        """Nothing has come for too long. It is looked at no more."""
+        """Called once when the timeout is over."""
         ...
 
 
 class IdleStreamMonitor:
-    """Watches those that are listened to. `longest` in seconds: how long each may be silent."""
+    """Idle timeout of streams, in seconds, with one timer for all."""
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
@@ -58,13 +55,13 @@ class IdleStreamMonitor:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, stream: MonitoredStream) -> None:
-        """It is listened to from now on."""
+        """Start watching a stream."""
         self._streams.add(stream)
         if self._timer is None:
             self._schedule_check()
 
     def forget(self, stream: MonitoredStream) -> None:
-        """It is not listened to any more; nothing where it was not."""
+        """Stop watching a stream; no-op where it is not watched."""
         self._streams.discard(stream)
         if not self._streams and self._timer is not None:
             self._timer.cancel()
@@ -84,18 +81,18 @@ class IdleStreamMonitor:
 
 _LARGEST_ERROR = 64 * 1024
 _END_SECONDS = 1.0
-"""In which the end of a body comes behind its last event."""
+"""Seconds in which the body must end after the last event."""
 _MAX_UNCHARGED_BYTES = 32 * 1024
-"""Bytes that are parsed within half a millisecond; of tokens there are seldom so many waiting."""
+"""Bytes that are parsed in half a millisecond; token streams seldom have more."""
 
 
 class SseStream:
-    """See `port.Upstream.stream`. Leaving it closes the connection at once, read or not.
+    """One event stream of a prediction. Leaving it closes the connection immediately.
 
-    Where upstream has said that the stream is done, the end of the body is on its way: the
-    connection is kept for it, and serves the next stream. To make one costs more than a token.
+    After a DoneEvent the body is about to end: the connection is kept for that, and serves the next
+    stream, because a new one costs more than a token.
 
-    No generator: a thousand silent streams may be open, and each would keep its frame.
+    No generator: a thousand idle streams may be open, and each would keep its frame.
     """
 
     __slots__ = (
@@ -184,7 +181,7 @@ async def _get(
 
 
 async def _check(response: aiohttp.ClientResponse) -> None:
-    """Only a 200 that says it is an event stream is one."""
+    """Check that the response is 200 and an event stream."""
     if not 200 <= response.status < 300:
         try:
             body = await response.content.read(_LARGEST_ERROR)
@@ -198,19 +195,19 @@ async def _check(response: aiohttp.ClientResponse) -> None:
 
 
 class ClosingStreams:
-    """Streams whose last event has come, for as long as the end of the body is on its way."""
+    """Responses that wait for the end of their body after the last event."""
 
     def __init__(self) -> None:
         self._closing: dict[aiohttp.ClientResponse, asyncio.TimerHandle] = {}
 
     def add(self, response: aiohttp.ClientResponse) -> None:
-        """Until the body ends, when aiohttp takes the connection back, or does not in time."""
+        """Wait for the end of the body, when aiohttp reuses the connection; else close it."""
         loop = asyncio.get_running_loop()
         self._closing[response] = loop.call_later(_END_SECONDS, self._close, response)
         response.content.on_eof(partial(self._forget, response))
 
     def close(self) -> None:
-        """Close all of them, at the end of the client."""
+        """Close all, at the end of the client."""
         for response in tuple(self._closing):
             self._close(response)
 
@@ -225,10 +222,9 @@ class ClosingStreams:
 
 
 class SseReader:
-    """The body of an open stream, handed on as it comes; see `port.EventStream`.
+    """Reader of an open stream, which pushes events; see `port.EventStream`.
 
-    The end of the connection and a silence that lasts too long look the same, as they do to any
-    reader. Implements silence.Listening.
+    A closed connection and an idle timeout look the same to the caller. A MonitoredStream.
     """
 
     __slots__ = (
@@ -258,7 +254,7 @@ class SseReader:
         # Asked for here: what a connection calls later runs as whoever opened it.
         self._tenant = caller.current_tenant()
         self._pause: asyncio.TimerHandle | None = None
-        """Until its tenant may hold the event loop again. What comes meanwhile waits upstream."""
+        """Until its tenant may use the event loop again. Data waits upstream meanwhile."""
         self._content = response.content
         connection = response.connection
         # None where all of the body came with the headers: then it is in `content`.
@@ -270,7 +266,7 @@ class SseReader:
         self._failure: Exception | None = None
         self._take: EventSink
         self.is_done = False
-        """Upstream has said that nothing will follow."""
+        """Whether a DoneEvent came."""
         self.last = self._loop.time()
 
     async def forward_to(self, take: EventSink) -> None:
@@ -298,7 +294,7 @@ class SseReader:
         self._finish()
 
     def _detach(self) -> None:
-        """Nothing is taken from the connection any more, which may serve another request."""
+        """Stop reading: the connection may serve another request."""
         self._silence.forget(self)
         if self._pause is not None:
             self._pause.cancel()
@@ -315,7 +311,7 @@ class SseReader:
         self._end.set_result(None)
 
     def _read(self) -> None:
-        """Take what has come."""
+        """Read and push all data that has arrived."""
         self.last = self._loop.time()
         if self._pause is not None:
             return
@@ -323,7 +319,7 @@ class SseReader:
         held = True
         try:
             while held:
-                # What is taken from a reader that was full lets more of what has come into it.
+                # A read from a full buffer lets more arrived data into it.
                 held = handler is not None and handler.is_paused
                 read = content.read_nowait()
                 take = self._parse_charged if len(read) > _MAX_UNCHARGED_BYTES else self._parse
@@ -340,7 +336,7 @@ class SseReader:
                 self._finish()
 
     def _parse(self, read: bytes) -> bool:
-        """Take what has come; whether that was all that is wanted."""
+        """Parse and push what was read. True where the receiver wants no more."""
         batch = self._parser.feed(read)
         if batch and self._take(batch):
             self.is_done = isinstance(batch[-1], DoneEvent)
@@ -349,11 +345,11 @@ class SseReader:
         return False
 
     def _parse_charged(self, read: bytes) -> bool:
-        """The same with what may hold the event loop for long; also true where it is to wait."""
+        """Parse a large read, and charge its tenant. Also true where the tenant has to wait."""
         tenant, started = self._tenant, self._share.clock()
         if self._parse(read):
             return True
-        # Each is short, and a flood has thousands of them.
+        # Charged from 0 s on: each is short, and a flood has thousands of them.
         self._share.record_usage(tenant, self._share.clock() - started, least=0.0)
         delay = self._share.delay(tenant)
         if delay:

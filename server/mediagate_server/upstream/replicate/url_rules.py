@@ -1,7 +1,7 @@
-"""Where requests may go: paths of the API and hosts of streams. Sends nothing.
+"""URL rules: paths of the API, and which hosts streams may be on. No I/O.
 
-Every address is built from the base URL. What an answer says about addresses is used in two
-places only: the cursor of a list, and the stream's URL after `parse_stream_url` has let it pass.
+Every URL is built from the base URL. URLs in responses are used in two places only: the cursor of a
+list, and the stream's URL after `parse_stream_url` has checked it.
 """
 
 import re
@@ -22,10 +22,10 @@ _STREAM_DOMAINS = (".replicate.com", ".replicate.net")
 
 
 def create_endpoint(target: str) -> tuple[str, str | None]:
-    """Path to POST a prediction to, and the `version` its body must name (None: the path does).
+    """Path to POST a prediction to, and the `version` for its body (None: the path has it).
 
-    An official model goes to its own path. Anything pinned goes to `/predictions`, which takes
-    `owner/name:version` and a bare 64-hex version id alike. Refused NOT_FOUND for anything else.
+    An official model has its own path. A pinned version goes to `/predictions`, which takes
+    `owner/name:version` and a bare 64-hex version id. Raises RequestRefused (NOT_FOUND) otherwise.
     """
     if _DEPLOYMENT.fullmatch(target):
         return f"/{target}/predictions", None
@@ -37,9 +37,9 @@ def create_endpoint(target: str) -> tuple[str, str | None]:
 
 
 def prediction_path(prediction_id: str) -> str:
-    """Path of one prediction. Whatever the id holds stays one segment.
+    """Path of a prediction; the id stays one segment whatever it holds.
 
-    Refused NOT_FOUND for an id that can name nothing: URL libraries would resolve the dots.
+    Raises RequestRefused (NOT_FOUND) for an empty id and for dots, which URL libraries resolve.
     """
     if prediction_id in ("", ".", ".."):
         raise RequestRefused(RefusalReason.NOT_FOUND)
@@ -47,31 +47,31 @@ def prediction_path(prediction_id: str) -> str:
 
 
 def model_path(slug: str) -> str:
-    """Path of a model's document. Refused NOT_FOUND for what is no `owner/name`."""
+    """Path of a model. Raises RequestRefused (NOT_FOUND) for what is not `owner/name`."""
     if not _MODEL.fullmatch(slug):
         raise RequestRefused(RefusalReason.NOT_FOUND)
     return f"/models/{slug}"
 
 
 def version_path(slug: str, version: str) -> str:
-    """Path of a version's document. Refused NOT_FOUND for what can name none."""
+    """Path of a version. Raises RequestRefused (NOT_FOUND) for an impossible name."""
     if not _PINNED.fullmatch(f"{slug}:{version}"):
         raise RequestRefused(RefusalReason.NOT_FOUND)
     return f"/models/{slug}/versions/{version}"
 
 
 def deployment_path(name: str) -> str:
-    """Path of a deployment's document. Refused NOT_FOUND for what is no `owner/name`."""
+    """Path of a deployment. Raises RequestRefused (NOT_FOUND) for what is not `owner/name`."""
     if not _MODEL.fullmatch(name):
         raise RequestRefused(RefusalReason.NOT_FOUND)
     return f"/deployments/{name}"
 
 
 def next_cursor(next_url: object) -> str | None:
-    """The cursor in a list's `next`; None where there is no next page.
+    """The cursor in a list's `next`; None: last page.
 
-    NoResponse for a next page that cannot be asked for: a list cut short in silence would prove
-    the absence of predictions that exist.
+    Raises NoResponse for an unreadable one: a list that silently ends early would prove the absence
+    of predictions that exist.
     """
     if next_url is None or next_url == "":
         return None
@@ -86,17 +86,18 @@ def next_cursor(next_url: object) -> str | None:
 
 
 def format_instant(moment: datetime) -> str:
-    """ISO 8601 in UTC, as the list's filters take it. A naive time is taken as UTC."""
+    """Format a time as ISO 8601 in UTC, for list filters. A naive time is taken as UTC."""
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return aware.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def parse_stream_url(stream_url: str, root: URL) -> URL:
-    """The stream's URL, parsed once by the library that will also connect to it; path and query
-    letter for letter.
+    """Parse and check the URL of a stream, once, with the library that connects.
 
-    Allowed: upstream's own scheme, host and port, or https on Replicate's streaming hosts.
-    Refused OTHER for the rest: an answer must not be able to point the server at other machines.
+    Path and query stay as they are.
+
+    Allowed: upstream's own scheme, host and port, or https on Replicate's streaming hosts. Raises
+    RequestRefused (OTHER) otherwise: a response must not direct requests at other machines.
     """
     try:
         url = parse_request_url(stream_url)

@@ -1,12 +1,10 @@
-"""Webhooks as Replicate sends them: whether one is Replicate's, and whose attempt it is about.
+"""Verification of Replicate's webhooks: signatures, signing secrets, and the URL of an attempt.
 
-Signed as Standard Webhooks has it, under what follows `whsec_` in the account's secret, in base64.
-The library of the standard computes the signatures. What is compared with them is read here: its
-own reading takes the time from the clock, numbers that are none, and bodies of any form, and fails
-with errors of many kinds. The secret is the account's, so that it says nothing about which attempt
-a webhook belongs to: that is in the URL, under a key of our own. Knows no HTTP.
-
-The secrets that webhooks may be signed with: the account's, asked for, and those configured.
+Signed by Standard Webhooks, with the base64 key after `whsec_` in the account's secret. The library
+of the standard computes the signatures; headers are parsed here, because its parser takes the time
+from the clock, accepts malformed numbers and any body, and fails with errors of many kinds. The
+secret is the account's, so it does not prove to which attempt a webhook belongs: that is in the
+URL, authenticated with a key of our own. No HTTP.
 """
 
 import asyncio
@@ -36,12 +34,12 @@ _MOST_SIGNATURES: Final = 16
 
 
 class SignatureInvalid(Exception):
-    """The headers are not those of a webhook that was signed now."""
+    """The headers are not of a freshly signed webhook."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignatureHeaders:
-    """What the headers claim: an id, the same however often it is sent, and signatures."""
+    """Signature headers: an id that is the same for all retries, time and signatures."""
 
     id: str
     sent_at: datetime
@@ -49,10 +47,10 @@ class SignatureHeaders:
 
     @classmethod
     def parse(cls, headers: Mapping[str, str], now: float) -> "SignatureHeaders":
-        """Read from the headers. `now` is Unix seconds.
+        """Parse the headers. `now` is Unix seconds.
 
-        Raises SignatureInvalid for headers that are missing or no such headers, and for a time that
-        is more than five minutes away: what was recorded long ago could be played back.
+        Raises SignatureInvalid for missing or malformed headers, and for a time that is more than
+        five minutes away, which prevents replays.
         """
         message_id = headers.get("webhook-id", "")
         timestamp = headers.get("webhook-timestamp", "")
@@ -65,9 +63,9 @@ class SignatureHeaders:
         return cls(message_id, datetime.fromtimestamp(int(timestamp), UTC), signatures)
 
     def is_signed_by(self, keys: Iterable[bytes], body: bytes) -> bool:
-        """Whether one of the keys signed it. Every key and signature is compared, found or not.
+        """Whether one of the keys signed it. All are compared, in constant time.
 
-        What is no UTF-8 is signed by nobody: the library signs texts, and upstream sends JSON.
+        False for a body that is not UTF-8: the library signs strings, and upstream sends JSON.
         """
         try:
             text = body.decode()
@@ -82,7 +80,7 @@ class SignatureHeaders:
 
 
 def decode_webhook_secret(secret: str) -> bytes:
-    """The key in a secret: what follows `whsec_`. ValueError, without its text, for no secret."""
+    """Decode the key after `whsec_`. Raises ValueError, without the text."""
     encoded = secret.removeprefix(_PREFIX)
     try:
         key = base64.b64decode(encoded, validate=True)
@@ -94,18 +92,18 @@ def decode_webhook_secret(secret: str) -> bytes:
 
 
 class WebhookUrls:
-    """The URL by which upstream tells of one attempt. `base` is how the web port is reached."""
+    """Webhook URLs, one for each attempt. `base` is the public URL of the web port."""
 
     def __init__(self, base: str, key: bytes) -> None:
         self._base = base.rstrip("/")
         self._key = key
 
     def url_for(self, attempt_id: str) -> str:
-        """The URL of an attempt."""
+        """The webhook URL of an attempt."""
         return f"{self._base}{WEBHOOK_PATH}/{attempt_id}.{self._mac(attempt_id)}"
 
     def parse_attempt(self, token: str) -> str | None:
-        """The attempt that the last part of one of our URLs names; None: it is none of ours."""
+        """The attempt id in the last part of a webhook URL; None: not authentic."""
         match = _TOKEN.fullmatch(token)
         if match is None or not hmac.compare_digest(match[2], self._mac(match[1])):
             return None
@@ -116,19 +114,18 @@ class WebhookUrls:
 
 
 _FRESH_SECONDS: Final = 60.0
-"""How long the account's secret is used unasked: after a rotation the old one counts no longer."""
+"""Seconds for which the account's secret is cached: after a rotation the old one is invalid."""
 _PAUSE_SECONDS: Final = 1.0
-"""Between two questions, however many webhooks come whose signature is not known."""
+"""Seconds between two fetches, however many webhooks have unknown signatures."""
 _MOST_WAITING: Final = 32
 _log = structlog.get_logger()
 
 
 class WebhookSecrets:
-    """Keys to check signatures with.
+    """Keys for verification: the account's secret, fetched from upstream, and configured ones.
 
-    `fetch` asks upstream for the account's secret; `configured` gives those of the operator, as
-    they are now. The account's is asked for when the first webhook comes, again after a minute,
-    and when a signature is not known: then it may have been rotated.
+    The account's is fetched when the first webhook comes, again after a minute, and when a
+    signature is unknown, as it may have been rotated.
     """
 
     def __init__(
@@ -150,7 +147,7 @@ class WebhookSecrets:
         self._waiting = 0
 
     async def keys(self) -> tuple[bytes, ...]:
-        """All that count now."""
+        """The valid keys."""
         if self._is_expired():
             async with self._fetch_lock:
                 if self._is_expired():
@@ -158,10 +155,10 @@ class WebhookSecrets:
         return self._all_keys()
 
     async def refresh(self) -> tuple[bytes, ...]:
-        """All that count, asked for after this call; the same as before where too many ask.
+        """The valid keys, fetched after this call; the cached ones where too many wait.
 
-        Those who wait for the answer share it, and questions are at least a second apart, so that
-        forged webhooks cannot use up the account's rate.
+        Waiting callers share a fetch, and fetches are at least a second apart, so that forged
+        webhooks cannot use up the account's rate.
         """
         if self._waiting >= _MOST_WAITING:
             return self._all_keys()
@@ -191,6 +188,6 @@ class WebhookSecrets:
         try:
             self._account = decode_webhook_secret(await self._fetch())
         except (UpstreamError, ValueError) as error:
-            # The one known before goes on to count; without any, polling finds every end.
+            # The cached one stays valid; without any, polling finds every end.
             _log.warning("upstream_webhook_secret_unavailable", error=type(error).__name__)
         self._fetched_at = self._clock()
