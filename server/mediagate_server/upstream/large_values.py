@@ -67,7 +67,7 @@ class LargeValueExtractor(Protocol):
         ...
 
     async def write_json(
-        self, value: "LargeValue", target: Path, places: MediaLocations
+        self, value: "LargeValue", target: Path, locations: MediaLocations
     ) -> JsonFile:
         """Write any value as JSON, its media extracted."""
         ...

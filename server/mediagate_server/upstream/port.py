@@ -67,7 +67,7 @@ class CreateReservation:
             self._loop.call_soon_threadsafe(self._release)
 
 
-MAX_OUTPUTS_KEPT: Final = 64 * 1024 * 1024
+MAX_OUTPUT_RESPONSE_BYTES: Final = 64 * 1024 * 1024
 """Largest response whose output is read, in bytes. Of a larger one all else is read."""
 
 

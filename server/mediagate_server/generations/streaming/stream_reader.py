@@ -12,7 +12,7 @@ from typing import Final
 from mediagate_server.runtime.clock import Clock
 from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.upstream.port import (
-    MAX_OUTPUTS_KEPT,
+    MAX_OUTPUT_RESPONSE_BYTES,
     DoneEvent,
     NoResponse,
     OutputEvent,
@@ -67,7 +67,7 @@ class StreamReader:
         self._unnumbered = unnumbered
         self._odd_ids: dict[str, None] = {last_id: None} if last_id else {}
         self._done = False
-        self._left = MAX_OUTPUTS_KEPT
+        self._left = MAX_OUTPUT_RESPONSE_BYTES
         self._on_limit = on_limit
         self._on_open = on_open
         self.clean = False

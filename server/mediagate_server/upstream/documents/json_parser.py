@@ -1,9 +1,9 @@
-"""JSON parser for upstream's documents: exact numbers, bounded nesting, the same on every Python.
+"""JSON parser for upstream's documents: exact numbers, bounded depth, the same on every Python.
 
-What JSON can say and nothing behind can hold is settled here, once. Integers come exactly. NaN,
-Infinity and numbers beyond a double's range come as texts. Lone surrogates are replaced. Nesting is
-bounded by a rule of our own, checked before any parser runs: parsers give up at depths that differ
-between their versions and the interpreter's, some by exhausting its stack.
+Values that JSON allows and later code cannot hold are normalized here, once. Integers are exact.
+NaN, Infinity and numbers beyond a double's range become strings. Lone surrogates are replaced.
+Depth is checked before any parser runs: parsers give up at depths that differ between versions and
+interpreters, some by exhausting the stack.
 """
 
 import json
@@ -20,10 +20,10 @@ from msgspec import Struct
 from mediagate_server.upstream.port import NoResponse
 
 MAX_DEPTH: Final = 100
-"""Levels of lists and objects that a document, or one member of it, may be nested."""
+"""Most levels of lists and objects of a document, or of one of its members."""
 
-_LONGEST_INTEGER: Final = 4_300
-"""Digits that Python reads as an integer by default; its time grows with their square."""
+_MAX_INTEGER_DIGITS: Final = 4_300
+"""Most digits that Python reads as an integer by default; its time is quadratic."""
 _ROUNDS: Final = 8
 _OPEN, _CLOSE = b"[", b"]"
 _AS_LISTS: Final = bytes.maketrans(b"{}", b"[]")
@@ -32,14 +32,14 @@ _DEPTH_CHANGE: Final = {ord(_OPEN): 1, ord(_CLOSE): -1}
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _NEXT: Final = re.compile(rb'(?:[^"\[\]{},]++|' + _STRING + rb")*+([\[{]+|[\]}]+|,)", re.DOTALL)
 _NEXT_INSIDE: Final = re.compile(rb'(?:[^"\[\]{}]++|' + _STRING + rb")*+([\[{]+|[\]}]+)", re.DOTALL)
-"""Up to the next brackets; what lies deeper is passed over, commas and all, as fast as can be."""
+"""Matches up to the next brackets; deeper levels are skipped, commas and all."""
 _MEMBER: Final = re.compile(rb'\s*("[^"\\]*(?:\\.[^"\\]*)*")\s*:', re.DOTALL)
 
 
 class ParsedObject(Struct, frozen=True):
-    """An object. `too_deep` names members that are nested deeper than DEEPEST; they stand as null.
+    """A parsed object. `too_deep` names members deeper than MAX_DEPTH; they are null.
 
-    `texts` are the members as they were written; empty where nobody had to take them apart.
+    `texts` are the members as JSON texts; empty where the object was parsed as one.
     """
 
     members: dict[str, Any]
@@ -48,14 +48,14 @@ class ParsedObject(Struct, frozen=True):
 
 
 def parse_json(document: bytes) -> Any:
-    """Any JSON value. NoResponse where it is none, or nested deeper than DEEPEST."""
+    """Parse any JSON value. Raises NoResponse for invalid JSON, or one deeper than MAX_DEPTH."""
     if is_too_deep(document):
         raise NoResponse("the answer is nested too deep")
     return _parse(document)
 
 
 def parse_object(document: bytes) -> ParsedObject:
-    """A JSON object of which single members may be nested too deep. NoResponse where it is none."""
+    """Parse an object whose members may be too deep. Raises NoResponse for invalid JSON."""
     if not is_too_deep(document):
         parsed = _parse(document)
         if not isinstance(parsed, dict):
@@ -70,22 +70,22 @@ def parse_object(document: bytes) -> ParsedObject:
 
 
 def split_members(document: bytes) -> dict[str, bytes]:
-    """The members of an object as they were written. NoResponse where it is none."""
+    """Split an object into the JSON texts of its members. Raises NoResponse."""
     texts: dict[str, bytes] = {}
     for element in split_elements(document, b"{"):
-        found = _MEMBER.match(element)
-        if found is None:
+        match = _MEMBER.match(element)
+        if match is None:
             raise NoResponse("the answer is not JSON")
         # Of a name that is there twice the last one counts, as in every parser.
-        texts[_parse(found[1])] = element[found.end() :]
+        texts[_parse(match[1])] = element[match.end() :]
     return texts
 
 
 def parse_decimals(document: bytes) -> Any:
-    """A JSON value with every fraction as a Decimal of its literal: 0.1 is a tenth.
+    """Parse a value with every fraction as a Decimal of its literal: 0.1 is a tenth.
 
-    Fractions beyond what a Decimal can hold, and what is no number, come as the Decimal NaN.
-    `document` has been parsed before, so that it is JSON and not nested deeper than DEEPEST.
+    Fractions out of a Decimal's range, and constants like NaN, become the Decimal NaN. `document`
+    must have been parsed before: it is valid JSON and not deeper than MAX_DEPTH.
     """
     try:
         return _EXACT.decode(document)
@@ -94,9 +94,9 @@ def parse_decimals(document: bytes) -> Any:
 
 
 def is_too_deep(document: bytes, levels: int = MAX_DEPTH) -> bool:
-    """Whether lists and objects are nested deeper than so many levels, in valid JSON.
+    """Whether a valid document is nested deeper than so many levels.
 
-    Of what is no JSON it tells whether a parser could meet such a depth before it gives up.
+    For invalid JSON: whether a parser could meet such a depth before it fails.
     """
     if document.count(b"[") + document.count(b"{") <= levels:
         return False
@@ -114,9 +114,9 @@ def is_too_deep(document: bytes, levels: int = MAX_DEPTH) -> bool:
 
 
 def split_elements(document: bytes, kind: bytes) -> Iterator[bytes]:
-    """The texts between the commas of a list (`[`) or an object (`{`), however deep they go.
+    """The texts between the commas of a list (`[`) or an object (`{`), of any depth.
 
-    NoResponse for what is neither, or breaks off.
+    Raises NoResponse for another type, and for one that breaks off.
     """
     text = document.strip()
     if not text.startswith(kind):
@@ -144,20 +144,20 @@ def split_elements(document: bytes, kind: bytes) -> Iterator[bytes]:
 
 
 def _parse(document: bytes) -> Any:
-    """A value whose nesting is bounded already."""
+    """Parse a value of bounded depth."""
     try:
         return _STRICT.decode(document)
     except ValueError:
-        # It is right to be strict with lone surrogates, control characters, NaN and bytes that
-        # are no UTF-8, but not when the id of something paid stands beside them.
+        # Lone surrogates, control characters, NaN and bytes that are not UTF-8 are invalid, but
+        # must not hide the id of a paid prediction beside them.
         try:
-            return _printable(_LENIENT.decode(document.decode("utf-8", "replace")))
+            return _replace_surrogates(_LENIENT.decode(document.decode("utf-8", "replace")))
         except ValueError as unreadable:
             raise NoResponse("the answer is not JSON") from unreadable
 
 
 def _integer(literal: str) -> int | str:
-    return int(literal) if len(literal) <= _LONGEST_INTEGER else literal
+    return int(literal) if len(literal) <= _MAX_INTEGER_DIGITS else literal
 
 
 def _fraction(literal: str) -> float | str:
@@ -172,18 +172,18 @@ def _decimal(literal: str) -> Decimal:
         return _NOT_A_NUMBER
 
 
-def _no_number(_: str) -> Decimal:
+def _constant(_: str) -> Decimal:
     return _NOT_A_NUMBER
 
 
-def _printable(value: Any) -> Any:
-    """The same value with lone surrogates replaced: nothing could send them on."""
+def _replace_surrogates(value: Any) -> Any:
+    """Replace lone surrogates, which could not be encoded."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_printable(item) for item in value]
+        return [_replace_surrogates(item) for item in value]
     if isinstance(value, dict):
-        return {_printable(key): _printable(item) for key, item in value.items()}
+        return {_replace_surrogates(key): _replace_surrogates(item) for key, item in value.items()}
     return value
 
 
@@ -194,5 +194,5 @@ _LENIENT: Final = json.JSONDecoder(
 )
 _EXACT: Final = msgspec.json.Decoder(float_hook=_decimal)
 _EXACT_LENIENT: Final = json.JSONDecoder(
-    strict=False, parse_int=_integer, parse_float=_decimal, parse_constant=_no_number
+    strict=False, parse_int=_integer, parse_float=_decimal, parse_constant=_constant
 )

@@ -1,8 +1,7 @@
-"""JSON reduction: a large answer cut down to what the server reads of it, for worker processes.
+"""JSON reduction: a large response reduced to the members that are read, for worker processes.
 
-What is dropped is scanned and never decoded, so that the rest of an answer is read whatever its
-output holds. Which members are kept is written down here; what they mean is
-`prediction_decoding.py`'s.
+Dropped values are scanned and never decoded, so that the rest is readable whatever the output
+holds. The members to keep are listed here; `prediction_decoding.py` decodes them.
 """
 
 import json
@@ -23,16 +22,16 @@ from mediagate_server.upstream.documents.json_scanner import (
 )
 
 MAX_INLINE_BYTES: Final = 256 * 1024
-"""Bytes of an output or of logs that are decoded with the rest."""
+"""Largest output, and logs, that are decoded with the rest, in bytes."""
 MAX_LIST_ENTRIES: Final = 20_000
-"""Commas and brackets of the same: each becomes an object of 30 to 100 bytes."""
+"""Most commas and brackets of the same: each becomes an object of 30 to 100 bytes."""
 MAX_DATA_URIS: Final = 8 * 1024 * 1024
-"""Bytes of an output that is media as data URIs, and so is all needed at once."""
+"""Largest output of data URIs that is decoded, in bytes: all of it is needed."""
 
 _MOST_OF_A_FIELD: Final = 64 * 1024
 _MOST_OF_AN_INPUT: Final = 8 * 1024 * 1024
 _MOST_OF_ALL: Final = 24 * 1024 * 1024
-_WHOLE_ESCAPES: Final = re.compile(rb"(?:[^\\]++|\\u[0-9a-fA-F]{4}|\\[^u])*+", re.DOTALL)
+_COMPLETE_ESCAPES: Final = re.compile(rb"(?:[^\\]++|\\u[0-9a-fA-F]{4}|\\[^u])*+", re.DOTALL)
 _BETWEEN_WORDS: Final = re.compile(rb"[ .,:;=]")
 _DATA_URI: Final = re.compile(rb'\[?[ \t\r\n]{0,16}"data:[a-z]')
 _LARGE: Final = ("output", "logs")
@@ -53,28 +52,28 @@ _OF_AN_EXAMPLE: Final = frozenset({"metrics"})
 
 
 def reduce_prediction(payload: bytes) -> bytes:
-    """A prediction without its input, and without outputs and logs that are large.
+    """Reduce a prediction: no input, and no large output and logs.
 
-    `payload` is the file's path. The answer is a line of JSON with the place of each large value,
-    (begin, end, entries), and then the reduced document; empty where it cannot be read.
+    `payload` is the file's path. Returns a line of JSON with the span of each large value, (begin,
+    end, entries), and then the reduced document; empty where it is malformed.
     """
-    return _reduced(payload, _prediction)
+    return _run_reduction(payload, _prediction)
 
 
 def reduce_page(payload: bytes) -> bytes:
-    """A page of a list without outputs, logs and whatever else is not asked of a list."""
-    return _reduced(payload, lambda data, _: _page(data))
+    """Reduce a page of a list: no outputs, no logs, no unused members."""
+    return _run_reduction(payload, lambda data, _: _page(data))
 
 
 def reduce_document(payload: bytes) -> bytes:
-    """A model, version or deployment, without what its example was given and has put out."""
-    return _reduced(payload, lambda data, _: _document(data))
+    """Reduce a model, version or deployment: no input and output of its example."""
+    return _run_reduction(payload, lambda data, _: _document(data))
 
 
 _Reduce = Callable[[Data, dict[str, JsonSpan]], Iterator[bytes]]
 
 
-def _reduced(payload: bytes, reduce: _Reduce) -> bytes:
+def _run_reduction(payload: bytes, reduce: _Reduce) -> bytes:
     spans: dict[str, JsonSpan] = {}
     try:
         with map_file(Path(os.fsdecode(payload))) as data:
@@ -83,38 +82,38 @@ def _reduced(payload: bytes, reduce: _Reduce) -> bytes:
         return b""
     if len(document) > _MOST_OF_ALL:
         return b""
-    places = {name: (span.begin, span.end, span.entries) for name, span in spans.items()}
-    return json.dumps(places).encode() + b"\n" + document
+    spans_by_name = {name: (span.begin, span.end, span.entries) for name, span in spans.items()}
+    return json.dumps(spans_by_name).encode() + b"\n" + document
 
 
 def map_file(path: Path) -> mmap.mmap:
-    """The file as memory, of which only what is looked at is read."""
+    """Memory-map a file."""
     with path.open("rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _prediction(data: Data, spans: dict[str, JsonSpan]) -> Iterator[bytes]:
-    found = _Members()
+    members = _Members()
     for name, value in scan_members(data, 0):
         if name in _LARGE:
             if _is_large(data, value):
                 spans[name] = value
-                found.drop(name)
+                members.drop(name)
                 if name == "logs" and is_kind(data, value, b'"'):
-                    found.keep(name, _ends(data, value))
+                    members.set(name, _ends(data, value))
             else:
                 spans.pop(name, None)
-                found.keep(name, data[value.begin : value.end])
+                members.set(name, data[value.begin : value.end])
         elif name in _OF_A_PREDICTION:
-            found.keep(name, _field(data, name, value))
-    yield found.written()
+            members.set(name, _field(data, name, value))
+    yield members.to_json()
 
 
 def _ends(data: Data, value: JsonSpan) -> bytes:
-    """Beginning and end of a long text, with what is between them named."""
-    part = _MOST_OF_A_FIELD // 2
-    head = _beginning(data, value, part)
-    tail = data[value.end - part : value.end]
+    """The beginning and the end of a long text, with a note of what is left out."""
+    half = _MOST_OF_A_FIELD // 2
+    head = _beginning(data, value, half)
+    tail = data[value.end - half : value.end]
     # Behind a space or a sign that no escape ends with.
     cut = _BETWEEN_WORDS.search(tail)
     tail = tail[cut.start() :] if cut else b'"'
@@ -152,33 +151,33 @@ def _page(data: Data) -> Iterator[bytes]:
 
 
 def _row(data: Data, row: JsonSpan) -> bytes:
-    found = _Members()
+    members = _Members()
     for name, value in scan_members(data, row.begin):
         if name == "input":
-            # No input that was ever sent is this large: nobody's, rather than anybody's.
+            # No input of ours is this large, so {} matches no attempt.
             fits = value.size <= _MOST_OF_AN_INPUT and value.entries <= MAX_LIST_ENTRIES
-            found.keep(name, data[value.begin : value.end] if fits else b"{}")
+            members.set(name, data[value.begin : value.end] if fits else b"{}")
         elif name in _OF_A_ROW:
-            found.keep(name, _field(data, name, value))
-    return found.written()
+            members.set(name, _field(data, name, value))
+    return members.to_json()
 
 
 def _document(data: Data) -> Iterator[bytes]:
-    found = _Members()
+    members = _Members()
     for name, value in scan_members(data, 0):
         if name == "default_example" and is_kind(data, value, b"{"):
             example = _Members()
-            for inner, part in scan_members(data, value.begin):
+            for inner, member in scan_members(data, value.begin):
                 if inner in _OF_AN_EXAMPLE:
-                    example.keep(inner, _field(data, inner, part))
-            found.keep(name, example.written())
+                    example.set(inner, _field(data, inner, member))
+            members.set(name, example.to_json())
         elif value.size <= MAX_INLINE_BYTES * 4 and value.entries <= MAX_LIST_ENTRIES * 2:
-            found.keep(name, data[value.begin : value.end])
-    yield found.written()
+            members.set(name, data[value.begin : value.end])
+    yield members.to_json()
 
 
 def _field(data: Data, name: str, value: JsonSpan) -> bytes:
-    """A member that is kept; a long text up to a length, anything else that is large as none."""
+    """A kept member: a long error text truncated, any other large value as null."""
     if value.size <= _MOST_OF_A_FIELD and value.entries <= MAX_LIST_ENTRIES:
         return data[value.begin : value.end]
     if name == "error" and is_kind(data, value, b'"'):
@@ -188,23 +187,23 @@ def _field(data: Data, name: str, value: JsonSpan) -> bytes:
 
 
 def _beginning(data: Data, value: JsonSpan, size: int) -> bytes:
-    """The first bytes of a long text, without an escape that would be cut in two."""
-    found = _WHOLE_ESCAPES.match(data[value.begin : value.begin + size])
-    return found[0] if found else b'"'
+    """The first bytes of a long text, without a truncated escape."""
+    match = _COMPLETE_ESCAPES.match(data[value.begin : value.begin + size])
+    return match[0] if match else b'"'
 
 
 class _Members:
-    """The members of an object that is written anew. The last of a name counts, as everywhere."""
+    """Members of a new object. The last one of a name counts, as in every parser."""
 
     def __init__(self) -> None:
         self._values: dict[str, bytes] = {}
 
-    def keep(self, name: str, value: bytes) -> None:
+    def set(self, name: str, value: bytes) -> None:
         self._values[name] = value
 
     def drop(self, name: str) -> None:
         self._values.pop(name, None)
 
-    def written(self) -> bytes:
+    def to_json(self) -> bytes:
         pairs = (json.dumps(name).encode() + b":" + v for name, v in self._values.items())
         return b"{" + b",".join(pairs) + b"}"

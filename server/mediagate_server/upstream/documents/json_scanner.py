@@ -1,8 +1,8 @@
-"""A JSON scanner that passes values over: finds where a value ends without making anything of it.
+"""JSON scanner: finds the spans of values without decoding them.
 
-For worker processes (`worker_pool.py`). It works on bytes, a MiB at a time, by regular
-expressions that run in C: its memory does not grow with the document, nor with its depth or the
-number of its values. It is no validator: what is no JSON is found out by whoever decodes the rest.
+For worker processes (`worker_pool.py`). It works on bytes, a MiB at a time, by regular expressions:
+its memory does not grow with the document, nor with its depth or number of values. It does not
+validate: invalid JSON is detected where the rest is decoded.
 """
 
 import json
@@ -17,12 +17,12 @@ Data = bytes | mmap.mmap
 
 _WINDOW: Final = 1024 * 1024
 _FIRST_WINDOW: Final = 256
-"""Bytes: most values are short. Each further window is four times as long as the one before."""
-_LONGEST_KEY: Final = 1_024
+"""Bytes: most values are short. Each further window is four times as long."""
+_MAX_KEY_BYTES: Final = 1_024
 
 _STRING: Final = rb'"(?:[^"\\]++|\\.)*+"'
 _SPACE: Final = re.compile(rb"[ \t\r\n]*+")
-_WHOLE_STRING: Final = re.compile(_STRING, re.DOTALL)
+_COMPLETE_STRING: Final = re.compile(_STRING, re.DOTALL)
 _SCALAR: Final = re.compile(rb'[^ \t\r\n,:"\[\]{}]++')
 _REST_OF_STRING: Final = re.compile(rb'(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _STEPS: Final = re.compile(_STRING + rb"|[\[\]{}]", re.DOTALL)
@@ -33,12 +33,12 @@ _STEP: Final = {ord("["): 1, ord("]"): -1}
 
 
 class MalformedJson(ValueError):
-    """The document ends too early, or is none."""
+    """The document ends too early, or is not JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class JsonSpan:
-    """A value: where it begins and ends, and how many commas and brackets it has."""
+    """Span of a value: begin, end, and its number of commas and brackets."""
 
     begin: int
     end: int
@@ -51,18 +51,18 @@ class JsonSpan:
 
 
 def scan_value(data: Data, at: int) -> JsonSpan:
-    """The value that begins at or after some white space. Unreadable where none ends."""
+    """The value that begins here, after white space. Raises MalformedJson."""
     at = _space(data, at)
     first = data[at : at + 1]
     if first == b'"':
-        return JsonSpan(at, _end_of(_WHOLE_STRING, data, at), 0)
+        return JsonSpan(at, _end_of(_COMPLETE_STRING, data, at), 0)
     if first and first in _OPENING:
         return _container(data, at)
     return JsonSpan(at, _end_of(_SCALAR, data, at), 0)
 
 
 def scan_members(data: Data, at: int) -> Iterator[tuple[str, JsonSpan]]:
-    """Each member of the object that begins there, by its name."""
+    """Iterate the members of the object that begins here, with their names."""
     at = _expect(data, at, b"{")
     while True:
         at = _space(data, at)
@@ -72,7 +72,7 @@ def scan_members(data: Data, at: int) -> Iterator[tuple[str, JsonSpan]]:
         name = ""
         if data[key.begin : key.begin + 1] != b'"':
             raise MalformedJson
-        if key.size <= _LONGEST_KEY:
+        if key.size <= _MAX_KEY_BYTES:
             name = _text(data[key.begin : key.end])
         value = scan_value(data, _expect(data, key.end, b":"))
         yield name, value
@@ -80,7 +80,7 @@ def scan_members(data: Data, at: int) -> Iterator[tuple[str, JsonSpan]]:
 
 
 def scan_items(data: Data, at: int) -> Iterator[JsonSpan]:
-    """Each item of the array that begins there."""
+    """Iterate the items of the array that begins here."""
     at = _expect(data, at, b"[")
     while True:
         at = _space(data, at)
@@ -97,19 +97,20 @@ def is_kind(data: Data, span: JsonSpan, opening: bytes) -> bool:
 
 
 def _container(data: Data, begin: int) -> JsonSpan:
-    """An object or array. Depth is counted over windows without strings; only in the window in
-    which it ends each bracket is looked at.
+    """The span of an object or array.
+
+    Depth is counted over windows without strings; only in the last window each bracket is visited.
     """
     at, depth, entries, within = begin + 1, 1, 1, False
     length = _FIRST_WINDOW
     while at < len(data):
-        window = _whole_escapes(data[at : at + length])
+        window = _without_split_escape(data[at : at + length])
         length = min(4 * length, _WINDOW)
         pieces = window.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
         plain = b"".join(pieces[within::2])
         brackets = plain.translate(_AS_SQUARE, _NO_BRACKETS)
         if brackets.count(b"]") >= depth and depth + _lowest(brackets) <= 0:
-            end, counted = _where_it_ends(window, depth, within=within)
+            end, counted = _find_end(window, depth, within=within)
             return JsonSpan(begin, at + end, entries + counted)
         entries += plain.count(b",") + brackets.count(b"[")
         depth += brackets.count(b"[") - brackets.count(b"]")
@@ -118,14 +119,14 @@ def _container(data: Data, begin: int) -> JsonSpan:
     raise MalformedJson
 
 
-def _whole_escapes(window: bytes) -> bytes:
-    """The window, one byte shorter where an escape would be cut in two."""
+def _without_split_escape(window: bytes) -> bytes:
+    """The window, one byte shorter where it would split an escape."""
     backslashes = len(window) - len(window.rstrip(b"\\"))
     return window[:-1] if backslashes % 2 and len(window) > 1 else window
 
 
 def _lowest(brackets: bytes) -> int:
-    """How far the depth sinks; what opens and closes at once is taken out first, as it is cheap."""
+    """The lowest depth within the brackets; adjacent pairs are removed first, as it is cheap."""
     for _ in range(4):
         brackets = brackets.replace(b"[]", b"")
     if b"]" not in brackets:
@@ -133,8 +134,8 @@ def _lowest(brackets: bytes) -> int:
     return min(0, *accumulate(map(_STEP.__getitem__, brackets)))
 
 
-def _where_it_ends(window: bytes, depth: int, *, within: bool) -> tuple[int, int]:
-    """Where in the window the depth comes to 0, and the entries up to there.
+def _find_end(window: bytes, depth: int, *, within: bool) -> tuple[int, int]:
+    """Position in the window where the depth becomes 0, and the entries up to there.
 
     `within`: the window begins within a string.
     """
@@ -146,21 +147,21 @@ def _where_it_ends(window: bytes, depth: int, *, within: bool) -> tuple[int, int
         elif mark in (b"]", b"}"):
             depth -= 1
             if not depth:
-                plain = _WHOLE_STRING.sub(b"", window[begin : step.end()])
+                plain = _COMPLETE_STRING.sub(b"", window[begin : step.end()])
                 return step.end(), sum(map(plain.count, (b",", b"[", b"{")))
     raise MalformedJson
 
 
 def _end_of(pattern: "re.Pattern[bytes]", data: Data, at: int) -> int:
-    found = pattern.match(data, at)
-    if found is None:
+    match = pattern.match(data, at)
+    if match is None:
         raise MalformedJson
-    return found.end()
+    return match.end()
 
 
 def _space(data: Data, at: int) -> int:
-    found = _SPACE.match(data, at)
-    return found.end() if found else at
+    match = _SPACE.match(data, at)
+    return match.end() if match else at
 
 
 def _expect(data: Data, at: int, mark: bytes) -> int:
@@ -171,7 +172,7 @@ def _expect(data: Data, at: int, mark: bytes) -> int:
 
 
 def _next(data: Data, at: int) -> int:
-    """Behind the comma, or at the end of the container."""
+    """The position after the comma, or at the end of the container."""
     at = _space(data, at)
     mark = data[at : at + 1]
     if mark == b",":
@@ -183,7 +184,7 @@ def _next(data: Data, at: int) -> int:
 
 def _text(literal: bytes) -> str:
     try:
-        found = json.loads(literal.decode("utf-8", "replace"), strict=False)
+        text = json.loads(literal.decode("utf-8", "replace"), strict=False)
     except ValueError:
         raise MalformedJson from None
-    return found if isinstance(found, str) else ""
+    return text if isinstance(text, str) else ""

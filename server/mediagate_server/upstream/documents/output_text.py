@@ -1,8 +1,7 @@
-"""The text in a model's output, whatever shape it comes in. Pure; also for worker processes.
+"""Text extraction from a model's output, whatever its shape. Pure; also for worker processes.
 
-Texts come as one string, as a list of pieces, as a number, or within objects whose members have
-any of a few names. What is none of these is told as the JSON that it is: nothing that was paid for
-is thrown away.
+Texts come as one string, as a list of pieces, as a number, or within objects under one of several
+names. Any other value is returned as its JSON: nothing that was paid for is discarded.
 """
 
 import json
@@ -27,23 +26,23 @@ _MEMBERS: Final = (
     "generation",
     "message",
 )
-"""Names under which models have their text, those that say it most plainly first.
+"""Names of members with text, the most explicit first.
 
-The last one is as often about the run: `success`. Where it is one of a chat it comes first.
+`message` is often about the run ("success"), so it is last; that of a chat is first.
 """
 _CHOICES: Final = ("choices", "candidates", "generations")
-"""Names of lists of alternatives, of which the first is the answer."""
+"""Names of lists of alternatives, whose first item is the answer."""
 _NAMES: Final = frozenset({*_MEMBERS, *_CHOICES})
 _WORDS, _NUMBER, _NOTHING, _FLAG = range(4)
-"""What is found where a text may be, the best first: beside words a number or a flag is about them,
-as a flag is beside an empty text."""
+"""Ranks of candidates, the best first: a number or a flag beside words is about them, as is a flag
+beside an empty text."""
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False)
-_FoundText = tuple[int, str]
-_SAID_BY_OTHERS: Final = frozenset({"user", "human", "system", "tool", "developer"})
+_RankedText = tuple[int, str]
+_OTHER_ROLES: Final = frozenset({"user", "human", "system", "tool", "developer"})
 
 
 def find_text(output: Any) -> str | None:
-    """A text model's output, whole; None where there is none."""
+    """The text of an output; None where there is none."""
     if isinstance(output, str):
         return output
     if isinstance(output, list):
@@ -51,27 +50,27 @@ def find_text(output: Any) -> str | None:
             return "".join(output)
         except TypeError:  # Not all of them are texts; a thousand tokens need not be asked singly.
             pass
-    found = _text_in(output)
-    if found is not None or _is_void(output):
-        return found[1] if found else None
+    text = _text_in(output)
+    if text is not None or _is_void(output):
+        return text[1] if text else None
     if isinstance(output, Mapping) and not _NAMES.isdisjoint(output):
         return None  # It is said where the text would be, and that there is none.
     return _as_json(output)
 
 
 def json_answers(output: Any) -> tuple[str, ...]:
-    """What may be the JSON that was asked for: the text in an output, and the output itself."""
+    """Candidates for requested JSON: the text of an output, and the output itself."""
     text = find_text(output)
     answers = () if text is None else (text,)
     is_pieces = isinstance(output, list) and all(isinstance(item, str) for item in output)
     if not isinstance(output, Mapping | list) or is_pieces or _is_void(output):
         return answers
-    whole = _as_json(output)
-    return answers if text == whole else (*answers, whole)
+    document = _as_json(output)
+    return answers if text == document else (*answers, document)
 
 
-def _text_in(value: Any) -> _FoundText | None:
-    """The text in a value; None where there is none."""
+def _text_in(value: Any) -> _RankedText | None:
+    """The best text in a value, with its rank; None where there is none."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -83,7 +82,7 @@ def _text_in(value: Any) -> _FoundText | None:
     return (_FLAG if isinstance(value, bool) else _NUMBER), _as_json(value)
 
 
-def _in_list(items: list[Any]) -> _FoundText | None:
+def _in_list(items: list[Any]) -> _RankedText | None:
     if not items:
         return _NOTHING, ""
     if all(item is None or isinstance(item, int | float) for item in items):
@@ -91,26 +90,26 @@ def _in_list(items: list[Any]) -> _FoundText | None:
     if any(isinstance(item, Mapping) and "role" in item for item in items):
         items = [item for item in items if not _is_by_others(item)] or items
     # Objects without a text are about the others, or what was thought before.
-    found = [one for item in items if (one := _text_in(item)) is not None]
-    if not found:
+    texts = [text for item in items if (text := _text_in(item)) is not None]
+    if not texts:
         return None
-    return min(rank for rank, _ in found), "".join(text for _, text in found)
+    return min(rank for rank, _ in texts), "".join(text for _, text in texts)
 
 
-def _in_object(value: Mapping[str, Any]) -> _FoundText | None:
-    """The best that is there; of several as good the one whose name says it most plainly."""
+def _in_object(value: Mapping[str, Any]) -> _RankedText | None:
+    """The best text in an object; among equals the one with the most explicit name."""
     alternatives = [value[name] for name in _CHOICES if name in value]
-    places = [items[0] for items in alternatives if isinstance(items, list) and items]
+    candidates = [items[0] for items in alternatives if isinstance(items, list) and items]
     if _is_of_chat(value.get("message")):
-        places.append(value["message"])
-    places += [value[name] for name in _MEMBERS if name in value]
-    best: _FoundText | None = None
-    for place in places:
-        found = _text_in(place)
-        if found and found[0] == _WORDS:
-            return found
-        if found and (best is None or found[0] < best[0]):
-            best = found
+        candidates.append(value["message"])
+    candidates += [value[name] for name in _MEMBERS if name in value]
+    best: _RankedText | None = None
+    for candidate in candidates:
+        text = _text_in(candidate)
+        if text and text[0] == _WORDS:
+            return text
+        if text and (best is None or text[0] < best[0]):
+            best = text
     return best
 
 
@@ -126,7 +125,7 @@ def _is_void(value: Any) -> bool:
 
 
 def _is_by_others(item: Any) -> bool:
-    return isinstance(item, Mapping) and item.get("role") in _SAID_BY_OTHERS
+    return isinstance(item, Mapping) and item.get("role") in _OTHER_ROLES
 
 
 def _as_json(value: Any) -> str:

@@ -193,5 +193,5 @@ class CircuitBreaker:
     def _set_gauge(self, model: str) -> None:
         """Set the gauge to the number of open circuits that share the model's label."""
         label = self._label(model)
-        opened = [name for name, one in self._circuits.items() if one.opened_by is not None]
+        opened = [name for name, circuit in self._circuits.items() if circuit.opened_by is not None]
         metrics.breaker_open.labels(label).set(sum(self._label(name) == label for name in opened))

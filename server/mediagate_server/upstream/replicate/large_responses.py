@@ -35,7 +35,7 @@ from mediagate_server.upstream.large_values import (
     ValueUnreadable,
 )
 from mediagate_server.upstream.port import (
-    MAX_OUTPUTS_KEPT,
+    MAX_OUTPUT_RESPONSE_BYTES,
     NoResponse,
     Prediction,
     PredictionPage,
@@ -250,15 +250,15 @@ class LargeResponses:
         prediction = decode_prediction(document)
         if not prediction.status.is_terminal:
             return prediction  # Its output is not final, so the file is not kept for it.
-        is_over = file.size > MAX_OUTPUTS_KEPT
-        found = {
+        is_over = file.size > MAX_OUTPUT_RESPONSE_BYTES
+        values = {
             name: LargeValue(file, begin, end, entries, self, is_too_large=is_over)
             for name, (begin, end, entries) in spans.items()
         }
         return replace(
             prediction,
-            output=found.get("output", prediction.output),
-            large_logs=found.get("logs"),
+            output=values.get("output", prediction.output),
+            large_logs=values.get("logs"),
         )
 
     async def page(self, body: Body) -> PredictionPage:
@@ -298,29 +298,35 @@ class LargeResponses:
     ) -> TextFile:
         """Write a text as UTF-8."""
         args = {"prefix_size": prefix_size, "prefix_sha256": prefix_sha256}
-        found = await self._extract(_TEXT, value, {"target": str(target), **args})
-        if not found:
+        result = await self._extract(_TEXT, value, {"target": str(target), **args})
+        if not result:
             raise ValueUnreadable("it is no text")
-        return TextFile(found["size"], has_prefix=found["prefix"])
+        return TextFile(result["size"], has_prefix=result["prefix"])
 
     async def write_json(
         self, value: LargeValue, target: Path, locations: MediaLocations
     ) -> JsonFile:
         """Write any value as JSON, its media extracted."""
-        found = await self._extract(_JSON, value, {"target": str(target), **_media_args(locations)})
-        return JsonFile(found["size"], tuple(_medium(one, target) for one in found["media"]))
+        result = await self._extract(
+            _JSON, value, {"target": str(target), **_media_args(locations)}
+        )
+        return JsonFile(
+            result["size"], tuple(_medium(medium, target) for medium in result["media"])
+        )
 
     async def outline_media(self, value: LargeValue, locations: MediaLocations) -> MediaOutline:
         """The media of a value, and the rest of it."""
-        found = await self._extract(_OUTLINE, value, _media_args(locations))
-        media = tuple(ExtractedMedium(one["uri"], is_file="file" in one) for one in found["media"])
-        return MediaOutline(found["count"], found["value"], media)
+        result = await self._extract(_OUTLINE, value, _media_args(locations))
+        media = tuple(
+            ExtractedMedium(medium["uri"], is_file="file" in medium) for medium in result["media"]
+        )
+        return MediaOutline(result["count"], result["value"], media)
 
     async def _extract(self, task: Task, value: LargeValue, args: dict[str, Any]) -> dict[str, Any]:
         body: ResponseFile = value.file
         args = {"path": str(body.path), "begin": value.begin, "end": value.end, **args}
-        found: dict[str, Any] = orjson.loads(await self._run_extraction(task, orjson.dumps(args)))
-        return found
+        result: dict[str, Any] = orjson.loads(await self._run_extraction(task, orjson.dumps(args)))
+        return result
 
     async def _run_extraction(self, task: Task, payload: bytes) -> bytes:
         """Run a task as soon as a worker is available. Raises ValueUnreadable, OSError."""
@@ -345,10 +351,10 @@ def _media_args(locations: MediaLocations) -> dict[str, Any]:
     return {"media": locations.paths, "anywhere": locations.anywhere, "typed": locations.typed}
 
 
-def _medium(found: dict[str, str], target: Path) -> ExtractedMedium:
-    name = found.get("file")
+def _medium(medium: dict[str, str], target: Path) -> ExtractedMedium:
+    name = medium.get("file")
     file = target.with_name(target.name + name) if name else None
-    return ExtractedMedium(found["uri"], file, is_broken=name == "", is_file="file" in found)
+    return ExtractedMedium(medium["uri"], file, is_broken=name == "", is_file="file" in medium)
 
 
 def _create(path: Path) -> BinaryIO:

@@ -92,8 +92,8 @@ def _events(text: str) -> Iterable[StreamEvent]:
 
     At the pace of a model it is one token, which is matched directly.
     """
-    if len(text) <= _SHORT and (one := _ONE_OUTPUT_EVENT.fullmatch(text)):
-        return (OutputEvent(one[2], one[1]),)
+    if len(text) <= _SHORT and (event := _ONE_OUTPUT_EVENT.fullmatch(text)):
+        return (OutputEvent(event[2], event[1]),)
     end = text.rfind(_DONE) + 2
     tokens, rest = (text[:end], text[end:]) if end > 1 else (text, "")
     usual = _OUTPUT_EVENTS.findall(tokens)
@@ -111,9 +111,9 @@ def _mixed_events(text: str) -> Iterator[StreamEvent]:
     nul = "\0" in text
     for block in text.split("\n\n"):
         # Nearly every block is one token with an id: take it apart without looking at its lines.
-        head, found, data = block.partition("\ndata: ")
+        head, separator, data = block.partition("\ndata: ")
         if (
-            found
+            separator
             and head.startswith(_EVENT_HEAD)
             and "\n" not in data
             and "\n" not in head[_EVENT_HEAD_LENGTH:]

@@ -316,11 +316,11 @@ class SseReader:
         if self._pause is not None:
             return
         content, handler = self._content, self._handler
-        held = True
+        was_paused = True
         try:
-            while held:
+            while was_paused:
                 # A read from a full buffer lets more arrived data into it.
-                held = handler is not None and handler.is_paused
+                was_paused = handler is not None and handler.is_paused
                 read = content.read_nowait()
                 take = self._parse_charged if len(read) > _MAX_UNCHARGED_BYTES else self._parse
                 if take(read):

@@ -55,7 +55,7 @@ class SignatureHeaders:
         message_id = headers.get("webhook-id", "")
         timestamp = headers.get("webhook-timestamp", "")
         given = headers.get("webhook-signature", "").split(" ")[:_MOST_SIGNATURES]
-        signatures = tuple(one for one in given if one.startswith(_VERSION) and one.isascii())
+        signatures = tuple(s for s in given if s.startswith(_VERSION) and s.isascii())
         if not (_ID.fullmatch(message_id) and _TIMESTAMP.fullmatch(timestamp) and signatures):
             raise SignatureInvalid("unsigned")
         if abs(now - int(timestamp)) > TOLERANCE_SECONDS:
