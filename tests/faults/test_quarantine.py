@@ -121,7 +121,7 @@ async def test_it_is_ended_by_the_third_gate(
                 else:
                     await process.until_dead()
                 process.start(armed)
-            generation = await caller.the_only_one()
+            generation = await caller.only_generation()
             alarms = quarantined(process)
             metrics = await read_metrics(process)
             await process.stop()
@@ -152,7 +152,7 @@ async def test_one_death_is_no_reason(tmp_path: Path) -> None:
             ordering = asyncio.create_task(caller.order("text"))
             await process.until_dead()
             process.start()
-            generation = await caller.the_only_one()
+            generation = await caller.only_generation()
             await process.stop()
             await ordering
             process.check_log()
