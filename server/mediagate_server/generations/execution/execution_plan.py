@@ -14,7 +14,7 @@ from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.pricing.prices import PriceSchedule
 from mediagate_server.generations.transitions.attempts import StepKey
 from mediagate_server.store.budgets import Reservation
-from mediagate_server.store.records import Purpose
+from mediagate_server.store.records import Attempt, Purpose
 
 
 class StepPlan(Struct, frozen=True):
@@ -79,6 +79,11 @@ class ExecutionPlan(Struct, frozen=True, omit_defaults=True, rename={"steps": "l
         return next(
             (step.plans for step in self.steps if (step.purpose, step.output_index) == key), ()
         )
+
+    def plan_of(self, attempt: Attempt) -> Plan | None:
+        """What an attempt sends, or sent; None where that is not known any more."""
+        plans = self.plans((attempt.purpose, attempt.output_index))
+        return next((plan for plan in plans if plan.slug == attempt.model), None)
 
 
 EMPTY_PLAN = ExecutionPlan((), after_content_refusal=False)

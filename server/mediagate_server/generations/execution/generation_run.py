@@ -21,13 +21,11 @@ from mediagate_server.generations.execution.attached_callers import AttachedCall
 from mediagate_server.generations.execution.deadline import DeadlineTimer
 from mediagate_server.generations.execution.execution_plan import EMPTY_PLAN, ExecutionPlan
 from mediagate_server.generations.execution.large_outputs import (
-    LargeOutputReader,
-    LargeOutputResult,
-    answer_file_size,
     count_media,
     is_large,
     stored_text,
 )
+from mediagate_server.generations.execution.output_finalizer import OutputFinalizer
 from mediagate_server.generations.execution.quarantine import QuarantineLevel
 from mediagate_server.generations.execution.run_progress import RunProgress
 from mediagate_server.generations.execution.step import Step
@@ -35,8 +33,7 @@ from mediagate_server.generations.execution.step_protocols import PredictionEnd,
 from mediagate_server.generations.execution.versioned_record import ApplyChange, VersionedRecord
 from mediagate_server.generations.metrics import record_cost, record_end, record_first_token
 from mediagate_server.generations.outputs.json_output import JsonReading
-from mediagate_server.generations.outputs.media_discovery import missing_outputs
-from mediagate_server.generations.streaming.checkpoints import Checkpoints
+from mediagate_server.generations.streaming.checkpoints import STREAMING_METHODS, Checkpoints
 from mediagate_server.generations.streaming.stream_reader import StreamReader
 from mediagate_server.generations.streaming.text_buffer import TextBuffer, TextChunk
 from mediagate_server.generations.transitions import attempts, failures, settlement, step_results
@@ -57,11 +54,9 @@ from mediagate_server.store.records import (
     Attempt,
     Generation,
     LedgerEntry,
-    Output,
     Purpose,
     State,
     StepResult,
-    StoredMedia,
 )
 from mediagate_server.structs import replace
 from mediagate_server.upstream.port import CreateReservation, Prediction, PredictionStatus
@@ -69,12 +64,8 @@ from mediagate_server.upstream.port import CreateReservation, Prediction, Predic
 _log = structlog.get_logger()
 _STORE_PAUSE: Final = 1.0
 _NEWS_PAUSE: Final = 1.0
-_MAX_PENDING_BYTES: Final = 1024 * 1024
-"""Bytes of an answer that may wait on the disk for those of other runs."""
 _HAS_RUN: Final = frozenset({State.FINALIZING, State.SUCCEEDED})
 _SHOWS_ACTIVITY: Final = _HAS_RUN | {State.RUNNING, State.FAILED, State.CANCELLED}
-_STREAMED: Final = frozenset({"StreamText", "StreamModel"})
-"""The methods whose callers come back for the middle of a text."""
 
 
 class StepAlreadyEnded(Exception):
@@ -142,9 +133,7 @@ class GenerationRun:
             self.changed.notify,
             partial(registry.notify, record.tenant),
         )
-        self._archived: tuple[StoredMedia, ...] | None = None
-        self._answers: dict[StepKey, PredictionEnd] = {}
-        self._read: LargeOutputResult | None = None
+        self._finalizer = OutputFinalizer(deps, self.saved, work, recovered=self._recovered)
         self._work = work
         self._screened = Notifier()
         if step_results.is_screened(record):
@@ -254,9 +243,8 @@ class GenerationRun:
         else:
             await self._run_all()
         if self.record.state is State.FINALIZING:
-            await self._retry_while_store_down(
-                self._discard_outputs if self.quarantine else self._archive_outputs
-            )
+            await self._retry_while_store_down(self._finalize)
+            self._count_end()
 
     async def _run_all(self) -> None:
         try:
@@ -429,7 +417,7 @@ class GenerationRun:
 
     def may_have_streamed(self, end: Prediction) -> bool:
         """See StepHost."""
-        if self.has_streamed or not self._recovered or self.record.method not in _STREAMED:
+        if self.has_streamed or not self._recovered or self.record.method not in STREAMING_METHODS:
             return self.has_streamed
         made = is_large(end) or failures.output_text(end.output)
         return bool(made or failures.usage_from(end).output_tokens)
@@ -446,11 +434,8 @@ class GenerationRun:
         settled = await self._settled(attempt, end, price or prices.load_price(attempt.price))
         streams, several = attempt.purpose is Purpose.GENERATE, len(self.steps) > 1
         output = settled.record.output
-        # Of several runs none waits for another with a large file on the disk: all of a tenant's
-        # room might be taken by such. They are asked for again, one after the other.
-        may_wait = not several or answer_file_size(end.prediction) <= _MAX_PENDING_BYTES
-        if streams and output is not None and output.pending and may_wait:
-            self._answers[attempts.step_key(attempt)] = end
+        if streams and output is not None and output.pending:
+            self._finalizer.keep_answer(attempts.step_key(attempt), end, is_sole=not several)
         if streams:
             self.text.append(settled.unsent_text)
             self.checkpoints.close()
@@ -500,9 +485,7 @@ class GenerationRun:
         """The record; of several steps as if the attempt's were all."""
         if len(self.steps) == 1:
             return self.record
-        plans = self._work.plans(attempts.step_key(attempt))
-        plan = next((one for one in plans if one.slug == attempt.model), None)
-        return step_results.isolate_step(self.record, attempt, plan)
+        return step_results.isolate_step(self.record, attempt, self._work.plan_of(attempt))
 
     async def _read_answer(self, record: Generation, end: Prediction | None) -> JsonReading | None:
         reading: JsonReading | None = None
@@ -587,99 +570,15 @@ class GenerationRun:
             if (seconds := self.record.run_seconds) is not None:
                 self._deps.run_durations.add(self.record.model, seconds)
 
-    async def _archive_outputs(self) -> None:
-        """Paid and settled: keep what was made, then say so."""
-        record = self.record
-        if record.output and record.output.pending:
-            record = await self._read_pending(record)
-        if record.state is State.FAILED:
+    async def _finalize(self) -> None:
+        """Paid and settled: read and archive the outputs, and end with them."""
+        if failure := self.quarantine:
+            await self._finalizer.discard(failure)
             return
-        if self._archived is None and record.output:
-            ends = [attempt.completed_at for attempt in record.attempts if attempt.completed_at]
-            self._archived = await self._deps.archiver.archive(
-                record.id,
-                record.output.media,
-                max(ends, default=self._deps.clock.now()),
-                may_exist=self._recovered,
-            )
-        output = replace(record.output or Output(), media=self._archived or ())
-        now = self._deps.clock.now()
-        await self.saved.commit(
-            "keep",
-            lambda current: replace(
-                current,
-                state=State.SUCCEEDED,
-                output=output,
-                completed_at=now,
-                logs_document=record.logs_document,
-                missing=record.missing,
-            ),
-        )
-        self._count_end()
-
-    async def _discard_outputs(self) -> None:
-        """Paid and settled, and what was made does harm."""
-        failure, now = self.quarantine, self._deps.clock.now()
-        await self.saved.commit(
-            "keep",
-            lambda current: replace(
-                current, state=State.FAILED, failure=failure, output=None, completed_at=now
-            ),
-        )
-        self._count_end()
-
-    async def _read_pending(self, record: Generation) -> Generation:
-        """Read what is large, once; the record with it. FAILED, and saved so, where it is lost."""
-        if self._read is None:
-            self._read = await self._read_all(record)
-            self._answers.clear()
-            self.text_is_broken = self.text_is_broken or self._read.broken
-            self._text_goes_on = self._read.has_unsent_text
-        read, now = self._read, self._deps.clock.now()
-        made = replace(
-            record,
-            output=read.output,
-            logs_document=read.logs_document,
-            missing=missing_outputs(record, read.output),
-        )
-        if read.failure is None:
-            return made
-
-        def failed(current: Generation) -> Generation:
-            state, failure = State.FAILED, read.failure
-            return replace(current, state=state, failure=failure, output=None, completed_at=now)
-
-        await self.saved.commit("keep", failed)
-        self._count_end()
-        return failed(made)
-
-    async def _read_all(self, record: Generation) -> LargeOutputResult:
-        """What is large of its output; of several, one after the other."""
-        pending = step_results.pending_outputs(record)
-        if not pending:
-            answer = next(iter(self._answers.values()), None)
-            reader = LargeOutputReader(
-                self._deps,
-                record,
-                self.text,
-                clean=answer is not None and answer.is_complete,
-                streams=record.method in _STREAMED,
-            )
-            return await reader.read(answer.prediction if answer else None)
-        media = list(record.output.media) if record.output else []
-        for index, attempt in pending.items():
-            answer = self._answers.get(attempts.step_key(attempt))
-            reader = LargeOutputReader(
-                self._deps,
-                self._isolate_step(attempt),
-                TextBuffer(),
-                clean=True,
-                streams=False,
-                first_index=index,
-            )
-            read = await reader.read(answer.prediction if answer else None)
-            media[index] = step_results.late_medium(read.output, read.failure)
-        return LargeOutputResult(output=Output(media=tuple(media)))
+        if read := await self._finalizer.read_pending(self.text):
+            self.text_is_broken = self.text_is_broken or read.broken
+            self._text_goes_on = read.has_unsent_text
+        await self._finalizer.finish()
 
     # Text
 
@@ -688,7 +587,7 @@ class GenerationRun:
         if begins:
             record_first_token(record, self._deps.clock.now())
         self.text.append(text)
-        if record.method in _STREAMED:
+        if record.method in STREAMING_METHODS:
             self.checkpoints.on_text(event_id)
         if record.state is not State.RUNNING:
             self._mark_running(None)

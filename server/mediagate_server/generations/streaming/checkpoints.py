@@ -16,6 +16,9 @@ from mediagate_server.store.records import Checkpoint
 _SECONDS: Final = 1.0
 _BYTES: Final = 4_096
 
+STREAMING_METHODS: Final = frozenset({"StreamText", "StreamModel"})
+"""The methods whose callers come back for the middle of a text."""
+
 
 class Checkpoints:
     """The pieces of one generation's text. `event_id` is upstream's id of the last one."""
