@@ -59,9 +59,9 @@ class CostTotal:
 
 def reserve_entry(plan: Plan, attempt_id: str) -> LedgerEntry:
     """RESERVE entry, before the send: the maximum that the planned run may cost."""
-    most = plan.estimate.maximum
-    state = CostState.UNKNOWN if most is None else CostState.ESTIMATED
-    return LedgerEntry(attempt_id, LedgerEntryKind.RESERVE, most, state, plan.price.as_of)
+    maximum = plan.estimate.maximum
+    state = CostState.UNKNOWN if maximum is None else CostState.ESTIMATED
+    return LedgerEntry(attempt_id, LedgerEntryKind.RESERVE, maximum, state, plan.price.as_of)
 
 
 def settle_entry(

@@ -42,7 +42,7 @@ from mediagate_server.catalog.schemas.openapi import ModelSchema
 )
 def test_problems(schema: dict[str, Any], value: Any, problems: dict[Any, str]) -> None:
     """Each by its place, in words that say what would do."""
-    assert {one.path: one.words for one in CompiledSchema(schema).problems(value)} == problems
+    assert {one.path: one.message for one in CompiledSchema(schema).problems(value)} == problems
 
 
 def test_no_more_problems_than_anyone_reads() -> None:
@@ -82,7 +82,7 @@ def test_nothing_of_a_value_is_repeated(secret: str) -> None:
     ]
     for schema in schemas:
         for problem in CompiledSchema(schema, formats=True).problems(value):
-            assert "xyzzy" not in problem.words
+            assert "xyzzy" not in problem.message
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,9 @@ def test_a_gates_own_runs_count_more_than_the_catalog() -> None:
     plans = chain((15, 600), (20, 600))
     assert share(plans, "a", 30) is None
     own = {"a": 3.0, "b": 4.0}
-    seen = model_time_share(plans, "a", 30, shortest=SHORTEST, usual=lambda one: own[one.slug])
+    seen = model_time_share(
+        plans, "a", 30, shortest=SHORTEST, duration_of=lambda one: own[one.slug]
+    )
     assert seen
     assert 5 < seen < 23
 

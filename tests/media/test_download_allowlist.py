@@ -106,16 +106,16 @@ def test_a_configured_upstream_serves_its_own_files() -> None:
 def test_a_redirect_may_be_relative() -> None:
     """And is looked at like any other link."""
     seen = URL("https://replicate.delivery/a/b.png")
-    assert check_download_url("../c.png", REPLICATE, seen_from=seen) == URL(
+    assert check_download_url("../c.png", REPLICATE, redirected_from=seen) == URL(
         "https://replicate.delivery/c.png"
     )
     with pytest.raises(DownloadNotAllowed):
-        check_download_url("//example.com/c.png", REPLICATE, seen_from=seen)
+        check_download_url("//example.com/c.png", REPLICATE, redirected_from=seen)
     stored = "https://storage.googleapis.com/replicate-files/a"
-    assert str(check_download_url(stored, REPLICATE, seen_from=seen)) == stored
+    assert str(check_download_url(stored, REPLICATE, redirected_from=seen)) == stored
     for out in ("/other/a", "../other/a", "/replicate-files/%2e%2e/other", "//example.com/"):
         with pytest.raises(DownloadNotAllowed):
-            check_download_url(out, REPLICATE, seen_from=URL(stored, encoded=True))
+            check_download_url(out, REPLICATE, redirected_from=URL(stored, encoded=True))
 
 
 @pytest.mark.parametrize(

@@ -100,9 +100,9 @@ class Catalog:
                     raise ModelFileError(f"two models are called {name!r}")
                 self._by_name[name] = model
         self._substitute_reasons = {
-            name.casefold(): why
+            name.casefold(): reason
             for model in self._models
-            for name, why in model.stands_in_for.items()
+            for name, reason in model.stands_in_for.items()
         }
         """Names that a model has only as a substitute, each with the reason."""
         self._check_references(defaults)
@@ -194,8 +194,8 @@ class Catalog:
         if not request.quality:
             return self._plan_default_model(request)
         if request.model_parameters:
-            words = "must be set where options.model_parameters is: they are one model's inputs"
-            raise InvalidRequest.of("options.model", words)
+            message = "must be set where options.model_parameters is: they are one model's inputs"
+            raise InvalidRequest.of("options.model", message)
         if not self._optimize_cost and self._default_quality(request) == request.quality:
             return self._plan_default_model(request)
         return model_choice.choose_model(self._models, request, self._plan_model)
@@ -229,21 +229,23 @@ class Catalog:
         Raises what `plan` raises, and InvalidRequest where the request lists an unknown model.
         """
         first = self.plan(request)
-        head = self.find(request.modality, first.slug)
-        links = self._fallback_models(request, head)
+        first_model = self.find(request.modality, first.slug)
+        links = self._fallback_models(request, first_model)
         each = fallback.share_cost_limit(request, first.runs)
         return fallback.build_fallback_chain(
-            first, head, links, each, lambda _, link: self._plan_named_model(link)
+            first, first_model, links, each, lambda _, link: self._plan_named_model(link)
         )
 
     def _default_quality(self, request: ModelRequest) -> str:
         """The quality of the modality's default model."""
         return self.find(request.modality, "").quality.value
 
-    def _fallback_models(self, request: ModelRequest, head: Model) -> list[tuple[str, Model]]:
+    def _fallback_models(
+        self, request: ModelRequest, first_model: Model
+    ) -> list[tuple[str, Model]]:
         """The fallback models of a request, by name. A retired model has a chain of its own."""
-        usual = FallbackMode.CATALOG if self._use_fallback else FallbackMode.NONE
-        fallback_choice = request.fallback or Fallback(usual)
+        default_mode = FallbackMode.CATALOG if self._use_fallback else FallbackMode.NONE
+        fallback_choice = request.fallback or Fallback(default_mode)
         if fallback_choice.mode is FallbackMode.NONE:
             return []
         if fallback_choice.mode is FallbackMode.LIST:
@@ -256,16 +258,16 @@ class Catalog:
                 )
                 for index, name in enumerate(fallback_choice.models)
             ]
-        requested = self.find_by_name(request.model) or head
+        requested = self.find_by_name(request.model) or first_model
         if requested.status is ModelStatus.LIVE:
-            requested = head
+            requested = first_model
         return [(slug, self.find(request.modality, slug)) for slug in requested.fallbacks]
 
     def _find_listed_model(self, modality: Modality, name: str, path: str) -> Model:
         model = self.find_by_name(name)
         if model is None or model.modality is not modality:
-            words = suggestion_text(self.nearest_names(name, modality))
-            raise InvalidRequest.of(path, f"no {modality.value} model of this name{words}")
+            suggestion = suggestion_text(self.nearest_names(name, modality))
+            raise InvalidRequest.of(path, f"no {modality.value} model of this name{suggestion}")
         return model
 
     def _plan_named_model(self, request: ModelRequest) -> Plan:
@@ -283,7 +285,7 @@ class Catalog:
             priced = estimate_cost(model.price, model.expects, run, translation.output_count)
         except UnpricedInput as error:
             raise InvalidRequest.of(
-                _request_field(model, request, error.name), error.words
+                _request_field(model, request, error.name), error.message
             ) from None
         price, estimate = assumed_price(*priced, self.assume_unknown_usd)
         if translation.runs > 1 and not self._fans_out:
@@ -365,13 +367,13 @@ def _with_dedicated_price(model: Model) -> Model:
     return model if price is model.price else replace(model, price=price)
 
 
-def _token_limit(model: Model, given: Mapping[str, Any]) -> int | None:
+def _token_limit(model: Model, model_input: Mapping[str, Any]) -> int | None:
     """The maximum of output tokens of this run: what is sent, else the model's own default."""
     rule = model.map.get("max_output_tokens")
     if rule is None:
         return None
     name = rule.targets[0]
-    limit = given.get(name, model.inputs[name].default)
+    limit = model_input.get(name, model.inputs[name].default)
     return limit if isinstance(limit, int) else None
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 
 from mediagate_server.catalog.catalog import DEFAULT_MODELS, Catalog
 from mediagate_server.catalog.models.model_file import ModelFileError, ModelFiles
 from mediagate_server.catalog.request import Modality
 from mediagate_server.config import ConfigError, Configuration, Settings
+from mediagate_server.config.file import read_config_text
 
 
 @cache
@@ -32,7 +32,7 @@ def build_catalog(settings: Settings, *, assumed: bool | None = None) -> Catalog
         model_files = model_files.without_assumed_prices()
     try:
         for path in settings.catalog_files:
-            model_files.add(str(path), _read_text(path))
+            model_files.add(str(path), read_config_text(path))
         return Catalog(
             model_files.models(),
             defaults={**DEFAULT_MODELS, **_default_models(settings)},
@@ -85,13 +85,3 @@ def _default_models(settings: Settings) -> dict[Modality, str]:
         Modality.AUDIO: settings.default_audio_model,
         Modality.SAFETY: settings.default_safety_model,
     }
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError(f"{path}, line {line}: is not UTF-8") from None

@@ -64,7 +64,7 @@ def explain_listen_error(setting: str, address: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = os.strerror(error.errno).lower() if error.errno else str(error)
+        reason = os.strerror(error.errno).lower() if error.errno else str(error)
         raise ListenError(
-            f"{address}: {why}; {environment_variable(setting)} sets another"
+            f"{address}: {reason}; {environment_variable(setting)} sets another"
         ) from error

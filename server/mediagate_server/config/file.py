@@ -25,15 +25,27 @@ class ConfigProblem:
 
     where: str
     name: str
-    words: str
+    message: str
 
     def __str__(self) -> str:
-        return ": ".join(segment for segment in (self.where, self.name, self.words) if segment)
+        return ": ".join(segment for segment in (self.where, self.name, self.message) if segment)
 
 
 def config_error(problems: Sequence[ConfigProblem]) -> ConfigError:
     """Join errors to one, a line each."""
     return ConfigError("\n".join(str(problem) for problem in problems))
+
+
+def read_config_text(path: Path) -> str:
+    """Read a UTF-8 text file with LF line ends. Raises ConfigError, with the line of bad bytes."""
+    try:
+        # A byte order mark is accepted: nobody can see it.
+        return path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}, line {line}: is not UTF-8") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +59,7 @@ class ConfigFile:
     @classmethod
     def read(cls, path: Path) -> "ConfigFile":
         """Read and parse. Raises ConfigError, with the line of what is not TOML."""
-        try:
-            # A byte order mark is accepted: nobody can see it.
-            text = path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n")
-        except OSError as error:
-            words = f"cannot be read: {error.strerror}"
-            raise config_error([ConfigProblem(str(path), "", words)]) from None
-        except UnicodeDecodeError as error:
-            line = error.object[: error.start].count(b"\n") + 1
-            raise config_error(
-                [ConfigProblem(f"{path}, line {line}", "", "is not UTF-8")]
-            ) from None
+        text = read_config_text(path)
         try:
             return cls(path, text, tomllib.loads(text))
         except tomllib.TOMLDecodeError as error:
@@ -101,11 +103,11 @@ def _has_key(document: Any, keys: tuple[str, ...]) -> bool:
     return True
 
 
-def _syntax_problem(path: Path, text: str, message: str) -> ConfigProblem:
+def _syntax_problem(path: Path, text: str, parser_message: str) -> ConfigProblem:
     """The parser's error with its line. Its message names no values, only what it expected."""
-    match = _TOML_ERROR.fullmatch(message)
+    match = _TOML_ERROR.fullmatch(parser_message)
     if match is None:
         last = text.rstrip("\n").count("\n") + 1
         return ConfigProblem(f"{path}, line {last}", "", "ends in the middle of something")
-    words = f"is not TOML: {match['words'].lower()} (column {match['column']})"
-    return ConfigProblem(f"{path}, line {match['line']}", "", words)
+    message = f"is not TOML: {match['words'].lower()} (column {match['column']})"
+    return ConfigProblem(f"{path}, line {match['line']}", "", message)

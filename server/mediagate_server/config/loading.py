@@ -93,18 +93,18 @@ class _SettingsLoader:
                 continue
             settings_by_key = SECTIONS.get(section)
             if settings_by_key is None or not isinstance(content, dict):
-                there_are = ", ".join(f"[{name}]" for name in (*SECTIONS, f"{TENANTS}.NAME"))
-                words = f"is not a section; there are {there_are}"
-                self._problems.append(ConfigProblem(file.location(section), section, words))
+                section_names = ", ".join(f"[{name}]" for name in (*SECTIONS, f"{TENANTS}.NAME"))
+                message = f"is not a section; there are {section_names}"
+                self._problems.append(ConfigProblem(file.location(section), section, message))
                 continue
             for key, value in content.items():
                 if key in settings_by_key:
                     self._keys[settings_by_key[key]] = (section, key)
                     self._set_value(settings_by_key[key], value)
                 else:
-                    words = f"is not a setting; there are {', '.join(settings_by_key)}"
+                    message = f"is not a setting; there are {', '.join(settings_by_key)}"
                     name = f"{section}.{key}"
-                    self._problems.append(ConfigProblem(file.location(section, key), name, words))
+                    self._problems.append(ConfigProblem(file.location(section, key), name, message))
 
     def take_environment(self) -> None:
         """Collect every setting's own variable."""
@@ -122,8 +122,8 @@ class _SettingsLoader:
         except ValidationError as error:
             for problem in error.errors(include_url=False, include_input=False):
                 name = str(problem["loc"][0]) if problem["loc"] else ""
-                words = problem["msg"].removeprefix("Value error, ")
-                self._problems.append(self._problem(name, words))
+                message = problem["msg"].removeprefix("Value error, ")
+                self._problems.append(self._problem(name, message))
         if settings is None or self._problems:
             raise config_error(self._problems)
         return settings
@@ -180,13 +180,13 @@ class _SettingsLoader:
             return self._file.path.parent
         return Path()
 
-    def _problem(self, setting: str, words: str) -> ConfigProblem:
+    def _problem(self, setting: str, message: str) -> ConfigProblem:
         if self._file is not None and setting in self._keys:
             keys = self._keys[setting]
-            return ConfigProblem(self._file.location(*keys), ".".join(keys), words)
+            return ConfigProblem(self._file.location(*keys), ".".join(keys), message)
         if setting not in Settings.model_fields:
-            return ConfigProblem("", setting, words)
-        return ConfigProblem("environment", environment_variable(setting), words)
+            return ConfigProblem("", setting, message)
+        return ConfigProblem("environment", environment_variable(setting), message)
 
 
 def _read_secret_file(path: Path) -> tuple[str | None, str]:
@@ -194,8 +194,8 @@ def _read_secret_file(path: Path) -> tuple[str | None, str]:
     try:
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not text"
-        return None, f"refers to the file {path}, which cannot be read: {why}"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        return None, f"refers to the file {path}, which cannot be read: {reason}"
     return text or None, f"refers to the file {path}, which is empty"
 
 
@@ -224,9 +224,9 @@ def find_unknown_variables(
 def _warning(name: str, names: set[str]) -> str:
     if name in _WITHOUT_PREFIX:
         return f"the variable {name} has no effect: what it asks for is not built yet"
-    near = difflib.get_close_matches(name.upper(), names, n=1, cutoff=_MIN_SIMILARITY)
-    meant = f"; is {near[0]} meant?" if near else ""
-    return f"the variable {name} is not a setting and has no effect{meant}"
+    close_matches = difflib.get_close_matches(name.upper(), names, n=1, cutoff=_MIN_SIMILARITY)
+    suggestion = f"; is {close_matches[0]} meant?" if close_matches else ""
+    return f"the variable {name} is not a setting and has no effect{suggestion}"
 
 
 def _referenced_variables(value: Any) -> Iterator[str]:

@@ -28,43 +28,55 @@ class TenantLimits:
 
     def requests_per_minute(self, tenant: str) -> int:
         """Rpcs per minute of a tenant; 0: no limit."""
-        own = self.tenant(tenant)
-        usual = self._configuration.current.requests_per_minute
-        return usual if own is None or own.requests_per_minute is None else own.requests_per_minute
+        tenant_settings = self.tenant(tenant)
+        default = self._configuration.current.requests_per_minute
+        return (
+            default
+            if tenant_settings is None or tenant_settings.requests_per_minute is None
+            else tenant_settings.requests_per_minute
+        )
 
     def max_in_flight(self, tenant: str) -> int:
         """Concurrent generations of a tenant; 0: no limit."""
-        own = self.tenant(tenant)
-        usual = self._configuration.current.max_in_flight
-        return usual if own is None or own.max_in_flight is None else own.max_in_flight
+        tenant_settings = self.tenant(tenant)
+        default = self._configuration.current.max_in_flight
+        return (
+            default
+            if tenant_settings is None or tenant_settings.max_in_flight is None
+            else tenant_settings.max_in_flight
+        )
 
     def allows_next_when_unconfirmed(self, tenant: str) -> bool:
         """Whether a tenant may risk a double charge while a create is unconfirmed."""
-        own = self.tenant(tenant)
-        usual = self._configuration.current.allow_next_when_unconfirmed
-        if own is None or own.allow_next_when_unconfirmed is None:
-            return usual
-        return own.allow_next_when_unconfirmed
+        tenant_settings = self.tenant(tenant)
+        default = self._configuration.current.allow_next_when_unconfirmed
+        if tenant_settings is None or tenant_settings.allow_next_when_unconfirmed is None:
+            return default
+        return tenant_settings.allow_next_when_unconfirmed
 
     def store_inputs(self, tenant: str) -> StoreInputs:
         """How much of a tenant's requests is stored."""
-        own = self.tenant(tenant)
-        usual = self._configuration.current.store_inputs
-        return usual if own is None or own.store_inputs is None else own.store_inputs
+        tenant_settings = self.tenant(tenant)
+        default = self._configuration.current.store_inputs
+        return (
+            default
+            if tenant_settings is None or tenant_settings.store_inputs is None
+            else tenant_settings.store_inputs
+        )
 
     def allow_assumed_prices(self, tenant: str) -> bool:
         """Whether assumed prices may limit and settle a tenant's calls."""
-        own = self.tenant(tenant)
-        if own is None or own.allow_assumed_prices is None:
+        tenant_settings = self.tenant(tenant)
+        if tenant_settings is None or tenant_settings.allow_assumed_prices is None:
             return self._configuration.current.allow_assumed_prices
-        return own.allow_assumed_prices
+        return tenant_settings.allow_assumed_prices
 
     def budgets(self, tenant: str) -> Sequence[Budget]:
         """Budgets of a tenant."""
-        own = self.tenant(tenant)
-        return own.budgets if own else ()
+        tenant_settings = self.tenant(tenant)
+        return tenant_settings.budgets if tenant_settings else ()
 
     def webhook_url(self, tenant: str) -> str:
         """Webhook URL of a tenant's budget events; empty: none."""
-        own = self.tenant(tenant)
-        return own.webhook_url if own else ""
+        tenant_settings = self.tenant(tenant)
+        return tenant_settings.webhook_url if tenant_settings else ""

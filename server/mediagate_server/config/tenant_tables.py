@@ -47,36 +47,40 @@ class TenantTableReader:
         keys, files = self._read_keys(name, values.pop("keys", []))
         budgets = self._read_budgets(name, values.pop("budgets", {}))
         self._resolve_webhook_url(name, values)
-        for own in ("id", "key_files"):
-            if values.pop(own, None) is not None:
-                self._add_problem("is not a setting of a tenant", name, own)
+        for reserved in ("id", "key_files"):
+            if values.pop(reserved, None) is not None:
+                self._add_problem("is not a setting of a tenant", name, reserved)
         return self._construct(
             lambda: Tenant(id=name, keys=keys, key_files=files, budgets=budgets, **values), name
         )
 
     def _resolve_webhook_url(self, tenant: str, values: dict[str, Any]) -> None:
         """A webhook URL may hold a secret: then it is a reference, like keys."""
-        given = values.get("webhook_url")
-        if isinstance(given, str) and given.startswith(("env:", "file:")):
-            text, _, why = self._resolve(given)
+        reference = values.get("webhook_url")
+        if isinstance(reference, str) and reference.startswith(("env:", "file:")):
+            text, _, error = self._resolve(reference)
             values["webhook_url"] = text or ""
             if text is None:
-                self._add_problem(why, tenant, "webhook_url")
+                self._add_problem(error, tenant, "webhook_url")
 
-    def _read_keys(self, tenant: str, given: Any) -> tuple[tuple[bytes, ...], tuple[Path, ...]]:
-        if not isinstance(given, list) or not all(isinstance(item, str) for item in given):
+    def _read_keys(
+        self, tenant: str, references: Any
+    ) -> tuple[tuple[bytes, ...], tuple[Path, ...]]:
+        if not isinstance(references, list) or not all(
+            isinstance(item, str) for item in references
+        ):
             self._add_problem("must be a list of texts", tenant, "keys")
             return (), ()
         digests: list[bytes] = []
         files: list[Path] = []
-        for number, reference in enumerate(given, 1):
+        for number, reference in enumerate(references, 1):
             text: str | None = reference
             if not reference.casefold().startswith("sha256:"):
-                text, path, why = self._resolve(reference)
+                text, path, problem = self._resolve(reference)
                 if path is not None:
                     files.append(path)
                 if text is None:
-                    self._add_problem(f"entry {number} {why}", tenant, "keys")
+                    self._add_problem(f"entry {number} {problem}", tenant, "keys")
                     continue
             try:
                 digest = parse_key_digest(text or "")
@@ -113,16 +117,16 @@ class TenantTableReader:
         except ValidationError as error:
             for problem in error.errors(include_url=False, include_input=False):
                 key = str(problem["loc"][0]) if problem["loc"] else ""
-                words = problem["msg"].removeprefix("Value error, ")
+                message = problem["msg"].removeprefix("Value error, ")
                 if problem["type"] == "missing":
                     self._add_problem(f"needs {key}", *keys)
                 elif key in {"id", "name"}:
-                    words = "must be 1 to 63 of a-z, 0-9, - and _, a letter or digit first"
-                    self._add_problem(words, *keys)
+                    message = "must be 1 to 63 of a-z, 0-9, - and _, a letter or digit first"
+                    self._add_problem(message, *keys)
                 else:
-                    self._add_problem(words, *keys, key)
+                    self._add_problem(message, *keys, key)
         return None
 
-    def _add_problem(self, words: str, *keys: str) -> None:
+    def _add_problem(self, message: str, *keys: str) -> None:
         path = (SECTION, *keys)
-        self.problems.append(ConfigProblem(self._file.location(*path), ".".join(path), words))
+        self.problems.append(ConfigProblem(self._file.location(*path), ".".join(path), message))

@@ -106,8 +106,8 @@ def _label(value: Any) -> tuple[str, str]:
     key, equals, label_value = value.partition("=")
     if not (key and equals):
         raise ValueError("must be KEY=VALUE")
-    if words := label_violation(key, label_value):
-        raise ValueError(words)
+    if violation := label_violation(key, label_value):
+        raise ValueError(violation)
     return key, label_value
 
 
@@ -123,7 +123,7 @@ def _webhook_url(value: str) -> str:
 
 Usd = Annotated[Decimal, BeforeValidator(_usd)]
 AssumedUsd = Annotated[Decimal | None, BeforeValidator(_assumed)]
-LabelName = Annotated[tuple[str, str], BeforeValidator(_label)]
+BudgetLabel = Annotated[tuple[str, str], BeforeValidator(_label)]
 LimitSetting = Annotated[int, Field(ge=0, le=1_000_000_000)]
 WebhookUrlSetting = Annotated[str, Field(max_length=2_048), AfterValidator(_webhook_url)]
 
@@ -136,7 +136,7 @@ class Budget(BaseModel):
     name: TenantName
     period: Period
     limit_usd: Usd
-    label: LabelName | None = None
+    label: BudgetLabel | None = None
     """Only calls with this label count; None: all calls."""
     shadow: bool = False
     """Rejects nothing, only counts what it would have rejected."""

@@ -142,20 +142,20 @@ class MediaDownloader:
             response.release()
             target = response.headers.get("Location")
             if response.status not in _REDIRECT_STATUSES or target is None:
-                passing = response.status in _TRANSIENT_STATUSES or response.status >= 500
+                is_transient = response.status in _TRANSIENT_STATUSES or response.status >= 500
                 cause = f"http status {response.status}"
                 raise DownloadFailed(
                     cause,
-                    is_transient=passing,
+                    is_transient=is_transient,
                     is_absent=response.status == 404,
                     status=response.status,
                 )
-            url = check_download_url(target, self._upstream, seen_from=url)
+            url = check_download_url(target, self._upstream, redirected_from=url)
         raise DownloadFailed("too many redirects", is_transient=False)
 
 
-def check_download_url(link: str, upstream: URL, *, seen_from: URL | None = None) -> URL:
-    """Parse and check a link; a redirect from `seen_from` may be relative. Raises
+def check_download_url(link: str, upstream: URL, *, redirected_from: URL | None = None) -> URL:
+    """Parse and check a link; a redirect from `redirected_from` may be relative. Raises
     DownloadNotAllowed.
 
     Path and query are not normalised: links may be signed.
@@ -165,7 +165,9 @@ def check_download_url(link: str, upstream: URL, *, seen_from: URL | None = None
     must not be able to direct the server to other machines, nor to other services on upstream's.
     """
     try:
-        url = resolve_redirect(seen_from, link) if seen_from else parse_request_url(link)
+        url = (
+            resolve_redirect(redirected_from, link) if redirected_from else parse_request_url(link)
+        )
         host, port = url.raw_host or "", url.port
     except ValueError as unreadable:
         raise DownloadNotAllowed from unreadable

@@ -120,7 +120,7 @@ class ObjectStorageMediaStore:
         The library aborts where what it reads from fails, and not where it is cancelled itself.
         """
         abandoned = asyncio.Event()
-        putting = asyncio.ensure_future(
+        upload = asyncio.ensure_future(
             obstore.put_async(
                 self._store,
                 key,
@@ -132,10 +132,10 @@ class ObjectStorageMediaStore:
             )
         )
         try:
-            await asyncio.shield(putting)
+            await asyncio.shield(upload)
         except asyncio.CancelledError:
             abandoned.set()
-            await asyncio.gather(asyncio.wait_for(putting, _ABORT_TIMEOUT), return_exceptions=True)
+            await asyncio.gather(asyncio.wait_for(upload, _ABORT_TIMEOUT), return_exceptions=True)
             raise
 
     async def find(self, key: str) -> StoredFile | None:

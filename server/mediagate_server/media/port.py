@@ -122,9 +122,9 @@ class StorageFailed(MediagateError):
     reason = Reason.OUTPUT_STORE_FAILED
 
 
-def storage_failed(what: str) -> StorageFailed:
-    """`what` is one of our own words."""
-    return StorageFailed(f"the storage of media failed: {what}", metadata={"cause": what})
+def storage_failed(cause: str) -> StorageFailed:
+    """`cause` is one of our own words."""
+    return StorageFailed(f"the storage of media failed: {cause}", metadata={"cause": cause})
 
 
 def archive_failure(cause: str) -> Failure:

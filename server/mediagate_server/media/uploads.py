@@ -78,13 +78,13 @@ class UploadStore:
         upload_id = f"upl_{secrets.token_hex(16)}"
         expires_at = self._now() + timedelta(seconds=self._lifetime())
         upload = Upload(upload_id, f"{_KEY_PREFIX}/{upload_id}", info, expires_at)
-        putting = asyncio.ensure_future(
+        storing = asyncio.ensure_future(
             self._store.put(upload.key, temp_file.path, _metadata(upload, tenant))
         )
         try:
-            await asyncio.shield(putting)
+            await asyncio.shield(storing)
         except asyncio.CancelledError:
-            await asyncio.wait({putting})
+            await asyncio.wait({storing})
             await self._store.delete(upload.key)
             raise
         return upload

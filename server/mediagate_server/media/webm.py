@@ -78,14 +78,14 @@ class _ElementReader:
             start = content + size
 
 
-def _vint_length(data: bytes, most: int) -> int:
+def _vint_length(data: bytes, maximum: int) -> int:
     """Length in bytes of a variable-size integer, by the leading zero bits of its first; 0:
     none.
     """
     if not data or not data[0]:
         return 0
     length = 9 - data[0].bit_length()
-    return length if length <= min(most, len(data)) else 0
+    return length if length <= min(maximum, len(data)) else 0
 
 
 def _float(data: bytes) -> float:

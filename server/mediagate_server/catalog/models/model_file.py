@@ -133,9 +133,9 @@ class SourceLocation:
     position: int
     slug: str
 
-    def error_message(self, where: str, what: str) -> str:
+    def error_message(self, where: str, message: str) -> str:
         """Error message with file, line, model and field."""
-        segments = (self.file, self.slug, where, f"{what} (line {self.line(where)})")
+        segments = (self.file, self.slug, where, f"{message} (line {self.line(where)})")
         return ": ".join(segment for segment in segments if segment)
 
     def line(self, where: str) -> int:
@@ -159,7 +159,7 @@ class SourceLocation:
 def _inherit(
     location: SourceLocation, entry: Mapping[str, Any], entries: Mapping[str, _Entry]
 ) -> dict[str, Any]:
-    own = {name: value for name, value in entry.items() if name != "like"}
+    own_keys = {name: value for name, value in entry.items() if name != "like"}
     like = entry.get("like")
     if like is not None:
         if like not in entries:
@@ -170,7 +170,7 @@ def _inherit(
     elif location.slug in entries:
         inherited = dict(entries[location.slug].table)
     else:
-        return own
+        return own_keys
     merged = {
         # Prices are not merged: tiers of one and a rate of another would be no price.
         name: {**inherited[name], **value}
@@ -178,7 +178,7 @@ def _inherit(
         and isinstance(value, Mapping)
         and isinstance(inherited.get(name), Mapping)
         else value
-        for name, value in own.items()
+        for name, value in own_keys.items()
     }
     return {**inherited, **merged}
 

@@ -204,7 +204,9 @@ def _parameter_info(
         pair for pair in _allowed_words(rule, spec) if _is_contract_value(name, pair[0], model)
     ]
     if isinstance(rule, EnumValue | AspectRatio | PixelSize) and words:
-        default_word = next((word for word, own in words if own == format_value(default)), "")
+        default_word = next(
+            (word for word, model_word in words if model_word == format_value(default)), ""
+        )
         return ParameterInfo(
             name, target, allowed_values=_contract_words(words), default_value=default_word
         )
@@ -224,18 +226,20 @@ def _parameter_info(
 
 def _allowed_words(rule: ParameterRule, spec: InputSpec) -> Iterator[tuple[str, str]]:
     """Pairs of the contract's word and the model's own, for all allowed values."""
-    own = [format_value(value) for value in spec.enum]
+    model_words = [format_value(value) for value in spec.enum]
     if isinstance(rule, EnumValue):
-        named = {word: format_value(value) for word, value in rule.words.items()}
-        yield from named.items()
-        yield from ((_without_unit(word), word) for word in own if word not in named.values())
+        named_words = {word: format_value(value) for word, value in rule.words.items()}
+        yield from named_words.items()
+        yield from (
+            (_without_unit(word), word) for word in model_words if word not in named_words.values()
+        )
     elif isinstance(rule, AspectRatio):
-        ratios = ((rule.ratios.get(word, word), word) for word in own)
+        ratios = ((rule.ratios.get(word, word), word) for word in model_words)
         yield from (pair for pair in ratios if parse_ratio(pair[0]) is not None)
     elif isinstance(rule, PixelSize):
-        yield from ((word.replace(rule.separator, "x"), word) for word in own)
+        yield from ((word.replace(rule.separator, "x"), word) for word in model_words)
     else:
-        yield from ((_without_unit(word), word) for word in own)
+        yield from ((_without_unit(word), word) for word in model_words)
 
 
 def _without_unit(word: str) -> str:

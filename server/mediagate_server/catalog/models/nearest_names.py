@@ -27,8 +27,8 @@ def _similarity(requested: str, name: str) -> float:
     """Similarity from 0 to 1. The same name of another owner counts more than another of the
     same.
     """
-    own, other = requested.rpartition("/")[2], name.rpartition("/")[2]
-    return max(_ratio(requested, name), 0.95 * _ratio(own, other))
+    requested_model, model = requested.rpartition("/")[2], name.rpartition("/")[2]
+    return max(_ratio(requested, name), 0.95 * _ratio(requested_model, model))
 
 
 def _ratio(requested: str, name: str) -> float:

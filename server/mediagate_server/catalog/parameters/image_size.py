@@ -227,11 +227,11 @@ class Dimensions(ParameterRule):
         unit = lcm(step // gcd(ratio.numerator, step), step // gcd(ratio.denominator, step))
         width, height = ratio.numerator * unit, ratio.denominator * unit
         sides = ((width, draft.specs[self.width]), (height, draft.specs[self.height]))
-        least = max(ceil(_min_side(spec) / side) for side, spec in sides)
-        most = min(floor(_max_side(spec) / side) for side, spec in sides)
-        times = min(max(round((self.area / (width * height)) ** 0.5), least), most)
+        min_factor = max(ceil(_min_side(spec) / side) for side, spec in sides)
+        max_factor = min(floor(_max_side(spec) / side) for side, spec in sides)
+        times = min(max(round((self.area / (width * height)) ** 0.5), min_factor), max_factor)
         area = width * height * times * times
-        if not least <= times <= most or not self.area <= 2 * area <= 4 * self.area:
+        if not min_factor <= times <= max_factor or not self.area <= 2 * area <= 4 * self.area:
             return None
         return Size(width * times, height * times)
 
@@ -261,9 +261,9 @@ class Dimensions(ParameterRule):
 
     def _round_to_step(self, length: Fraction, spec: InputSpec) -> int:
         step = self.multiple_of
-        least = -(-_min_side(spec) // step) * step
-        most = _max_side(spec) // step * step
-        return int(min(max(round(length / step) * step, least), most))
+        min_length = -(-_min_side(spec) // step) * step
+        max_length = _max_side(spec) // step * step
+        return int(min(max(round(length / step) * step, min_length), max_length))
 
 
 def parse_ratio(text: object) -> Fraction | None:

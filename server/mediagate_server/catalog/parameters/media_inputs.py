@@ -41,8 +41,8 @@ class MediaRule(ParameterRule):
 
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
         """HONOURED where all of them are sent, else ADJUSTED with the number left out."""
-        given = list(value) if isinstance(value, tuple) else [value]
-        uris = [medium.uri for medium in given if isinstance(medium, MediaInput)]
+        media = list(value) if isinstance(value, tuple) else [value]
+        uris = [medium.uri for medium in media if isinstance(medium, MediaInput)]
         if not uris:
             raise TypeError("a medium is needed")
         if not draft.specs[self.to].is_list:
@@ -88,5 +88,5 @@ class LoraRule(ParameterRule):
         return honoured_outcome(1)
 
 
-def _limit_reason(most: int) -> str:
-    return f"the model takes {most} of them"
+def _limit_reason(maximum: int) -> str:
+    return f"the model takes {maximum} of them"

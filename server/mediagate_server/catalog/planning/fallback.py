@@ -55,12 +55,12 @@ class FallbackChain(Struct, frozen=True):
     def estimate(self) -> Estimate:
         """Cost estimate of the chain: usually the first plan alone, at most all of them."""
         first = self.plans[0].total_estimate
-        most = [plan.total_estimate.maximum for plan in self.plans]
-        known_amounts = [amount for amount in most if amount is not None]
+        maxima = [plan.total_estimate.maximum for plan in self.plans]
+        known_amounts = [amount for amount in maxima if amount is not None]
         return Estimate(
             first.low,
             first.expected,
-            sum(known_amounts) if len(known_amounts) == len(most) else None,
+            sum(known_amounts) if len(known_amounts) == len(maxima) else None,
         )
 
 
@@ -69,45 +69,49 @@ def usual_duration(plan: Plan) -> float:
     return float(plan.usual_run)
 
 
-def can_finish_in_time(plan: Plan, seconds: float, usual: UsualDuration = usual_duration) -> bool:
+def can_finish_in_time(
+    plan: Plan, seconds: float, duration_of: UsualDuration = usual_duration
+) -> bool:
     """Whether a run of usual length would finish within the seconds left of the timeout."""
-    return usual(plan) <= seconds
+    return duration_of(plan) <= seconds
 
 
 def next_fallback(
-    plans: tuple[Plan, ...], model: str, seconds: float, usual: UsualDuration = usual_duration
+    plans: tuple[Plan, ...], model: str, seconds: float, duration_of: UsualDuration = usual_duration
 ) -> Plan | None:
     """The next fallback after `model` that would finish within `seconds`; None if there is none."""
     models = [plan.slug for plan in plans]
     if model not in models:
         return None
-    behind = plans[models.index(model) + 1 :]
-    return next((plan for plan in behind if can_finish_in_time(plan, seconds, usual)), None)
+    later_plans = plans[models.index(model) + 1 :]
+    return next(
+        (plan for plan in later_plans if can_finish_in_time(plan, seconds, duration_of)), None
+    )
 
 
 def share_cost_limit(request: ModelRequest, runs: int) -> ModelRequest:
     """Request for one of several outputs, with its share of the cost limit."""
     if runs == 1:
         return request
-    most = request.max_cost_nanos
+    limit = request.max_cost_nanos
     return replace(
         request,
         parameters={**request.parameters, "count": 1},
-        max_cost_nanos=None if most is None else most // runs,
+        max_cost_nanos=None if limit is None else limit // runs,
     )
 
 
 def build_fallback_chain(
     first: Plan,
-    head: Model,
+    first_model: Model,
     links: Iterable[tuple[str, Model]],
     request: ModelRequest,
     plan_model: PlanModel,
 ) -> FallbackChain:
-    """Chain that starts with `first`, a plan of the model `head`; `links` are names and models."""
+    """Chain that starts with `first`, the plan of `first_model`; `links` are names and models."""
     plans, skipped = [first], list[SkippedModel]()
     for name, model in links:
-        plan, reason = None, _permanent_skip_reason(model, head, plans)
+        plan, reason = None, _permanent_skip_reason(model, first_model, plans)
         if not reason:
             try:
                 plan = plan_model(model, _fallback_request(request, name))
@@ -132,12 +136,12 @@ def _fallback_request(request: ModelRequest, name: str) -> ModelRequest:
     return replace(request, model=name, max_cost_nanos=None, model_parameters={}, is_fallback=True)
 
 
-def _permanent_skip_reason(model: Model, head: Model, previous: list[Plan]) -> str:
+def _permanent_skip_reason(model: Model, first_model: Model, previous: list[Plan]) -> str:
     """Why a model cannot be a fallback of any request; empty where it can."""
     if model.slug in {plan.slug for plan in previous}:
         return "it is in the chain already"
-    if model.safety.rank < head.safety.rank:
-        return f"weaker in safety class than {head.slug}"
+    if model.safety.rank < first_model.safety.rank:
+        return f"weaker in safety class than {first_model.slug}"
     return ""
 
 
@@ -151,10 +155,10 @@ def _skip_reason(plan: Plan, previous: list[Plan], request: ModelRequest) -> str
         return f"takes {plan.usual_run} s as a rule, more than the timeout"
     if request.max_cost_nanos is None:
         return ""
-    most = [each.total_estimate.maximum for each in (*previous, plan)]
+    maxima = [each.total_estimate.maximum for each in (*previous, plan)]
     if plan.estimate.maximum is None:
         return "what it may cost is not known, and the cost of the call is bounded"
-    if sum(amount for amount in most if amount is not None) > request.max_cost_nanos:
+    if sum(amount for amount in maxima if amount is not None) > request.max_cost_nanos:
         return "it could bring the cost of the call over max_cost_usd_nanos"
     return ""
 
@@ -165,7 +169,7 @@ def model_time_share(
     seconds: float,
     *,
     shortest: float,
-    usual: UsualDuration = usual_duration,
+    duration_of: UsualDuration = usual_duration,
 ) -> float | None:
     """Seconds of those left that this model's run may take; None: all, there is no fallback.
 
@@ -176,16 +180,19 @@ def model_time_share(
     if model not in models:
         return None
     at = models.index(model)
-    least = [max(usual(plans[at]), shortest)]
-    longest = [max(float(plans[at].max_run), least[0])]
+    usual_shares = [max(duration_of(plans[at]), shortest)]
+    longest_shares = [max(float(plans[at].max_run), usual_shares[0])]
     for plan in plans[at + 1 :]:
-        needed = max(usual(plan), shortest) + _HANDOVER_SECONDS
-        if sum(least) + needed <= seconds:
-            least.append(needed)
-            longest.append(max(plan.max_run + _HANDOVER_SECONDS, needed))
-    if len(least) == 1:
+        needed = max(duration_of(plan), shortest) + _HANDOVER_SECONDS
+        if sum(usual_shares) + needed <= seconds:
+            usual_shares.append(needed)
+            longest_shares.append(max(plan.max_run + _HANDOVER_SECONDS, needed))
+    if len(usual_shares) == 1:
         return None
-    room = sum(longest) - sum(least)
-    if room and seconds < sum(longest):
-        return least[0] + (seconds - sum(least)) * (longest[0] - least[0]) / room
-    return seconds * longest[0] / sum(longest)
+    spread = sum(longest_shares) - sum(usual_shares)
+    if spread and seconds < sum(longest_shares):
+        return (
+            usual_shares[0]
+            + (seconds - sum(usual_shares)) * (longest_shares[0] - usual_shares[0]) / spread
+        )
+    return seconds * longest_shares[0] / sum(longest_shares)

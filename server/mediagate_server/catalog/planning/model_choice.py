@@ -13,7 +13,7 @@ from typing import Final
 from mediagate_server.catalog.models.model import Model, ModelStatus, Quality
 from mediagate_server.catalog.parameters.parameter_report import ParameterHandling
 from mediagate_server.catalog.planning.plan import Alternative, ModelChoice, Plan, PlanModel
-from mediagate_server.catalog.pricing.prices import Estimate
+from mediagate_server.catalog.pricing.prices import UNKNOWN_ESTIMATE
 from mediagate_server.catalog.request import Modality, ModelRequest
 from mediagate_server.errors import (
     Failure,
@@ -24,7 +24,6 @@ from mediagate_server.errors import (
 )
 from mediagate_server.structs import replace
 
-_UNKNOWN_ESTIMATE = Estimate(None, None, None)
 _AUDIO_KIND_BY_PARAMETER: Final[Mapping[str, str]] = MappingProxyType(
     {
         "text": "speech",
@@ -76,7 +75,7 @@ def choose_model(models: Iterable[Model], request: ModelRequest, plan_model: Pla
     best = candidates[0]
     costlier = [_alternative(candidate, best) for candidate in candidates[1:]]
     refused = [
-        Alternative(slug, _UNKNOWN_ESTIMATE, failure.message) for slug, failure in refusals.items()
+        Alternative(slug, UNKNOWN_ESTIMATE, failure.message) for slug, failure in refusals.items()
     ]
     return replace(
         best.plan, choice=ModelChoice(_choice_reason(request, best), (*costlier, *refused))
@@ -95,10 +94,14 @@ def choose_substitute(
     try:
         plan = choose_model(models, request, plan_model)
     except NoMatchingModel as nobody:
-        named = {violation.field for violation in refusal.failure.violations}
-        more = (each for each in nobody.failure.violations if named and each.field not in named)
+        rejected_fields = {violation.field for violation in refusal.failure.violations}
+        further = (
+            each
+            for each in nobody.failure.violations
+            if rejected_fields and each.field not in rejected_fields
+        )
         suggestions = models_of_other_quality(models, request, plan_model)
-        failure = replace(refusal.failure, violations=(*refusal.failure.violations, *more))
+        failure = replace(refusal.failure, violations=(*refusal.failure.violations, *further))
         refusal.failure = _suggest_models(failure, request, suggestions)
         raise refusal from None
     if plan.choice is None:
@@ -116,8 +119,8 @@ def check_audio_kind(model: Model, request: ModelRequest) -> None:
         return
     field, kinds = _requested_audio_kinds(request)
     if kinds and not kinds & {*model.makes}:
-        words = " and ".join(word.replace("_", " ") for word in model.makes)
-        raise InvalidRequest.of(field, f"{model.slug} makes {words}")
+        kinds_text = " and ".join(word.replace("_", " ") for word in model.makes)
+        raise InvalidRequest.of(field, f"{model.slug} makes {kinds_text}")
 
 
 def models_of_other_quality(
@@ -198,13 +201,13 @@ def _unmet_parameters(plan: Plan) -> tuple[str, ...]:
 
 
 def _choice_reason(request: ModelRequest, best: _Candidate) -> str:
-    what = f"of quality {request.quality}"
+    qualifier = f"of quality {request.quality}"
     if best.plan.total_estimate.expected is None:
-        return f"the only one {what} that can take the request; its price is not known"
+        return f"the only one {qualifier} that can take the request; its price is not known"
     if best.unmet_parameters:
         names = ", ".join(best.unmet_parameters)
-        return f"the cheapest {what} of those that honour the most; not as asked: {names}"
-    return f"the cheapest {what} that honours everything asked for"
+        return f"the cheapest {qualifier} of those that honour the most; not as asked: {names}"
+    return f"the cheapest {qualifier} that honours everything asked for"
 
 
 def _alternative(candidate: _Candidate, best: _Candidate) -> Alternative:
@@ -235,12 +238,14 @@ def _no_matching_model(
         for candidate in candidates
     }
     reasons |= {slug: failure.message for slug, failure in refusals.items()}
-    words = f"no {request.modality.value} model of quality {request.quality} can take it"
+    message = f"no {request.modality.value} model of quality {request.quality} can take it"
     failure = Failure(
         NoMatchingModel.reason,
         f"no {request.modality.value} model of quality {request.quality} can do what was asked",
         {"quality": request.quality, **reasons},
-        tuple(Violation(field, words) for field in _fields_at_fault(request, candidates, refusals)),
+        tuple(
+            Violation(field, message) for field in _fields_at_fault(request, candidates, refusals)
+        ),
     )
     error = NoMatchingModel(failure.message)
     error.failure = _suggest_models(failure, request, suggestions)
@@ -256,17 +261,17 @@ def _fields_at_fault(
     """
     if not candidates and not refusals:
         return [_requested_audio_kinds(request)[0] or "options.quality"]
-    named = Counter(field for candidate in candidates for field in candidate.unmet_parameters)
+    all_counts = Counter(field for candidate in candidates for field in candidate.unmet_parameters)
     for failure in refusals.values():
-        named.update({violation.field for violation in failure.violations})
+        all_counts.update({violation.field for violation in failure.violations})
     request_fields = {
         field: count
-        for field, count in named.items()
+        for field, count in all_counts.items()
         if field.partition("[")[0] in request.parameters
     }
-    counts = request_fields or named
-    most = max(counts.values(), default=0)
-    return sorted(field for field, count in counts.items() if count == most)
+    counts = request_fields or all_counts
+    highest = max(counts.values(), default=0)
+    return sorted(field for field, count in counts.items() if count == highest)
 
 
 def _suggest_models(

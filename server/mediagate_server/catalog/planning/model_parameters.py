@@ -27,43 +27,49 @@ _LINK_TYPES: Final = (InputType.URI, InputType.URIS)
 
 
 def apply_model_parameters(
-    model: Model, given: Mapping[str, Any], draft: InputDraft, *, allow_weaker_safety: bool = False
+    model: Model,
+    parameters: Mapping[str, Any],
+    draft: InputDraft,
+    *,
+    allow_weaker_safety: bool = False,
 ) -> list[ParameterReport]:
     """Write them beside what the fields have written; each is HONOURED.
 
     `allow_weaker_safety`: callers may weaken the model's safety checks. Raises InvalidRequest that
     names every parameter that cannot be sent as it is.
     """
-    if not given:
+    if not parameters:
         return []
     owners = _contract_field_by_input(model)
     violations = [
-        Violation(f"{MODEL_PARAMETERS_PATH}.{name}", words)
-        for name, value in given.items()
-        if (words := _problem(model, name, value, owners, draft))
-        or (words := "" if allow_weaker_safety else _safety_problem(model, name, value))
+        Violation(f"{MODEL_PARAMETERS_PATH}.{name}", message)
+        for name, value in parameters.items()
+        if (message := _problem(model, name, value, owners, draft))
+        or (message := "" if allow_weaker_safety else _safety_problem(model, name, value))
     ]
     if violations:
         raise InvalidRequest(*violations)
     draft.input.update(
         (name, _encode_links(value) if model.inputs[name].type in _LINK_TYPES else value)
-        for name, value in given.items()
+        for name, value in parameters.items()
     )
     return [
         ParameterReport(
             f"{MODEL_PARAMETERS_PATH}.{name}", ParameterHandling.HONOURED, printed, printed
         )
-        for name, value in given.items()
+        for name, value in parameters.items()
         for printed in (_printable_value(model.inputs[name], value),)
     ]
 
 
-def dropped_model_parameters(given: Mapping[str, Any], slug: str) -> tuple[ParameterReport, ...]:
+def dropped_model_parameters(
+    parameters: Mapping[str, Any], slug: str
+) -> tuple[ParameterReport, ...]:
     """Reports for a fallback model: the parameters are of another model, so they are DROPPED."""
     reason = f"an input of the model that was asked for, not of {slug}"
     return tuple(
         ParameterReport(f"{MODEL_PARAMETERS_PATH}.{name}", ParameterHandling.DROPPED, reason=reason)
-        for name in given
+        for name in parameters
     )
 
 

@@ -47,9 +47,9 @@ def resolve_media(request: Request, links: Mapping[str, str]) -> Request:
         media = {
             name: tuple(
                 _resolve_medium(f"{_run_path(name)}[{index}]", medium, links)
-                for index, medium in enumerate(given)
+                for index, medium in enumerate(media_inputs)
             )
-            for name, given in request.media.items()
+            for name, media_inputs in request.media.items()
         }
         return replace(request, media=media)
     parameters = {
@@ -68,7 +68,7 @@ def source_field(path: str, source: MediaSource) -> str:
 def _media_values(request: ModelRequest | RunRequest) -> Mapping[str, Value]:
     """Values that may hold media, by path."""
     if isinstance(request, RunRequest):
-        return {_run_path(name): given for name, given in request.media.items()}
+        return {_run_path(name): media for name, media in request.media.items()}
     return request.parameters
 
 

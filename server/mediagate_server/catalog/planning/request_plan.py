@@ -102,22 +102,22 @@ def add_screening(
     screening_plan = plan_screening(screening)
     if request.max_cost_nanos is None:
         return RequestPlan(plan_chain(request), screening_plan)
-    most = screening_plan.estimate.maximum
-    if most is None:
+    maximum_cost = screening_plan.estimate.maximum
+    if maximum_cost is None:
         raise PriceUnknown(
             f"what {screening_plan.slug} may cost is not known",
             metadata={"model": screening_plan.slug},
         )
-    remaining = request.max_cost_nanos - most
+    remaining = request.max_cost_nanos - maximum_cost
     if remaining < 0:
-        raise _cost_limit_exceeded(screening_plan, most, request.max_cost_nanos)
+        raise _cost_limit_exceeded(screening_plan, maximum_cost, request.max_cost_nanos)
     try:
         chain = plan_chain(replace(request, max_cost_nanos=remaining))
     except MaxCostExceeded as error:
         # The error names the caller's limit, not the remainder.
         maximum = error.failure.metadata.get("maximum_usd_nanos", "0")
         raise _cost_limit_exceeded(
-            screening_plan, most + int(maximum), request.max_cost_nanos
+            screening_plan, maximum_cost + int(maximum), request.max_cost_nanos
         ) from error
     return RequestPlan(chain, screening_plan)
 
@@ -133,13 +133,13 @@ def screening_request(
     MAX_SCREENED_CHARACTERS.
     """
     if isinstance(request, RunRequest):
-        words = [*_run_texts(request, link_paths)]
+        texts = [*_run_texts(request, link_paths)]
     else:
-        words = [
+        texts = [
             *_parameter_texts(request),
             *_input_texts(request.model_parameters, (), link_paths),
         ]
-    content = "\n\n".join(word for word in words if word.strip())
+    content = "\n\n".join(text for text in texts if text.strip())
     if not content:
         return None
     if len(content) > MAX_SCREENED_CHARACTERS:
@@ -174,8 +174,8 @@ def _run_texts(request: RunRequest, link_paths: Collection[OutputPath]) -> Itera
     yield from _input_texts(request.input, (), link_paths)
     for name, media in request.media.items():
         if (name,) not in link_paths and (name, ANY_STEP) not in link_paths:
-            given = (medium.uri for medium in media if medium.source is None)
-            yield from (uri for uri in given if not uri.startswith(_DATA))
+            uris = (medium.uri for medium in media if medium.source is None)
+            yield from (uri for uri in uris if not uri.startswith(_DATA))
         yield from _media_texts(media)
 
 

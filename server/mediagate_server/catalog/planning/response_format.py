@@ -51,11 +51,14 @@ def add_format_instruction(
     parameters: Mapping[str, Value], form: ResponseFormat
 ) -> dict[str, Value]:
     """The parameters with the format instruction at the end of the system prompt."""
-    words = _JSON_INSTRUCTION
+    instruction = _JSON_INSTRUCTION
     if form.kind == "json_schema":
-        words = _SCHEMA_INSTRUCTION.format(schema=json.dumps(form.schema, ensure_ascii=False))
-    own = str(parameters.get("system_prompt", ""))
-    return {**parameters, "system_prompt": f"{own}\n\n{words}" if own else words}
+        instruction = _SCHEMA_INSTRUCTION.format(schema=json.dumps(form.schema, ensure_ascii=False))
+    system_prompt = str(parameters.get("system_prompt", ""))
+    return {
+        **parameters,
+        "system_prompt": f"{system_prompt}\n\n{instruction}" if system_prompt else instruction,
+    }
 
 
 def format_outcome(form: ResponseFormat | None) -> ParameterOutcome:

@@ -65,11 +65,11 @@ def plan_model_run(
     Raises InvalidRequest naming `input.<name>` or `media["<name>"]`; PriceUnknown and
     MaxCostExceeded where the request limits its cost.
     """
-    given = _checked_inputs(request, published, problems)
+    model_input = _checked_inputs(request, published, problems)
     if not allow_weaker_safety:
-        _refuse_weaker_safety(given, published, catalog_model)
-    safety_defaults = _safety_defaults(given, published, catalog_model)
-    sent = {**given, **safety_defaults}
+        _reject_weaker_safety(model_input, published, catalog_model)
+    safety_defaults = _safety_defaults(model_input, published, catalog_model)
+    sent = {**model_input, **safety_defaults}
     if published.is_deployment and not published.is_official:
         catalog_model = None  # Billed by its own hardware, whatever the model's price.
     price, estimate, max_run = _price(request, published, sent, catalog_model)
@@ -78,14 +78,14 @@ def plan_model_run(
     price, estimate = assumed_price(price, estimate, assume_unknown_usd)
     check_cost_limit(published.name, estimate, request.max_cost_nanos)
     streams = published.schema.streams_text
-    seed = given.get("seed")
+    seed = model_input.get("seed")
     return Plan(
         modality=Modality.RAW,
         requested_model=request.model,
         slug=published.name,
         target=published.target,
         input=sent,
-        report=_report(published, given, safety_defaults),
+        report=_report(published, model_input, safety_defaults),
         seed=seed if isinstance(seed, int) and not isinstance(seed, bool) else None,
         streams=streams,
         output=OutputShape(
@@ -104,25 +104,25 @@ def _checked_inputs(
     request: RunRequest, published: PublishedModelVersion, problems: Mapping[str, str] | None
 ) -> dict[str, Any]:
     """Validated result of `build_input`. Raises InvalidRequest naming each invalid input."""
-    given = build_input(request, published)
+    model_input = build_input(request, published)
     if problems is None:
-        problems = published.schema.problems(given)
+        problems = published.schema.problems(model_input)
     if problems:
         raise InvalidRequest(
             *(
-                Violation(_input_field(name, request.media), words)
-                for name, words in problems.items()
+                Violation(_input_field(name, request.media), message)
+                for name, message in problems.items()
             )
         )
-    return given
+    return model_input
 
 
-def _refuse_weaker_safety(
-    given: Mapping[str, Any], published: PublishedModelVersion, catalog_model: Model | None
+def _reject_weaker_safety(
+    model_input: Mapping[str, Any], published: PublishedModelVersion, catalog_model: Model | None
 ) -> None:
     """Raises InvalidRequest naming each input that makes a safety check weaker than its default."""
     weaker = []
-    for name, value in given.items():
+    for name, value in model_input.items():
         if not may_hold_safety_input(name, value):
             continue
         spec = published.schema.input(name)
@@ -136,7 +136,7 @@ def _refuse_weaker_safety(
 
 
 def _safety_defaults(
-    given: Mapping[str, Any], published: PublishedModelVersion, catalog_model: Model | None
+    model_input: Mapping[str, Any], published: PublishedModelVersion, catalog_model: Model | None
 ) -> dict[str, Any]:
     """Safety inputs that were not given, and are stricter in the catalog than by the model's
     default.
@@ -145,7 +145,7 @@ def _safety_defaults(
     return {
         name: value
         for name, value in defaults.items()
-        if name not in given and is_safety_input(name) and published.schema.input(name)
+        if name not in model_input and is_safety_input(name) and published.schema.input(name)
     }
 
 
@@ -154,17 +154,17 @@ def build_input(request: RunRequest, published: PublishedModelVersion) -> dict[s
 
     Raises InvalidRequest.
     """
-    given = {name: value for name, value in request.input.items() if value is not None}
+    model_input = {name: value for name, value in request.input.items() if value is not None}
     for name, media in request.media.items():
-        if name in given:
+        if name in model_input:
             raise InvalidRequest.of(
                 _media_field(name), f"must not be set together with input.{name}"
             )
-        given[name] = _media_value(published, name, media)
+        model_input[name] = _media_value(published, name, media)
     for name, *rest in published.schema.input_link_paths:
-        if name in given:
-            given[name] = _encode_links(given[name], rest)
-    return given
+        if name in model_input:
+            model_input[name] = _encode_links(model_input[name], rest)
+    return model_input
 
 
 def _encode_links(value: Any, path: Sequence[str]) -> Any:
@@ -205,11 +205,13 @@ def _media_field(name: str) -> str:
 
 
 def _report(
-    published: PublishedModelVersion, given: Mapping[str, Any], safety_defaults: Mapping[str, Any]
+    published: PublishedModelVersion,
+    model_input: Mapping[str, Any],
+    safety_defaults: Mapping[str, Any],
 ) -> tuple[ParameterReport, ...]:
     """Reports of each given input, and of each safety input that the server adds."""
     return (
-        *(_report_entry(published, name, value) for name, value in given.items()),
+        *(_report_entry(published, name, value) for name, value in model_input.items()),
         *(
             ParameterReport(
                 f"input.{name}",
@@ -233,7 +235,7 @@ def _report_entry(published: PublishedModelVersion, name: str, value: Any) -> Pa
 def _price(
     request: RunRequest,
     published: PublishedModelVersion,
-    given: Mapping[str, Any],
+    model_input: Mapping[str, Any],
     catalog_model: Model | None,
 ) -> tuple[PriceSchedule, Estimate, int]:
     """Price, estimate and longest run time: by the catalog's price, or by the second of the
@@ -242,7 +244,7 @@ def _price(
     if catalog_model:
         # The catalog's price cannot depend on inputs that the catalog does not know.
         known_inputs = {
-            name: value for name, value in given.items() if name in catalog_model.inputs
+            name: value for name, value in model_input.items() if name in catalog_model.inputs
         }
         try:
             return (
@@ -254,11 +256,11 @@ def _price(
             )
         except UnpricedInput as error:
             path = _input_field(error.name, request.media) if error.name else "input"
-            raise InvalidRequest.of(path, error.words) from None
+            raise InvalidRequest.of(path, error.message) from None
     longest = min(MAX_RUN_SECONDS, ceil(request.timeout))
     example = published.usual_seconds or 0.0
-    usual = ceil(example) if 0 < example <= MAX_RUN_SECONDS else _DEFAULT_USUAL_SECONDS
-    expects = {"predict_time": RunTimeUnits(by="run_time", usual=usual)}
+    usual_seconds = ceil(example) if 0 < example <= MAX_RUN_SECONDS else _DEFAULT_USUAL_SECONDS
+    expects = {"predict_time": RunTimeUnits(by="run_time", usual=usual_seconds)}
     schedule = derived_prices.hardware_price(published.hardware)
     return (*estimate_cost(schedule, expects, EstimatedRun({}, {}, longest), 1), longest)
 

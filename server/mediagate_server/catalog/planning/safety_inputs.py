@@ -255,13 +255,13 @@ def _parse_setting(value: Any) -> Any:
         return value
 
 
-def _coerce_switch(default: Any, given: Any) -> Any:
+def _coerce_switch(default: Any, value: Any) -> Any:
     """0 and 1 as a switch where the default is one, and a switch as a number where that is."""
-    if isinstance(default, bool) and _is_number(given) and given in (0, 1):
-        return bool(given)
-    if isinstance(given, bool) and _is_number(default) and default not in (0, 1):
-        return int(given)
-    return given
+    if isinstance(default, bool) and _is_number(value) and value in (0, 1):
+        return bool(value)
+    if isinstance(value, bool) and _is_number(default) and default not in (0, 1):
+        return int(value)
+    return value
 
 
 def _is_number(value: Any) -> bool:

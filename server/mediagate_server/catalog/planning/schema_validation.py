@@ -98,7 +98,7 @@ class SchemaValidator:
             schema.is_checkable = True
 
     async def input_problems(
-        self, schema: ModelSchema, given: Mapping[str, Any], tenant: str
+        self, schema: ModelSchema, model_input: Mapping[str, Any], tenant: str
     ) -> dict[str, str]:
         """Validation errors of an input, by path, once the schema is prepared.
 
@@ -106,14 +106,14 @@ class SchemaValidator:
         """
         if not schema.is_checkable:
             return {}
-        if _is_cheap_check(schema.cheap_steps, given):
-            return schema.problems(given)
-        payload = json.dumps([schema.input_schema, True, given]).encode()
+        if _is_cheap_check(schema.cheap_steps, model_input):
+            return schema.problems(model_input)
+        payload = json.dumps([schema.input_schema, True, model_input]).encode()
         try:
             result = await self._run(_FIND_PROBLEMS, payload, tenant)
         except (JobTimeout, WorkerCrashed):
-            words = "take too much time or memory to check by the model's schema"
-            raise InvalidRequest.of("input", words) from None
+            message = "take too much time or memory to check by the model's schema"
+            raise InvalidRequest.of("input", message) from None
         try:
             return format_problems(schema_tasks.parse_problems(result))
         except SchemaError:
@@ -133,8 +133,8 @@ class SchemaValidator:
                 task, payload, seconds=SCHEMA_CHECK_SECONDS, tenant=tenant
             )
         except QueueFull:
-            words = "too many requests of this tenant wait for a check by their schema"
-            raise RateLimited(words, retry_after=1.0) from None
+            message = "too many requests of this tenant wait for a check by their schema"
+            raise RateLimited(message, retry_after=1.0) from None
         except WorkerStartFailed:
-            words = "no process can be started for a check by a schema"
-            raise RateLimited(words, retry_after=5.0) from None
+            message = "no process can be started for a check by a schema"
+            raise RateLimited(message, retry_after=5.0) from None

@@ -122,8 +122,8 @@ def _ordered_rules(
     return rules
 
 
-def _rule_rank(named: tuple[str, ParameterRule]) -> int:
-    return named[1].rank
+def _rule_rank(named_rule: tuple[str, ParameterRule]) -> int:
+    return named_rule[1].rank
 
 
 def _apply(rule: ParameterRule, value: Value, draft: InputDraft) -> ParameterOutcome:
@@ -132,11 +132,11 @@ def _apply(rule: ParameterRule, value: Value, draft: InputDraft) -> ParameterOut
     for target in rule.targets:
         if target in draft.input:
             return dropped_outcome("another parameter already uses the same input of the model")
-    before = dict(draft.input) if rule.also or rule.forces else None
+    previous_input = dict(draft.input) if rule.also or rule.forces else None
     outcome = rule.apply(value, draft)
     if outcome.handling is ParameterHandling.DROPPED:
         return outcome
-    if before is not None and (clash := _apply_conditions(rule, before, draft)):
+    if previous_input is not None and (clash := _apply_conditions(rule, previous_input, draft)):
         return dropped_outcome(f"another parameter sets the model's input {clash!r} otherwise")
     if not rule.why:
         return outcome
@@ -144,16 +144,20 @@ def _apply(rule: ParameterRule, value: Value, draft: InputDraft) -> ParameterOut
     return replace(outcome, reason=reason)
 
 
-def _apply_conditions(rule: ParameterRule, before: Mapping[str, Any], draft: InputDraft) -> str:
+def _apply_conditions(
+    rule: ParameterRule, previous_input: Mapping[str, Any], draft: InputDraft
+) -> str:
     """Write the further inputs that a rule requires; the name of a conflicting input, if any.
 
     Then the draft is restored.
     """
     conditions = rule.conditions(draft)
-    clash = next((name for name, word in conditions.items() if before.get(name, word) != word), "")
+    clash = next(
+        (name for name, word in conditions.items() if previous_input.get(name, word) != word), ""
+    )
     if clash:
         draft.input.clear()
-        draft.input.update(before)
+        draft.input.update(previous_input)
     else:
         draft.input.update(conditions)
     return clash
@@ -179,9 +183,9 @@ def _check_values(model: Model, parameters: Mapping[str, Value]) -> None:
 def _reject_tools(model: Model, parameters: Mapping[str, Value]) -> None:
     """No model takes tools, and an answer without them is another answer."""
     if "tools" in parameters or "tool_choice" in parameters:
-        words = f"{model.slug} cannot be given tools"
-        given = [name for name in ("tools", "tool_choice") if name in parameters]
-        raise ParameterUnsupported(*(Violation(name, words) for name in given))
+        message = f"{model.slug} cannot be given tools"
+        tool_fields = [name for name in ("tools", "tool_choice") if name in parameters]
+        raise ParameterUnsupported(*(Violation(name, message) for name in tool_fields))
 
 
 def _reject_lost_content(
@@ -218,8 +222,8 @@ def _loss_reason(model: Model, name: str, outcome: ParameterOutcome) -> str:
     """Reason for the caller: a model that takes other text says which."""
     used_fields = [word for word in model.map if word in _SUBJECT_FIELDS]
     if name in _SUBJECT_FIELDS and name not in used_fields:
-        what = " or ".join(used_fields) or "media alone"
-        return f"{model.slug} works from {what}"
+        fields_text = " or ".join(used_fields) or "media alone"
+        return f"{model.slug} works from {fields_text}"
     return f"{model.slug} cannot be given it: {outcome.reason}"
 
 
@@ -232,9 +236,9 @@ def _output_count(model: Model, parameters: Mapping[str, Value]) -> tuple[int, i
     requested = parameters.get("count")
     if rule is None and requested is None:
         return 1, 1
-    most = rule.max_per_run(model.inputs) if isinstance(rule, OutputCount) else 1
+    max_per_run = rule.max_per_run(model.inputs) if isinstance(rule, OutputCount) else 1
     if isinstance(requested, int):
-        return (1, requested) if requested > most else (requested, 1)
+        return (1, requested) if requested > max_per_run else (requested, 1)
     if not isinstance(rule, OutputCount):
         return 1, 1
     return int(model.defaults.get(rule.to, model.inputs[rule.to].default or 1)), 1
@@ -243,8 +247,8 @@ def _output_count(model: Model, parameters: Mapping[str, Value]) -> tuple[int, i
 def _check_audio_kind(model: Model, kind: Value) -> None:
     """Reject a kind of audio that the model does not make."""
     if model.makes and kind not in model.makes:
-        words = " and ".join(word.replace("_", " ") for word in model.makes)
-        raise InvalidRequest.of("kind", f"{model.slug} makes {words}")
+        kinds_text = " and ".join(word.replace("_", " ") for word in model.makes)
+        raise InvalidRequest.of("kind", f"{model.slug} makes {kinds_text}")
 
 
 def _seed(model: Model, draft: InputDraft, generate_seed: GenerateSeed) -> int | None:

@@ -23,6 +23,7 @@ from mediagate_server.catalog.parameters.ordered_values import ordinal
 from mediagate_server.catalog.pricing.prices import (
     MAX_RUN_NANOS,
     NANOS_PER_USD,
+    UNKNOWN_ESTIMATE,
     Estimate,
     Metrics,
     PriceSchedule,
@@ -41,19 +42,18 @@ MAX_UNITS = 10**15
 """Maximum quantity: tokens, seconds, pixels. Real runs are orders of magnitude below."""
 MAX_WORD_CHARACTERS = 200
 """Maximum characters of a word that selects a tier."""
-_UNKNOWN_ESTIMATE = Estimate(None, None, None)
 
 
 class UnpricedInput(ValueError):
     """An input that the price depends on has a value that no price can be computed from.
 
-    `name` is the model's own, empty where no single input is at fault; `words` are the error.
+    `name` is the model's own, empty where no single input is at fault; `message` is the error.
     """
 
-    def __init__(self, name: str, words: str) -> None:
-        super().__init__(f"{name}: {words}")
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(f"{name}: {message}")
         self.name = name
-        self.words = words
+        self.message = message
 
 
 class UnitEstimate(Struct, frozen=True):
@@ -85,8 +85,10 @@ class EstimatedRun(Struct, frozen=True):
             raise UnpricedInput(name, f"must be of type {spec.type.value}: the price goes by it")
         if isinstance(value, str):
             if len(value) > MAX_WORD_CHARACTERS:
-                words = f"must have at most {MAX_WORD_CHARACTERS} characters: the price goes by it"
-                raise UnpricedInput(name, words)
+                message = (
+                    f"must have at most {MAX_WORD_CHARACTERS} characters: the price goes by it"
+                )
+                raise UnpricedInput(name, message)
         elif isinstance(value, float):
             value = _to_decimal(name, value)
         if isinstance(value, int | Decimal) and not -MAX_UNITS <= value <= MAX_UNITS:
@@ -152,9 +154,9 @@ class PromptTokens:
                 images += len(value) if isinstance(value, list) else 1
         if images and self.per_image is None:
             return None
-        seen = images * (self.per_image or 0)
-        most = size + WRAPPING_TOKENS + TURN_TOKENS * turns + seen
-        return UnitEstimate(1, max(1, ceil(size / 4) + seen), most)
+        image_tokens = images * (self.per_image or 0)
+        maximum = size + WRAPPING_TOKENS + TURN_TOKENS * turns + image_tokens
+        return UnitEstimate(1, max(1, ceil(size / 4) + image_tokens), maximum)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -167,10 +169,10 @@ class LimitedTokens:
 
     def estimate(self, run: EstimatedRun) -> UnitEstimate | None:
         """From none to the limit. Without a limit, or with a negative one, there is no bound."""
-        most = run.billable_value(self.input)
-        if most is None or most < 0:
+        limit = run.billable_value(self.input)
+        if limit is None or limit < 0:
             return None
-        return UnitEstimate(0, min(self.usual, most), most)
+        return UnitEstimate(0, min(self.usual, limit), limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
@@ -262,28 +264,32 @@ def estimate_cost(
 
     `counted_by` is the input that sets the number of `outputs`. Raises UnpricedInput.
     """
-    least: dict[str, Scalar] = {}
-    expected: dict[str, Scalar] = {}
-    most: dict[str, Scalar] = {}
+    low_units: dict[str, Scalar] = {}
+    expected_units: dict[str, Scalar] = {}
+    high_units: dict[str, Scalar] = {}
     for metric, rule in expects.items():
         units = rule.estimate(run)
         if units is not None:
-            least[metric], expected[metric], most[metric] = units.low, units.expected, units.high
-    schedule = _with_sent_metrics(price, expected)
-    low = compute_cost(schedule, least, outputs=outputs)
-    usual = compute_cost(schedule, expected, outputs=outputs)
-    high = compute_cost(schedule, most, outputs=outputs)
-    if low is None or usual is None or high is None:
-        return schedule, _UNKNOWN_ESTIMATE
+            low_units[metric], expected_units[metric], high_units[metric] = (
+                units.low,
+                units.expected,
+                units.high,
+            )
+    schedule = _with_sent_metrics(price, expected_units)
+    low = compute_cost(schedule, low_units, outputs=outputs)
+    expected = compute_cost(schedule, expected_units, outputs=outputs)
+    high = compute_cost(schedule, high_units, outputs=outputs)
+    if low is None or expected is None or high is None:
+        return schedule, UNKNOWN_ESTIMATE
     # Sorted, because a tier for long runs may be cheaper than the one for short ones.
-    low, usual, high = sorted((low, usual, high))
+    low, expected, high = sorted((low, expected, high))
     if high > MAX_RUN_NANOS:
         dollars = MAX_RUN_NANOS // int(NANOS_PER_USD)
         name = _largest_input(
             run, (counted_by, *(name for rule in expects.values() for name in _read_inputs(rule)))
         )
         raise UnpricedInput(name, f"asks for a run of more than {dollars:,} dollars")
-    return schedule, Estimate(low, usual, high)
+    return schedule, Estimate(low, expected, high)
 
 
 def _read_inputs(rule: CostEstimator) -> tuple[str, ...]:
@@ -322,20 +328,20 @@ def _with_sent_metrics(price: PriceSchedule, expected: Metrics) -> PriceSchedule
     return replace(price, sent=sent) if sent or price.sent else price
 
 
-def check_cost_limit(slug: str, estimate: Estimate, most: int | None) -> None:
+def check_cost_limit(slug: str, estimate: Estimate, limit: int | None) -> None:
     """Raises PriceUnknown or MaxCostExceeded where a call may cost more than `most`
     nano-dollars.
     """
-    if most is None:
+    if limit is None:
         return
     if estimate.maximum is None:
         raise PriceUnknown(f"what {slug} may cost is not known", metadata={"model": slug})
-    if estimate.maximum > most:
+    if estimate.maximum > limit:
         raise MaxCostExceeded(
             f"a call of {slug} may cost more than max_cost_usd_nanos",
             metadata={
                 "model": slug,
                 "maximum_usd_nanos": str(estimate.maximum),
-                "max_cost_usd_nanos": str(most),
+                "max_cost_usd_nanos": str(limit),
             },
         )

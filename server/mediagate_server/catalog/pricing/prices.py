@@ -194,6 +194,9 @@ class Estimate(Struct, frozen=True):
         return Estimate(*(None if bound is None else bound * count for bound in bounds))
 
 
+UNKNOWN_ESTIMATE = Estimate(None, None, None)
+
+
 def to_nanos(usd: Decimal) -> int:
     """Convert dollars to nano-dollars, rounded half-up: the one rounding of a charge."""
     nanos = _EXACT.multiply(usd, NANOS_PER_USD)

@@ -78,16 +78,16 @@ def compare_inputs(model: Model, published: PublishedModelVersion) -> Iterator[C
                 model.slug, FindingKind.SCHEMA, f"has no input {name!r} any more", is_breaking=True
             )
         else:
-            for what, breaks in _input_changes(spec, published_input):
+            for message, breaks in _input_changes(spec, published_input):
                 yield CatalogFinding(
-                    model.slug, FindingKind.SCHEMA, f"{name}: {what}", is_breaking=breaks
+                    model.slug, FindingKind.SCHEMA, f"{name}: {message}", is_breaking=breaks
                 )
     for name, published_input in inputs.items():
         if name not in model.inputs:
-            words = f"has another input, {name!r}"
-            words += ", which it needs" if published_input.required else ""
+            message_text = f"has another input, {name!r}"
+            message_text += ", which it needs" if published_input.required else ""
             yield CatalogFinding(
-                model.slug, FindingKind.SCHEMA, words, is_breaking=published_input.required
+                model.slug, FindingKind.SCHEMA, message_text, is_breaking=published_input.required
             )
 
 
@@ -108,8 +108,8 @@ def check_price(model: Model, today: date) -> Iterator[CatalogFinding]:
     elif has_outdated_price(model, today):
         as_of = model.price.as_of
         coarse = "" if as_of.count("-") == 2 else "up to "
-        what = f"its price is of {as_of}, {coarse}{age_in_days(as_of, today)} days old"
-        yield CatalogFinding(model.slug, FindingKind.PRICE, what)
+        message = f"its price is of {as_of}, {coarse}{age_in_days(as_of, today)} days old"
+        yield CatalogFinding(model.slug, FindingKind.PRICE, message)
 
 
 def price_date(as_of: str) -> date:
@@ -164,14 +164,14 @@ def _input_changes(spec: InputSpec, published: PublishedInput) -> Iterator[tuple
 def _value_changes(spec: InputSpec, published: PublishedInput) -> Iterator[tuple[str, bool]]:
     if not published.values:
         return
-    lost = [value for value in spec.enum if value not in published.values]
-    if lost:
-        yield f"does not take {_format_values(lost)} any more", True
-    more = [value for value in published.values if value not in spec.enum]
-    if more and spec.enum:
-        yield f"takes {_format_values(more)} too", False
-    elif more and not spec.pattern:
-        yield f"takes only {_format_values(more)}", True
+    removed = [value for value in spec.enum if value not in published.values]
+    if removed:
+        yield f"does not take {_format_values(removed)} any more", True
+    added = [value for value in published.values if value not in spec.enum]
+    if added and spec.enum:
+        yield f"takes {_format_values(added)} too", False
+    elif added and not spec.pattern:
+        yield f"takes only {_format_values(added)}", True
 
 
 def _bound_changes(spec: InputSpec, published: PublishedInput) -> Iterator[tuple[str, bool]]:

@@ -61,10 +61,10 @@ class ModelReference:
     def parse(cls, text: str) -> "ModelReference":
         """Parse a reference. Raises InvalidRequest, naming `model`."""
         if _VERSION_ALONE.fullmatch(text):
-            words = (
+            message = (
                 "is a version alone: write owner/name:version, so that its inputs can be checked"
             )
-            raise InvalidRequest.of("model", words)
+            raise InvalidRequest.of("model", message)
         # An empty version is none: programs write the colon before they know it.
         match = _REFERENCE.fullmatch(text.removesuffix(":"))
         if match is None:
@@ -219,8 +219,8 @@ class PublishedModelRegistry:
                 return self._newest_version(model)
             if not self._is_official(model):
                 raise
-            words = f"is an official model, which has no versions to choose: write {model.slug}"
-            raise InvalidRequest.of("model", words) from refused
+            message = f"is an official model, which has no versions to choose: write {model.slug}"
+            raise InvalidRequest.of("model", message) from refused
         return PublishedModelVersion(
             name=reference.slug,
             target=str(reference),

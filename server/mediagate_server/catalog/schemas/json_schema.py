@@ -109,7 +109,7 @@ class SchemaProblem:
     """Validation error: keys and positions from the root of the value, and the message."""
 
     path: tuple[str | int, ...]
-    words: str
+    message: str
 
 
 class CompiledSchema:
@@ -184,8 +184,8 @@ def _problem_text(name: str, facts: Mapping[str, Any]) -> str:
 def _format_fact(fact: Any, *, ordered: bool) -> str:
     """Format a fact of the schema. Long lists are cut."""
     if isinstance(fact, list):
-        words = [str(item) for item in fact]
-        fact = ", ".join(words if ordered else sorted(words))
+        texts = [str(item) for item in fact]
+        fact = ", ".join(texts if ordered else sorted(texts))
     text = str(fact)
     return text if len(text) <= _MAX_FACT_CHARACTERS else text[:_MAX_FACT_CHARACTERS] + "..."
 
@@ -214,12 +214,12 @@ def _compile_cheap(text: str) -> tuple[int, CompiledSchema] | None:
 _compile_cheap_cached = lru_cache(_MAX_CACHED_SCHEMAS)(_compile_cheap)
 
 
-def count_values(value: Any, most: int) -> int:
+def count_values(value: Any, limit: int) -> int:
     """Count the values within a JSON value, itself too, and one for each KiB of text; stops soon
-    after `most`.
+    after `limit`.
     """
     pending, count = [value], 0
-    while pending and count <= most:
+    while pending and count <= limit:
         item = pending.pop()
         count += 1
         if isinstance(item, str):
@@ -256,7 +256,7 @@ class _ReferencePath:
     """References followed so far, as a linked list, the last one first."""
 
     target: int
-    before: "_ReferencePath | None"
+    previous: "_ReferencePath | None"
 
 
 def measure_schema(document: Any, max_steps: int) -> SchemaSize:
@@ -319,7 +319,7 @@ def _was_followed(path: _ReferencePath | None, target: int) -> bool:
     while path is not None:
         if path.target == target:
             return True
-        path = path.before
+        path = path.previous
     return False
 
 
@@ -353,11 +353,11 @@ class _ReferenceResolver:
         return self._named.get(name.rpartition("/")[2], [])
 
     def _collect_names(self, named: dict[str, list[tuple[Any, Any]]]) -> None:
-        waiting = [(self._document, self._document)]
-        while waiting:
-            node, base = waiting.pop()
+        pending = [(self._document, self._document)]
+        while pending:
+            node, base = pending.pop()
             if isinstance(node, list):
-                waiting += [(item, base) for item in node]
+                pending += [(item, base) for item in node]
             if not isinstance(node, Mapping):
                 continue
             for word in ("$id", "id"):
@@ -368,7 +368,7 @@ class _ReferenceResolver:
             for word in ("$anchor", "$dynamicAnchor"):
                 if isinstance(node.get(word), str):
                     named.setdefault("#" + node[word], []).append((node, base))
-            waiting += [(item, base) for item in node.values()]
+            pending += [(item, base) for item in node.values()]
 
 
 def _resolve_pointer(node: Any, pointer: str) -> Any:

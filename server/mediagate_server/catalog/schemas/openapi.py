@@ -97,12 +97,12 @@ class ModelSchema:
         """Validation steps of a small plain input schema; None: compile it in a worker process."""
         return None if self.input_schema is None else cheap_steps(self.input_schema)
 
-    def problems(self, given: Mapping[str, Any]) -> dict[str, str]:
+    def problems(self, model_input: Mapping[str, Any]) -> dict[str, str]:
         """Validation errors of an input, by path (`prompt`, `images[2]`); empty where it is
         valid.
         """
         self.is_checkable = self.compiled is not None
-        return {} if self.compiled is None else format_problems(self.compiled.problems(given))
+        return {} if self.compiled is None else format_problems(self.compiled.problems(model_input))
 
     @property
     def inputs(self) -> dict[str, PublishedInput]:
@@ -187,18 +187,18 @@ class ModelSchema:
         paths: dict[OutputPath, None] = {}
         text_paths: set[OutputPath] = set()
         pending: deque[tuple[OutputPath, Any]] = deque([((), root)])
-        left = _MAX_VISITED_SCHEMAS
-        while pending and left > 0:
+        budget = _MAX_VISITED_SCHEMAS
+        while pending and budget > 0:
             path, schema = pending.popleft()
             for alternative in _alternatives(self._document, schema):
-                left -= 1
+                budget -= 1
                 if alternative.get("format") == "uri":
                     paths[path] = None
                 elif "string" in _types(alternative.get("type")):
                     text_paths.add(path)
                 if len(path) < _MAX_DEPTH:
-                    room = max(_MAX_VISITED_SCHEMAS - len(pending), 0)
-                    steps = islice(_subschemas(alternative), room)
+                    capacity = max(_MAX_VISITED_SCHEMAS - len(pending), 0)
+                    steps = islice(_subschemas(alternative), capacity)
                     pending.extend((path + step, inner) for step, inner in steps)
         return tuple(path for path in paths if not (exclusive and path in text_paths))
 
@@ -207,9 +207,9 @@ def format_problems(problems: Iterable[SchemaProblem]) -> dict[str, str]:
     """Validation errors in words for callers, by path of the input."""
     texts: dict[str, str] = {}
     for problem in problems:
-        unknown = len(problem.path) == 1 and problem.words == "is not known"
-        words = "is not an input of the model" if unknown else problem.words
-        texts.setdefault(_format_path(problem.path), words)
+        unknown = len(problem.path) == 1 and problem.message == "is not known"
+        message = "is not an input of the model" if unknown else problem.message
+        texts.setdefault(_format_path(problem.path), message)
     return texts
 
 
@@ -241,8 +241,8 @@ def _input_schema(document: Mapping[str, Any]) -> dict[str, Any]:
     return {"$ref": _INPUT, "components": {"schemas": schemas}}
 
 
-def _to_json_schemas(named: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _to_json_schema(schema) for name, schema in named.items()}
+def _to_json_schemas(schemas: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _to_json_schema(schema) for name, schema in schemas.items()}
 
 
 def _to_json_schema(node: Any) -> Any:
@@ -284,10 +284,10 @@ def _resolve(document: Mapping[str, Any], schema: Any) -> Mapping[str, Any]:
 
 def _alternatives(document: Mapping[str, Any], schema: Any) -> Iterator[Mapping[str, Any]]:
     """A schema and the schemas that it combines, one level deep."""
-    own = _resolve(document, schema)
-    yield own
+    resolved = _resolve(document, schema)
+    yield resolved
     for word in _COMBINING_KEYWORDS:
-        alternatives = own.get(word)
+        alternatives = resolved.get(word)
         if isinstance(alternatives, list):
             yield from (
                 _resolve(document, alternative) for alternative in alternatives[:_MAX_ALTERNATIVES]

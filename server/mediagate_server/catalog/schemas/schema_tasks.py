@@ -37,8 +37,8 @@ def compile_schema(payload: bytes) -> bytes:
 def raise_schema_error(result: bytes) -> None:
     """Raises the SchemaError in a result of `compile_schema`, if any."""
     if result:
-        is_too_complex, words = json.loads(result)
-        raise (SchemaTooComplex if is_too_complex else SchemaError)(words)
+        is_too_complex, message = json.loads(result)
+        raise (SchemaTooComplex if is_too_complex else SchemaError)(message)
 
 
 def find_problems(payload: bytes) -> bytes:
@@ -48,7 +48,7 @@ def find_problems(payload: bytes) -> bytes:
         problems = CompiledSchema(document, formats=formats).problems(value)
     except ValueError as error:  # Nested deeper than the validator goes, too.
         return json.dumps(str(error) if isinstance(error, SchemaError) else _TOO_DEEP).encode()
-    return json.dumps([[problem.path, problem.words] for problem in problems]).encode()
+    return json.dumps([[problem.path, problem.message] for problem in problems]).encode()
 
 
 def parse_problems(result: bytes) -> tuple[SchemaProblem, ...]:
@@ -56,4 +56,4 @@ def parse_problems(result: bytes) -> tuple[SchemaProblem, ...]:
     problems: Any = json.loads(result)
     if isinstance(problems, str):
         raise SchemaError(problems)
-    return tuple(SchemaProblem(tuple(path), words) for path, words in problems)
+    return tuple(SchemaProblem(tuple(path), message) for path, message in problems)

@@ -745,7 +745,7 @@ class Step:
             attempt.model,
             seconds,
             shortest=MIN_RUN_SECONDS,
-            usual=self._usual_duration,
+            duration_of=self._usual_duration,
         )
         if share is None:
             return None

@@ -145,7 +145,7 @@ def _checked(text: str, value: Any, schema: str) -> JsonReading:
 
 def _told(problem: SchemaProblem) -> str:
     place = "".join(f"/{step}" for step in problem.path)
-    return f"{place or 'it'} {problem.words}"
+    return f"{place or 'it'} {problem.message}"
 
 
 def _refuse(constant: str) -> Any:
