@@ -19,7 +19,7 @@ from mediagate_server.store.records import (
 
 
 class StaleWrite(Exception):
-    """A save came from somebody who no longer owns the generation. Nothing was written."""
+    """A save by a process or task that no longer owns the generation. Nothing was written."""
 
 
 class PredictionAlreadyClaimed(Exception):
@@ -47,8 +47,8 @@ class GenerationStore(Protocol):
         """Insert a generation with its request binding, attempts and reservation, in one commit.
 
         `pending` is what a later process needs to send it; it is kept encrypted until the
-        generation has ended and none of its attempts is unconfirmed. `webhook_url` is sent the end
-        of the generation by whoever empties the `outbox`; empty: no webhook. `request` is the
+        generation has ended and none of its attempts is unconfirmed. `webhook_url` gets the end of
+        the generation, sent from the `outbox`; empty: no webhook. `request` is the
         caller's request, kept encrypted until it is erased. `reuse_key` is equal for requests that
         may reuse each other's result; empty: never reused.
         Returns the number of this change, or the binding, with nothing written, where the

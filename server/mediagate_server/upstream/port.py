@@ -338,15 +338,15 @@ class Upstream(Protocol):
     """Any Replicate-compatible API. Every method raises RequestRefused or NoResponse, nothing else.
 
     `model` is the catalog's slug, never what a caller typed: metrics are labelled by it, and a
-    circuit breaker goes by it. The client that sends makes nothing of it, nor of `turn`.
+    circuit breaker uses it. The HTTP client ignores it, and `turn`.
     """
 
     async def create(
         self, request: CreateRequest, *, model: str, turn: CreateReservation | None
     ) -> Prediction:
-        """Send exactly one POST, at once. NoResponse leaves it in doubt.
+        """Send exactly one POST, immediately. NoResponse leaves the create unconfirmed.
 
-        `turn` is the reserved right to send it, which is used up by whoever keeps the rate.
+        `turn` is the reservation of the create, which the pacing decorator uses.
         """
         ...
 

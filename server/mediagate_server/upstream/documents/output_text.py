@@ -48,7 +48,7 @@ def find_text(output: Any) -> str | None:
     if isinstance(output, list):
         try:
             return "".join(output)
-        except TypeError:  # Not all of them are texts; a thousand tokens need not be asked singly.
+        except TypeError:  # Not all are strings; faster than checking a thousand tokens first.
             pass
     text = _text_in(output)
     if text is not None or _is_void(output):

@@ -72,7 +72,7 @@ class PushConnector(aiohttp.TCPConnector):
 
 
 USER_AGENT = f"mediagate/{version('mediagate')}"
-_STREAM_BUFFER = 64 * 1024  # a stream nobody reads holds twice this, then upstream has to wait
+_STREAM_BUFFER = 64 * 1024  # an unread stream buffers twice this, then upstream has to wait
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,10 +191,10 @@ def _per_minute(document: Mapping[str, Any]) -> int | None:
 def _retry_after(
     headers: Mapping[str, str], document: Mapping[str, Any], now: datetime
 ) -> float | None:
-    """Seconds to wait, from the first place that says so. Not every 429 has the header.
+    """Seconds to wait, from the first source that has them. Not every 429 has Retry-After.
 
-    The limit is a token bucket, and what is told to reset, in words or by `ratelimit-reset`, is
-    full then: of a large bucket that is a minute away, and its next token a tenth of a second.
+    The limit is a token bucket, and a reset time, in the text or `ratelimit-reset`, is when it is
+    full: of a large bucket that is a minute away, and its next token a tenth of a second.
     """
     sent = _date(headers.get("Date")) or now
     for seconds in (

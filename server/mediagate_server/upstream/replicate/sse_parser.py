@@ -13,8 +13,6 @@ import orjson
 
 from mediagate_server.upstream.port import DoneEvent, ErrorEvent, OutputEvent, StreamEvent
 
-_EVENT_HEAD = "event: output\nid: "
-_EVENT_HEAD_LENGTH = len(_EVENT_HEAD)
 _ONE_OUTPUT_EVENT = re.compile(r"event: output\nid: ([^\n\0]*+)\ndata: ([^\n\0]++)\n\n")
 _OUTPUT_EVENTS = re.compile(r"event: output\nid: ([^\n]*+)\ndata: ([^\n]*+)\n\n")
 _SHORT = 4_096
@@ -108,20 +106,9 @@ def _events(text: str) -> Iterable[StreamEvent]:
 
 
 def _mixed_events(text: str) -> Iterator[StreamEvent]:
-    nul = "\0" in text
+    """Parse the events of complete blocks, of any kind."""
     for block in text.split("\n\n"):
-        # Nearly every block is one token with an id: take it apart without looking at its lines.
-        head, separator, data = block.partition("\ndata: ")
-        if (
-            separator
-            and head.startswith(_EVENT_HEAD)
-            and "\n" not in data
-            and "\n" not in head[_EVENT_HEAD_LENGTH:]
-            and not nul
-        ):
-            if data:
-                yield OutputEvent(data, head[_EVENT_HEAD_LENGTH:])
-        elif block and (event := _event(block)) is not None:
+        if block and (event := _event(block)) is not None:
             yield event
 
 

@@ -251,7 +251,7 @@ class SseReader:
         max_event_bytes: int,
     ) -> None:
         self._share = share
-        # Asked for here: what a connection calls later runs as whoever opened it.
+        # Read here: calls by the connection run in the context of whoever opened it.
         self._tenant = caller.current_tenant()
         self._pause: asyncio.TimerHandle | None = None
         """Until its tenant may use the event loop again. Data waits upstream meanwhile."""
@@ -329,7 +329,7 @@ class SseReader:
             self._finish(NoResponse("the stream holds an event without an end"))
         except (aiohttp.ClientError, OSError):
             self._finish(NoResponse("the stream broke"))
-        except Exception as failure:  # noqa: BLE001 - it belongs to whoever waits for the end
+        except Exception as failure:  # noqa: BLE001 - re-raised by forward_to
             self._finish(failure)
         else:
             if content.is_eof():
