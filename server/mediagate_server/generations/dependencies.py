@@ -44,7 +44,7 @@ class MediaArchiver(Protocol):
         *,
         may_exist: bool = False,
     ) -> tuple[StoredMedia, ...]:
-        """The same media with what is known of them now, kept or with the reason why not.
+        """The same media as they are now, archived or with the reason why not.
 
         Never fails, and may take half of the time that upstream keeps them from `ended_at` on.
         `may_exist`: an earlier process may have stored some of them.

@@ -203,7 +203,7 @@ class GenerationEngine:
         return attachment
 
     async def check_submission(self, submission: Submission, plan: ExecutionPlan) -> None:
-        """Raise what `submit` would for what was asked and what it may cost. Nothing is bound.
+        """Raise what `submit` would for this request and its maximum cost. Nothing is bound.
 
         What passes by itself, such as too many in flight, is not looked at.
         """
@@ -257,7 +257,7 @@ class GenerationEngine:
     ) -> AsyncIterator[tuple[int, Generation]]:
         """The generation at every change, with sequences above `after`, up to its end.
 
-        `logs`: it is told also when its log has grown.
+        `logs`: also when its log has grown.
         """
         run = await self._find(tenant, generation_id)
         shown = partial(self._with_live_state, run)
@@ -278,7 +278,7 @@ class GenerationEngine:
         return watch_all(self._registry.feed, tenant, generation_filter, start)
 
     async def cancel(self, tenant: str, generation_id: str) -> Generation:
-        """Ask for the end; the generation as it stands now. What is asked is durable."""
+        """Request cancellation; the generation as it stands now. The request is durable."""
         run = await self._find(tenant, generation_id)
         if run.is_elsewhere:
             # Whoever has it hears the wish; a version of ours would be refused.
@@ -290,7 +290,7 @@ class GenerationEngine:
     async def on_webhook(self, attempt_id: str, prediction_id: str) -> bool:
         """Upstream says that an attempt is this prediction, and that there is news of it.
 
-        A hint only: upstream is asked. False where nobody knows the attempt. Of one that was in
+        A hint only: upstream is polled. False where the attempt is unknown. Of one that was in
         doubt, or declared absent, it is durable what it is when this returns.
         """
         step = self._registry.step_of(attempt_id)
@@ -366,7 +366,7 @@ class GenerationEngine:
         return await store.find_binding(submission.tenant, submission.request_id)
 
     async def _find_reusable(self, submission: Submission) -> RequestBinding | None:
-        """A generation that asked for the same and has all that it made, bound to this request."""
+        """A generation of an equal request that has all its outputs, bound to this request."""
         store, now = self._deps.store, self._deps.clock.now()
         # What is longer ago than a date can tell is as good as ever.
         since = now - min(timedelta(seconds=submission.reuse_within), now - _BEGINNING)

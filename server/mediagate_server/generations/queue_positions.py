@@ -13,7 +13,7 @@ from mediagate_server.runtime.clock import Clock, Timer
 
 NOTIFY_SECONDS: Final = 1.0
 MAX_NOTIFIED: Final = 200
-"""Who are told at a time."""
+"""Listeners that are notified at a time."""
 _STEP: Final = 10
 """The part of a place by which it has to change; below twice that number each change counts."""
 
@@ -31,7 +31,7 @@ class PositionListener:
         self.attempts = attempts
         self.on_position_changed = on_position_changed
         self.position: int | None = None
-        """As it was last told; None: not yet, or it does not wait any more."""
+        """As it was last reported; None: not yet, or it does not wait any more."""
 
 
 class QueuePositions:
@@ -113,7 +113,7 @@ class QueuePositions:
             self._timer = self._clock.call_later(NOTIFY_SECONDS, self._notify)
 
     def _notify(self) -> None:
-        """Those whose place has changed; whoever is told goes behind those who were not."""
+        """Notify those whose position has changed; they go behind those who were not notified."""
         self._timer = None
         positions = self._all()
         moved: list[PositionListener] = []
@@ -135,7 +135,7 @@ class QueuePositions:
 
 
 def _is_news(notified: int | None, now: int | None) -> bool:
-    """That it does not wait any more is told by its state."""
+    """That it does not wait any more is reported by its state."""
     if now is None or notified is None:
         return now is not None
     return abs(notified - now) >= max(1, max(notified, now) // _STEP)

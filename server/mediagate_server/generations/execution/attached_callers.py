@@ -49,7 +49,7 @@ class AttachedCallers:
         self._stop_timer()
 
     def attach(self) -> None:
-        """One more is attached; a generation that was about to be abandoned is kept."""
+        """One more is attached; a generation that was about to be abandoned is not."""
         self._attached += 1
         self._stop_timer()
         self._reconnected.notify()

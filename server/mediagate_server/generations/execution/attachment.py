@@ -33,7 +33,7 @@ class TextSink(Protocol):
         ...
 
     def write_status(self, record: Generation, *, polled: bool) -> Awaitable[None]:
-        """How the generation stands. `polled`: nothing may be told of its text before its end."""
+        """The state of the generation. `polled`: its text may not be streamed before its end."""
         ...
 
     def write_text(self, chunk: TextChunk) -> Coroutine[Any, Any, None]:
@@ -102,9 +102,9 @@ class Attachment:
         return self.record
 
     async def stream(self, listener: TextSink) -> None:
-        """Tell how it stands, whenever that changes before the text begins; then the text.
+        """Report its state, whenever that changes before the text begins; then stream the text.
 
-        Returns once a success is told whole; raises what ended it otherwise.
+        Returns once a success is reported in full; raises what ended it otherwise.
         """
         run, after = self._run, listener.sequence
         if self.record.erased_at:
@@ -123,7 +123,7 @@ class Attachment:
                 publisher.check_reached()
 
     async def _stream_status(self, listener: TextSink, after: int) -> None:
-        """How it stands, whenever that changes, until there is text or nothing more to come."""
+        """Report its state, whenever that changes, until there is text or nothing more to come."""
         run = self._run
         reported: tuple[State, int, bool, int | None] | None = None
         position_listener: PositionListener | None = None
@@ -153,7 +153,7 @@ class Attachment:
                 self._queue.unwatch(position_listener)
 
     async def _stream_stored_text(self, listener: TextSink) -> bool:
-        """What is kept of a long text, and was never here. False: there is nothing like that."""
+        """Stream what is archived of a long text, and was never here. False: there is nothing."""
         stored = self._run.stored_text(listener.sequence)
         if stored is None:
             return False

@@ -17,7 +17,7 @@ ExtraTime = Callable[[float], tuple[float, float] | None]
 class AttemptDeadline:
     """Cancels one run once `seconds` are over, by `stop`, that run's own token.
 
-    `more_time` is asked then: a run of which callers have something, or that says itself that it
+    `more_time` is called then: a run of which callers have something, or that says itself that it
     will be over in time, goes on. To be closed.
     """
 
@@ -35,7 +35,7 @@ class AttemptDeadline:
 
     @property
     def has_expired(self) -> bool:
-        """Whether the end was asked for because the share was over, by an earlier process maybe."""
+        """Whether it was cancelled because the share was over, by an earlier process maybe."""
         return self.stop.reason == OUT_OF_TIME or (self._was_over and not self.stop.is_cancelled)
 
     def close(self) -> None:
@@ -52,7 +52,7 @@ class AttemptDeadline:
 
 
 _AFTER_DEADLINE: Final = 30.0
-"""Seconds that callers still wait for upstream to confirm an end that we asked for."""
+"""Seconds that callers still wait for upstream to confirm a cancel."""
 
 
 def _nothing() -> None:

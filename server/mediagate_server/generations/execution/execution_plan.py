@@ -29,7 +29,7 @@ class ExecutionPlan(Struct, frozen=True, omit_defaults=True, rename={"steps": "l
     """All steps of one generation; a screening, where there is one, comes first.
 
     `after_content_refusal`: another model is tried also where one refuses the content.
-    `not_screened`: why there is no screening although one was asked for; the record says so.
+    `not_screened`: why there is no screening although one was requested; the record says so.
     `next_when_unconfirmed`: another model is sent while it is in doubt whether one was taken.
     """
 
@@ -68,7 +68,7 @@ class ExecutionPlan(Struct, frozen=True, omit_defaults=True, rename={"steps": "l
 
     @property
     def reservation(self) -> Reservation:
-        """What is held of budgets when it is accepted: each step's first plan, at its most."""
+        """What is reserved of budgets when it is accepted: each step's first plan, at its most."""
         first = [step.plans[0] for step in self.steps]
         maxima = [plan.estimate.maximum for plan in first if plan.estimate.maximum is not None]
         unpriced = (plan.slug for plan in first if plan.estimate.maximum is None)

@@ -103,9 +103,9 @@ class GenerationRun:
         self.callers = AttachedCallers(deps.clock, self._abandon, detached=recovered)
         self._is_rejected = False
         self.is_elsewhere = False
-        """Another process has it: nothing may be asked of it, or told to it, here."""
+        """Another process has it: it cannot be cancelled or awaited here."""
         self.watchers = 0
-        """Who is told of each change."""
+        """How many watch each change."""
         self._activity: RunProgress | None = None
         self._news: Timer | None = None
         self.draining = False
@@ -186,8 +186,8 @@ class GenerationRun:
     def callers_should_return(self) -> bool:
         """True where nobody is to be kept waiting for the end any longer.
 
-        Its timeout is over, and either upstream does not confirm the end that was asked for, or
-        it is in doubt still whether anything runs at all, or what was made is still being kept.
+        Its timeout is over, and either upstream does not confirm the cancel, or it is in doubt
+        still whether anything runs at all, or outputs are still being archived.
         """
         return self._patience.is_over or (
             self.stop.reason == DEADLINE_REASON
@@ -195,7 +195,7 @@ class GenerationRun:
         )
 
     def stored_text(self, after: int) -> AsyncIterator[TextChunk] | None:
-        """A long text after a byte that is not here, where it is kept; None: there is none."""
+        """A long text after a byte that is not here, from the archive; None: there is none."""
         output, here = self.record.output, self.text.sequence
         if not self.over or not (output and output.document):
             return None

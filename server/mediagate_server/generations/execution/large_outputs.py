@@ -125,7 +125,7 @@ class LargeOutputReader:
         self._first_index = first_index
 
     async def read(self, answer: Prediction | None) -> LargeOutputResult:
-        """All of it. `answer` None: it was lost with an earlier process, and is asked for again."""
+        """All of it. `answer` None: it was lost with an earlier process, and is fetched again."""
         answer = answer or await self._ask_again()
         if answer is None:
             return LargeOutputResult(failure=archive_failure("upstream does not have it any more"))
@@ -208,7 +208,7 @@ class LargeOutputReader:
     async def _read_checked(
         self, end: Prediction, value: LargeValue, path: Path
     ) -> LargeOutputResult:
-        """A text that is to be JSON: told once it is seen to be."""
+        """A text that is to be JSON: streamed once it is seen to be."""
         file = await value.write_text(path, prefix_size=0, prefix_sha256="")
         if file.size > _MOST_CHECKED:
             return LargeOutputResult(failure=self._too_large(end, "it is too large to be checked"))
@@ -271,13 +271,13 @@ class LargeOutputReader:
     async def _media(
         self, answer: Prediction, found: tuple[ExtractedMedium, ...]
     ) -> tuple[StoredMedia, ...]:
-        """The media of a raw output, those that came as long data URIs kept already."""
+        """The media of a raw output, those that came as long data URIs archived already."""
         ended_at, expected = self._ended_at(answer), self._record.shape["media_type"]
         media = [(to_medium(one.uri, expected, ended_at), one) for one in found]
         return tuple(one for one in await self._kept(media) if one)
 
     async def _kept(self, found: Sequence[_Located | None]) -> tuple[StoredMedia | None, ...]:
-        """The media, those kept already that lie in files; None for what is missing."""
+        """The media, those that lie in files archived already; None for what is missing."""
         media: list[StoredMedia | None] = []
         for index, one in enumerate(found, self._first_index):
             if one is None:
@@ -400,7 +400,7 @@ async def count_media(record: Generation, end: Prediction | None) -> int | None:
 async def stored_text(
     archiver: MediaArchiver, key: str, document: StoredMedia, after: int
 ) -> AsyncIterator[TextChunk]:
-    """A text that is kept, from a byte on, as it would have been streamed.
+    """An archived text, from a byte on, as it would have been streamed.
 
     StreamExpired where the byte is beyond its end or within a letter.
     """
@@ -439,7 +439,7 @@ def _text(path: Path) -> str:
 
 
 def _head(path: Path) -> str:
-    """The beginning of a long text, whole letters."""
+    """The beginning of a long text, complete characters."""
     with path.open("rb") as file:
         return codecs.getincrementaldecoder("utf-8")().decode(file.read(_HEAD))
 

@@ -50,7 +50,7 @@ class OutputFinalizer:
         """Keep upstream's answer to a step, of which the output is still to be read.
 
         Of several steps none waits for another with a large file on the disk: all of a tenant's
-        room might be taken by such. They are asked for again, one after the other.
+        room might be taken by such. They are fetched again, one after the other.
         """
         if is_sole or answer_file_size(end.prediction) <= _MAX_PENDING_BYTES:
             self._answers[key] = end

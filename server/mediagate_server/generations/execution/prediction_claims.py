@@ -50,7 +50,7 @@ class PredictionClaims:
         return self._pending.keys()
 
     def release_claim(self, attempt_id: str, prediction_id: str) -> None:
-        """The store knows it as another attempt's: nothing is held of it here."""
+        """The store has it as another attempt's: the claim here is dropped."""
         if self._pending.get(prediction_id) == attempt_id:
             del self._pending[prediction_id]
 
@@ -66,7 +66,7 @@ class PredictionClaims:
                 del self._pending[prediction_id]
 
     def forget(self, attempts: Iterable[Attempt]) -> None:
-        """What these hold is written down: the store knows it."""
+        """What these have claimed is durable: the store has it."""
         for attempt in attempts:
             if self._pending.get(attempt.prediction_id) == attempt.id:
                 del self._pending[attempt.prediction_id]

@@ -16,7 +16,7 @@ from mediagate_server.generations.transitions.attempts import StepKey
 from mediagate_server.upstream.port import Prediction
 
 MAX_LOG_CHARACTERS: Final = 32 * 1024
-"""Characters of the end of a log that are kept while it grows."""
+"""Characters of the end of a log that are buffered while it grows."""
 _MOST_READ: Final = 16 * 1024
 _MOST_LINES: Final = 200
 """Characters and lines that are looked through at a time: the last ones."""
@@ -257,7 +257,7 @@ class RunProgress:
         """By output: the prediction that makes it, and its progress."""
 
     def update(self, key: StepKey, prediction: Prediction) -> bool:
-        """Upstream has told how a run stands. True where its progress or its log has changed."""
+        """Update a run from upstream's answer. True where its progress or its log has changed."""
         known = self._runs.get(key)
         if known is None or known[0] != prediction.id:
             known = self._runs[key] = (prediction.id, LogProgress())

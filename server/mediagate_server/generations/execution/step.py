@@ -104,7 +104,7 @@ class Step:
         self._news = PredictionNews(deps.clock)
         self._recorded = Notifier()
         self.over = host.stop.child()
-        """Asked with the whole, and once this step has ended: what runs beside it is to end."""
+        """Cancelled with the generation, and once this step has ended: ends what runs beside it."""
         self._winner_id = self._takeover_id = ""
         self._superseded_predictions: dict[str, str] = {}
         self._looked_for = False
@@ -177,7 +177,7 @@ class Step:
 
     @property
     def unrecorded_predictions(self) -> tuple[str, ...]:
-        """Predictions that it was told are its attempts', and has perhaps not yet written down."""
+        """Predictions that are known to be its attempts', and perhaps not recorded yet."""
         return (self._prediction_id, *self._superseded_predictions.values())
 
     def is_superseded(self, attempt_id: str) -> bool:
@@ -194,7 +194,7 @@ class Step:
         return UnconfirmedAttempt(self.attempt, self.plan, self._deps.hash_key) if is_open else None
 
     def on_webhook(self, attempt_id: str, prediction_id: str) -> bool:
-        """See WebhookReceiver. What the hint is worth is asked of upstream."""
+        """See WebhookReceiver. Upstream is polled for what the hint is worth."""
         attempt = self.attempt
         if attempt.id != attempt_id or attempt.prediction_id not in {"", prediction_id}:
             return False
@@ -211,7 +211,7 @@ class Step:
             await self._recorded.wait(self._recorded.count)
 
     def _notify_recorded(self) -> None:
-        """Whoever was told a prediction's id may look what became of its attempt."""
+        """Wake whoever waits for a prediction's id to be recorded."""
         self._recorded.notify()
 
     def was_never_accepted(self, attempt_id: str) -> bool:
@@ -256,7 +256,7 @@ class Step:
     # Submitting
 
     async def _acquire_slot(self) -> None:
-        """Wait for the account's rate, then hold the right to send, durably."""
+        """Wait for the account's rate, then acquire the right to send, durably."""
         plan = self.plan
         if plan is None or self._host.quarantine:
             await self._fail_unsubmitted(self._host.quarantine or endings.input_lost())
@@ -306,7 +306,7 @@ class Step:
             await callers.wait_for_reconnect()
             await self._reserve(plan)
             if callers.all_disconnected:
-                self._release()  # Not held for whoever may come back: others could send in it.
+                self._release()  # Not reserved for whoever may come back: others could send in it.
 
     async def _reserve(self, plan: Plan) -> None:
         waiting, again = self.attempt.id, self._is_throttled
@@ -334,7 +334,7 @@ class Step:
         if isinstance(self._answer, Prediction):
             await self._on_accepted(attempt, self._answer)
         elif self._prediction_id:
-            # Upstream has told of it in another way, whatever its answer was.
+            # A webhook or the list has confirmed it, whatever the answer was.
             await self._on_accepted(
                 attempt, Prediction(self._prediction_id, PredictionStatus.UNKNOWN)
             )
@@ -396,7 +396,7 @@ class Step:
         failure = endings.refused_failure(refused, attempt.model)
         left = self._host.seconds_left()
         if refused.refusal is RefusalReason.THROTTLED:
-            # The whole account waits, so no other model would be taken either; see Throttle.
+            # The account waits, so no other model would be accepted either; see RateLimiter.
             may_wait = self._deps.admission.backoff_seconds < left
             await self._close_attempt(attempt, failure, reason, self.plan if may_wait else None)
             return
@@ -420,7 +420,7 @@ class Step:
         plan: Plan | None,
         state: AttemptState = AttemptState.REFUSED,
     ) -> None:
-        """Upstream never took it: try `plan`, else end with the failure, or as was asked for."""
+        """Upstream never accepted it: try `plan`, else end with the failure, or as cancelled."""
         closed, released = attempts.close_attempt(attempt, state, reason, self._deps.clock.now())
         if plan and not self._cancel_token.is_cancelled:
             try:
@@ -534,7 +534,7 @@ class Step:
     async def _wait_for_confirmation(self) -> None:
         """Until the prediction was found, or proven never to have been made.
 
-        Or, where that was asked for, until another model is sent beside it; or until the one that
+        Or, where the caller allows it, until another model is sent beside it; or until the one that
         it was sent beside has succeeded.
         """
         self._registry.on_unconfirmed()
@@ -627,7 +627,7 @@ class Step:
     # Two at a time
 
     def _is_final(self, attempt: Attempt, prediction: Prediction | None) -> bool:
-        """Whether nobody else may make it: something of it was told, or its content is refused."""
+        """Whether no other model may make it: something was streamed, or its content is refused."""
         if prediction is None:
             return self._host.has_streamed
         with crash_marks.crash_marked():

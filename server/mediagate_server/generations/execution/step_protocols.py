@@ -19,7 +19,7 @@ from mediagate_server.upstream.port import Prediction
 class PredictionEnd(Struct, frozen=True):
     """How a prediction ended. None: upstream lost it. `is_complete`: its stream came to its end.
 
-    `out_of_time`: its end was asked for because its share of the timeout was over.
+    `out_of_time`: it was cancelled because its share of the timeout was over.
     """
 
     prediction: Prediction | None
@@ -67,7 +67,7 @@ class StepHost(Protocol):
 
     @property
     def is_watched(self) -> bool:
-        """Whether somebody is told of each change, and is to be told soon."""
+        """Whether somebody watches each change, and waits for the next."""
         ...
 
     @property
@@ -88,7 +88,7 @@ class StepHost(Protocol):
     def may_have_streamed(self, end: Prediction) -> bool:
         """The same of a prediction that failed, if need be from an earlier process.
 
-        That may have told a little more than it had kept.
+        That may have streamed a little more than its checkpoints have.
         """
         ...
 
@@ -101,7 +101,7 @@ class StepHost(Protocol):
     ) -> None:
         """The attempt's prediction is at its end: settle it, durably.
 
-        `price` is the schedule that was held for it, where this process still has it.
+        `price` is the schedule it was reserved by, where this process still has it.
         """
         ...
 
@@ -120,7 +120,7 @@ class WebhookReceiver(Protocol):
         ...
 
     async def wait_until_recorded(self) -> None:
-        """Until it is durable which prediction an attempt in doubt is, where that was told.
+        """Until it is durable which prediction an attempt in doubt is, where that is known.
 
         Or that it was none: see `was_never_accepted`.
         """

@@ -18,7 +18,7 @@ from mediagate_server.upstream.port import (
 )
 
 _EVENTS: Final = {False: ("completed",), True: ("start", "completed")}
-"""What upstream is asked to tell of a run, and of a video's."""
+"""The webhook events that are requested for a run, and for a video's."""
 _LEASE_PAUSE: Final = 0.05
 _SMALL_MARGIN: Final = 5.0
 """Seconds. Up to here it is for an upstream that lists at once: nothing of it has to be left."""
@@ -99,7 +99,7 @@ class Submitter:
     def _is_fresh(self, attempt: Attempt) -> bool:
         """Whether it leaves as soon after its commit as those reckon who look for it in the list.
 
-        A disk that hung, or a machine that slept, may have held it up: made that late, it would
+        A disk that hung, or a machine that slept, may have delayed it: made that late, it would
         be found by nobody, declared absent, and paid again.
         """
         margin = self._deps.timeouts.absent_margin

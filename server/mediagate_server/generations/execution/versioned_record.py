@@ -66,7 +66,7 @@ class VersionedRecord:
         self._parted = False
 
     def close(self) -> None:
-        """Nobody is to be told of anything any more, and nothing is tried again."""
+        """Announce nothing any more, and retry nothing."""
         self._announce = _nothing
         self._parted = True
         self._forget_timer()
@@ -111,7 +111,7 @@ class VersionedRecord:
             failpoints.hit(f"after_{failpoint}")
             self._version += 1
             self._pause = _AGAIN
-            # Once more, because something may have been told in the meantime.
+            # Once more, because of updates in the meantime.
             self.current = replace(change(self.current), version=self._version)
             self.durable = record
         if self._unwritten:
@@ -133,7 +133,7 @@ class VersionedRecord:
         self._announce()
 
     async def flush(self) -> None:
-        """Until what was told is durable. StoreUnavailable: it is not yet, and is tried again."""
+        """Until all updates are durable. StoreUnavailable: they are not yet, and are retried."""
         while self._unwritten or self._passing is not None:
             self._write()
             passing = self._passing

@@ -196,7 +196,7 @@ class LatePredictions:
         self._finish(attempt)
 
     async def _write(self, record: Generation, closed: Attempt, entry: LedgerEntry) -> bool:
-        """Into the generation as it stands, whether it lives here or is over. False: try again."""
+        """Into the generation as it stands, whether it runs here or is over. False: try again."""
         try:
             saved = await self._saved(record, closed.id)
             if saved is None:

@@ -190,7 +190,7 @@ class Reconciler:
             await self._deps.clock.wait(Notifier(), seconds)
 
     async def reconcile(self) -> Reconciliation:
-        """One pass, told to the log, counted and written down."""
+        """One pass, logged, counted and stored."""
         look, found = await self._look(), _PassFindings()
         complete = True
         try:
@@ -346,7 +346,7 @@ class Reconciler:
         except (NoResponse, MediagateError):
             raise ListUnavailable from None
 
-    # What is told
+    # Reports
 
     async def _report_cases(self, cases: tuple[Discrepancy, ...], found: _PassFindings) -> None:
         """Write cases down; the new ones go to the metrics and, up to a number, to the log."""

@@ -73,9 +73,9 @@ def _without_words(failure: Failure) -> Failure:
 
 
 class RetentionJob:
-    """Erases when asked, and when its time has come. `retention` is asked at each look.
+    """Erases on request, and when the time has come. `retention` is read at each pass.
 
-    `changed` is told the tenant of each generation that is erased, `forget` gets its record.
+    `changed` gets the tenant of each generation that is erased, `forget` its record.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ from mediagate_server.store.records import Generation, Resumption
 from mediagate_server.workers.system_errors import is_system_error
 
 _READ_AT_ONCE: Final = 100
-"""Unfinished generations of which what is kept is read together."""
+"""Unfinished generations whose plans and checkpoints are read together."""
 _BEGUN_AT_ONCE: Final = 50
 _BEGIN_PAUSE: Final = 0.5
 """Recovered generations that go on at once, and the seconds until as many more do."""
@@ -102,7 +102,7 @@ class Supervisor:
                 self.start_task(self.run_generation(run))
 
     async def run_generation(self, run: GenerationRun) -> None:
-        """A run, told to the metrics. After a bug it goes on from what is stored."""
+        """Run it, with metrics. After a bug it goes on from what is stored."""
         caller.bind_caller(Caller(run.record.tenant))
         gauge = metrics.generations_in_flight.labels(run.record.modality)
         gauge.inc()
@@ -124,7 +124,7 @@ class Supervisor:
             run.close()
 
     async def _run_once(self, run: GenerationRun, handling: CrashMark) -> None:
-        """As it was made, at first: it may hold the right to send, which is not stored.
+        """As it was created, at first: it may have the right to send, which is not stored.
 
         Later as another process would: what may have been sent is in doubt, never sent again.
         """

@@ -52,7 +52,7 @@ LATE_WINDOW: Final = timedelta(minutes=15)
 
 @dataclass(frozen=True, slots=True)
 class ListedPredictions:
-    """What upstream's list holds of some stretch of time; `complete`: all of it."""
+    """Predictions in upstream's list of a period of time; `complete`: all of them."""
 
     predictions: tuple[Prediction, ...]
     complete: bool
@@ -83,11 +83,11 @@ class UnconfirmedSweeper:
         self._late_predictions = late_predictions
         self._barren: dict[str, int] = {}
         self._is_read = True
-        """Whether the last look could read the whole list."""
+        """Whether the last sweep could read the complete list."""
         self._late_plans: dict[str, Plan | None] = {}
         """What was sent for those that no step is at: their generations may be over."""
         self._undecidable: set[str] = set()
-        """Attempts in doubt of which it was told that their input is not known any more."""
+        """Attempts in doubt of which it was logged that their input is not known any more."""
         self._exchanged: dict[str, tuple[datetime, datetime]] = {}
         """Of attempts that others may have taken the prediction of: when all of them were sent."""
 
@@ -262,7 +262,7 @@ class UnconfirmedSweeper:
         return run.is_superseded(attempt)
 
     def _known_beside(self, record: Generation, attempt: Attempt) -> str:
-        """The prediction of such an attempt, where its step was told of it in time."""
+        """The prediction of such an attempt, where its step knew of it in time."""
         run = self._registry.get(record.id)
         steps = run.steps if run else ()
         key = attempts.step_key(attempt)
@@ -289,7 +289,7 @@ class UnconfirmedSweeper:
         return next((plan for plan in plans if plan.slug == attempt.model), None)
 
     async def _free(self, predictions: Iterable[Prediction]) -> list[Prediction]:
-        """Those that no attempt holds, neither in the store nor on its way there."""
+        """Those that no attempt has claimed, neither in the store nor on its way there."""
         listed = {prediction.id: prediction for prediction in predictions}
         claimed = await self._late_predictions.claimed(listed)
         return [prediction for name, prediction in listed.items() if name not in claimed]

@@ -40,7 +40,7 @@ class Checkpoints:
         return bool(self._text.sequence) and not self.event_id
 
     def restore(self, pieces: tuple[Checkpoint, ...]) -> None:
-        """Take up what an earlier process kept."""
+        """Restore the checkpoints of an earlier process."""
         for piece in pieces:
             self._text.append(piece.piece)
             self.event_id = piece.event_id

@@ -57,7 +57,7 @@ class PredictionFollower:
     """Follows one prediction. `on_progress` gets every answer that is no end. `is_watched`: it is
     looked at often, also where webhooks come.
 
-    `stop`, once asked, sends a cancel and turns to polling at once.
+    Once `stop` is cancelled it sends a cancel and turns to polling at once.
     """
 
     def __init__(

@@ -105,7 +105,7 @@ class StreamReader:
         return not self._unnumbered and self._left >= 0
 
     def _take(self, batch: tuple[StreamEvent, ...]) -> bool:
-        """What one socket read brought, told as one. True where it held `done`."""
+        """What one socket read brought, passed on as one. True where `done` was in it."""
         pieces = []
         for event in batch:
             if isinstance(event, OutputEvent):
@@ -125,7 +125,7 @@ class StreamReader:
         return self._done or self._left < 0
 
     def _is_duplicate(self, event_id: str) -> bool:
-        """Whether this event was told already; if not, it is now the last."""
+        """Whether this event was passed on already; if not, it is now the last."""
         number, last = _number(event_id), self._last_number
         if number and last:
             if number <= last:

@@ -52,7 +52,7 @@ class TextPublisher:
 
     @property
     def has_failed(self) -> bool:
-        """Whether nothing more can be told."""
+        """Whether nothing more can be written."""
         return self._failure is not None
 
     async def flush(self) -> None:
@@ -96,4 +96,4 @@ class TextPublisher:
 
 
 async def _nothing_more(_: TextChunk) -> None:
-    """Nobody is told any more."""
+    """Write nothing any more."""

@@ -87,7 +87,7 @@ def attempts_of_step(record: Generation, key: StepKey) -> tuple[Attempt, ...]:
 def open_attempt(
     deps: EngineDeps, plan: Plan, key: StepKey, *, ordinal: int, queued: bool
 ) -> tuple[Attempt, LedgerEntry]:
-    """A new right to send one POST, and what is held for it."""
+    """A new right to send one POST, and its reservation."""
     now = deps.clock.now()
     purpose, output_index = key
     attempt = Attempt(
@@ -110,7 +110,7 @@ def open_attempt(
 def close_attempt(
     attempt: Attempt, state: AttemptState, reason: str, now: datetime
 ) -> tuple[Attempt, LedgerEntry]:
-    """An attempt that upstream never took, and the line that gives back what was held."""
+    """An attempt that upstream never accepted, and the entry that releases its reservation."""
     released = ledger.release_entry(attempt.id, prices.load_price(attempt.price))
     closed = replace(
         attempt, state=state, reason=reason, cost=entry_cost(released), completed_at=now

@@ -45,7 +45,7 @@ _LEGAL_REASONS: Final = 451
 
 
 def refused_failure(refused: RequestRefused, model: str) -> Failure:
-    """What callers are told when Replicate took none of the attempts; never upstream's words."""
+    """Callers' message where Replicate accepted none of the attempts; never upstream's words."""
     metadata = {"model": model}
     meaning = classify_failure(refused.error)
     if meaning is RunFailureKind.REFUSAL or refused.http_status == _LEGAL_REASONS:
