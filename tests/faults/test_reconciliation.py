@@ -38,7 +38,7 @@ EVERY = 0.5
 
 
 async def wait_for_pass(client: AsyncClient) -> GetReconciliationResponse:
-    """What was found once a pass that begins from now on has ended."""
+    """Polls another process until a pass that began after this call has ended."""
     before = await client.get_reconciliation()
     begun = before.last_pass.begin_time.ToNanoseconds()
     passes = 0

@@ -82,19 +82,19 @@ class UnwillingStore(SqliteStore):
         super().__init__(folder)
         self.refuses = False
         self.refuses_as: Exception = StoreUnavailable("away", retry_after=1.0)
-        self.held: asyncio.Event | None = None
-        self.asked = asyncio.Event()
+        self.block: asyncio.Event | None = None
+        self.requested = asyncio.Event()
 
     def save(self, *args: Any, **more: Any) -> "asyncio.Future[int]":
-        self.asked.set()
-        if not self.refuses and self.held is None:
+        self.requested.set()
+        if not self.refuses and self.block is None:
             return super().save(*args, **more)
         return asyncio.ensure_future(self._save(*args, **more))
 
     async def _save(self, *args: Any, **more: Any) -> int:
-        if self.held:
-            await self.held.wait()
-            self.held = None
+        if self.block:
+            await self.block.wait()
+            self.block = None
         if self.refuses:
             raise self.refuses_as
         return await super().save(*args, **more)

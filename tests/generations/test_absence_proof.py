@@ -107,11 +107,11 @@ async def all_ended(upstream: LosingUpstream, kind: str, *starts: float) -> list
     request, seconds = CHAINS[kind]
     plans = CATALOG.plan_with_fallbacks(request).plans  # Once: they have a seed that is drawn.
     async with (
-        memory_store(DiskStore, upstream) as (_, around),
-        GenerationEngine(around, max_in_flight=lambda _: 0) as generations,
+        memory_store(DiskStore, upstream) as (_, deps),
+        GenerationEngine(deps, max_in_flight=lambda _: 0) as generations,
     ):
 
-        async def one(start: float) -> Generation:
+        async def run_one(start: float) -> Generation:
             await asyncio.sleep(start)
             submission = Submission("local", "Generate", f"r{start}", "f", seconds)
             async with await submit(
@@ -119,7 +119,7 @@ async def all_ended(upstream: LosingUpstream, kind: str, *starts: float) -> list
             ) as attachment:
                 return await attachment.wait(None)
 
-        return await asyncio.gather(*map(one, starts))
+        return await asyncio.gather(*map(run_one, starts))
 
 
 @pytest.mark.parametrize("answer", ANSWERS)
@@ -129,9 +129,9 @@ def test_each_chain_reaches_its_last_link_within_its_timeout(kind: str, answer: 
     plans = CATALOG.plan_with_fallbacks(CHAINS[kind][0]).plans
     upstream = LosingUpstream(len(plans) - 1, ANSWERS[answer])
     done = run_in_virtual_time(ended(upstream, kind))
-    assert [one.model for one in done.attempts] == [plan.slug for plan in plans]
+    assert [attempt.model for attempt in done.attempts] == [plan.slug for plan in plans]
     assert done.state is State.SUCCEEDED
-    assert {one.state for one in done.attempts[:-1]} == {AttemptState.ABSENT}
+    assert {attempt.state for attempt in done.attempts[:-1]} == {AttemptState.ABSENT}
     for before, after in pairwise(upstream.created):
         assert ANSWERS[answer][2] <= after - before < ANSWERS[answer][2] + 1.0
 
@@ -165,18 +165,20 @@ class OneOfTwo(LosingUpstream):
     async def create(
         self, request: CreateRequest, *, model: str, turn: CreateReservation | None
     ) -> Prediction:
-        made = await super().create(request, model=model, turn=turn)
+        prediction = await super().create(request, model=model, turn=turn)
         if len(self.created) != 2:
-            return made
-        self.made = replace(made, id="late", model=request.target, input=request.input)
+            return prediction
+        self.late_prediction = replace(
+            prediction, id="late", model=request.target, input=request.input
+        )
         raise NoResponse("reset")
 
     async def get(self, prediction_id: str, *, model: str) -> Prediction:
-        return self.made
+        return self.late_prediction
 
-    async def list_predictions(self, **asked: Any) -> PredictionPage:
-        page = await super().list_predictions(**asked)
-        return PredictionPage((self.made,), None) if self.lists[-1] > 10 else page
+    async def list_predictions(self, **filters: Any) -> PredictionPage:
+        page = await super().list_predictions(**filters)
+        return PredictionPage((self.late_prediction,), None) if self.lists[-1] > 10 else page
 
 
 def test_what_was_perhaps_exchanged_is_proven_by_two_late_lists() -> None:

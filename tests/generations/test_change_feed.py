@@ -30,7 +30,7 @@ class CountingStore(SqliteStore):
             raise StoreUnavailable("no disk", retry_after=1.0)
         return await super().changed_since(tenant, wanted, after, limit)
 
-    async def accept_one(self, name: str, tenant: str) -> None:
+    async def begin_generation(self, name: str, tenant: str) -> None:
         """A generation of this tenant's begins."""
         record = made(name, tenant=tenant)
         await self.accept(record, reservation(record), 0)
@@ -61,7 +61,7 @@ async def test_a_change_is_read_once_for_all_who_watch(store: CountingStore) -> 
     watchers = waiting(feed, "a", 100)
     await settled(store)
     assert store.reads == 1
-    await store.accept_one("one", "a")
+    await store.begin_generation("one", "a")
     feed.publish("a")
     found = await asyncio.wait_for(asyncio.gather(*watchers), 10)
     assert store.reads == 2
@@ -71,7 +71,7 @@ async def test_a_change_is_read_once_for_all_who_watch(store: CountingStore) -> 
 async def test_few_are_woken_in_one_turn(store: CountingStore) -> None:
     """Between them the event loop is free for others."""
     feed = ChangeFeed(store)
-    await store.accept_one("one", "a")
+    await store.begin_generation("one", "a")
     watchers = waiting(feed, "a", 5 * WAKEUPS_PER_TURN)
     woken = []
     while not all(task.done() for task in watchers):
@@ -87,7 +87,7 @@ async def test_nobody_is_woken_by_another_tenants_change(store: CountingStore) -
     feed = ChangeFeed(store)
     watchers = waiting(feed, "a", 3)
     await settled(store)
-    await store.accept_one("one", "b")
+    await store.begin_generation("one", "b")
     feed.publish("b")
     await settled(store)
     assert store.reads == 1
@@ -104,7 +104,7 @@ async def test_whoever_leaves_takes_nobody_along(store: CountingStore) -> None:
     first.cancel()
     with suppress(asyncio.CancelledError):
         await first
-    await store.accept_one("one", "a")
+    await store.begin_generation("one", "a")
     feed.publish("a")
     assert await asyncio.wait_for(second, 10)
     (third,) = waiting(feed, "b", 1)
@@ -124,7 +124,7 @@ async def test_a_store_that_fails_is_told_to_each(store: CountingStore) -> None:
         with pytest.raises(StoredFailure, match="no disk"):
             await asyncio.wait_for(task, 10)
     store.broken = False
-    await store.accept_one("one", "a")
+    await store.begin_generation("one", "a")
     assert await asyncio.wait_for(feed.next_changes("a", ALL, 0), 10)
 
 

@@ -37,31 +37,31 @@ class BlockedStore(SqliteStore):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self.asked, self.let = asyncio.Event(), asyncio.Event()
+        self.requested, self.let = asyncio.Event(), asyncio.Event()
 
     async def accept(self, *args: Any, **more: Any) -> Any:
-        self.asked.set()
+        self.requested.set()
         await self.let.wait()
         return await super().accept(*args, **more)
 
 
 @asynccontextmanager
 async def left_while_accepted(
-    folder: Path, upstream: AcceptingUpstream, asked: Submission
+    folder: Path, upstream: AcceptingUpstream, request: Submission
 ) -> AsyncIterator[tuple[SqliteStore, GenerationEngine, str]]:
     """Of a caller that left while it was accepted: what runs, and its generation's id."""
     async with (
         BlockedStore(folder) as store,
         GenerationEngine(engine_deps(store, upstream), max_in_flight=lambda _: 0) as generations,
     ):
-        caller = asyncio.create_task(submit(generations, asked, work()))
-        await asyncio.wait_for(store.asked.wait(), 10)
+        caller = asyncio.create_task(submit(generations, request, work()))
+        await asyncio.wait_for(store.requested.wait(), 10)
         caller.cancel()
         with pytest.raises(asyncio.CancelledError):
             await caller
         store.let.set()
         async with asyncio.timeout(10):
-            while (bound := await store.find_binding("local", asked.request_id)) is None:
+            while (bound := await store.find_binding("local", request.request_id)) is None:
                 pass
         yield store, generations, bound.generation_id
 
@@ -70,8 +70,8 @@ async def left_while_accepted(
 async def test_who_leaves_while_it_is_accepted(tmp_path: Path, *, cancels: bool) -> None:
     """The commit is not torn: it is accepted, and then ended unsent, or run, as was asked for."""
     upstream = AcceptingUpstream()
-    asked = replace(submission(1), cancel_on_disconnect=cancels)
-    async with left_while_accepted(tmp_path, upstream, asked) as (_, generations, name):
+    request = replace(submission(1), cancel_on_disconnect=cancels)
+    async with left_while_accepted(tmp_path, upstream, request) as (_, generations, name):
         record = await generations.wait("local", name, 10)
     assert record.state is (State.CANCELLED if cancels else State.SUCCEEDED)
     assert len(upstream.created) == (0 if cancels else 1)
@@ -87,18 +87,18 @@ class Admitting(AcceptingUpstream):
 async def test_who_leaves_while_it_is_accepted_may_come_back(tmp_path: Path) -> None:
     """Within the grace: not sent before, in nobody's turn meanwhile, and then sent once."""
     upstream = Admitting()
-    asked = replace(submission(1), grace=30.0)
-    async with left_while_accepted(tmp_path, upstream, asked) as (store, generations, name):
+    request = replace(submission(1), grace=30.0)
+    async with left_while_accepted(tmp_path, upstream, request) as (store, generations, name):
         async with asyncio.timeout(10):
             while True:
                 record = await store.get("local", name)
                 if record and record.attempt.state is AttemptState.QUEUED:
                     break
         assert (upstream.created, record.attempt.sent_at) == ([], None)
-        async with await submit(generations, asked, work()) as attached:
+        async with await submit(generations, request, work()) as attached:
             record = await attached.wait(10)
     assert record.state is State.SUCCEEDED
-    assert [one.ordinal for one in record.attempts] == [1]
+    assert [attempt.ordinal for attempt in record.attempts] == [1]
     assert len(upstream.created) == 1
 
 
@@ -125,28 +125,28 @@ async def test_an_overrun_that_is_written_while_the_end_waits_is_kept(tmp_path: 
         absent, id="att_b", ordinal=2, state=AttemptState.ACCEPTED, prediction_id="made"
     )
     record = replace(record, state=State.RUNNING, attempts=(absent, running))
-    held = tuple(
-        LedgerEntry(one.id, LedgerEntryKind.RESERVE, 5, record.cost.state, "2026")
-        for one in record.attempts
+    reserves = tuple(
+        LedgerEntry(attempt.id, LedgerEntryKind.RESERVE, 5, record.cost.state, "2026")
+        for attempt in record.attempts
     )
     upstream = SlowGetUpstream()
     async with UnwillingStore(tmp_path) as store:
-        await store.accept(record, held, 0)
+        await store.accept(record, reserves, 0)
         async with GenerationEngine(
             engine_deps(store, upstream), max_in_flight=lambda _: 0
         ) as generations:
             await asyncio.wait_for(upstream.asked.wait(), 10)
-            store.held = let = asyncio.Event()
+            store.block = let = asyncio.Event()
             overrun = asyncio.create_task(generations.on_webhook(absent.id, "late"))
-            await asyncio.wait_for(store.asked.wait(), 10)
+            await asyncio.wait_for(store.requested.wait(), 10)
             upstream.let.set()
             # Once the end has been reckoned, and waits for its turn.
             loop = asyncio.get_running_loop()
             loop.call_soon(lambda: loop.call_soon(lambda: loop.call_soon(let.set)))
             ended = await generations.wait("local", record.id, 10)
             await asyncio.wait_for(overrun, 10)
-        lines = [await ledger_entries(store, one.id) for one in record.attempts]
-    assert [one.state for one in ended.attempts] == [AttemptState.SUCCEEDED] * 2
+        lines = [await ledger_entries(store, attempt.id) for attempt in record.attempts]
+    assert [attempt.state for attempt in ended.attempts] == [AttemptState.SUCCEEDED] * 2
     assert ended.state is State.SUCCEEDED
     assert ended.cost.nanos == 4_000_000
     assert [[line.amount_nanos for line in each] for each in lines] == [[5, 2_000_000]] * 2
@@ -157,11 +157,11 @@ def test_nobody_is_told_to_send_again_what_was_taken_in_part() -> None:
     record = made("a")
     refused = replace(record.attempt, state=AttemptState.REFUSED)
     failure = Failure(Reason.UPSTREAM_UNAVAILABLE, "later", retry_after=1.0)
-    told: dict[str, Any] = {"state": State.FAILED, "failure": failure, "now": record.created_at}
-    ended = settlement.fail_unsubmitted(record, closed=refused, **told)
+    changes: dict[str, Any] = {"state": State.FAILED, "failure": failure, "now": record.created_at}
+    ended = settlement.fail_unsubmitted(record, closed=refused, **changes)
     assert ended.failure == failure
     late = replace(record.attempt, id="att_0", state=AttemptState.CANCELLED)
     record = replace(record, attempts=(late, record.attempt))
-    ended = settlement.fail_unsubmitted(record, closed=refused, **told)
+    ended = settlement.fail_unsubmitted(record, closed=refused, **changes)
     assert ended.failure
     assert ended.failure.retry_after is None

@@ -26,13 +26,13 @@ class Full(AcceptingUpstream):
     def __init__(self) -> None:
         super().__init__()
         self.room = asyncio.Event()
-        self.asked = asyncio.Event()
+        self.requested = asyncio.Event()
 
     def try_admit(self, model: str = "") -> CreateReservation | None:
         return None
 
     async def admit(self, model: str = "", *, again: bool = False) -> CreateReservation:
-        self.asked.set()
+        self.requested.set()
         await self.room.wait()
         return free_turn()
 
@@ -45,9 +45,9 @@ class Full(AcceptingUpstream):
 
 def several() -> ExecutionPlan:
     """Two outputs."""
-    one = work().chain
+    plan = work().chain
     return ExecutionPlan(
-        tuple(StepPlan(Purpose.GENERATE, index, one) for index in range(2)),
+        tuple(StepPlan(Purpose.GENERATE, index, plan) for index in range(2)),
         after_content_refusal=False,
     )
 
@@ -61,7 +61,7 @@ async def test_a_drained_step_ends(tmp_path: Path, planned: Any) -> None:
         GenerationEngine(engine_deps(store, upstream), max_in_flight=lambda _: 0) as generations,
     ):
         async with await submit(generations, submission(1), planned()) as attached:
-            await upstream.asked.wait()
+            await upstream.requested.wait()
             [run] = generations._registry
             generations.drain()
             with pytest.raises(ServerDraining):
@@ -70,7 +70,7 @@ async def test_a_drained_step_ends(tmp_path: Path, planned: Any) -> None:
             while any(generations._registry):  # noqa: ASYNC110 - its end is told to nobody
                 await asyncio.sleep(0)
             assert run.record.state is State.QUEUED
-            assert {one.state for one in run.record.attempts} == {AttemptState.QUEUED}
+            assert {attempt.state for attempt in run.record.attempts} == {AttemptState.QUEUED}
         assert not upstream.created
     later = Full()
     later.room.set()

@@ -97,14 +97,14 @@ async def test_a_cancel_that_is_not_durable_is_not_answered(tmp_path: Path) -> N
         for _ in range(2):
             with pytest.raises(StoreUnavailable):
                 await generations.cancel("local", name)
-        kept = await store.get("local", name)
-        assert kept is not None
-        assert not kept.stop
+        record = await store.get("local", name)
+        assert record is not None
+        assert not record.stop
         store.refuses = False
         await generations.cancel("local", name)
-        kept = await store.get("local", name)
-    assert kept is not None
-    assert kept.stop
+        record = await store.get("local", name)
+    assert record is not None
+    assert record.stop
 
 
 async def test_a_drain_waits_for_what_is_about_to_be_sent(tmp_path: Path) -> None:
@@ -116,17 +116,17 @@ async def test_a_drain_waits_for_what_is_about_to_be_sent(tmp_path: Path) -> Non
             engine_deps(unwilling, upstream), max_in_flight=lambda _: 0
         ) as generations,
     ):
-        unwilling.held = held = asyncio.Event()
+        unwilling.block = held = asyncio.Event()
         attached = await submit(generations, submission(1), work())
-        await asyncio.wait_for(unwilling.asked.wait(), 10)
+        await asyncio.wait_for(unwilling.requested.wait(), 10)
         # Once the drain has looked who is sending.
         loop = asyncio.get_running_loop()
         loop.call_soon(lambda: loop.call_soon(held.set))
     async with SqliteStore(tmp_path) as store:
-        kept = await store.get("local", attached.record.id)
+        stored = await store.get("local", attached.record.id)
     assert len(upstream.created) == 1
-    assert kept is not None
-    assert kept.attempt.state is AttemptState.ACCEPTED
+    assert stored is not None
+    assert stored.attempt.state is AttemptState.ACCEPTED
 
 
 async def test_a_drain_does_not_wait_for_what_cannot_be_sent(tmp_path: Path) -> None:
@@ -138,12 +138,12 @@ async def test_a_drain_does_not_wait_for_what_cannot_be_sent(tmp_path: Path) -> 
         ) as generations:
             store.refuses = True
             attached = await submit(generations, submission(1), work())
-            await asyncio.wait_for(store.asked.wait(), 10)
+            await asyncio.wait_for(store.requested.wait(), 10)
         store.refuses = False
-        kept = await store.get("local", attached.record.id)
+        stored = await store.get("local", attached.record.id)
     assert not upstream.created
-    assert kept is not None
-    assert kept.attempt.state is AttemptState.QUEUED
+    assert stored is not None
+    assert stored.attempt.state is AttemptState.QUEUED
 
 
 async def declared_absent(store: SqliteStore) -> tuple[Callable[[], Awaitable[None]], str]:
@@ -153,15 +153,15 @@ async def declared_absent(store: SqliteStore) -> tuple[Callable[[], Awaitable[No
     absent = replace(record.attempt, state=AttemptState.ABSENT, price=prices.dump_price(PRICE))
     record = replace(record, version=2, state=State.FAILED, attempts=(absent,))
     await store.save(record)
-    kept: list[Callable[[], Awaitable[None]]] = []
-    roll = ActiveGenerations(10.0, SystemClock(), PredictionClaims(store), ChangeFeed(store))
+    jobs: list[Callable[[], Awaitable[None]]] = []
+    active = ActiveGenerations(10.0, SystemClock(), PredictionClaims(store), ChangeFeed(store))
     overruns = LatePredictions(
-        engine_deps(store, AcceptingUpstream()), roll, lambda _, act: kept.append(act)
+        engine_deps(store, AcceptingUpstream()), active, lambda _, act: jobs.append(act)
     )
 
     def find() -> Awaitable[None]:
         overruns.stop_and_settle(absent, record, "late")
-        return kept.pop()()
+        return jobs.pop()()
 
     return find, absent.id
 
@@ -194,17 +194,17 @@ def test_json_is_told_once_though_its_end_is_written_twice() -> None:
     end = Prediction("p", PredictionStatus.SUCCEEDED, output=["```json\n", "[1]", "\n```"])
     (answer,) = answer_candidates(record, end)
     assert answer is not None
-    told = ""
+    text = ""
     for _ in range(2):
         finished = apply_end(
             record,
             end,
             now=NOON,
-            streamed=StreamedText(told, is_complete=False),
+            streamed=StreamedText(text, is_complete=False),
             cancel_reason="",
             reading=read_json(answer, "{}"),
         )
-        told += finished.unsent_text
+        text += finished.unsent_text
         assert finished.record.state is State.SUCCEEDED
         assert not finished.is_broken
-    assert told == "[1]"
+    assert text == "[1]"

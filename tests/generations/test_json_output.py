@@ -116,7 +116,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=20,
 )
-AROUND = st.sampled_from(
+SURROUNDING_TEXTS = st.sampled_from(
     [
         "{}",
         "```json\n{}\n```",
@@ -129,13 +129,13 @@ AROUND = st.sampled_from(
 )
 
 
-@given(JSON, AROUND, st.sampled_from([None, 2]))
+@given(JSON, SURROUNDING_TEXTS, st.sampled_from([None, 2]))
 def test_every_value_is_found_in_every_wrapping(
-    value: Any, around: str, indent: int | None
+    value: Any, surrounding: str, indent: int | None
 ) -> None:
     """And comes out as the same value."""
     text = json.dumps(value, indent=indent)
-    assert json.loads(read_json(around.format(text), ANY).text) == value
+    assert json.loads(read_json(surrounding.format(text), ANY).text) == value
 
 
 @given(st.text())

@@ -8,7 +8,7 @@ from mediagate_server.generations.execution import run_progress
 from mediagate_server.generations.execution.run_progress import MAX_LOG_CHARACTERS, LogProgress
 
 
-def told(*logs: str) -> list[float | None]:
+def progress_of(*logs: str) -> list[float | None]:
     """Progress after each of these, each being the whole log so far."""
     run = LogProgress()
     values = []
@@ -20,7 +20,7 @@ def told(*logs: str) -> list[float | None]:
 
 def growing(*pieces: str) -> list[float | None]:
     """Progress after each piece that is added to the log."""
-    return told(*("".join(pieces[: n + 1]) for n in range(len(pieces))))
+    return progress_of(*("".join(pieces[: n + 1]) for n in range(len(pieces))))
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def growing(*pieces: str) -> list[float | None]:
 )
 def test_the_usual_bars(log: str, progress: float) -> None:
     """Each is read, wherever its line stands."""
-    assert told(log) == [progress]
-    assert told(f"Loading...\n{log}") == [progress]
+    assert progress_of(log) == [progress]
+    assert progress_of(f"Loading...\n{log}") == [progress]
 
 
 @pytest.mark.parametrize(
@@ -93,13 +93,13 @@ def test_the_usual_bars(log: str, progress: float) -> None:
 )
 def test_other_figures_are_no_progress(log: str) -> None:
     """What a prompt says, how full the memory is, and what cannot be."""
-    assert told(log, log, f"{log}\n") == [None] * 3
+    assert progress_of(log, log, f"{log}\n") == [None] * 3
 
 
 def test_a_number_that_is_cut_off_waits_for_its_rest() -> None:
     """'step 1/2' may become 'step 1/20'; a log that stays so is whole."""
-    assert told("step 1/2", "step 1/20\n") == [None, 0.05]
-    assert told("step 1/2", "step 1/2") == [None, 0.5]
+    assert progress_of("step 1/2", "step 1/20\n") == [None, 0.05]
+    assert progress_of("step 1/2", "step 1/2") == [None, 0.5]
 
 
 def test_several_bars_in_a_row_never_go_back() -> None:
@@ -206,4 +206,4 @@ def test_no_line_costs_more_than_in_proportion_to_its_length(shape: str, end: st
 @pytest.mark.parametrize("log", ["PROGRESS: 45%", "Step 9/20", "9 OF 20 Frames", "RENDERING 45%"])
 def test_words_count_in_either_case(log: str) -> None:
     """Capitals are no other words."""
-    assert told(log + "\n") == [0.45]
+    assert progress_of(log + "\n") == [0.45]

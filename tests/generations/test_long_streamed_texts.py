@@ -17,27 +17,27 @@ MEBIBYTE = 1024 * 1024
 TEXT = {"kind": OutputKind.TEXT.value, "field": "", "media_type": "text/plain"}
 
 
-def settled(told: str, status: PredictionStatus, output: object) -> Generation:
+def settled(streamed: str, status: PredictionStatus, output: object) -> Generation:
     """The record of a text whose stream came to its end, by what upstream then says."""
     record = made("a", shape=TEXT)
-    found = settle_prediction(
+    settlement = settle_prediction(
         record,
         record.attempt,
         Prediction("p", status, output=output),
         PRICE,
         now=NOON,
-        streamed=StreamedText(told, is_complete=True),
+        streamed=StreamedText(streamed, is_complete=True),
         cancel_reason="",
     )
-    return found.record
+    return settlement.record
 
 
 def test_texts_are_compared_in_bounded_memory() -> None:
     """Four million words were four million objects: 500 MB, and a second for everybody."""
-    told = "a " * (4 * MEBIBYTE)
+    streamed = "a " * (4 * MEBIBYTE)
     tracemalloc.start()
     try:
-        settled(told, PredictionStatus.SUCCEEDED, "done")
+        settled(streamed, PredictionStatus.SUCCEEDED, "done")
         assert tracemalloc.get_traced_memory()[1] < 16 * MEBIBYTE
     finally:
         tracemalloc.stop()
@@ -46,26 +46,29 @@ def test_texts_are_compared_in_bounded_memory() -> None:
 @pytest.mark.parametrize("spaced", ["a b\nc", "abc", " a  b c "])
 def test_white_space_is_no_difference(spaced: str) -> None:
     """What was told stands, however upstream's own record spaces it."""
-    found = settled("ab c" + " " * 70_000, PredictionStatus.SUCCEEDED, spaced)
-    assert found.output is not None
-    assert found.output.text == "ab c" + " " * 70_000
+    generation = settled("ab c" + " " * 70_000, PredictionStatus.SUCCEEDED, spaced)
+    assert generation.output is not None
+    assert generation.output.text == "ab c" + " " * 70_000
 
 
 @pytest.mark.parametrize("upstreams", ["abx", "ab", "abcx", "b"])
 def test_other_words_are_a_difference(upstreams: str) -> None:
     """Where they differ upstream's record is what was paid for."""
-    found = settled("a b c", PredictionStatus.SUCCEEDED, upstreams)
-    assert found.output is not None
-    assert found.output.text == upstreams
+    generation = settled("a b c", PredictionStatus.SUCCEEDED, upstreams)
+    assert generation.output is not None
+    assert generation.output.text == upstreams
 
 
-@pytest.mark.parametrize("status", [one for one in PredictionStatus if one.is_terminal])
+@pytest.mark.parametrize(
+    "status",
+    [status for status in PredictionStatus if status.is_terminal],
+)
 def test_a_record_holds_the_beginning_of_what_is_too_long(status: PredictionStatus) -> None:
     """Whatever its end, it fits into a message; a success that cannot be shown whole is none."""
-    found = settled("x" * (30 * MEBIBYTE), status, None)
-    assert found.output is not None
-    assert found.output.text == "x" * 64 * 1024
-    assert found.state is not State.SUCCEEDED
-    assert found.failure is not None
+    generation = settled("x" * (30 * MEBIBYTE), status, None)
+    assert generation.output is not None
+    assert generation.output.text == "x" * 64 * 1024
+    assert generation.state is not State.SUCCEEDED
+    assert generation.failure is not None
     if status is PredictionStatus.SUCCEEDED:
-        assert found.failure.reason is Reason.OUTPUT_TOO_LARGE
+        assert generation.failure.reason is Reason.OUTPUT_TOO_LARGE

@@ -25,10 +25,10 @@ URI = "data:image/png;base64,iVBORw0KGgo="
 BARE = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(90)).decode()
 
 
-def found(output: Any, media_type: str = "image/png", asked: int = 1) -> list[str | None]:
+def links_in(output: Any, media_type: str = "image/png", asked: int = 1) -> list[str | None]:
     """The links, None for a place that is empty."""
     shape = OutputShape(OutputKind.MEDIA_LIST, media_type=media_type)
-    return [one.uri if one else None for one in find_media(output, shape, ENDED, asked)]
+    return [medium.uri if medium else None for medium in find_media(output, shape, ENDED, asked)]
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def found(output: Any, media_type: str = "image/png", asked: int = 1) -> list[st
 )
 def test_what_is_found(output: Any, links: list[str]) -> None:
     """In the order in which it stands, what goes along with another behind it."""
-    assert found(output) == links
+    assert links_in(output) == links
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_what_is_found(output: Any, links: list[str]) -> None:
 )  # fmt: skip
 def test_where_there_is_none(output: Any) -> None:
     """Whatever stands there instead."""
-    assert found(output, asked=4) == []
+    assert links_in(output, asked=4) == []
 
 
 @pytest.mark.parametrize(
@@ -102,26 +102,30 @@ def test_where_there_is_none(output: Any) -> None:
 )
 def test_places_that_are_empty(output: Any, asked: int, links: list[str | None]) -> None:
     """Indices stay; what is not there is missing at the end."""
-    assert found(output, asked=asked) == links
+    assert links_in(output, asked=asked) == links
 
 
 def test_a_film_before_its_thumbnail() -> None:
     """By the names; where they say nothing, by what the files are found to be."""
     shape = OutputShape(OutputKind.MEDIA, media_type="video/mp4")
-    assert found([A, FILM], "video/mp4") == [FILM, A]
-    assert found({"thumbnail": A, "video": FILM, "audio": SOUND}, "video/mp4") == [FILM, A, SOUND]
+    assert links_in([A, FILM], "video/mp4") == [FILM, A]
+    assert links_in({"thumbnail": A, "video": FILM, "audio": SOUND}, "video/mp4") == [
+        FILM,
+        A,
+        SOUND,
+    ]
     nameless = find_media([LOCAL, LOCAL + "b"], shape, ENDED, 1)
-    kept = [one for one in nameless if one]
-    assert main_output_index(kept, "video") == 0
+    links = [uri for uri in nameless if uri]
+    assert main_output_index(links, "video") == 0
     sniffed = find_media([A, LOCAL], shape, ENDED, 1)
-    assert [one.uri for one in sniffed if one] == [LOCAL, A]
+    assert [medium.uri for medium in sniffed if medium] == [LOCAL, A]
 
 
 def test_the_field_that_the_catalog_names_comes_first() -> None:
     """And where it is not there, all else is looked at."""
     shape = OutputShape(OutputKind.MEDIA_FIELD, "audio_out", "audio/wav")
     for output in ({"audio_out": SOUND, "prompt_npz": B}, {"audio": SOUND}, [SOUND], SOUND):
-        assert [one and one.uri for one in find_media(output, shape, ENDED, 1)] == [SOUND]
+        assert [medium and medium.uri for medium in find_media(output, shape, ENDED, 1)] == [SOUND]
 
 
 _MANY = 20_000
@@ -170,7 +174,7 @@ def lines_run(work: Callable[[], object]) -> int:
 def test_each_entry_is_looked_at_once(output: Any, links: list[str]) -> None:
     """However many there are, and however deep they lie: the event loop does it."""
     answers: list[list[str | None]] = []
-    lines_run(lambda: answers.append(found(output)))
+    lines_run(lambda: answers.append(links_in(output)))
     assert answers == [links]
 
 
@@ -186,16 +190,16 @@ def test_each_entry_is_looked_at_once(output: Any, links: list[str]) -> None:
 )
 def test_json_in_a_text_has_bounds(text: str) -> None:
     """Those of every output; beyond them it is words."""
-    assert found(text) == []
+    assert links_in(text) == []
     field = OutputShape(OutputKind.MEDIA_FIELD, "audio_out", "audio/wav")
     assert find_media({"audio_out": text}, field, ENDED, 1) == ()
-    assert found([text, A]) == [A]
+    assert links_in([text, A]) == [A]
 
 
 def test_long_keys_are_no_names() -> None:
     """Which parts of a key name a medium is asked of no more than a name's length."""
     for key in ("url_" * 60_000 + "\n", "_" * 250_000, "thumb-" * 40_000):
-        assert found({key: LOCAL, "image": A}) == [A]
+        assert links_in({key: LOCAL, "image": A}) == [A]
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ from tests.store.records import made, moved, reservation
 class QueriedStore(SqliteStore):
     """A store that notes what it is asked about, and may be away."""
 
-    asked = 0
+    requests = 0
     is_away = False
 
     async def claimed_predictions(self, prediction_ids: object) -> frozenset[str]:
-        self.asked += 1
+        self.requests += 1
         if self.is_away:
             raise StoreUnavailable("away", retry_after=1.0)
         return await super().claimed_predictions(prediction_ids)  # type: ignore[arg-type]
@@ -30,9 +30,9 @@ class QueriedStore(SqliteStore):
 async def has(store: SqliteStore, name: str, *predictions: str) -> None:
     """Let the store hold these, each of a generation of its own."""
     for prediction in predictions:
-        one = made(f"{name}{prediction}")
-        await store.accept(one, reservation(one), 0)
-        await store.save(moved(one, State.STARTING, AttemptState.ACCEPTED, prediction))
+        generation = made(f"{name}{prediction}")
+        await store.accept(generation, reservation(generation), 0)
+        await store.save(moved(generation, State.STARTING, AttemptState.ACCEPTED, prediction))
 
 
 async def test_a_prediction_is_the_first_ones(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ async def test_a_prediction_is_the_first_ones(tmp_path: Path) -> None:
         assert await claims.claim("att_1", "new")
         assert await claims.claim("att_1", "new")
         assert not await claims.claim("att_2", "new")
-        assert store.asked == 2
+        assert store.requests == 2
         assert list(claims.pending) == ["new"]
         await has(store, "b", "new")
         claims.forget([replace(made("x").attempt, id="att_1", prediction_id="new")])
@@ -58,18 +58,18 @@ async def test_of_two_at_once_one_gets_it(tmp_path: Path) -> None:
         claims = PredictionClaims(store)
         both = await asyncio.gather(claims.claim("att_1", "p"), claims.claim("att_2", "p"))
         assert list(both) == [True, False]
-        assert store.asked == 1
+        assert store.requests == 1
         assert await claims.claim("att_1", "p")
 
 
 async def test_a_claim_stands_while_its_commit_is_on_its_way(tmp_path: Path) -> None:
     """A batch that the writer has not committed is seen by no look-up: memory knows it."""
     async with QueriedStore(tmp_path) as store:
-        one = made("a")
-        await store.accept(one, reservation(one), 0)
+        generation = made("a")
+        await store.accept(generation, reservation(generation), 0)
         claims = PredictionClaims(store)
         assert await claims.claim("att_1", "p")
-        written = store.save(moved(one, State.STARTING, AttemptState.ACCEPTED, "p"))
+        written = store.save(moved(generation, State.STARTING, AttemptState.ACCEPTED, "p"))
         assert not await claims.claim("att_2", "p")
         await written
         assert not await claims.claim("att_2", "p")

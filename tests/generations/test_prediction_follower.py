@@ -54,10 +54,10 @@ class ScriptedPredictions(UnexpectedCallUpstream):
         self.opened = asyncio.Event()
 
     async def get(self, prediction_id: str, *, model: str) -> Prediction:
-        told = self.gets.pop(0) if len(self.gets) > 1 else self.gets[0]
-        if isinstance(told, Exception):
-            raise told
-        return told
+        prediction = self.gets.pop(0) if len(self.gets) > 1 else self.gets[0]
+        if isinstance(prediction, Exception):
+            raise prediction
+        return prediction
 
     async def cancel(self, prediction_id: str, *, model: str) -> Prediction | None:
         if self.refuses:

@@ -35,7 +35,9 @@ PLANS = {
 }
 
 
-def doubt(number: int, plan: Plan, sent: float, *, known: bool = True) -> UnconfirmedAttempt:
+def unconfirmed(
+    number: int, plan: Plan, sent: float, *, is_known: bool = True
+) -> UnconfirmedAttempt:
     """An attempt that was sent so many seconds after the beginning."""
     attempt = Attempt(
         id=f"att_{number}",
@@ -50,30 +52,30 @@ def doubt(number: int, plan: Plan, sent: float, *, known: bool = True) -> Unconf
         input_hash=input_hash(KEY, plan.input),
         sent_at=BEGIN + timedelta(seconds=sent),
     )
-    return UnconfirmedAttempt(attempt, plan if known else None, KEY)
+    return UnconfirmedAttempt(attempt, plan if is_known else None, KEY)
 
 
-def prediction(number: int, plan: Plan, made: float, **fields: Any) -> Prediction:
+def prediction(number: int, plan: Plan, created: float, **fields: Any) -> Prediction:
     """A prediction of this plan in upstream's list."""
-    shown = Prediction(
+    prediction = Prediction(
         id=f"p{number}",
         status=PredictionStatus.STARTING,
         model=plan.target.partition(":")[0],
         input=dict(plan.input),
-        created_at=BEGIN + timedelta(seconds=made),
+        created_at=BEGIN + timedelta(seconds=created),
     )
-    return replace(shown, **fields)
+    return replace(prediction, **fields)
 
 
 SECONDS = st.integers(0, 400)
 SENT = st.lists(st.tuples(st.sampled_from("ab"), SECONDS), max_size=5)
 
 
-def most(doubts: Sequence[UnconfirmedAttempt], predictions: Sequence[Prediction]) -> int:
+def most(attempts: Sequence[UnconfirmedAttempt], predictions: Sequence[Prediction]) -> int:
     """How many can be served at most, by trying everything."""
-    if not doubts:
+    if not attempts:
         return 0
-    first, rest = doubts[0], doubts[1:]
+    first, rest = attempts[0], attempts[1:]
     best = most(rest, predictions)
     for n, candidate in enumerate(predictions):
         if matches(first, candidate, TIMING):
@@ -83,17 +85,17 @@ def most(doubts: Sequence[UnconfirmedAttempt], predictions: Sequence[Prediction]
 
 @given(SENT, SENT)
 def test_each_prediction_is_given_out_once_and_nobody_is_left_out(
-    sent: list[tuple[str, int]], made: list[tuple[str, int]]
+    sent: list[tuple[str, int]], created: list[tuple[str, int]]
 ) -> None:
     """All pairs fit, no prediction is shared, and there are as many pairs as there can be."""
-    doubts = [doubt(n, PLANS[prompt], at) for n, (prompt, at) in enumerate(sent)]
-    listed = [prediction(n, PLANS[prompt], at) for n, (prompt, at) in enumerate(made)]
-    given_out = match_predictions(doubts, listed, TIMING)
-    ids = [found.id for found in given_out.values()]
+    attempts = [unconfirmed(n, PLANS[prompt], at) for n, (prompt, at) in enumerate(sent)]
+    listed = [prediction(n, PLANS[prompt], at) for n, (prompt, at) in enumerate(created)]
+    given_out = match_predictions(attempts, listed, TIMING)
+    ids = [prediction.id for prediction in given_out.values()]
     assert len(ids) == len(set(ids))
-    by_id = {one.attempt.id: one for one in doubts}
-    assert all(matches(by_id[name], found, TIMING) for name, found in given_out.items())
-    assert len(given_out) == most(doubts, listed)
+    by_id = {attempt.attempt.id: attempt for attempt in attempts}
+    assert all(matches(by_id[name], prediction, TIMING) for name, prediction in given_out.items())
+    assert len(given_out) == most(attempts, listed)
 
 
 @pytest.mark.parametrize(
@@ -101,13 +103,15 @@ def test_each_prediction_is_given_out_once_and_nobody_is_left_out(
 )
 def test_only_what_was_made_at_about_the_time_of_the_send(made: float, *, expected: bool) -> None:
     """From 5 s before it to the end of the time in which its answer could have come."""
-    assert matches(doubt(1, PLANS["a"], 0), prediction(1, PLANS["a"], made), TIMING) is expected
+    assert (
+        matches(unconfirmed(1, PLANS["a"], 0), prediction(1, PLANS["a"], made), TIMING) is expected
+    )
 
 
 def test_another_model_or_input_is_not_it() -> None:
     """However well the rest agrees. An internal name of an official model is that model."""
     plan = PLANS["a"]
-    own = doubt(1, plan, 0)
+    own = unconfirmed(1, plan, 0)
     assert not matches(own, prediction(1, plan, 0, model="meta/other"), TIMING)
     assert not matches(own, prediction(1, PLANS["b"], 0), TIMING)
     assert matches(own, prediction(1, plan, 0, model="replicate-internal/llama-3"), TIMING)
@@ -117,17 +121,20 @@ def test_defaults_that_upstream_fills_in_do_not_hide_it() -> None:
     """Only what was sent is compared; without what was sent, only the very same input fits."""
     plan = PLANS["a"]
     filled = prediction(1, plan, 0, input={**plan.input, "a_default": 0.9})
-    assert matches(doubt(1, plan, 0), filled, TIMING)
-    assert not matches(doubt(1, plan, 0, known=False), filled, TIMING)
-    assert matches(doubt(1, plan, 0, known=False), prediction(1, plan, 0), TIMING)
+    assert matches(unconfirmed(1, plan, 0), filled, TIMING)
+    assert not matches(unconfirmed(1, plan, 0, is_known=False), filled, TIMING)
+    assert matches(unconfirmed(1, plan, 0, is_known=False), prediction(1, plan, 0), TIMING)
 
 
 def test_what_still_has_its_input_goes_before_what_has_lost_it() -> None:
     """Removed data can be anybody's of that model: it is the last to be given out."""
     gone = prediction(1, PLANS["a"], 0, input={}, data_removed=True)
-    doubts = [doubt(1, PLANS["a"], 0), doubt(2, PLANS["b"], 1)]
-    found = match_predictions(doubts, [gone, prediction(2, PLANS["a"], 2)], TIMING)
-    assert {name: one.id for name, one in found.items()} == {"att_1": "p2", "att_2": "p1"}
+    attempts = [unconfirmed(1, PLANS["a"], 0), unconfirmed(2, PLANS["b"], 1)]
+    matches_found = match_predictions(attempts, [gone, prediction(2, PLANS["a"], 2)], TIMING)
+    assert {name: prediction.id for name, prediction in matches_found.items()} == {
+        "att_1": "p2",
+        "att_2": "p1",
+    }
 
 
 @pytest.mark.parametrize(
@@ -157,21 +164,21 @@ def test_what_is_remembered_of_a_plan_holds_no_files_and_is_compared_alike() -> 
     file = "data:image/png;base64,AAAA"
     sent = {"prompt": "a", "image": file, "more": [file, {"b": file}], "count": 2}
     link = "https://replicate.delivery/x/in.png"
-    kept = without_media(replace(PLANS["a"], input=sent))
-    assert "AAAA" not in repr(kept)
-    shown = {"prompt": "a", "image": link, "more": [link, {"b": link}], "count": 2}
-    assert matches(doubt(1, kept, 0), prediction(1, kept, 1, input=shown), TIMING)
+    plan = without_media(replace(PLANS["a"], input=sent))
+    assert "AAAA" not in repr(plan)
+    shown_input = {"prompt": "a", "image": link, "more": [link, {"b": link}], "count": 2}
+    assert matches(unconfirmed(1, plan, 0), prediction(1, plan, 1, input=shown_input), TIMING)
     assert not matches(
-        doubt(1, kept, 0), prediction(1, kept, 1, input={**shown, "count": 3}), TIMING
+        unconfirmed(1, plan, 0), prediction(1, plan, 1, input={**shown_input, "count": 3}), TIMING
     )
 
 
 def test_the_order_of_the_list_does_not_matter() -> None:
     """The same attempts are served however upstream sorts."""
-    doubts = [doubt(n, PLANS["a"], 40 * n) for n in range(3)]
+    attempts = [unconfirmed(n, PLANS["a"], 40 * n) for n in range(3)]
     listed = [prediction(n, PLANS["a"], 40 * n + 1) for n in range(3)]
     for order in itertools.permutations(listed):
-        assert len(match_predictions(doubts, order, TIMING)) == 3
+        assert len(match_predictions(attempts, order, TIMING)) == 3
 
 
 def test_what_the_list_does_not_show_yet_finds_its_attempt_later() -> None:
@@ -179,7 +186,7 @@ def test_what_the_list_does_not_show_yet_finds_its_attempt_later() -> None:
 
     Nobody else could take what the earlier one made: it would be paid and nobody's.
     """
-    early, late = doubt(1, PLANS["a"], 0), doubt(2, PLANS["a"], 20)
+    early, late = unconfirmed(1, PLANS["a"], 0), unconfirmed(2, PLANS["a"], 20)
     first, second = prediction(1, PLANS["a"], 1), prediction(2, PLANS["a"], 21)
     assert match_predictions([early, late], [second], TIMING) == {"att_2": second}
     assert match_predictions([early], [first], TIMING) == {"att_1": first}

@@ -34,12 +34,12 @@ class NoTimer:
         """Nobody does."""
 
 
-def watched(queue: QueuePositions, count: int, told: Counter[int]) -> list[PositionListener]:
+def watched(queue: QueuePositions, count: int, counts: Counter[int]) -> list[PositionListener]:
     """So many of one tenant's wait, and each is told."""
     watches = []
     for number in range(count):
         queue.add(str(number), "a")
-        watch = PositionListener(lambda n=number: (str(n),), lambda n=number: told.update([n]))  # type: ignore[misc]
+        watch = PositionListener(lambda n=number: (str(n),), lambda n=number: counts.update([n]))  # type: ignore[misc]
         queue.watch(watch)
         watches.append(watch)
     return watches
@@ -52,31 +52,31 @@ def test_all_places_are_the_same_as_each_alone() -> None:
         queue.add(f"{tenant}{number}", tenant)
     for gone in ("a0", "b9", "c6"):
         queue.remove(gone)
-    assert queue._all() == {one: queue.position((one,)) for one in queue._all()}
+    assert queue._all() == {name: queue.position((name,)) for name in queue._all()}
     assert queue.position(("nobody",)) is None
     assert queue.position(("nobody", "a11", "a2")) == queue.position(("a2",))
 
 
 def test_a_move_is_told_once_a_second() -> None:
     """To those whose place has changed, as it is then."""
-    clock, told = Alarms(), Counter[int]()
+    clock, counts = Alarms(), Counter[int]()
     queue = QueuePositions(clock)
-    watches = watched(queue, 5, told)
+    watches = watched(queue, 5, counts)
     clock.pass_by()
-    told.clear()
+    counts.clear()
     queue.remove("0")
     queue.remove("2")
-    assert not told
+    assert not counts
     clock.pass_by()
-    assert told == {1: 1, 3: 1, 4: 1}
+    assert counts == {1: 1, 3: 1, 4: 1}
     assert [watch.position for watch in watches] == [1, 1, 3, 2, 3]
     queue.add("new", "a")
     clock.pass_by()
-    assert told == {1: 1, 3: 1, 4: 1}
+    assert counts == {1: 1, 3: 1, 4: 1}
     queue.unwatch(watches[4])
     queue.remove("1")
     clock.pass_by()
-    assert told == {1: 1, 3: 2, 4: 1}
+    assert counts == {1: 1, 3: 2, 4: 1}
 
 
 def test_nobody_watches_and_nothing_is_reckoned() -> None:
@@ -90,20 +90,20 @@ def test_nobody_watches_and_nothing_is_reckoned() -> None:
 
 def test_thousands_are_told_a_few_at_a_time() -> None:
     """Far places seldom, near ones often; nobody is forgotten."""
-    clock, told = Alarms(), Counter[int]()
+    clock, counts = Alarms(), Counter[int]()
     queue = QueuePositions(clock)
     count = 3_000
-    watches = watched(queue, count, told)
+    watches = watched(queue, count, counts)
     most = 0
     for number in range(count):
         queue.remove(str(number))
         if number % 10 == 9:  # The account's usual rate.
-            before = told.total()
+            before = counts.total()
             clock.pass_by()
-            most = max(most, told.total() - before)
+            most = max(most, counts.total() - before)
     assert most <= MAX_NOTIFIED
-    assert max(told.values()) < 60
-    assert told.total() < count * 45
+    assert max(counts.values()) < 60
+    assert counts.total() < count * 45
     assert all(watch.position is not None for watch in watches)
     last = watches[-1]
     assert last.position is not None

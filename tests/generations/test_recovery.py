@@ -51,12 +51,12 @@ class Running(AcceptingUpstream):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: set[str] = set()
+        self.requested: set[str] = set()
         self.news = asyncio.Event()
         self.over = False
 
     async def get(self, prediction_id: str, *, model: str) -> Prediction:
-        self.asked.add(prediction_id)
+        self.requested.add(prediction_id)
         self.news.set()
         if self.over:
             return await super().get(prediction_id, model=model)
@@ -97,17 +97,17 @@ async def test_what_is_left_is_read_together_and_followed_in_turn(tmp_path: Path
         assert last.state is State.RUNNING
         began = 50
         while began < COUNT:
-            while len(upstream.asked) < began:
+            while len(upstream.requested) < began:
                 upstream.news.clear()
                 await upstream.news.wait()
-            assert upstream.asked == {f"p{number:03}" for number in range(began)}
+            assert upstream.requested == {f"p{number:03}" for number in range(began)}
             await clock.step(0.5)
             began = min(began + 50, COUNT)
         # A cancel of one reaches it, though it has only just begun.
         await generations.cancel("local", records[-1].id)
         upstream.over = True
         ended = [await generations.wait("local", record.id, 30) for record in records]
-    assert all(one.state.is_terminal for one in ended)
+    assert all(generation.state.is_terminal for generation in ended)
 
 
 async def test_what_lives_elsewhere_is_not_waited_for(tmp_path: Path) -> None:
@@ -117,8 +117,8 @@ async def test_what_lives_elsewhere_is_not_waited_for(tmp_path: Path) -> None:
         SqliteStore(tmp_path) as store,
         GenerationEngine(engine_deps(store, upstream), max_in_flight=lambda _: 0) as generations,
     ):
-        asked = submission(1)
-        record = replace(running(1), request_id=asked.request_id, fingerprint=asked.fingerprint)
+        request = submission(1)
+        record = replace(running(1), request_id=request.request_id, fingerprint=request.fingerprint)
         await store.accept(record, reservation(record), 0)
         assert (await generations.get("local", record.id)).state is State.RUNNING
         with pytest.raises(ServerDraining):
@@ -126,14 +126,14 @@ async def test_what_lives_elsewhere_is_not_waited_for(tmp_path: Path) -> None:
         with pytest.raises(ServerDraining):
             await generations.cancel("local", record.id)
         watch = generations.watch("local", record.id, 0, logs=False)
-        _, shown = await anext(watch)
-        assert shown.state is State.RUNNING
+        _, generation = await anext(watch)
+        assert generation.state is State.RUNNING
         with pytest.raises(ServerDraining):
             await anext(watch)
-        attached = await submit(generations, asked, work())
+        attached = await submit(generations, request, work())
         with pytest.raises(ServerDraining):
             await attached.wait(None)
-        kept = await store.get("local", record.id)
-        assert kept is not None
-        assert (kept.version, kept.stop) == (1, "")
-        assert not upstream.asked
+        stored = await store.get("local", record.id)
+        assert stored is not None
+        assert (stored.version, stored.stop) == (1, "")
+        assert not upstream.requested

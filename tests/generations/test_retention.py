@@ -27,7 +27,7 @@ from tests.store.records import made
 DAY = 86_400.0
 
 
-class Kept(NoKeeper):
+class MediaDouble(NoKeeper):
     """Remembers whose media were erased; fails while `broken`, and for what is `stuck`."""
 
     def __init__(self) -> None:
@@ -43,10 +43,10 @@ class Kept(NoKeeper):
         self.erased.append(generation_id)
 
 
-def surroundings(store: Store, keeper: Kept, clock: Any) -> EngineDeps:
+def surroundings(store: Store, media: MediaDouble, clock: Any) -> EngineDeps:
     """No upstream: none is asked."""
     nobody: Any = None
-    return EngineDeps(store, nobody, nobody, keeper, clock=clock)
+    return EngineDeps(store, nobody, nobody, media, clock=clock)
 
 
 async def accept(store: SqliteStore, clock: JumpingClock, name: str, modality: str) -> Generation:
@@ -64,11 +64,11 @@ def _nobody(tenant: str) -> None:
 
 async def test_each_kind_goes_when_its_own_time_has_come(tmp_path: Path) -> None:
     """Requests, texts and media; what runs still stays, whatever its age."""
-    clock, keeper = JumpingClock(), Kept()
+    clock, media = JumpingClock(), MediaDouble()
     async with SqliteStore(tmp_path) as store:
-        life = Retention(requests=DAY, texts=2 * DAY, media=4 * DAY)
-        told: list[str] = []
-        eraser = RetentionJob(surroundings(store, keeper, clock), lambda: life, told.append)
+        retention = Retention(requests=DAY, texts=2 * DAY, media=4 * DAY)
+        lines: list[str] = []
+        eraser = RetentionJob(surroundings(store, media, clock), lambda: retention, lines.append)
         text = await accept(store, clock, "text", "text")
         image = await accept(store, clock, "image", "image")
         running = made("running", created_at=clock.now())
@@ -76,7 +76,9 @@ async def test_each_kind_goes_when_its_own_time_has_come(tmp_path: Path) -> None
 
         async def left() -> tuple[bool, bool, bool]:
             await eraser.erase_expired()
-            records = [await store.get("local", one.id) for one in (text, image, running)]
+            records = [
+                await store.get("local", generation.id) for generation in (text, image, running)
+            ]
             assert records[2] == running
             return (
                 await store.history.stored_request(text.id) is not None,
@@ -91,16 +93,16 @@ async def test_each_kind_goes_when_its_own_time_has_come(tmp_path: Path) -> None
         assert await left() == (False, False, True)
         await clock.sleep(2 * DAY)
         assert await left() == (False, False, False)
-        assert keeper.erased == [text.id, image.id]
-        assert told == ["local"] * 2  # Those who watch the tenant's generations are to know.
+        assert media.erased == [text.id, image.id]
+        assert lines == ["local"] * 2  # Those who watch the tenant's generations are to know.
         assert await eraser.erase_expired() == 0
 
 
 async def test_for_ever(tmp_path: Path) -> None:
     """0: nothing goes by itself."""
-    clock, keeper = JumpingClock(), Kept()
+    clock, media = JumpingClock(), MediaDouble()
     async with SqliteStore(tmp_path) as store:
-        eraser = RetentionJob(surroundings(store, keeper, clock), Retention, _nobody)
+        eraser = RetentionJob(surroundings(store, media, clock), Retention, _nobody)
         record = await accept(store, clock, "1", "text")
         await clock.sleep(10_000 * DAY)
         assert await eraser.erase_expired() == 0
@@ -109,15 +111,15 @@ async def test_for_ever(tmp_path: Path) -> None:
 
 async def test_media_that_could_not_be_erased_are_asked_for_again(tmp_path: Path) -> None:
     """The record tells of them until they are gone."""
-    clock, keeper = JumpingClock(), Kept()
+    clock, media = JumpingClock(), MediaDouble()
     async with SqliteStore(tmp_path) as store:
-        eraser = RetentionJob(surroundings(store, keeper, clock), Retention, _nobody)
+        eraser = RetentionJob(surroundings(store, media, clock), Retention, _nobody)
         record = await accept(store, clock, "1", "image")
-        keeper.broken = True
+        media.broken = True
         with pytest.raises(Exception, match="away"):
             await eraser.erase("local", record.id)
         assert await store.get("local", record.id) == record
-        keeper.broken = False
+        media.broken = False
         await eraser.erase("local", record.id)
         assert await store.get("local", record.id) == erase_content(record, clock.now())
         assert await store.history.find_reusable("local", "like", record.created_at) == ()
@@ -125,10 +127,10 @@ async def test_media_that_could_not_be_erased_are_asked_for_again(tmp_path: Path
 
 async def test_what_cannot_be_erased_keeps_nothing_else_back(tmp_path: Path) -> None:
     """However many there are and however old: each is tried once at each look, some are named."""
-    clock, keeper = JumpingClock(), Kept()
+    clock, media = JumpingClock(), MediaDouble()
     async with SqliteStore(tmp_path) as store:
         eraser = RetentionJob(
-            surroundings(store, keeper, clock), lambda: Retention(media=DAY), _nobody
+            surroundings(store, media, clock), lambda: Retention(media=DAY), _nobody
         )
         # More than two pages of them, the second page within those of one moment.
         old = [await accept(store, clock, f"{n:03}", "image") for n in range(150)]
@@ -136,23 +138,23 @@ async def test_what_cannot_be_erased_keeps_nothing_else_back(tmp_path: Path) -> 
         old += [await accept(store, clock, f"{n:03}", "video") for n in range(150, 205)]
         await clock.sleep(1)
         newer = [await accept(store, clock, f"{n:03}", "image") for n in range(205, 208)]
-        keeper.stuck = {one.id for one in old}
+        media.stuck = {generation.id for generation in old}
         await clock.sleep(DAY + 1)
         counts: list[int] = []
         for _ in range(2):
-            keeper.failed.clear()
+            media.failed.clear()
             with structlog.testing.capture_logs() as logs:
                 counts.append(await eraser.erase_expired())
-            assert keeper.failed == [one.id for one in old]
+            assert media.failed == [generation.id for generation in old]
             named = [line for line in logs if "id" in line]
-            assert [line["id"] for line in named] == [one.id for one in old[:20]]
+            assert [line["id"] for line in named] == [generation.id for generation in old[:20]]
             assert {line["cause"] for line in named} == {"away"}
             assert [line["count"] for line in logs if "count" in line] == [len(old)]
         assert counts == [len(newer), 0]
-        assert keeper.erased == [one.id for one in newer]
-        for one in old:
-            assert await store.get("local", one.id) == one
-        keeper.stuck.clear()
+        assert media.erased == [generation.id for generation in newer]
+        for generation in old:
+            assert await store.get("local", generation.id) == generation
+        media.stuck.clear()
         with structlog.testing.capture_logs() as logs:
             assert await eraser.erase_expired() == len(old)
         assert logs == []
@@ -163,15 +165,15 @@ async def test_one_that_changes_meanwhile_keeps_nothing_else_back(tmp_path: Path
     clock = JumpingClock()
     async with SqliteStore(tmp_path) as store:
 
-        class Changing(Kept):
+        class Changing(MediaDouble):
             async def delete(self, generation_id: str) -> None:
                 await super().delete(generation_id)
                 if generation_id == first.id and len(self.erased) == 1:
                     await store.save(replace(first, version=3))
 
-        keeper = Changing()
+        media = Changing()
         eraser = RetentionJob(
-            surroundings(store, keeper, clock), lambda: Retention(media=DAY), _nobody
+            surroundings(store, media, clock), lambda: Retention(media=DAY), _nobody
         )
         first = await accept(store, clock, "1", "image")
         await clock.sleep(1)
@@ -209,13 +211,13 @@ def test_no_word_is_left_in_a_record() -> None:
 def test_what_is_whole() -> None:
     """All media kept, or to be had from upstream still."""
     clock = JumpingClock()
-    kept = StoredMedia("", "image/png", is_stored=True)
+    medium = StoredMedia("", "image/png", is_stored=True)
     linked = StoredMedia("https://x.example", "image/png", clock.now() + timedelta(hours=1))
     over = replace(linked, expires_at=clock.now())
     for media, expected in (
         ((), True),
-        ((kept, linked), True),
-        ((kept, over), False),
+        ((medium, linked), True),
+        ((medium, over), False),
         ((StoredMedia("", "image/png"),), False),
     ):
         record = made("1", state=State.SUCCEEDED, output=Output(media=media))

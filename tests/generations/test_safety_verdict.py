@@ -128,10 +128,10 @@ def test_every_code_is_found_wherever_the_answer_is_cut(
     codes: list[str], data: st.DataObject
 ) -> None:
     """In the model's order, whether the answer comes whole or in pieces."""
-    whole = "unsafe\n" + ",".join(codes)
-    cuts = sorted(data.draw(st.sets(st.integers(0, len(whole)), max_size=5)))
-    pieces = [whole[i:j] for i, j in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
-    assert read(pieces) == read(whole) == unsafe(*codes)
+    full_text = "unsafe\n" + ",".join(codes)
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(full_text)), max_size=5)))
+    pieces = [full_text[i:j] for i, j in zip([0, *cuts], [*cuts, len(full_text)], strict=True)]
+    assert read(pieces) == read(full_text) == unsafe(*codes)
 
 
 def test_nothing_can_be_safe_and_found_at_once() -> None:

@@ -120,7 +120,7 @@ async def test_ids_too_long_to_remember_are_none() -> None:
     """Four thousand of 50 KB are 200 MB for each stream."""
     upstream = Repeating([OutputEvent("a", "i" * 50_000), OutputEvent("b", "j")], [(0, 1, False)])
     got: list[tuple[str, str]] = []
-    reader = StreamReader(upstream, Instantly(), "m", lambda *told: got.append(told))
+    reader = StreamReader(upstream, Instantly(), "m", lambda *arguments: got.append(arguments))
     await reader.read("url", never)
     assert got == [("a", "")]
     assert upstream.opened == 1

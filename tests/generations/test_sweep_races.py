@@ -74,13 +74,13 @@ class SlowToRead(DiskStore):
 
     async def claimed_predictions(self, predictions: Iterable[str]) -> frozenset[str]:
         names = tuple(predictions)
-        found = await super().claimed_predictions(names)
+        claimed = await super().claimed_predictions(names)
         if "p3" in names and not self.upstream.answers.is_set():
             self.upstream.answers.set()
             await asyncio.sleep(5)
         elif "p3" in names:
             await asyncio.sleep(self.claim_seconds)
-        return found
+        return claimed
 
 
 class SlowerToClaim(SlowToRead):
@@ -90,9 +90,9 @@ class SlowerToClaim(SlowToRead):
 async def states_of_first(kind: type[SlowToRead]) -> list[AttemptState]:
     """Of the attempts of a generation whose first create was proven absent."""
     upstream = SlowToAnswer()
-    async with memory_store(kind, upstream) as (store, around):
+    async with memory_store(kind, upstream) as (store, deps):
         store.upstream = upstream
-        async with GenerationEngine(around, max_in_flight=lambda _: 0) as generations:
+        async with GenerationEngine(deps, max_in_flight=lambda _: 0) as generations:
             async with await submit(generations, submission(1), work()) as attached:
                 await attached.wait(None)
             await asyncio.sleep(40 - asyncio.get_running_loop().time())

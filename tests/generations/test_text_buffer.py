@@ -21,10 +21,10 @@ def test_reading_on_from_any_sequence_given_out_gives_the_rest(
         buffer.append(piece)
         boundaries.append(buffer.sequence)
     after = data.draw(st.sampled_from(boundaries))
-    whole = "".join(pieces).encode()
+    full_text = "".join(pieces).encode()
     chunk = buffer.reader(after).read()
-    assert (chunk.text.encode() if chunk else b"") == whole[after:]
-    assert buffer.sequence == len(whole)
+    assert (chunk.text.encode() if chunk else b"") == full_text[after:]
+    assert buffer.sequence == len(full_text)
 
 
 @given(PIECES, st.integers(1, 4))

@@ -15,24 +15,24 @@ class Wire:
     """Holds each write until it is let go, as a caller does who is slow to read."""
 
     def __init__(self) -> None:
-        self.told: list[str] = []
-        self.held: list[asyncio.Future[None]] = []
+        self.received: list[str] = []
+        self.waiting: list[asyncio.Future[None]] = []
         self.woken = 0
 
     async def write(self, chunk: TextChunk) -> None:
         """See text_publisher.WriteText."""
-        self.told.append(chunk.text)
-        self.held.append(asyncio.get_running_loop().create_future())
-        await self.held[-1]
+        self.received.append(chunk.text)
+        self.waiting.append(asyncio.get_running_loop().create_future())
+        await self.waiting[-1]
 
     def wake(self) -> None:
         """Writing has failed."""
         self.woken += 1
 
 
-async def at_once(chunk: TextChunk, told: list[str]) -> None:
+async def at_once(chunk: TextChunk, received: list[str]) -> None:
     """Never has to wait."""
-    told.append(chunk.text)
+    received.append(chunk.text)
 
 
 async def some_turns() -> None:
@@ -43,52 +43,52 @@ async def some_turns() -> None:
 
 async def test_growth_itself_begins_to_write() -> None:
     """No turn of the event loop lies between a piece and its write."""
-    text, told = TextBuffer(), list[str]()
-    with TextPublisher(text, 0, lambda chunk: at_once(chunk, told), lambda: None) as teller:
+    text, received = TextBuffer(), list[str]()
+    with TextPublisher(text, 0, lambda chunk: at_once(chunk, received), lambda: None) as publisher:
         text.append("a")
-        assert told == ["a"]
+        assert received == ["a"]
         text.append("b")
-        assert told == ["a", "b"]
-        await teller.flush()
+        assert received == ["a", "b"]
+        await publisher.flush()
 
 
 async def test_what_grows_during_a_write_goes_with_the_next() -> None:
     text, wire = TextBuffer(), Wire()
-    with TextPublisher(text, 0, wire.write, wire.wake) as teller:
+    with TextPublisher(text, 0, wire.write, wire.wake) as publisher:
         for piece in "abc":
             text.append(piece)
-        assert wire.told == ["a"]
-        telling = asyncio.ensure_future(teller.flush())
-        wire.held[0].set_result(None)
+        assert wire.received == ["a"]
+        task = asyncio.ensure_future(publisher.flush())
+        wire.waiting[0].set_result(None)
         await some_turns()
-        assert wire.told == ["a", "bc"]
-        assert not telling.done()
-        wire.held[1].set_result(None)
-        await telling
+        assert wire.received == ["a", "bc"]
+        assert not task.done()
+        wire.waiting[1].set_result(None)
+        await task
     assert wire.woken == 0
 
 
 async def test_what_was_there_before_is_told_from_its_place_on() -> None:
-    text, told = TextBuffer(), list[str]()
+    text, received = TextBuffer(), list[str]()
     text.append("früh")
-    with TextPublisher(text, 4, lambda chunk: at_once(chunk, told), lambda: None):
+    with TextPublisher(text, 4, lambda chunk: at_once(chunk, received), lambda: None):
         text.append("er")
     text.append("spät")
-    assert told == ["h", "er"]
+    assert received == ["h", "er"]
 
 
 async def test_a_write_that_fails_is_the_last() -> None:
     """Whoever waits is woken and learns why."""
     text, wire = TextBuffer(), Wire()
-    with TextPublisher(text, 0, wire.write, wire.wake) as teller:
+    with TextPublisher(text, 0, wire.write, wire.wake) as publisher:
         text.append("a")
-        wire.held[0].set_exception(ConnectionError("gone"))
+        wire.waiting[0].set_exception(ConnectionError("gone"))
         await some_turns()
-        assert teller.has_failed
+        assert publisher.has_failed
         text.append("b")
         with pytest.raises(ConnectionError, match="gone"):
-            await teller.flush()
-    assert (wire.told, wire.woken) == (["a"], 1)
+            await publisher.flush()
+    assert (wire.received, wire.woken) == (["a"], 1)
 
 
 async def test_one_that_has_been_left_begins_no_write() -> None:
@@ -97,28 +97,28 @@ async def test_one_that_has_been_left_begins_no_write() -> None:
     with TextPublisher(text, 0, wire.write, wire.wake):
         text.append("a")
         text.append("b")
-    wire.held[0].set_result(None)
+    wire.waiting[0].set_result(None)
     await some_turns()
-    assert wire.told == ["a"]
+    assert wire.received == ["a"]
 
 
 async def test_a_place_within_a_letter_is_told_of() -> None:
     text, wire = TextBuffer(), Wire()
     text.append("é")
-    with TextPublisher(text, 1, wire.write, wire.wake) as teller, pytest.raises(StreamExpired):
-        await teller.flush()
-    assert wire.told == []
+    with TextPublisher(text, 1, wire.write, wire.wake) as publisher, pytest.raises(StreamExpired):
+        await publisher.flush()
+    assert wire.received == []
 
 
 async def test_what_cannot_even_be_begun_is_the_callers_trouble_alone() -> None:
-    text, told = TextBuffer(), list[str]()
+    text, received = TextBuffer(), list[str]()
 
     def refuse(chunk: TextChunk) -> Coroutine[Any, Any, None]:
         raise ValueError(chunk.text)
 
-    with TextPublisher(text, 0, refuse, lambda: None) as one:
-        with TextPublisher(text, 0, lambda chunk: at_once(chunk, told), lambda: None):
+    with TextPublisher(text, 0, refuse, lambda: None) as publisher:
+        with TextPublisher(text, 0, lambda chunk: at_once(chunk, received), lambda: None):
             text.append("a")
         with pytest.raises(ValueError, match="a"):
-            await one.flush()
-    assert told == ["a"]
+            await publisher.flush()
+    assert received == ["a"]

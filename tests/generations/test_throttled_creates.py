@@ -34,16 +34,18 @@ class Hasty(SystemClock):
 class Throttled(AcceptingUpstream):
     """Answers 429 so many times, or refuses otherwise; `held` is what it asks to wait for."""
 
-    def __init__(self, *refusals: RefusalReason, held: float = 0.0, admits: bool = True) -> None:
+    def __init__(
+        self, *refusals: RefusalReason, hold_seconds: float = 0.0, admits: bool = True
+    ) -> None:
         super().__init__()
         self.refusals = list(refusals)
-        self.held = held
+        self.hold_seconds = hold_seconds
         self.admits = admits
         self.again: list[bool] = []
 
     @property
     def backoff_seconds(self) -> float:
-        return self.held
+        return self.hold_seconds
 
     async def admit(self, model: str = "", *, again: bool = False) -> CreateReservation:
         self.again.append(again)
@@ -71,8 +73,10 @@ async def test_any_number_of_429s_is_waited_out(tmp_path: Path) -> None:
     assert record.state is State.SUCCEEDED
     *refused, last = record.attempts
     assert len(refused) == 20
-    assert {(one.state, one.reason) for one in refused} == {(AttemptState.REFUSED, "throttled")}
-    assert {one.cost.nanos for one in refused if one.cost} == {0}
+    assert {(attempt.state, attempt.reason) for attempt in refused} == {
+        (AttemptState.REFUSED, "throttled")
+    }
+    assert {attempt.cost.nanos for attempt in refused if attempt.cost} == {0}
     assert last.ordinal == 21
     assert len(upstream.created) == 1
     assert upstream.again == [True] * 20
@@ -97,24 +101,24 @@ async def test_what_else_is_refused_still_counts(tmp_path: Path) -> None:
 @pytest.mark.parametrize("held", [30.0, 60.0])
 async def test_a_wait_beyond_the_timeout_is_not_begun(tmp_path: Path, held: float) -> None:
     """It helps nobody: the caller is told at once when to come again, and nothing is bound."""
-    upstream = Throttled(RefusalReason.THROTTLED, held=held)
-    asked = replace(submission(1), timeout=30.0)
+    upstream = Throttled(RefusalReason.THROTTLED, hold_seconds=held)
+    request = replace(submission(1), timeout=30.0)
     async with (
         SqliteStore(tmp_path) as store,
         GenerationEngine(engine_deps(store, upstream), max_in_flight=lambda _: 0) as generations,
     ):
-        attached = await submit(generations, asked, work())
+        attached = await submit(generations, request, work())
         async with asyncio.timeout(20.0):
             with pytest.raises(StoredFailure) as caught:
                 await attached.wait(None)
-        assert await store.find_binding(asked.tenant, asked.request_id) is None
+        assert await store.find_binding(request.tenant, request.request_id) is None
     failure = caught.value.failure
     assert (failure.reason, failure.retry_after) == (Reason.UPSTREAM_UNAVAILABLE, 7.0)
 
 
 async def test_a_timeout_that_ends_the_wait_says_what_was_waited_for(tmp_path: Path) -> None:
     """Upstream takes no more, with the time to come again: no bare DEADLINE."""
-    upstream = Throttled(RefusalReason.THROTTLED, held=0.1, admits=False)
+    upstream = Throttled(RefusalReason.THROTTLED, hold_seconds=0.1, admits=False)
     async with (
         SqliteStore(tmp_path) as store,
         GenerationEngine(
@@ -130,7 +134,7 @@ async def test_a_timeout_that_ends_the_wait_says_what_was_waited_for(tmp_path: P
 
 async def test_who_cancels_while_it_waits_is_told_so(tmp_path: Path) -> None:
     """Nothing was sent after the 429, and nothing is paid."""
-    upstream = Throttled(RefusalReason.THROTTLED, held=0.1, admits=False)
+    upstream = Throttled(RefusalReason.THROTTLED, hold_seconds=0.1, admits=False)
     async with (
         SqliteStore(tmp_path) as store,
         GenerationEngine(engine_deps(store, upstream), max_in_flight=lambda _: 0) as generations,
@@ -139,9 +143,9 @@ async def test_who_cancels_while_it_waits_is_told_so(tmp_path: Path) -> None:
         async with asyncio.timeout(10):
             while attached.record.queue_position is None:  # noqa: ASYNC110 - it is reckoned when asked for
                 await asyncio.sleep(0)
-        place = attached.record.queue_position
-        assert place.position == 1
-        assert 0.1 < place.seconds <= 0.3
+        position = attached.record.queue_position
+        assert position.position == 1
+        assert 0.1 < position.seconds <= 0.3
         await generations.cancel("local", attached.record.id)
         record = await generations.wait("local", attached.record.id, None)
     assert record.state is State.CANCELLED

@@ -66,7 +66,7 @@ class Listing(AcceptingUpstream):
         return PredictionPage((late,) if self.listed else (), None)
 
 
-async def left_in_doubt(store: Store, *, is_known: bool) -> Generation:
+async def ended_unconfirmed(store: Store, *, is_known: bool) -> Generation:
     """A success whose first create was never answered, as an earlier process left it."""
     record = made("a", created_at=BEGIN, deadline_at=BEGIN + timedelta(minutes=10))
     pending = stored_work.dump_plan(work()) if is_known else None
@@ -98,9 +98,9 @@ def in_virtual_time(upstream: Listing, act: Any) -> Any:
     """`act` with a store and the generations of a process on it."""
 
     async def run() -> Any:
-        async with memory_store(DiskStore, upstream) as (store, around):
+        async with memory_store(DiskStore, upstream) as (store, deps):
             store.reconciliations = SqliteReconciliationStore(store._writer, store._searches)
-            hurried = replace(around, timeouts=EngineTimeouts(reconcile=60))
+            hurried = replace(deps, timeouts=EngineTimeouts(reconcile=60))
             return await act(store, GenerationEngine(hurried, max_in_flight=lambda _: 0))
 
     return run_in_virtual_time(run())
@@ -110,11 +110,11 @@ def test_a_restart_does_not_prove_absent_what_runs() -> None:
     """The next process knows what was sent: it finds, and settles, what the list has filled in."""
 
     async def act(store: Store, generations: GenerationEngine) -> None:
-        record = await left_in_doubt(store, is_known=True)
+        record = await ended_unconfirmed(store, is_known=True)
         assert await store.pending_input(record.id)
         async with generations:
             await asyncio.sleep(MINUTES)
-            first = (await kept(store, record)).attempts[0]
+            first = (await stored_record(store, record)).attempts[0]
         assert first.prediction_id == "late"
         assert first.state is AttemptState.SUCCEEDED
         kinds = [line.kind for line in await ledger_entries(store, first.id)]
@@ -132,20 +132,20 @@ def test_where_what_was_sent_is_not_known_nothing_is_proven_while_there_is_a_pre
     upstream = Listing()
 
     async def act(store: Store, generations: GenerationEngine) -> None:
-        record = await left_in_doubt(store, is_known=is_erased)
+        record = await ended_unconfirmed(store, is_known=is_erased)
         with structlog.testing.capture_logs() as logs:
             async with generations:
                 if is_erased:
                     await generations.erase(record.tenant, record.id)
                     assert await store.pending_input(record.id) is None
                 await asyncio.sleep(MINUTES)
-                first = (await kept(store, record)).attempts[0]
+                first = (await stored_record(store, record)).attempts[0]
                 assert first.state is AttemptState.UNCONFIRMED
                 assert len(await ledger_entries(store, first.id)) == 1
                 assert sum(entry["log_level"] == "error" for entry in logs) == 1
                 upstream.listed = False
                 await asyncio.sleep(MINUTES)
-                assert (await kept(store, record)).attempts[0].state is AttemptState.ABSENT
+                assert (await stored_record(store, record)).attempts[0].state is AttemptState.ABSENT
 
     in_virtual_time(upstream, act)
 
@@ -156,14 +156,16 @@ def test_what_is_followed_beside_a_success_is_nobodys_orphan() -> None:
     upstream.runs = True
 
     async def act(store: Store, generations: GenerationEngine) -> None:
-        record = await left_in_doubt(store, is_known=True)
+        record = await ended_unconfirmed(store, is_known=True)
         with structlog.testing.capture_logs() as logs:
             async with generations:
                 await asyncio.sleep(MINUTES)
-                assert (await kept(store, record)).attempts[0].state is AttemptState.UNCONFIRMED
+                assert (await stored_record(store, record)).attempts[
+                    0
+                ].state is AttemptState.UNCONFIRMED
                 upstream.runs = False
                 await asyncio.sleep(MINUTES)
-                assert (await kept(store, record)).attempts[0].prediction_id == "late"
+                assert (await stored_record(store, record)).attempts[0].prediction_id == "late"
         passes = [entry for entry in logs if entry["event"] == "reconciliation_completed"]
         assert len(passes) >= 10
         assert not [entry for entry in passes if "orphan" in entry]
@@ -171,18 +173,18 @@ def test_what_is_followed_beside_a_success_is_nobodys_orphan() -> None:
     in_virtual_time(upstream, act)
 
 
-async def kept(store: Store, record: Generation) -> Generation:
+async def stored_record(store: Store, record: Generation) -> Generation:
     """The generation as it is stored."""
-    found = await store.get(record.tenant, record.id)
-    assert found is not None
-    return found
+    stored = await store.get(record.tenant, record.id)
+    assert stored is not None
+    return stored
 
 
 def test_what_is_in_doubt_keeps_its_input_until_requests_of_its_age_are_forgotten() -> None:
     """It is no longer in doubt, or its time is over."""
 
     async def act(store: Store, _: GenerationEngine) -> None:
-        record = await left_in_doubt(store, is_known=True)
+        record = await ended_unconfirmed(store, is_known=True)
         await store.history.forget_requests(BEGIN)
         assert await store.pending_input(record.id)
         await store.history.forget_requests(BEGIN + timedelta(seconds=1))
@@ -205,8 +207,8 @@ def test_one_declared_absent_is_looked_for_from_its_send_on() -> None:
         first = replace(record.attempt, created_at=opened, price=prices.dump_price(PRICE))
         record = replace(record, attempts=(first,))
         await store.accept(record, reservation(record), 0)
-        shown = input_hash(b"", {"prompt": "p", "top_k": 50})
-        first = replace(first, state=AttemptState.ABSENT, sent_at=BEGIN, input_hash=shown)
+        shown_hash = input_hash(b"", {"prompt": "p", "top_k": 50})
+        first = replace(first, state=AttemptState.ABSENT, sent_at=BEGIN, input_hash=shown_hash)
         record = replace(
             record, version=2, state=State.FAILED, attempts=(first,), completed_at=BEGIN
         )
@@ -214,6 +216,6 @@ def test_one_declared_absent_is_looked_for_from_its_send_on() -> None:
         await store.save(record, (released,))
         async with generations:
             await asyncio.sleep(MINUTES)
-            assert (await kept(store, record)).attempts[0].prediction_id == "late"
+            assert (await stored_record(store, record)).attempts[0].prediction_id == "late"
 
     in_virtual_time(Listing(), act)

@@ -71,7 +71,7 @@ async def test_no_change_is_lost_and_versions_rise_by_one(steps: list[str]) -> N
         assert stored is not None
         assert sorted(stored.logs) == sorted(expected)
         assert stored == saved.durable == saved.current
-        numbers = [one.version for one in versions.seen]
+        numbers = [generation.version for generation in versions.seen]
         assert numbers == sorted(set(numbers))
         assert stored.version == 1 + len(numbers)
 
@@ -113,7 +113,7 @@ async def test_a_store_that_fails_changes_nothing(tmp_path: Path, *, told: bool)
         if told:
             saved.update_async(add("t"))
         with pytest.raises(StoreUnavailable):
-            await saved.commit("settle", lambda one: replace(add("x")(one), state=State.FAILED))
+            await saved.commit("settle", lambda draft: replace(add("x")(draft), state=State.FAILED))
         assert saved.durable == record
         assert saved.current.state is record.state
         await saved.commit("settle", add("y"))

@@ -53,11 +53,11 @@ class SlowStore(DiskStore):
         return await super().save(generation, *args, **more)
 
 
-async def told_meanwhile(seconds: float) -> Generation:
+async def notified_meanwhile(seconds: float) -> Generation:
     """A picture within this timeout, as it is stored once the hint was taken."""
-    async with memory_store(SlowStore, Late(1, ANSWERS["lost"])) as (store, around):
+    async with memory_store(SlowStore, Late(1, ANSWERS["lost"])) as (store, deps):
         store.proving = asyncio.get_running_loop().create_future()
-        async with GenerationEngine(around, max_in_flight=lambda _: 0) as generations:
+        async with GenerationEngine(deps, max_in_flight=lambda _: 0) as generations:
             plan = ExecutionPlan.of(*CATALOG.plan_with_fallbacks(CHAINS["image"][0]).plans)
             submission = Submission("local", "GenerateImage", "r", "f", seconds)
             async with await submit(generations, submission, plan) as attachment:
@@ -74,7 +74,7 @@ def test_a_hint_during_the_proof_is_answered_once_its_prediction_is_settled(
     seconds: float,
 ) -> None:
     """Whether the next model takes over, or no time is left for it."""
-    record = run_in_virtual_time(told_meanwhile(seconds))
+    record = run_in_virtual_time(notified_meanwhile(seconds))
     assert record.attempts[0].prediction_id == "late"
     assert record.attempts[0].state is AttemptState.SUCCEEDED
     assert record.attempts[0].cost is not None

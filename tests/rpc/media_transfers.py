@@ -12,7 +12,7 @@ CHUNK = 1024 * 1024
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something on the disk, which tells nobody of its changes."""
+    """Polls for something on the disk, which tells nobody of its changes."""
     for _ in range(10_000):
         if condition():
             return

@@ -33,7 +33,7 @@ async def findings(stubs: Stubs, **fields: Any) -> usage_pb2.GetReconciliationRe
 
 
 async def passes(stubs: Stubs, count: int = 2) -> usage_pb2.GetReconciliationResponse:
-    """What was found once so many passes have begun and ended: the first may have begun before."""
+    """Polls until so many passes have begun and ended (no rpc waits): the first may be older."""
     begun = (await findings(stubs)).last_pass.begin_time.ToNanoseconds()
     while True:
         response = await findings(stubs)
@@ -46,7 +46,7 @@ async def passes(stubs: Stubs, count: int = 2) -> usage_pb2.GetReconciliationRes
 
 
 async def settled(stubs: Stubs, count: int) -> usage_pb2.GetReconciliationResponse:
-    """What was found once so many charges were held against the list."""
+    """Polls until so many charges were compared with the list (no rpc waits for that)."""
     while True:
         response = await findings(stubs)
         counts = response.counts

@@ -58,7 +58,7 @@ class Crowded:
 async def until(
     stubs: Stubs, condition: Callable[[usage_pb2.GetReconciliationResponse], bool]
 ) -> usage_pb2.GetReconciliationResponse:
-    """What was found, once the condition holds for it."""
+    """Polls GetReconciliation of another process until the condition holds."""
     while True:
         request = usage_pb2.GetReconciliationRequest(page_size=1_000)
         response = await stubs.usage.GetReconciliation(request)

@@ -80,7 +80,7 @@ def left_to_the_collector() -> Iterator[Callable[[], Counter[str]]]:
 
 
 async def at_rest() -> None:
-    """Until no generation lives here any more."""
+    """Polls the gauge until no generation is in flight."""
     gauge = metrics.generations_in_flight
     while any(  # noqa: ASYNC110 - nothing tells a test of it
         sample.value for metric in gauge.collect() for sample in metric.samples
