@@ -188,7 +188,7 @@ class SqliteStore:
         results: list[BudgetResult] = []
 
         def job(rows: RowBatch) -> RequestBinding | int | MediagateError:
-            results.clear()
+            results.clear()  # A job may run twice: see GroupCommitWriter._write.
             has_budget = self._budget_updater.affects(rows.flush, generation)
             existing = generation_rows.check_admission(
                 rows, self._cache, generation, max_in_flight, check_binding=has_budget
