@@ -57,7 +57,7 @@ async def start() -> AsyncIterator[Start]:
     """Starts a server with some servicers; stops them all after the test."""
     async with AsyncExitStack() as stack:
 
-        async def start_one(
+        async def start_server(
             *servicers: object,
             authenticate: Authenticate = authenticate_local,
             max_open_rpcs: int = 0,
@@ -97,4 +97,4 @@ async def start() -> AsyncIterator[Start]:
             channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
             return InterceptorServer(address, channel, observe, admission)
 
-        yield start_one
+        yield start_server

@@ -43,51 +43,51 @@ async def by_metadata(call: RpcCall) -> Caller:
     return Caller(str(call.metadata("tenant")))
 
 
-def stream(gate: InterceptorServer, tenant: str, prompt: str = "x") -> Any:
+def stream(server: InterceptorServer, tenant: str, prompt: str = "x") -> Any:
     """A stream that stays open."""
-    stub: Any = text_pb2_grpc.TextServiceStub(gate.channel)
+    stub: Any = text_pb2_grpc.TextServiceStub(server.channel)
     return stub.StreamText(stream_text_request(prompt=prompt), metadata=(("tenant", tenant),))
 
 
-async def opened(gate: InterceptorServer, tenant: str, prompt: str = "x") -> Any:
+async def opened(server: InterceptorServer, tenant: str, prompt: str = "x") -> Any:
     """One that is known to be admitted."""
-    call = stream(gate, tenant, prompt)
+    call = stream(server, tenant, prompt)
     assert (await call.read()).delta.text == "x"
     return call
 
 
 async def test_who_holds_as_much_as_is_free_is_refused(start: Start) -> None:
     """RESOURCE_EXHAUSTED, counted, and when to come again; others are still served."""
-    gate = await start(HeldStream(), authenticate=by_metadata, max_open_rpcs=8)
+    server = await start(HeldStream(), authenticate=by_metadata, max_open_rpcs=8)
     before = metrics.rpcs_refused._value.get()
-    held = [await opened(gate, "flood") for _ in range(4)]
-    error = await rpc_error(stream(gate, "flood").read())
+    streams = [await opened(server, "flood") for _ in range(4)]
+    error = await rpc_error(stream(server, "flood").read())
     assert (error.code(), reason_of(error)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL")
     retry: Any = detail_of(error, details.RetryInfo)
     assert retry.retry_delay.seconds == 1
     quota: Any = detail_of(error, details.QuotaFailure)
     assert quota.violations[0].subject == "tenant:flood"
     assert metrics.rpcs_refused._value.get() == before + 1
-    held += [await opened(gate, "other") for _ in range(2)]
-    assert gate.admission.open == 6
-    for call in held:
+    streams += [await opened(server, "other") for _ in range(2)]
+    assert server.admission.open == 6
+    for call in streams:
         call.cancel()
 
 
 @pytest.mark.parametrize("attackers", range(1, 9))
 async def test_any_number_of_greedy_callers_leaves_room(start: Start, attackers: int) -> None:
     """Each takes all that it gets, in turns; one who comes then is admitted."""
-    gate = await start(HeldStream(), authenticate=by_metadata, max_open_rpcs=32)
-    held, refused = [], set[str]()
+    server = await start(HeldStream(), authenticate=by_metadata, max_open_rpcs=32)
+    streams, refused = [], set[str]()
     names = [f"t{number}" for number in range(attackers)]
     while len(refused) < attackers:
         for name in names:
             try:
-                held.append(await opened(gate, name))
+                streams.append(await opened(server, name))
             except grpc.aio.AioRpcError:
                 refused.add(name)
-    held.append(await opened(gate, "innocent"))
-    for call in held:
+    streams.append(await opened(server, "innocent"))
+    for call in streams:
         call.cancel()
 
 
@@ -95,33 +95,33 @@ async def test_any_number_of_greedy_callers_leaves_room(start: Start, attackers:
 async def test_a_place_is_given_back(start: Start, end: str) -> None:
     """However the rpc ends."""
     servicer = HeldStream()
-    gate = await start(servicer, authenticate=by_metadata, max_open_rpcs=2)
-    call = await opened(gate, "a", "fail" if end == "failure" else "x")
-    await rpc_error(stream(gate, "a").read())
+    server = await start(servicer, authenticate=by_metadata, max_open_rpcs=2)
+    call = await opened(server, "a", "fail" if end == "failure" else "x")
+    await rpc_error(stream(server, "a").read())
     if end == "cancel":
         call.cancel()
     else:
         servicer.let_go.set()
         with contextlib.suppress(grpc.aio.AioRpcError):
             assert await call.read() is grpc.aio.EOF
-    await gate.observe.wait_until_idle()
-    assert gate.admission.open == 0
-    assert gate.admission._open_by_tenant == {}
-    (await opened(gate, "a")).cancel()
+    await server.observe.wait_until_idle()
+    assert server.admission.open == 0
+    assert server.admission._open_by_tenant == {}
+    (await opened(server, "a")).cancel()
 
 
 async def test_a_health_check_is_never_refused(start: Start) -> None:
     """Watches that nobody has to show a key for are bounded, and keep no tenant out."""
-    gate = await start(
+    server = await start(
         HeldStream(), health.aio.HealthServicer(), authenticate=by_metadata, max_open_rpcs=4
     )
-    stub: Any = health_pb2_grpc.HealthStub(gate.channel)
+    stub: Any = health_pb2_grpc.HealthStub(server.channel)
     watches = [stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(2)]
     for watch in watches:
         await watch.read()
     error = await rpc_error(stub.Watch(health_pb2.HealthCheckRequest()).read())
     assert reason_of(error) == "QUEUE_FULL"
     await stub.Check(health_pb2.HealthCheckRequest())
-    (await opened(gate, "a")).cancel()
+    (await opened(server, "a")).cancel()
     for watch in watches:
         watch.cancel()

@@ -41,23 +41,23 @@ def entries(message: Any) -> int:
     return count
 
 
-def drawn_json(rng: random.Random, levels: int) -> Any:
+def random_json(rng: random.Random, levels: int) -> Any:
     """A JSON value."""
     kind = rng.choice(["list", "dict", "text", "number", "null"]) if levels else "number"
     if kind == "list":
-        return [drawn_json(rng, levels - 1) for _ in range(rng.randrange(12))]
+        return [random_json(rng, levels - 1) for _ in range(rng.randrange(12))]
     if kind == "dict":
         size = rng.randrange(12)
-        return {f"k{n}" * rng.randrange(1, 9): drawn_json(rng, levels - 1) for n in range(size)}
+        return {f"k{n}" * rng.randrange(1, 9): random_json(rng, levels - 1) for n in range(size)}
     return {"text": "x" * rng.randrange(400), "number": rng.random(), "null": None}[kind]
 
 
-def drawn_run(rng: random.Random) -> models_pb2.RunModelRequest:
+def random_run(rng: random.Random) -> models_pb2.RunModelRequest:
     """A run with inputs of any form."""
     request = run_model_request("acme/any")
     request.options.labels.update({f"k{n}": "v" for n in range(rng.randrange(16))})
     size = rng.randrange(1, 12)
-    request.input.update({f"input{n}": drawn_json(rng, 3) for n in range(size)})
+    request.input.update({f"input{n}": random_json(rng, 3) for n in range(size)})
     for name in range(rng.randrange(4)):
         for _ in range(rng.randrange(3)):
             request.media[f"m{name}"].media.add(uri="https://example.com/a.png")
@@ -70,7 +70,7 @@ def test_it_counts_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     print(f"seed {seed}")
     rng = random.Random(seed)
     for _ in range(60):
-        request = drawn_run(rng)
+        request = random_run(rng)
         count = entries(request)
         for limit, expected in ((count, False), (count - 1, True)):
             monkeypatch.setattr(entry_limit, "MAX_ENTRIES", limit)
@@ -82,12 +82,12 @@ def test_what_is_broken_is_never_let_through() -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     rng = random.Random(seed)
-    request = drawn_run(rng)
+    request = random_run(rng)
     request.input.update({"padding": "x" * MAX_ENTRIES})
-    whole = request.SerializeToString()
+    serialized = request.SerializeToString()
     kind = models_pb2.RunModelRequest
     for _ in range(1_000):
-        raw = bytearray(whole)
+        raw = bytearray(serialized)
         for _ in range(rng.randrange(1, 4)):
             raw[rng.randrange(min(len(raw), 4_000))] = rng.randrange(256)
         try:

@@ -20,9 +20,9 @@ from .fake_servicers import Texts
 PROMPT = "a prompt that nobody else may read"
 
 
-def calls(gate: InterceptorServer) -> Iterator[Any]:
+def calls(server: InterceptorServer) -> Iterator[Any]:
     """A unary call; then, once that is over, a stream which fails after its deltas."""
-    stub: Any = text_pb2_grpc.TextServiceStub(gate.channel)
+    stub: Any = text_pb2_grpc.TextServiceStub(server.channel)
     yield stub.GenerateText(text_request(prompt=PROMPT))
     yield stub.StreamText(stream_text_request(prompt=PROMPT))
 
@@ -38,8 +38,8 @@ def raising(error: BaseException) -> Texts:
 
 async def test_a_known_failure(start: Start) -> None:
     """Code, message, reason and metadata are those of the failure."""
-    gate = await start(raising(ContentBlocked("refused", metadata={"model": "a/b"})))
-    for call in calls(gate):
+    server = await start(raising(ContentBlocked("refused", metadata={"model": "a/b"})))
+    for call in calls(server):
         error = await rpc_error(call)
         assert (error.code(), error.details()) == (grpc.StatusCode.FAILED_PRECONDITION, "refused")
         info: Any = detail_of(error, details.ErrorInfo)
@@ -48,8 +48,8 @@ async def test_a_known_failure(start: Start) -> None:
 
 async def test_waiting_is_told_to_retry_policies_too(start: Start) -> None:
     """RetryInfo for programs, the pushback trailer for gRPC's own retries."""
-    gate = await start(raising(RateLimited("slow down", retry_after=2.5)))
-    for call in calls(gate):
+    server = await start(raising(RateLimited("slow down", retry_after=2.5)))
+    for call in calls(server):
         error = await rpc_error(call)
         retry: Any = detail_of(error, details.RetryInfo)
         assert retry.retry_delay.ToMilliseconds() == 2_500
@@ -58,8 +58,8 @@ async def test_waiting_is_told_to_retry_policies_too(start: Start) -> None:
 
 async def test_what_the_handler_wanted_to_send_is_sent(start: Start) -> None:
     """Details do not push out other trailers: here the cost of what failed."""
-    gate = await start(raising(ContentBlocked("refused")))
-    for call in calls(gate):
+    server = await start(raising(ContentBlocked("refused")))
+    for call in calls(server):
         error = await rpc_error(call)
         assert ("mediagate-cost-usd-nanos", "1250") in tuple(error.trailing_metadata())
 
@@ -75,11 +75,11 @@ async def test_what_the_handler_wanted_to_send_is_sent(start: Start) -> None:
 )
 async def test_a_bug_of_ours(start: Start, error: Exception) -> None:
     """INTERNAL with a fixed text; the log has types and places, and nothing that was sent."""
-    gate = await start(raising(error))
-    for call in calls(gate):
+    server = await start(raising(error))
+    for call in calls(server):
         with capture_logs() as lines:
             failed = await rpc_error(call)
-            await gate.observe.wait_until_idle()
+            await server.observe.wait_until_idle()
         assert (failed.code(), failed.details()) == (grpc.StatusCode.INTERNAL, "internal error")
         assert reason_of(failed) == "INTERNAL"
         assert PROMPT not in str(failed)
@@ -92,15 +92,15 @@ async def test_a_bug_of_ours(start: Start, error: Exception) -> None:
 async def test_a_failure_out_of_a_task_group(start: Start) -> None:
     """A group that holds nothing but failures is the first of them."""
     group = ExceptionGroup("tasks", [ExceptionGroup("more", [ContentBlocked("refused")])])
-    gate = await start(raising(group))
-    for call in calls(gate):
+    server = await start(raising(group))
+    for call in calls(server):
         assert reason_of(await rpc_error(call)) == "CONTENT_BLOCKED"
 
 
 async def test_another_tasks_cancellation_is_no_cancelled_call(start: Start) -> None:
     """A CancelledError that is not the call's own ends it with a status, not with silence."""
-    gate = await start(raising(asyncio.CancelledError()))
-    for call in calls(gate):
+    server = await start(raising(asyncio.CancelledError()))
+    for call in calls(server):
         error = await rpc_error(call)
         assert (error.code(), reason_of(error)) == (grpc.StatusCode.INTERNAL, "INTERNAL")
 
@@ -108,7 +108,7 @@ async def test_another_tasks_cancellation_is_no_cancelled_call(start: Start) -> 
 async def test_a_failure_whose_text_is_long(start: Start) -> None:
     """It is cut, so that callers do not drop the whole status."""
     failure = MediagateError("ü" * 20_000, metadata={f"k{n}": "x" * 5_000 for n in range(50)})
-    gate = await start(raising(failure))
-    for call in calls(gate):
+    server = await start(raising(failure))
+    for call in calls(server):
         error = await rpc_error(call)
         assert (error.code(), reason_of(error)) == (grpc.StatusCode.INTERNAL, "INTERNAL")

@@ -86,7 +86,7 @@ def test_every_text_list_and_map_has_a_bound(name: str) -> None:
     unbounded = []
     for field, request in overfull(name):
         failure = refused(request)
-        found = failure.violations if failure else ()
-        if not any(field in violation.field for violation in found):
+        violations = failure.violations if failure else ()
+        if not any(field in violation.field for violation in violations):
             unbounded.append(str(request)[:100])
     assert not unbounded

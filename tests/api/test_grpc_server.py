@@ -42,15 +42,15 @@ async def serve() -> AsyncIterator[Serve]:
     """Starts servers with some options, without anything around the handlers; stops them."""
     async with AsyncExitStack() as stack:
 
-        async def serve_one(wanted: Options) -> str:
-            server = grpc.aio.server(options=tuple(wanted.items()))
+        async def start_server(options: Options) -> str:
+            server = grpc.aio.server(options=tuple(options.items()))
             text_pb2_grpc.add_TextServiceServicer_to_server(AnsweringServicer(), server)
             port = server.add_insecure_port("127.0.0.1:0")
             await server.start()
             stack.push_async_callback(server.stop, 0)
             return f"127.0.0.1:{port}"
 
-        yield serve_one
+        yield start_server
 
 
 class AnsweringServicer(Texts):
@@ -72,10 +72,10 @@ def test_grpc_knows_the_option(name: str) -> None:
 async def test_what_a_peer_is_told(serve: Serve) -> None:
     """Streams, headers and the window, in the first frame of a connection."""
     async with await Peer.of(await serve(options())) as peer:
-        told = await peer.settings()
-    assert told[MAX_CONCURRENT_STREAMS] == 500
-    assert told[MAX_HEADER_LIST_SIZE] == 20 * 1024  # A quarter more than what is never refused.
-    assert told[INITIAL_WINDOW_SIZE] == 512 * 1024
+        settings = await peer.settings()
+    assert settings[MAX_CONCURRENT_STREAMS] == 500
+    assert settings[MAX_HEADER_LIST_SIZE] == 20 * 1024  # A quarter more than what is never refused.
+    assert settings[INITIAL_WINDOW_SIZE] == 512 * 1024
 
 
 PINGS = "grpc.http2.min_ping_interval_without_data_ms"
@@ -140,11 +140,11 @@ async def test_a_peer_whose_network_is_gone_is_noticed(serve: Serve) -> None:
 
 def user_timeouts(address: str) -> set[int]:
     """TCP_USER_TIMEOUT, in ms, of this process's connections whose own end is that address."""
-    found = set()
+    ports = set()
     for one in _connected_at(address):
         with one:
-            found.add(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
-    return found
+            ports.add(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
+    return ports
 
 
 async def test_a_connection_without_calls_is_sent_away(serve: Serve) -> None:

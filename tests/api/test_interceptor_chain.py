@@ -20,9 +20,9 @@ from .fake_servicers import EndlessTexts, Texts, Uploads, WrittenTexts, both_way
 PROMPT = "a prompt that nobody else may read"
 
 
-def texts(gate: InterceptorServer) -> Any:
+def texts(server: InterceptorServer) -> Any:
     """The text service, as callers see it."""
-    return text_pb2_grpc.TextServiceStub(gate.channel)
+    return text_pb2_grpc.TextServiceStub(server.channel)
 
 
 def ask(**more: Any) -> text_pb2.StreamTextRequest:
@@ -30,7 +30,7 @@ def ask(**more: Any) -> text_pb2.StreamTextRequest:
     return stream_text_request(prompt=PROMPT, **more)
 
 
-def ask_whole(**more: Any) -> text_pb2.GenerateTextRequest:
+def generate_request(**more: Any) -> text_pb2.GenerateTextRequest:
     """A good request."""
     return text_request(prompt=PROMPT, **more)
 
@@ -44,8 +44,8 @@ async def uploads(*chunks: bytes) -> AsyncIterator[media_pb2.UploadMediaRequest]
 async def test_unary(start: Start) -> None:
     """One request, one reply; the caller is bound and the request arrives whole."""
     servicer = Texts()
-    gate = await start(servicer)
-    reply = await texts(gate).GenerateText(ask_whole(options={"labels": {"team": "a"}}))
+    server = await start(servicer)
+    reply = await texts(server).GenerateText(generate_request(options={"labels": {"team": "a"}}))
     assert reply.replayed
     assert (servicer.tenants, servicer.prompts) == (["local"], [PROMPT])
     assert servicer.labels == [{"team": "a"}]
@@ -54,22 +54,22 @@ async def test_unary(start: Start) -> None:
 async def test_stream_by_a_generator(start: Start) -> None:
     """Replies of a generator arrive in order; it sees the caller and the receipt, too."""
     servicer = Texts()
-    gate = await start(servicer)
-    events = [event.delta.text async for event in texts(gate).StreamText(ask())]
+    server = await start(servicer)
+    events = [event.delta.text async for event in texts(server).StreamText(ask())]
     assert events == ["0", "1", "2", "3", "4"]
     assert servicer.tenants == ["local"]
 
 
 async def test_stream_by_writing(start: Start) -> None:
     """A coroutine that writes to its context works just as well."""
-    gate = await start(WrittenTexts())
-    assert [event.delta.text async for event in texts(gate).StreamText(ask())] == ["0", "1", "2"]
+    server = await start(WrittenTexts())
+    assert [event.delta.text async for event in texts(server).StreamText(ask())] == ["0", "1", "2"]
 
 
 async def test_requests_that_stream(start: Start) -> None:
     """Each message of a request stream is read, and checked as it comes."""
-    gate = await start(Uploads())
-    media: Any = media_pb2_grpc.MediaServiceStub(gate.channel)
+    server = await start(Uploads())
+    media: Any = media_pb2_grpc.MediaServiceStub(server.channel)
     reply = await media.UploadMedia(uploads(b"12", b"345"))
     assert reply.size_bytes == 5
     error = await rpc_error(media.UploadMedia(uploads(b"12", b"")))
@@ -92,8 +92,8 @@ async def written_echo(requests: Any, context: Any) -> None:
 @pytest.mark.parametrize("behaviour", [echo, written_echo])
 async def test_both_ways(start: Start, behaviour: Any) -> None:
     """Requests and replies that both stream, in both styles."""
-    gate = await start(handlers=(both_ways("/test.Echo/Both", behaviour),))
-    call: Any = gate.channel.stream_stream("/test.Echo/Both")
+    server = await start(handlers=(both_ways("/test.Echo/Both", behaviour),))
+    call: Any = server.channel.stream_stream("/test.Echo/Both")
 
     async def words() -> AsyncIterator[bytes]:
         yield b"a"
@@ -110,39 +110,39 @@ async def test_a_stream_left_by_its_handler(start: Start) -> None:
             yield request
             return
 
-    gate = await start(handlers=(both_ways("/test.Echo/Both", first),))
-    call: Any = gate.channel.stream_stream("/test.Echo/Both")
+    server = await start(handlers=(both_ways("/test.Echo/Both", first),))
+    call: Any = server.channel.stream_stream("/test.Echo/Both")
 
     async def words() -> AsyncIterator[bytes]:
         yield b"a"
         yield b"b"
 
     assert [reply async for reply in call(words())] == [b"a"]
-    await gate.observe.wait_until_idle()
+    await server.observe.wait_until_idle()
 
 
 async def test_cancelling_closes_a_waiting_generator(start: Start) -> None:
     """A caller that leaves while the generator waits ends it at once, by CancelledError."""
     servicer = EndlessTexts(pause=asyncio.Event())
-    gate = await start(servicer)
-    call = texts(gate).StreamText(ask())
+    server = await start(servicer)
+    call = texts(server).StreamText(ask())
     await call.read()
     await servicer.begun.wait()
     call.cancel()
     await servicer.ended.wait()
     assert servicer.ended_by is asyncio.CancelledError
-    await gate.observe.wait_until_idle()
+    await server.observe.wait_until_idle()
 
 
 async def test_cancelling_closes_a_writing_generator(start: Start) -> None:
     """A caller that leaves while a write waits for him ends the generator at once, too."""
     servicer = EndlessTexts(text="word" * 16_384)
-    gate = await start(servicer)
-    call = texts(gate).StreamText(ask())
+    server = await start(servicer)
+    call = texts(server).StreamText(ask())
     await call.read()
     await servicer.begun.wait()
     call.cancel()
-    await gate.observe.wait_until_idle()
+    await server.observe.wait_until_idle()
     assert servicer.ended.is_set(), "the generator outlived its call"
     assert servicer.ended_by in (GeneratorExit, asyncio.CancelledError)
 
@@ -150,20 +150,20 @@ async def test_cancelling_closes_a_writing_generator(start: Start) -> None:
 async def test_a_connection_that_breaks_closes_the_generator(start: Start) -> None:
     """So does a connection that goes away under a stream."""
     servicer = EndlessTexts(text="word" * 16_384)
-    gate = await start(servicer)
-    async with grpc.aio.insecure_channel(gate.address) as channel:
+    server = await start(servicer)
+    async with grpc.aio.insecure_channel(server.address) as channel:
         call: Any = text_pb2_grpc.TextServiceStub(channel).StreamText(ask())
         await call.read()
         await servicer.begun.wait()
-    await gate.observe.wait_until_idle()
+    await server.observe.wait_until_idle()
     assert servicer.ended.is_set(), "the generator outlived its call"
 
 
 async def test_a_cancelled_unary_call_ends_its_handler(start: Start) -> None:
     """CancelledError reaches the handler and is never swallowed on its way out."""
     servicer = EndlessTexts()
-    gate = await start(servicer)
-    call = texts(gate).GenerateText(ask_whole())
+    server = await start(servicer)
+    call = texts(server).GenerateText(generate_request())
     await servicer.begun.wait()
     call.cancel()
     await servicer.ended.wait()
@@ -176,8 +176,8 @@ async def test_a_method_that_is_not_built(start: Start) -> None:
     class Models(models_pb2_grpc.ModelServiceServicer):
         pass
 
-    gate = await start(Models(), not_built=("/mediagate.v1.ModelService/GetModel",))  # type: ignore[abstract]
-    models: Any = models_pb2_grpc.ModelServiceStub(gate.channel)
+    server = await start(Models(), not_built=("/mediagate.v1.ModelService/GetModel",))  # type: ignore[abstract]
+    models: Any = models_pb2_grpc.ModelServiceStub(server.channel)
     for call in (models.EstimateCost(EstimateCostRequest()), models.GetModel(GetModelRequest())):
         error = await rpc_error(call)
         assert error.code() is grpc.StatusCode.UNIMPLEMENTED
@@ -186,13 +186,13 @@ async def test_a_method_that_is_not_built(start: Start) -> None:
 
 async def test_services_without_a_servicer(start: Start) -> None:
     """All rpcs in the set of unbuilt ones answer so, whatever their kind, with none registered."""
-    gate = await start(
+    server = await start(
         not_built=(
             "/mediagate.v1.MediaService/UploadMedia",
             "/mediagate.v1.MediaService/ReadMedia",
         )
     )
-    media: Any = media_pb2_grpc.MediaServiceStub(gate.channel)
+    media: Any = media_pb2_grpc.MediaServiceStub(server.channel)
     request = media_pb2.ReadMediaRequest()
     for call in (media.UploadMedia(uploads(b"1")), media.ReadMedia(request)):
         assert reason_of(await rpc_error(call)) == "NOT_IMPLEMENTED"
@@ -200,8 +200,8 @@ async def test_services_without_a_servicer(start: Start) -> None:
 
 async def test_a_method_that_does_not_exist(start: Start) -> None:
     """It is named in the status, and is not remembered."""
-    gate = await start(Texts())
-    channel: Any = gate.channel
+    server = await start(Texts())
+    channel: Any = server.channel
     for call in (
         channel.unary_unary("/mediagate.v9.Nothing/At")(b""),
         channel.unary_stream("/mediagate.v1.TextService/Sing")(b""),
@@ -215,11 +215,11 @@ async def test_a_method_that_does_not_exist(start: Start) -> None:
 async def test_bytes_that_are_no_message(start: Start) -> None:
     """They are refused like any other bad request, and not with a parser's words."""
     servicer = Texts()
-    gate = await start(servicer)
-    call: Any = gate.channel.unary_unary("/mediagate.v1.TextService/GenerateText")
+    server = await start(servicer)
+    call: Any = server.channel.unary_unary("/mediagate.v1.TextService/GenerateText")
     with capture_logs() as lines:
         error = await rpc_error(call(b"\xff\xff\xff"))
-        await gate.observe.wait_until_idle()
+        await server.observe.wait_until_idle()
     assert (error.code(), reason_of(error)) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
     assert list(violations_of(error)) == ["request"]
     assert not servicer.prompts

@@ -19,22 +19,22 @@ from .conftest import InterceptorServer, Start
 from .fake_servicers import Texts
 
 
-async def refusal(gate: InterceptorServer, request: Message) -> grpc.aio.AioRpcError:
+async def refusal(server: InterceptorServer, request: Message) -> grpc.aio.AioRpcError:
     """The error that the request's own rpc ends with."""
     name = type(request).__name__.removesuffix("Request")
-    method = getattr(text_pb2_grpc.TextServiceStub(gate.channel), name)
+    method = getattr(text_pb2_grpc.TextServiceStub(server.channel), name)
     return await rpc_error(method(request))
 
 
 async def test_a_bad_field(start: Start) -> None:
     """INVALID_ARGUMENT, INVALID_REQUEST, every field named; unary and streamed."""
     servicer = Texts()
-    gate = await start(servicer)
+    server = await start(servicer)
     for request in (
         text_request(prompt="", temperature=9.0),
         stream_text_request(prompt="", temperature=9.0),
     ):
-        error = await refusal(gate, request)
+        error = await refusal(server, request)
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert reason_of(error) == "INVALID_REQUEST"
         assert set(violations_of(error)) == {"prompt", "temperature"}
@@ -43,17 +43,17 @@ async def test_a_bad_field(start: Start) -> None:
 
 async def test_more_wrong_than_fits(start: Start) -> None:
     """A thousand bad turns still end in a status that arrives."""
-    gate = await start(Texts())
-    error = await refusal(gate, text_request(messages=[chat_message(text="")] * 1_000))
+    server = await start(Texts())
+    error = await refusal(server, text_request(messages=[chat_message(text="")] * 1_000))
     assert reason_of(error) == "INVALID_REQUEST"
     assert "messages[0].parts[0].text" in violations_of(error)
 
 
 async def test_a_large_inline_medium(start: Start) -> None:
     """3.5 MiB of picture: MEDIA_TOO_LARGE, the field named."""
-    gate = await start(Texts())
+    server = await start(Texts())
     medium = medium_pb2.MediaInput(inline=medium_pb2.InlineMedia(data=b"x" * 3_670_016))
-    error = await refusal(gate, text_request(messages=[chat_message(image=medium)]))
+    error = await refusal(server, text_request(messages=[chat_message(image=medium)]))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert reason_of(error) == "MEDIA_TOO_LARGE"
     assert list(violations_of(error)) == ["messages[0].parts[0].image.inline.data"]
@@ -64,12 +64,12 @@ async def test_a_field_that_is_not_built(start: Start, monkeypatch: pytest.Monke
     not_built = {"mediagate.v1.GenerationOptions": ("reuse_within",)}
     monkeypatch.setattr(validator, "UNIMPLEMENTED_FIELDS", not_built)
     servicer = Texts()
-    gate = await start(servicer)
-    error = await refusal(gate, stream_text_request(reuse_within=Duration(seconds=60)))
+    server = await start(servicer)
+    error = await refusal(server, stream_text_request(reuse_within=Duration(seconds=60)))
     assert (error.code(), reason_of(error)) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
     info: Any = detail_of(error, details.ErrorInfo)
     assert info.metadata["field"] == "options.reuse_within"
-    error = await refusal(gate, text_request(reuse_within=Duration(seconds=60)))
+    error = await refusal(server, text_request(reuse_within=Duration(seconds=60)))
     assert list(violations_of(error)) == ["options.reuse_within"]
     assert not servicer.prompts
 
@@ -106,9 +106,9 @@ RETRYING = json.dumps(
 async def test_a_paid_call_that_grpc_sends_again(start: Start) -> None:
     """Without a request_id it could be paid twice, and is refused; with one it goes through."""
     servicer = Unsteady()
-    gate = await start(servicer)
+    server = await start(servicer)
     options = [("grpc.service_config", RETRYING)]
-    async with grpc.aio.insecure_channel(gate.address, options) as channel:
+    async with grpc.aio.insecure_channel(server.address, options) as channel:
         stub: Any = text_pb2_grpc.TextServiceStub(channel)
         error = await rpc_error(stub.GenerateText(text_request()))
         assert list(violations_of(error)) == ["request_id"]

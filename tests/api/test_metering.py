@@ -27,8 +27,8 @@ async def trailers(call: Any) -> dict[str, str]:
 
 async def test_the_cost_is_a_trailer(start: Start) -> None:
     """Of a unary call and of a stream."""
-    gate = await start(Texts())
-    stub: Any = text_pb2_grpc.TextServiceStub(gate.channel)
+    server = await start(Texts())
+    stub: Any = text_pb2_grpc.TextServiceStub(server.channel)
     for call in (
         stub.GenerateText(text_request(prompt="hello")),
         stub.StreamText(stream_text_request(prompt="hello")),
@@ -38,8 +38,8 @@ async def test_the_cost_is_a_trailer(start: Start) -> None:
 
 async def test_what_is_not_known_is_not_sent(start: Start) -> None:
     """No cost reported: no trailer, and certainly not zero."""
-    gate = await start(WrittenTexts())
-    stub: Any = text_pb2_grpc.TextServiceStub(gate.channel)
+    server = await start(WrittenTexts())
+    stub: Any = text_pb2_grpc.TextServiceStub(server.channel)
     call = stub.GenerateText(text_request(prompt="hello"))
     assert COST_TRAILER not in await trailers(call)
 

@@ -30,19 +30,19 @@ class FakeMonotonicClock:
         return self.time
 
 
-def ask(gate: InterceptorServer) -> Any:
+def ask(server: InterceptorServer) -> Any:
     """One good call."""
-    stub: Any = text_pb2_grpc.TextServiceStub(gate.channel)
+    stub: Any = text_pb2_grpc.TextServiceStub(server.channel)
     return stub.GenerateText(text_request(prompt="hello"))
 
 
 async def test_over_the_limit(start: Start) -> None:
     """RESOURCE_EXHAUSTED, with whose quota it is and when there is room."""
     servicer = Texts()
-    gate = await start(servicer, requests_per_minute=lambda: 3, clock=FakeMonotonicClock())
+    server = await start(servicer, requests_per_minute=lambda: 3, clock=FakeMonotonicClock())
     for _ in range(3):
-        await ask(gate)
-    error = await rpc_error(ask(gate))
+        await ask(server)
+    error = await rpc_error(ask(server))
     assert (error.code(), reason_of(error)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
     quota: Any = detail_of(error, details.QuotaFailure)
     assert quota.violations[0].subject == "tenant:local"
@@ -56,24 +56,24 @@ async def test_over_the_limit(start: Start) -> None:
 async def test_the_limit_may_change_and_may_go(start: Start) -> None:
     """It is asked at every call; 0 is no limit."""
     limits = [1]
-    gate = await start(Texts(), requests_per_minute=lambda: limits[0], clock=FakeMonotonicClock())
-    await ask(gate)
-    await rpc_error(ask(gate))
+    server = await start(Texts(), requests_per_minute=lambda: limits[0], clock=FakeMonotonicClock())
+    await ask(server)
+    await rpc_error(ask(server))
     limits[0] = 0
     for _ in range(5):
-        await ask(gate)
+        await ask(server)
     limits[0] = 2
-    await ask(gate)
+    await ask(server)
 
 
 async def test_health_is_free(start: Start) -> None:
     """Who asks for health is never refused, and takes nothing from the tenant."""
     one = {"requests_per_minute": lambda: 1, "clock": FakeMonotonicClock()}
-    gate = await start(health.aio.HealthServicer(), Texts(), **one)
-    stub: Any = health_pb2_grpc.HealthStub(gate.channel)
+    server = await start(health.aio.HealthServicer(), Texts(), **one)
+    stub: Any = health_pb2_grpc.HealthStub(server.channel)
     for _ in range(3):
         await stub.Check(health_pb2.HealthCheckRequest())
-    await ask(gate)
+    await ask(server)
 
 
 @given(
@@ -113,7 +113,7 @@ def test_no_window_lets_through_more_than_twice_nor_refuses_without_end(
     clock = FakeMonotonicClock()
     clock.time = NOON + late
     window = SlidingWindow(clock)
-    taken: dict[int, int] = {}
+    admitted: dict[int, int] = {}
     for step in steps:
         clock.time += step
         wait = window.take("tenant", limit)
@@ -121,8 +121,8 @@ def test_no_window_lets_through_more_than_twice_nor_refuses_without_end(
             clock.time += wait
             assert window.take("tenant", limit) == 0
         minute = int(clock.time // 60)
-        taken[minute] = taken.get(minute, 0) + 1
-    assert all(count <= limit for count in taken.values())
+        admitted[minute] = admitted.get(minute, 0) + 1
+    assert all(count <= limit for count in admitted.values())
 
 
 def test_one_key_takes_nothing_from_another() -> None:

@@ -42,7 +42,7 @@ async def by_metadata(call: RpcCall) -> Caller:
 
 
 def call(
-    gate: InterceptorServer, tenant: str, *messages: bytes, more: asyncio.Event | None = None
+    server: InterceptorServer, tenant: str, *messages: bytes, more: asyncio.Event | None = None
 ) -> Any:
     """An rpc that sends these, and ends its half only once `more` is set."""
 
@@ -52,7 +52,7 @@ def call(
         if more:
             await more.wait()
 
-    stub: Any = gate.channel.stream_unary(METHOD)
+    stub: Any = server.channel.stream_unary(METHOD)
     return stub(requests(), metadata=(("tenant", tenant),))
 
 
@@ -63,18 +63,18 @@ async def test_no_message_at_all(start: Start) -> None:
 
 
 async def test_a_message_that_does_not_come(start: Start) -> None:
-    gate = await start(
+    server = await start(
         Texts(), receive=ReceiveLimitInterceptor(FairScheduler(), seconds=lambda: 0.05)
     )
-    error = await rpc_error(call(gate, "a", more=asyncio.Event()))
+    error = await rpc_error(call(server, "a", more=asyncio.Event()))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "request: must come whole within 0.05 s" in str(error.details())
 
 
 async def test_a_call_whose_half_stays_open_is_served(start: Start) -> None:
     """As some clients leave it."""
-    gate = await start(Texts())
-    await call(gate, "a", MESSAGE, more=asyncio.Event())
+    server = await start(Texts())
+    await call(server, "a", MESSAGE, more=asyncio.Event())
 
 
 async def test_what_follows_the_message_is_not_read(start: Start) -> None:
@@ -82,15 +82,15 @@ async def test_what_follows_the_message_is_not_read(start: Start) -> None:
 
 
 async def test_only_the_tenant_s_own_calls_wait_for_its_late_messages(start: Start) -> None:
-    gate = await start(
+    server = await start(
         Texts(), authenticate=by_metadata, receive=ReceiveLimitInterceptor(FairScheduler(), limit=2)
     )
     more = asyncio.Event()
-    late = [call(gate, "late", more=more) for _ in range(2)]
+    late = [call(server, "late", more=more) for _ in range(2)]
     for rpc in late:
         await rpc.wait_for_connection()
-    behind = asyncio.ensure_future(call(gate, "late", MESSAGE))
-    await call(gate, "other", MESSAGE)
+    behind = asyncio.ensure_future(call(server, "late", MESSAGE))
+    await call(server, "other", MESSAGE)
     assert not behind.done()
     late.pop().cancel()  # Its place is given back.
     await behind
@@ -102,19 +102,21 @@ async def test_nothing_is_read_of_whoever_may_not_call(start: Start) -> None:
     async def nobody(_: RpcCall) -> Caller:
         raise ApiKeyMissing("no key")
 
-    gate = await start(Texts(), authenticate=nobody)
-    error = await rpc_error(call(gate, "a", more=asyncio.Event()))
+    server = await start(Texts(), authenticate=nobody)
+    error = await rpc_error(call(server, "a", more=asyncio.Event()))
     assert error.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 async def test_who_sends_slowly_waits_for_nothing_else(start: Start) -> None:
     """A cancel, a look and a return have places of their own."""
     models: Any = type("Models", (models_pb2_grpc.ModelServiceServicer,), {"GetModel": _get_model})
-    gate = await start(Texts(), models(), receive=ReceiveLimitInterceptor(FairScheduler(), limit=1))
+    server = await start(
+        Texts(), models(), receive=ReceiveLimitInterceptor(FairScheduler(), limit=1)
+    )
     more = asyncio.Event()
-    late = call(gate, "a", more=more)
+    late = call(server, "a", more=more)
     await late.wait_for_connection()
-    stub: Any = models_pb2_grpc.ModelServiceStub(gate.channel)
+    stub: Any = models_pb2_grpc.ModelServiceStub(server.channel)
     await stub.GetModel(models_pb2.GetModelRequest(model="flux-dev"))
     more.set()
     await rpc_error(late)
@@ -122,7 +124,7 @@ async def test_who_sends_slowly_waits_for_nothing_else(start: Start) -> None:
 
 async def test_without_a_key_a_message_is_short(start: Start) -> None:
     """It is counted and decoded for anybody."""
-    gate = await start(Health())
-    check: Any = gate.channel.unary_unary("/grpc.health.v1.Health/Check")
+    server = await start(Health())
+    check: Any = server.channel.unary_unary("/grpc.health.v1.Health/Check")
     await check(b"\x0a\x00" * 2_000)
     assert "at most 4,096 bytes" in str((await rpc_error(check(b"\x0a\x00" * 60_000))).details())

@@ -280,9 +280,9 @@ def test_labels_are_asked_for_as_they_are_given(
         (generations_pb2.WatchGenerationsRequest(filter=generations), "filter"),
         (usage_pb2.ListChargesRequest(filter=usage_pb2.UsageFilter(labels=labels)), "filter"),
     ):
-        found = wrong(request)
-        assert list(found) == [f"{field}.labels{path}"]
-        assert words in found[f"{field}.labels{path}"]
+        violations = wrong(request)
+        assert list(violations) == [f"{field}.labels{path}"]
+        assert words in violations[f"{field}.labels{path}"]
 
 
 @pytest.mark.parametrize(
@@ -290,15 +290,15 @@ def test_labels_are_asked_for_as_they_are_given(
 )
 def test_bad_requests_name_the_field(request_: Message, path: str, words: str) -> None:
     """Exactly the field at fault is named, with what it must be."""
-    found = wrong(request_)
-    assert list(found) == [path]
-    assert words in found[path]
+    violations = wrong(request_)
+    assert list(violations) == [path]
+    assert words in violations[path]
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
     """Nobody has to mend a request one refusal at a time."""
-    found = wrong(text_request(prompt="", temperature=9, request_id="x", parameter_mode=9))
-    assert list(found) == ["request_id", "options.parameter_mode", "temperature", "prompt"]
+    violations = wrong(text_request(prompt="", temperature=9, request_id="x", parameter_mode=9))
+    assert list(violations) == ["request_id", "options.parameter_mode", "temperature", "prompt"]
 
 
 @pytest.mark.parametrize(
@@ -326,9 +326,9 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
 )
 def test_addresses_of_inputs(uri: str) -> None:
     """Https, a host, no user info, not too long; what was sent is not repeated."""
-    found = wrong(image_request(mask=media_input(uri)))
-    assert list(found) == ["mask.uri"]
-    assert "example" not in found["mask.uri"]
+    violations = wrong(image_request(mask=media_input(uri)))
+    assert list(violations) == ["mask.uri"]
+    assert "example" not in violations["mask.uri"]
 
 
 @pytest.mark.parametrize(
@@ -340,8 +340,8 @@ def test_addresses_of_inputs(uri: str) -> None:
 )
 def test_no_input_is_in_a_private_network(host: str) -> None:
     """Not by its address, in whatever form: nobody but this machine's neighbours could mean it."""
-    found = wrong(image_request(mask=media_input(f"https://{host}/a.png")))
-    assert found == {"mask.uri": "must not lead into a private network"}
+    violations = wrong(image_request(mask=media_input(f"https://{host}/a.png")))
+    assert violations == {"mask.uri": "must not lead into a private network"}
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8787", "127.1.2.3", "localhost:80", "[::1]:9"])

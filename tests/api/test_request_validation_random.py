@@ -93,10 +93,10 @@ def test_random_requests_never_break_it(request_: Message) -> None:
 
 def test_values_at_every_edge_never_break_it(seed: int) -> None:
     """The same of messages that hold what is at and over the edges of every type."""
-    drawn = RandomMessages(Random(seed), {})
+    random_messages = RandomMessages(Random(seed), {})
     for name in REQUESTS:
         for _ in range(100):
-            failure = refused(drawn.message(DESCRIPTORS[name]))
+            failure = refused(random_messages.message(DESCRIPTORS[name]))
             assert failure is None or failure.reason is not Reason.INTERNAL
 
 

@@ -31,9 +31,9 @@ STREAM = {
 }
 
 
-def texts(gate: InterceptorServer) -> Any:
+def texts(server: InterceptorServer) -> Any:
     """The text service, as callers see it."""
-    return text_pb2_grpc.TextServiceStub(gate.channel)
+    return text_pb2_grpc.TextServiceStub(server.channel)
 
 
 class Counts:
@@ -60,25 +60,25 @@ def handled(labels: dict[str, str], code: str) -> Counts:
 
 async def test_a_good_call(start: Start) -> None:
     """Started, handled as OK, timed; messages counted both ways."""
-    gate = await start(Texts())
+    server = await start(Texts())
     started = Counts("grpc_server_started_total", STREAM)
     ok = handled(STREAM, "OK")
     received = Counts("grpc_server_msg_received_total", STREAM)
     sent = Counts("grpc_server_msg_sent_total", STREAM)
     timed = Counts("grpc_server_handling_seconds_count", STREAM)
-    async for _ in texts(gate).StreamText(stream_text_request(prompt=PROMPT)):
+    async for _ in texts(server).StreamText(stream_text_request(prompt=PROMPT)):
         pass
-    await gate.observe.wait_until_idle()
+    await server.observe.wait_until_idle()
     moved = [count.moved for count in (started, ok, received, sent, timed)]
     assert moved == [1, 1, 1, 5, 1]
 
 
 async def test_the_access_line(start: Start) -> None:
     """One line for each rpc: method, code, seconds, tenant, generation, cost; no content."""
-    gate = await start(Texts())
+    server = await start(Texts())
     with capture_logs() as lines:
-        await texts(gate).GenerateText(text_request(prompt=PROMPT, labels={"who": "someone"}))
-        await gate.observe.wait_until_idle()
+        await texts(server).GenerateText(text_request(prompt=PROMPT, labels={"who": "someone"}))
+        await server.observe.wait_until_idle()
     (line,) = lines
     assert line.pop("seconds") >= 0
     assert line == {
@@ -95,11 +95,11 @@ async def test_the_access_line(start: Start) -> None:
 
 async def test_a_refused_call(start: Start) -> None:
     """The code that the status had is the code that is counted; the line has the reason."""
-    gate = await start(Texts())
+    server = await start(Texts())
     refused = handled(UNARY, "INVALID_ARGUMENT")
     with capture_logs() as lines:
-        await rpc_error(texts(gate).GenerateText(text_pb2.GenerateTextRequest()))
-        await gate.observe.wait_until_idle()
+        await rpc_error(texts(server).GenerateText(text_pb2.GenerateTextRequest()))
+        await server.observe.wait_until_idle()
     assert refused.moved == 1
     (line,) = lines
     assert (line["code"], line["reason"]) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
@@ -107,54 +107,54 @@ async def test_a_refused_call(start: Start) -> None:
 
 async def test_the_access_line_follows_the_level_as_it_is_set(start: Start) -> None:
     """While the server serves: its logger is kept only while nothing is configured anew."""
-    gate = await start(Texts())
-    told = []
+    server = await start(Texts())
+    line_counts = []
     for level in (logging.INFO, logging.ERROR, logging.INFO):
         structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
         with capture_logs() as lines:
-            await texts(gate).GenerateText(text_request(prompt=PROMPT))
-            await gate.observe.wait_until_idle()
-        told.append(len(lines))
-    assert told == [1, 0, 1]
+            await texts(server).GenerateText(text_request(prompt=PROMPT))
+            await server.observe.wait_until_idle()
+        line_counts.append(len(lines))
+    assert line_counts == [1, 0, 1]
 
 
 @pytest.mark.parametrize("method", ["GenerateText", "StreamText"])
 async def test_a_cancelled_call(start: Start, method: str) -> None:
     """It has no code of gRPC's; it counts as CANCELLED, once, and is no longer in flight."""
     servicer = EndlessTexts(pause=asyncio.Event())
-    gate = await start(servicer)
+    server = await start(servicer)
     cancelled = handled(UNARY if method == "GenerateText" else STREAM, "CANCELLED")
     request_type = getattr(text_pb2, f"{method}Request")
-    call = getattr(texts(gate), method)(request_type(prompt=PROMPT))
+    call = getattr(texts(server), method)(request_type(prompt=PROMPT))
     await servicer.begun.wait()
-    assert gate.observe.in_flight == 1
+    assert server.observe.in_flight == 1
     call.cancel()
-    await gate.observe.wait_until_idle()
-    assert (cancelled.moved, gate.observe.in_flight) == (1, 0)
+    await server.observe.wait_until_idle()
+    assert (cancelled.moved, server.observe.in_flight) == (1, 0)
 
 
 async def test_a_call_that_ran_into_its_deadline(start: Start) -> None:
     """It is told apart from one whose caller left."""
     servicer = EndlessTexts()
-    gate = await start(servicer)
+    server = await start(servicer)
     passed = handled(UNARY, "DEADLINE_EXCEEDED")
     cancelled = handled(UNARY, "CANCELLED")
     request = text_request(prompt=PROMPT)
-    error = await rpc_error(texts(gate).GenerateText(request, timeout=0.3))
+    error = await rpc_error(texts(server).GenerateText(request, timeout=0.3))
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    await gate.observe.wait_until_idle()
+    await server.observe.wait_until_idle()
     assert (passed.moved, cancelled.moved) == (1, 0)
 
 
 async def test_names_that_callers_make_up(start: Start) -> None:
     """They make no series of their own and are in no line."""
-    gate = await start(Texts())
+    server = await start(Texts())
     other = {"grpc_type": "other", "grpc_service": "other", "grpc_method": "other"}
     counted = handled(other, "UNIMPLEMENTED")
-    channel: Any = gate.channel
+    channel: Any = server.channel
     with capture_logs() as lines:
         await rpc_error(channel.unary_unary("/made.Up/Name")(b""))
-        await gate.observe.wait_until_idle()
+        await server.observe.wait_until_idle()
     assert counted.moved == 1
     assert "made.Up" not in str(lines)
     families = [str(sample.labels) for family in REGISTRY.collect() for sample in family.samples]
@@ -163,19 +163,19 @@ async def test_names_that_callers_make_up(start: Start) -> None:
 
 async def test_health_has_no_caller_and_no_end(start: Start) -> None:
     """Health answers without a caller or a receipt; its watches never keep a drain waiting."""
-    gate = await start(health.aio.HealthServicer())
+    server = await start(health.aio.HealthServicer())
     check = {
         "grpc_type": "unary",
         "grpc_service": "grpc.health.v1.Health",
         "grpc_method": "Check",
     }
     ok = handled(check, "OK")
-    stub: Any = health_pb2_grpc.HealthStub(gate.channel)
+    stub: Any = health_pb2_grpc.HealthStub(server.channel)
     with capture_logs() as lines:
         watch = stub.Watch(health_pb2.HealthCheckRequest())
         first = await watch.read()
-        assert gate.observe.in_flight == 0
-        await gate.observe.wait_until_idle()
+        assert server.observe.in_flight == 0
+        await server.observe.wait_until_idle()
         reply = await stub.Check(health_pb2.HealthCheckRequest())
     watch.cancel()
     assert reply.status == first.status == health_pb2.HealthCheckResponse.SERVING

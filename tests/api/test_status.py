@@ -43,12 +43,12 @@ def codes_in_contract() -> Iterator[tuple[str, str]]:
 
 def detail(status: status_pb2.Status, kind: type[M]) -> list[M]:
     """All details of one kind."""
-    found = []
+    values = []
     for packed in status.details:
         message = kind()
         if packed.Unpack(message):
-            found.append(message)
-    return found
+            values.append(message)
+    return values
 
 
 def test_reasons_are_those_of_the_contract() -> None:

@@ -44,9 +44,9 @@ async def by_metadata(call: RpcCall) -> Caller:
     return Caller(str(call.metadata("tenant")))
 
 
-def text(gate: InterceptorServer, tenant: str, prompt: str) -> Any:
+def text(server: InterceptorServer, tenant: str, prompt: str) -> Any:
     """One call, that is under way."""
-    stub: Any = text_pb2_grpc.TextServiceStub(gate.channel)
+    stub: Any = text_pb2_grpc.TextServiceStub(server.channel)
     return stub.GenerateText(text_request(prompt=prompt), metadata=(("tenant", tenant),))
 
 
@@ -58,14 +58,14 @@ async def begun(texts: Worked) -> str:
 async def test_a_burst_waits_and_nobody_else_does(start: Start) -> None:
     """As many as there are places begin, then in order of arrival; another tenant's at once."""
     texts = Worked()
-    gate = await start(texts, authenticate=by_metadata, limited=LIMITED)
+    server = await start(texts, authenticate=by_metadata, limited=LIMITED)
     names = [f"{number}" for number in range(MOST_AT_WORK + 3)]
     calls = []
     for name in names[:MOST_AT_WORK]:
-        calls.append(text(gate, "flood", name))
+        calls.append(text(server, "flood", name))
         assert await begun(texts) == name
-    calls += [text(gate, "flood", name) for name in names[MOST_AT_WORK:]]
-    other = text(gate, "other", "other")
+    calls += [text(server, "flood", name) for name in names[MOST_AT_WORK:]]
+    other = text(server, "other", "other")
     assert await begun(texts) == "other"
     texts.let_go["other"].set()
     await other
@@ -80,20 +80,20 @@ async def test_a_burst_waits_and_nobody_else_does(start: Start) -> None:
 async def test_a_place_is_given_back_however_a_call_ends(start: Start) -> None:
     """By an error, by a cancel in the midst of its work, by one while it waited."""
     texts = Worked()
-    gate = await start(texts, authenticate=by_metadata, limited=LIMITED)
+    server = await start(texts, authenticate=by_metadata, limited=LIMITED)
     for round_ in range(3):
-        failing = text(gate, "a", f"{round_} fails")
+        failing = text(server, "a", f"{round_} fails")
         await begun(texts)
-        leaving = text(gate, "a", f"{round_} leaves")
+        leaving = text(server, "a", f"{round_} leaves")
         await begun(texts)
-        waiting = text(gate, "a", f"{round_} waits")
+        waiting = text(server, "a", f"{round_} waits")
         waiting.cancel()
         leaving.cancel()
         texts.let_go[f"{round_} fails"].set()
         assert await failing.code() is grpc.StatusCode.UNAVAILABLE
     last = []
     for number in range(MOST_AT_WORK):
-        last.append(text(gate, "a", f"last {number}"))
+        last.append(text(server, "a", f"last {number}"))
         while (name := await begun(texts)) != f"last {number}":
             texts.let_go[name].set()  # It was let in before its caller had left.
     for event in texts.let_go.values():
@@ -104,8 +104,8 @@ async def test_a_place_is_given_back_however_a_call_ends(start: Start) -> None:
 async def test_other_methods_take_no_place(start: Start) -> None:
     """Those that may wait for a generation's end would keep it for as long."""
     texts = Worked()
-    gate = await start(texts, authenticate=by_metadata, limited=())
-    calls = [text(gate, "a", str(number)) for number in range(3 * MOST_AT_WORK)]
+    server = await start(texts, authenticate=by_metadata, limited=())
+    calls = [text(server, "a", str(number)) for number in range(3 * MOST_AT_WORK)]
     for _ in calls:
         await begun(texts)
     for event in texts.let_go.values():

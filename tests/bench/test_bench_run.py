@@ -43,15 +43,15 @@ def test_a_small_run_has_every_figure_and_leaves_no_process(
     before = _children()
     stage = ServersUnderTest(UNPINNED, tmp_path, control.url)
     results = BenchRun(SMALL, stage, Bench(control, upstream, tmp_path)).measure_all()
-    told = report.document(
+    document = report.document(
         results,
         extent="small",
         cores={"server": None, "load": None},
         variant=stage.variant.document(),
     )
-    assert json.loads(json.dumps(told)) == told
-    assert all(goal["got"] > 0 for goal in told["goals"])
-    assert len(told["goals"]) == 6
+    assert json.loads(json.dumps(document)) == document
+    assert all(goal["got"] > 0 for goal in document["goals"])
+    assert len(document["goals"]) == 6
     unary: Mapping[str, Mapping[str, float]] = results["unary succeeded c128"]
     assert set(unary) == {ECHO, AVERAGE, MEDIAGATE}
     assert unary[MEDIAGATE]["commits_per_call"] > 0
@@ -61,8 +61,8 @@ def test_a_small_run_has_every_figure_and_leaves_no_process(
         assert results[f"store {size} list"][MEDIAGATE]["p50_ms"] > 0
         started = results[f"store {size} start"][MEDIAGATE]
         assert started["recovered_seconds"] >= started["ready_seconds"] > 0
-    assert len(told["readings"]) == 8
-    assert told["side"]["interpreter"]["version"] == platform.python_version()
+    assert len(document["readings"]) == 8
+    assert document["side"]["interpreter"]["version"] == platform.python_version()
     assert results["idle"][MEDIAGATE]["reached_upstream"] == 50
     assert results["paced s50 20ms"][MEDIAGATE]["reached_upstream"] == 50
     assert _children() == before >= {upstream.pid}

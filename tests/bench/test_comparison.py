@@ -53,9 +53,9 @@ def children() -> list[str]:
     return sorted(path.read_text(encoding="ascii").split())
 
 
-def document(found: Comparison) -> dict[str, Any]:
+def document(comparison: Comparison) -> dict[str, Any]:
     sides = [Variant("this").document(), Variant("against").document()]
-    return comparison_report.document(found, sides, {"seed": 1, "rounds": 1})
+    return comparison_report.document(comparison, sides, {"seed": 1, "rounds": 1})
 
 
 @pytest.mark.needs_gate
@@ -66,18 +66,22 @@ def test_a_round_measures_everything_of_both_sides(
     require("h2load")
     before = children()
     sides = Variant("this"), Variant("against")
-    found = rounds(control, upstream, tmp_path, sides, NAMES, seed).run(1)
-    assert not found.failed
-    assert found.pairs.keys() == JUDGED.keys()
+    comparison = rounds(control, upstream, tmp_path, sides, NAMES, seed).run(1)
+    assert not comparison.failed
+    assert comparison.pairs.keys() == JUDGED.keys()
     for row, figures in JUDGED.items():
-        ((this, other),) = found.pairs[row]
+        ((this, other),) = comparison.pairs[row]
         for judged in figures:
             assert this[judged.figure] > 0, (row, judged)
             assert other[judged.figure] > 0, (row, judged)
-    told = document(found)
-    assert json.loads(json.dumps(told)) == json.loads(json.dumps(told, allow_nan=False))
-    assert [row["verdict"] for row in told["rows"]] == ["too few rounds"] * len(told["rows"])
-    lines = "\n".join(comparison_report.table(found, told))
+    document_json = document(comparison)
+    assert json.loads(json.dumps(document_json)) == json.loads(
+        json.dumps(document_json, allow_nan=False)
+    )
+    assert [row["verdict"] for row in document_json["rows"]] == ["too few rounds"] * len(
+        document_json["rows"]
+    )
+    lines = "\n".join(comparison_report.table(comparison, document_json))
     assert all(row in lines for row in JUDGED)
     assert children() == before
 
@@ -90,20 +94,20 @@ def test_a_side_that_does_not_answer_gives_no_figure(
     """Its settings are the other side's alone: only that one refuses."""
     require("h2load")
     sides = Variant("this"), Variant("against", settings=REFUSING)
-    found = rounds(control, upstream, tmp_path, sides, ("calls_c1",), seed).run(1)
-    assert found.failed["calls_c1"].startswith("against: ")
-    assert found.compared() == []
-    assert "calls_c1" in "\n".join(comparison_report.table(found, document(found)))
+    comparison = rounds(control, upstream, tmp_path, sides, ("calls_c1",), seed).run(1)
+    assert comparison.failed["calls_c1"].startswith("against: ")
+    assert comparison.compared() == []
+    assert "calls_c1" in "\n".join(comparison_report.table(comparison, document(comparison)))
 
 
 def test_ratios_say_better_and_worse_and_are_kept_as_numbers() -> None:
-    found = Comparison()
+    comparison = Comparison()
     for each in range(6):
         dear, cheap = ({"rps": 900.0 + each, "cpu_us": us} for us in (1_100.0 + each, 1_000.0))
-        found.pairs["calls_c128"].append((dear, cheap))
-    found.pairs["start"] = [({"ready_seconds": 1.0, "cpu_seconds": 1.0, "mib": 1.0},) * 2] * 6
-    told = document(found)
-    verdicts = {(row["row"], row["figure"]): row["verdict"] for row in told["rows"]}
+        comparison.pairs["calls_c128"].append((dear, cheap))
+    comparison.pairs["start"] = [({"ready_seconds": 1.0, "cpu_seconds": 1.0, "mib": 1.0},) * 2] * 6
+    document_json = document(comparison)
+    verdicts = {(row["row"], row["figure"]): row["verdict"] for row in document_json["rows"]}
     assert verdicts == {
         ("calls_c128", "cpu_us"): "worse",
         ("calls_c128", "rps"): "no difference seen",
@@ -111,6 +115,6 @@ def test_ratios_say_better_and_worse_and_are_kept_as_numbers() -> None:
         ("start", "cpu_seconds"): "no difference seen",
         ("start", "mib"): "no difference seen",
     }
-    (worse,) = (row for row in told["rows"] if row["verdict"] == "worse")
+    (worse,) = (row for row in document_json["rows"] if row["verdict"] == "worse")
     assert 1 < worse["low"] <= worse["value"] <= worse["high"]
-    assert len(told["samples"]["calls_c128"]) == 6
+    assert len(document_json["samples"]["calls_c128"]) == 6

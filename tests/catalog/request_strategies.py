@@ -146,8 +146,8 @@ def requests(draw: st.DrawFn, model: Model, *, strict: bool = False) -> ModelReq
     optional = draw(st.permutations(sorted(set(fields) - needed)))
     chosen = [*needed, *optional[: draw(st.integers(0, len(optional)))]]
     for group in EXCLUSIVE:
-        kept = [name for name in chosen if name in group][:1]
-        chosen = [name for name in chosen if name not in group or name in kept]
+        first_of_group = [name for name in chosen if name in group][:1]
+        chosen = [name for name in chosen if name not in group or name in first_of_group]
     parameters = {name: draw(values(model, name, fields[name])) for name in chosen}
     own = draw(own_inputs(model, set(chosen)))
     return ModelRequest(model.modality, model.slug, parameters, strict=strict, model_parameters=own)
@@ -161,8 +161,8 @@ def own_inputs(draw: st.DrawFn, model: Model, chosen: set[str]) -> dict[str, Any
         for rule in model.map.values()
         for target in (*rule.targets, *rule.also, *(n for f in rule.forces.values() for n in f))
     }
-    whole = model.chat or model.guard
-    reached |= set(whole.targets) if whole else set()
+    text_format = model.chat or model.guard
+    reached |= set(text_format.targets) if text_format else set()
     free = {
         name: spec
         for name, spec in model.inputs.items()

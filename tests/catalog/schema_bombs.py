@@ -10,8 +10,8 @@ _DEEP = 20
 
 def chained(make: Callable[[Schema], Schema], depth: int = _DEEP) -> Schema:
     """Definitions, each made of a reference to the next."""
-    made = {f"d{at}": make({"$ref": f"#/$defs/d{at + 1}"}) for at in range(depth)}
-    return {"$ref": "#/$defs/d0", "$defs": {**made, f"d{depth}": {"type": "integer"}}}
+    definitions = {f"d{at}": make({"$ref": f"#/$defs/d{at + 1}"}) for at in range(depth)}
+    return {"$ref": "#/$defs/d0", "$defs": {**definitions, f"d{depth}": {"type": "integer"}}}
 
 
 def _named(first: Schema, make: Callable[[int], Schema], last: Schema) -> Schema:

@@ -64,8 +64,8 @@ def schema_of(
     assert not model.version or version["id"] == model.version
     components = version["openapi_schema"]["components"]
     inputs = frozenset(components["schemas"]["Input"]["properties"])
-    whole = {"$ref": "#/components/schemas/Input", "components": components}
-    return inputs, jsonschema_rs.Draft202012Validator(whole, validate_formats=True)
+    openapi_document = {"$ref": "#/components/schemas/Input", "components": components}
+    return inputs, jsonschema_rs.Draft202012Validator(openapi_document, validate_formats=True)
 
 
 @each_model
@@ -76,7 +76,7 @@ def schema_of(
 @given(data=st.data())
 def test_whatever_is_asked(model: Model, schemas: Schemas, data: st.DataObject) -> None:
     """What is sent is what it takes, and everything that was set is accounted for."""
-    request = taken(data.draw(requests(model)))
+    request = strip_screening(data.draw(requests(model)))
     names = data.draw(st.permutations(list(request.parameters)))
     share = data.draw(st.fractions(0, 1, max_denominator=1000))
     plan = CATALOG.plan(request)
@@ -89,7 +89,7 @@ def test_whatever_is_asked(model: Model, schemas: Schemas, data: st.DataObject) 
     check_bounds(model, plan, share)
 
 
-def taken(request: ModelRequest) -> ModelRequest:
+def strip_screening(request: ModelRequest) -> ModelRequest:
     """The request without the media and words that its model refuses to lose, each named."""
     kinds = FIELDS[request.modality]
     while True:
@@ -137,9 +137,9 @@ def check_seed(model: Model, request: ModelRequest, plan: Plan) -> None:
         return
     target = model.map["seed"].targets[0]
     most = model.inputs[target].max
-    asked = request.parameters.get("seed", 77)
-    assert isinstance(asked, int)
-    assert plan.seed == (asked if most is None else min(asked, most))
+    seed = request.parameters.get("seed", 77)
+    assert isinstance(seed, int)
+    assert plan.seed == (seed if most is None else min(seed, most))
     assert plan.input[target] == plan.seed
 
 
@@ -167,17 +167,17 @@ def check_strict(request: ModelRequest, plan: Plan) -> None:
 def check_estimate(model: Model, request: ModelRequest, plan: Plan) -> None:
     """All three whole, ordered and not negative; or none, and then for a reason."""
     bounds = (plan.estimate.low, plan.estimate.expected, plan.estimate.maximum)
-    known = [bound for bound in bounds if bound is not None]
+    known_bounds = [bound for bound in bounds if bound is not None]
     if not model.price.tiers:
         assert bounds == (None, None, None)
-    elif not known:
+    elif not known_bounds:
         # The size of a picture or film that is given, a tier that was never seen.
         given = {"messages", "reference_images", "source_video"} & set(request.parameters)
         assert given or request.model_parameters or model.price.partial
     else:
-        assert len(known) == len(bounds)
-        assert all(type(bound) is int and bound >= 0 for bound in known)
-        assert all(one <= other for one, other in itertools.pairwise(known))
+        assert len(known_bounds) == len(bounds)
+        assert all(type(bound) is int and bound >= 0 for bound in known_bounds)
+        assert all(one <= other for one, other in itertools.pairwise(known_bounds))
 
 
 def check_bounds(model: Model, plan: Plan, share: Fraction) -> None:

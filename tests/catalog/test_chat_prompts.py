@@ -23,7 +23,7 @@ DOG = MediaInput("https://example.com/dog.png")
 BEGIN = "<|begin_of_text|>"
 
 
-def said(role: str, *parts: str | MediaInput) -> Message:
+def message(role: str, *parts: str | MediaInput) -> Message:
     """One turn."""
     return Message(role, parts)
 
@@ -33,22 +33,22 @@ def header(role: str) -> str:
     return f"<|start_header_id|>{role}<|end_header_id|>\n\n"
 
 
-TALK = (said("user", "Hi"), said("assistant", "Hello."), said("user", "Who are you?"))
+TALK = (message("user", "Hi"), message("assistant", "Hello."), message("user", "Who are you?"))
 
 
-def plan(model: str, **parameters: Value) -> Plan:
+def plan_text(model: str, **parameters: Value) -> Plan:
     """A text plan."""
     return CATALOG.plan(ModelRequest(Modality.TEXT, model, parameters))
 
 
-def fates(plan: Plan) -> dict[str, ParameterHandling]:
+def fates(plan_text: Plan) -> dict[str, ParameterHandling]:
     """Handling by parameter."""
-    return {line.parameter: line.handling for line in plan.report}
+    return {line.parameter: line.handling for line in plan_text.report}
 
 
-def rendered(plan: Plan) -> str:
+def rendered(plan_text: Plan) -> str:
     """What Llama 3 reads in the end, whichever way the wrapper fills its template."""
-    template, prompt = plan.input["prompt_template"], plan.input["prompt"]
+    template, prompt = plan_text.input["prompt_template"], plan_text.input["prompt"]
     replaced: str = template.replace("{prompt}", prompt)
     assert replaced == template.format(prompt=prompt), "both ways of filling give the same"
     return replaced
@@ -56,21 +56,21 @@ def rendered(plan: Plan) -> str:
 
 def test_a_prompt_is_one_turn_of_llama_3() -> None:
     """The model gets its chat format even for a bare prompt."""
-    made = plan("llama-70b", prompt="Hi {there}")
-    assert made.input["prompt"] == "Hi {there}"
-    assert rendered(made) == (f"{BEGIN}{header('user')}Hi {{there}}<|eot_id|>{header('assistant')}")
-    assert fates(made) == {"prompt": ParameterHandling.HONOURED}
+    plan = plan_text("llama-70b", prompt="Hi {there}")
+    assert plan.input["prompt"] == "Hi {there}"
+    assert rendered(plan) == (f"{BEGIN}{header('user')}Hi {{there}}<|eot_id|>{header('assistant')}")
+    assert fates(plan) == {"prompt": ParameterHandling.HONOURED}
 
 
 @pytest.mark.parametrize("system", ["Be brief.", 'Answer as {"json": true}', "{prompt}"])
 def test_llama_3_gets_its_system_prompt_in_its_format(system: str) -> None:
     """EMULATED, and safe for braces, which a template would read as its own."""
-    made = plan("llama-8b", prompt="Hi", system_prompt=system)
-    assert rendered(made) == (
+    plan = plan_text("llama-8b", prompt="Hi", system_prompt=system)
+    assert rendered(plan) == (
         f"{BEGIN}{header('system')}{system}<|eot_id|>"
         f"{header('user')}Hi<|eot_id|>{header('assistant')}"
     )
-    assert fates(made) == {
+    assert fates(plan) == {
         "prompt": ParameterHandling.HONOURED,
         "system_prompt": ParameterHandling.EMULATED,
     }
@@ -78,15 +78,15 @@ def test_llama_3_gets_its_system_prompt_in_its_format(system: str) -> None:
 
 def test_llama_3_gets_a_conversation_turn_by_turn() -> None:
     """System messages lead, after the system prompt that was set."""
-    made = plan("llama-70b", messages=(said("system", "B"), *TALK), system_prompt="A")
-    assert rendered(made) == (
+    plan = plan_text("llama-70b", messages=(message("system", "B"), *TALK), system_prompt="A")
+    assert rendered(plan) == (
         f"{BEGIN}{header('system')}A\n\nB<|eot_id|>"
         f"{header('user')}Hi<|eot_id|>"
         f"{header('assistant')}Hello.<|eot_id|>"
         f"{header('user')}Who are you?<|eot_id|>{header('assistant')}"
     )
-    assert made.input["prompt"] == "Who are you?"
-    assert fates(made) == {
+    assert plan.input["prompt"] == "Who are you?"
+    assert fates(plan) == {
         "messages": ParameterHandling.EMULATED,
         "system_prompt": ParameterHandling.EMULATED,
     }
@@ -94,50 +94,54 @@ def test_llama_3_gets_a_conversation_turn_by_turn() -> None:
 
 def test_turns_go_as_turns() -> None:
     """A model that takes messages gets them as they are; its system input would be ignored."""
-    made = plan("openai/gpt-4o-mini", messages=TALK, system_prompt="Be brief.")
-    assert made.input["messages"] == [
+    plan = plan_text("openai/gpt-4o-mini", messages=TALK, system_prompt="Be brief.")
+    assert plan.input["messages"] == [
         {"role": "system", "content": "Be brief."},
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Hello."},
         {"role": "user", "content": "Who are you?"},
     ]
-    assert not {"prompt", "system_prompt"} & set(made.input)
-    assert set(fates(made).values()) == {ParameterHandling.HONOURED}
-    bare = plan("openai/gpt-4o-mini", prompt="Hi", system_prompt="Be brief.")
+    assert not {"prompt", "system_prompt"} & set(plan.input)
+    assert set(fates(plan).values()) == {ParameterHandling.HONOURED}
+    bare = plan_text("openai/gpt-4o-mini", prompt="Hi", system_prompt="Be brief.")
     assert (bare.input["prompt"], bare.input["system_prompt"]) == ("Hi", "Be brief.")
     assert "messages" not in bare.input
 
 
 def test_one_prompt_holds_a_transcript() -> None:
     """Marked by role and closed by the cue to answer; told as EMULATED."""
-    made = plan("claude", messages=(said("system", "Be brief."), *TALK))
-    assert made.input["system_prompt"] == "Be brief."
-    assert made.input["prompt"] == (
+    plan = plan_text("claude", messages=(message("system", "Be brief."), *TALK))
+    assert plan.input["system_prompt"] == "Be brief."
+    assert plan.input["prompt"] == (
         "User: Hi\n\nAssistant: Hello.\n\nUser: Who are you?\n\nAssistant:"
     )
-    assert fates(made) == {"messages": ParameterHandling.EMULATED}
+    assert fates(plan) == {"messages": ParameterHandling.EMULATED}
 
 
 def test_a_single_turn_is_a_prompt() -> None:
     """Nothing is put around it, so it is HONOURED."""
-    made = plan("claude", messages=(said("system", "Be brief."), said("user", "Hi")))
-    assert (made.input["prompt"], made.input["system_prompt"]) == ("Hi", "Be brief.")
-    assert fates(made) == {"messages": ParameterHandling.HONOURED}
+    plan = plan_text("claude", messages=(message("system", "Be brief."), message("user", "Hi")))
+    assert (plan.input["prompt"], plan.input["system_prompt"]) == ("Hi", "Be brief.")
+    assert fates(plan) == {"messages": ParameterHandling.HONOURED}
 
 
 def test_pictures_go_to_their_input_and_none_is_left_out() -> None:
     """One where the model takes one, all where it takes a list; one more is refused."""
-    messages = (said("user", "What is this?", CAT), said("assistant", "?"), said("user", DOG))
-    one = plan("claude", messages=(*messages[:2], said("user", "And now?")))
+    messages = (
+        message("user", "What is this?", CAT),
+        message("assistant", "?"),
+        message("user", DOG),
+    )
+    one = plan_text("claude", messages=(*messages[:2], message("user", "And now?")))
     assert one.input["image"] == CAT.uri
     assert one.input["prompt"] == (
         "User: What is this?[image]\n\nAssistant: ?\n\nUser: And now?\n\nAssistant:"
     )
     assert fates(one) == {"messages": ParameterHandling.EMULATED}
     with pytest.raises(ParameterUnsupported) as refused:
-        plan("claude", messages=messages)
+        plan_text("claude", messages=messages)
     assert [one.field for one in refused.value.failure.violations] == ["messages[2].parts[0].image"]
-    both = plan("openai/gpt-4o-mini", messages=messages)
+    both = plan_text("openai/gpt-4o-mini", messages=messages)
     assert both.input["image_input"] == [CAT.uri, DOG.uri]
     assert "messages" not in both.input
     assert fates(both) == {"messages": ParameterHandling.EMULATED}
@@ -149,21 +153,25 @@ TEXTS = [model for model in CATALOG.models(Modality.TEXT) if model.status is Mod
 @pytest.mark.parametrize("model", TEXTS, ids=lambda model: model.slug)
 def test_a_picture_reaches_each_model_that_sees_and_no_other(model: Model) -> None:
     """By the capability that is shown: its input holds the picture, or it is refused."""
-    messages = (said("user", "What is this?", CAT),)
+    messages = (message("user", "What is this?", CAT),)
     if Capability.VISION not in list_capabilities(model):
         with pytest.raises(ParameterUnsupported):
-            plan(model.slug, messages=messages)
+            plan_text(model.slug, messages=messages)
         return
     assert model.chat is not None
-    sent = plan(model.slug, messages=messages).input[model.chat.images]
+    sent = plan_text(model.slug, messages=messages).input[model.chat.images]
     assert sent in (CAT.uri, [CAT.uri])
 
 
 def test_a_model_without_eyes_is_not_asked_about_pictures() -> None:
     """Every picture is named; an answer that never saw them would pass for one that did."""
-    messages = (said("user", "What is this?", CAT), said("assistant", "?"), said("user", DOG))
+    messages = (
+        message("user", "What is this?", CAT),
+        message("assistant", "?"),
+        message("user", DOG),
+    )
     with pytest.raises(ParameterUnsupported) as refused:
-        plan("llama-70b", messages=messages)
+        plan_text("llama-70b", messages=messages)
     assert [violation.field for violation in refused.value.failure.violations] == [
         "messages[0].parts[1].image",
         "messages[2].parts[0].image",
@@ -175,14 +183,14 @@ def test_no_model_is_asked_to_go_on_with_tools() -> None:
     call = Message("assistant", ("",), tool_calls=1)
     for parameters, fields in (
         (
-            {"messages": (said("user", "Hi"), call, said("tool", "5"))},
+            {"messages": (message("user", "Hi"), call, message("tool", "5"))},
             ["[1].tool_calls", "[2].role"],
         ),
         ({"prompt": "Hi", "tools": ToolNames(("add",))}, ["tools"]),
     ):
         for model in ("llama-70b", "claude", "openai/gpt-4o-mini"):
             with pytest.raises(ParameterUnsupported) as refused:
-                plan(model, **parameters)
+                plan_text(model, **parameters)
             named = [violation.field for violation in refused.value.failure.violations]
             assert [field.removeprefix("messages") for field in named] == fields
 
@@ -190,25 +198,25 @@ def test_no_model_is_asked_to_go_on_with_tools() -> None:
 def test_a_conversation_must_leave_something_to_answer() -> None:
     """Nothing but instructions is refused before spending."""
     with pytest.raises(InvalidRequest) as refused:
-        plan("claude", messages=(said("system", "Be brief."),))
+        plan_text("claude", messages=(message("system", "Be brief."),))
     assert refused.value.failure.violations[0].field == "messages"
 
 
 def test_later_instructions_keep_their_place() -> None:
     """A system message in the middle stays where it was said."""
-    middle = (said("user", "Hi"), said("system", "Now in French."), said("user", "Again"))
-    assert "System: Now in French." in plan("claude", messages=middle).input["prompt"]
+    middle = (message("user", "Hi"), message("system", "Now in French."), message("user", "Again"))
+    assert "System: Now in French." in plan_text("claude", messages=middle).input["prompt"]
     turn = f"{header('system')}Now in French.<|eot_id|>"
-    assert turn in rendered(plan("llama-70b", messages=middle))
+    assert turn in rendered(plan_text("llama-70b", messages=middle))
 
 
 def test_what_is_written_bounds_what_is_read() -> None:
     """The estimate grows by what is really sent, template and turns included."""
-    short = plan("llama-70b", prompt="x").estimate.maximum
-    long = plan("llama-70b", prompt="x" * 1000).estimate.maximum
+    short = plan_text("llama-70b", prompt="x").estimate.maximum
+    long = plan_text("llama-70b", prompt="x" * 1000).estimate.maximum
     assert short is not None
     assert long is not None
     assert long - short == 999 * 650, "a byte more is at most a token more"
-    wide = plan("llama-70b", prompt="é" * 1000).estimate.maximum
+    wide = plan_text("llama-70b", prompt="é" * 1000).estimate.maximum
     assert wide is not None
     assert wide - long == 1000 * 650, "and a wide letter is two bytes"

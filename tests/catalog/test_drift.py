@@ -183,7 +183,7 @@ def test_unknown_prices_are_found_and_counted() -> None:
     assert count_price_ages(CATALOG.models(), date(2025, 1, 1))[0] == 0 < old
 
 
-async def found_by(find: Find, *names: str) -> list[CatalogFinding]:
+async def find_drift(find: Find, *names: str) -> list[CatalogFinding]:
     """What a check of these models finds, prices apart."""
     findings = await check_catalog([model(name) for name in names], find, TODAY)
     return [found for found in findings if found.kind is not FindingKind.PRICE]
@@ -205,7 +205,7 @@ async def test_models_that_are_gone_back_or_newer() -> None:
             return there
         return replace(there, target=f"{reference.slug}:{newest}")
 
-    found = await found_by(find, "flux-dev", "flux-schnell", "imagen-4", "sdxl")
+    found = await find_drift(find, "flux-dev", "flux-schnell", "imagen-4", "sdxl")
     assert [(each.kind, each.is_breaking) for each in found] == [
         (FindingKind.GONE, True),
         (FindingKind.UNREADABLE, False),
@@ -258,5 +258,5 @@ async def test_a_look_that_breaks_is_not_the_last() -> None:
     with structlog.testing.capture_logs() as logs:
         async with watch:
             await asyncio.wait_for(looked.wait(), 20)
-    (told,) = [line for line in logs if line["event"] == "catalog_check_crashed"]
-    assert told["error"] == "ZeroDivisionError"
+    (event,) = [line for line in logs if line["event"] == "catalog_check_crashed"]
+    assert event["error"] == "ZeroDivisionError"

@@ -28,12 +28,12 @@ def chain(request: ModelRequest) -> list[str]:
     return [plan.slug for plan in CATALOG.plan_with_fallbacks(request).plans]
 
 
-def skipped(found: FallbackChain) -> dict[str, str]:
+def skipped(fallback_chain: FallbackChain) -> dict[str, str]:
     """Who was left out, and why."""
-    return {each.model: each.reason for each in found.skipped}
+    return {each.model: each.reason for each in fallback_chain.skipped}
 
 
-def asking(modality: Modality, model: str, **parameters: Value) -> ModelRequest:
+def model_request(modality: Modality, model: str, **parameters: Value) -> ModelRequest:
     """A request of these parameters."""
     return ModelRequest(modality, model, parameters)
 
@@ -47,7 +47,7 @@ def listed(*models: str) -> Fallback:
     ("request_", "slugs"),
     [
         (
-            asking(TEXT, "llama-405b", prompt="x"),
+            model_request(TEXT, "llama-405b", prompt="x"),
             [
                 "meta/llama-4-maverick-instruct",
                 "meta/meta-llama-3-70b-instruct",
@@ -55,7 +55,7 @@ def listed(*models: str) -> Fallback:
             ],
         ),
         (
-            asking(IMAGE, "flux-pro", prompt="x"),
+            model_request(IMAGE, "flux-pro", prompt="x"),
             [
                 "black-forest-labs/flux-1.1-pro",
                 "black-forest-labs/flux-dev",
@@ -64,7 +64,7 @@ def listed(*models: str) -> Fallback:
             ],
         ),
         (
-            asking(VIDEO, "minimax-video", prompt="x", first_frame=PICTURE),
+            model_request(VIDEO, "minimax-video", prompt="x", first_frame=PICTURE),
             [
                 "minimax/video-01",
                 "luma/ray-2-720p",
@@ -73,11 +73,11 @@ def listed(*models: str) -> Fallback:
             ],
         ),
         (
-            asking(AUDIO, "suno", prompt="x"),
+            model_request(AUDIO, "suno", prompt="x"),
             ["suno-ai/bark", "meta/musicgen", "lucataco/magnet"],
         ),
         (
-            asking(AUDIO, "suno", prompt="x", kind="music"),
+            model_request(AUDIO, "suno", prompt="x", kind="music"),
             ["suno-ai/bark", "meta/musicgen", "lucataco/magnet"],
         ),
     ],
@@ -85,43 +85,43 @@ def listed(*models: str) -> Fallback:
 )
 def test_the_founding_chains(request_: ModelRequest, slugs: list[str]) -> None:
     """Each of them is whole, each link is another model, and nobody is left out."""
-    found = CATALOG.plan_with_fallbacks(request_)
-    assert [plan.slug for plan in found.plans] == slugs
-    assert found.skipped == ()
+    fallback_chain = CATALOG.plan_with_fallbacks(request_)
+    assert [plan.slug for plan in fallback_chain.plans] == slugs
+    assert fallback_chain.skipped == ()
 
 
 def test_who_cannot_take_what_the_call_is_about_is_left_out() -> None:
     """From words alone no model can go on that needs a picture; nor without the picture given."""
-    found = CATALOG.plan_with_fallbacks(asking(VIDEO, "minimax-video", prompt="x"))
-    assert [plan.slug for plan in found.plans] == ["minimax/video-01", "luma/ray-2-720p"]
-    assert skipped(found) == {
+    fallback_chain = CATALOG.plan_with_fallbacks(model_request(VIDEO, "minimax-video", prompt="x"))
+    assert [plan.slug for plan in fallback_chain.plans] == ["minimax/video-01", "luma/ray-2-720p"]
+    assert skipped(fallback_chain) == {
         "runwayml/gen4-turbo": "first_frame: needed by this model",
         "christophy/stable-video-diffusion": "first_frame: needed by this model",
     }
-    painted = asking(IMAGE, "sdxl", prompt="x", reference_images=(PICTURE,), mask=PICTURE)
+    painted = model_request(IMAGE, "sdxl", prompt="x", reference_images=(PICTURE,), mask=PICTURE)
     painted = replace(painted, fallback=listed("flux-dev", "playground"))
-    found = CATALOG.plan_with_fallbacks(painted)
-    assert [*skipped(found)] == ["flux-dev"]
-    assert "mask" in skipped(found)["flux-dev"]
+    fallback_chain = CATALOG.plan_with_fallbacks(painted)
+    assert [*skipped(fallback_chain)] == ["flux-dev"]
+    assert "mask" in skipped(fallback_chain)["flux-dev"]
 
 
 def test_who_takes_over_may_move_a_picture_without_the_words() -> None:
     """The film begins with the picture all the same, and its last frame is nobody's to drop."""
-    frames = asking(VIDEO, "minimax-video", prompt="x", first_frame=PICTURE)
+    frames = model_request(VIDEO, "minimax-video", prompt="x", first_frame=PICTURE)
     plans = CATALOG.plan_with_fallbacks(frames).plans
     assert plans[-1].slug == "christophy/stable-video-diffusion"
     handlings = {line.parameter: line.handling.value for line in plans[-1].report}
     assert handlings == {"prompt": "dropped", "first_frame": "honoured"}
-    both = asking(VIDEO, "luma-dream", prompt="x", first_frame=PICTURE, last_frame=PICTURE)
+    both = model_request(VIDEO, "luma-dream", prompt="x", first_frame=PICTURE, last_frame=PICTURE)
     both = replace(both, fallback=listed("kling-v2.5", "minimax-video", "stable-video"))
-    found = CATALOG.plan_with_fallbacks(both)
-    assert [plan.slug for plan in found.plans][1:] == ["kwaivgi/kling-v2.5-turbo-pro"]
-    assert all("last_frame" in reason for reason in skipped(found).values())
+    fallback_chain = CATALOG.plan_with_fallbacks(both)
+    assert [plan.slug for plan in fallback_chain.plans][1:] == ["kwaivgi/kling-v2.5-turbo-pro"]
+    assert all("last_frame" in reason for reason in skipped(fallback_chain).values())
 
 
 def test_another_kind_of_sound_does_not_take_over() -> None:
     """Speech is not followed by music."""
-    spoken = asking(AUDIO, "suno", text="Hello", kind="speech")
+    spoken = model_request(AUDIO, "suno", text="Hello", kind="speech")
     assert skipped(CATALOG.plan_with_fallbacks(spoken)) == {
         "meta/musicgen": "kind: meta/musicgen makes music",
         "lucataco/magnet": "kind: lucataco/magnet makes music and sound effect",
@@ -130,45 +130,51 @@ def test_another_kind_of_sound_does_not_take_over() -> None:
 
 def test_nobody_weaker_takes_over() -> None:
     """A list of the caller's is held to it too."""
-    made = replace(
-        asking(AUDIO, "stable-audio", prompt="x"), fallback=listed("musicgen", "elevenlabs-music")
+    request = replace(
+        model_request(AUDIO, "stable-audio", prompt="x"),
+        fallback=listed("musicgen", "elevenlabs-music"),
     )
-    found = CATALOG.plan_with_fallbacks(made)
-    assert [plan.slug for plan in found.plans] == [
+    fallback_chain = CATALOG.plan_with_fallbacks(request)
+    assert [plan.slug for plan in fallback_chain.plans] == [
         "stability-ai/stable-audio-2.5",
         "elevenlabs/music",
     ]
     reason = "weaker in safety class than stability-ai/stable-audio-2.5"
-    assert skipped(found) == {"musicgen": reason}
+    assert skipped(fallback_chain) == {"musicgen": reason}
 
 
 def test_who_would_not_be_over_in_time_is_left_out() -> None:
     """By how long a run takes as a rule; the first model is always tried."""
-    short = replace(asking(VIDEO, "minimax-video", prompt="x", first_frame=PICTURE), timeout=90.0)
-    found = CATALOG.plan_with_fallbacks(short)
-    assert [plan.slug for plan in found.plans] == ["minimax/video-01", "runwayml/gen4-turbo"]
-    assert skipped(found) == {
+    short = replace(
+        model_request(VIDEO, "minimax-video", prompt="x", first_frame=PICTURE), timeout=90.0
+    )
+    fallback_chain = CATALOG.plan_with_fallbacks(short)
+    assert [plan.slug for plan in fallback_chain.plans] == [
+        "minimax/video-01",
+        "runwayml/gen4-turbo",
+    ]
+    assert skipped(fallback_chain) == {
         "luma/ray-2-720p": "takes 120 s as a rule, more than the timeout",
         "christophy/stable-video-diffusion": "takes 120 s as a rule, more than the timeout",
     }
-    turbo = found.plans[1]
+    turbo = fallback_chain.plans[1]
     assert can_finish_in_time(turbo, 60.0)
     assert not can_finish_in_time(turbo, 59.9)
 
 
 def test_the_cost_of_all_of_them_is_bounded() -> None:
     """Who could bring the sum over the bound is left out; the first alone is refused."""
-    picture = asking(IMAGE, "flux-pro", prompt="x")
-    whole = CATALOG.plan_with_fallbacks(picture)
-    most = [plan.estimate.maximum or 0 for plan in whole.plans]
-    assert whole.estimate.maximum == sum(most)
-    assert (whole.estimate.low, whole.estimate.expected) == (40_000_000, 40_000_000)
+    picture = model_request(IMAGE, "flux-pro", prompt="x")
+    unbounded = CATALOG.plan_with_fallbacks(picture)
+    most = [plan.estimate.maximum or 0 for plan in unbounded.plans]
+    assert unbounded.estimate.maximum == sum(most)
+    assert (unbounded.estimate.low, unbounded.estimate.expected) == (40_000_000, 40_000_000)
     for count in (1, 2, 3, 4):
         bounded = replace(picture, max_cost_nanos=sum(most[:count]))
-        found = CATALOG.plan_with_fallbacks(bounded)
-        assert len(found.plans) == count
-        assert found.estimate.maximum == sum(most[:count])
-        assert {each.reason for each in found.skipped} <= {
+        fallback_chain = CATALOG.plan_with_fallbacks(bounded)
+        assert len(fallback_chain.plans) == count
+        assert fallback_chain.estimate.maximum == sum(most[:count])
+        assert {each.reason for each in fallback_chain.skipped} <= {
             "it could bring the cost of the call over max_cost_usd_nanos"
         }
     with pytest.raises(MaxCostExceeded):
@@ -177,7 +183,7 @@ def test_the_cost_of_all_of_them_is_bounded() -> None:
 
 def test_who_costs_nobody_knows_what_is_left_out_of_a_bounded_call() -> None:
     """Unknown is not zero, in a sum neither."""
-    film = asking(VIDEO, "kling-v2.5", prompt="x", first_frame=PICTURE)
+    film = model_request(VIDEO, "kling-v2.5", prompt="x", first_frame=PICTURE)
     film = replace(film, fallback=listed("wan-2.5-i2v", "hailuo"))
     sure = Catalog.load(assumed=False)
     assert sure.plan_with_fallbacks(film).estimate.maximum is None
@@ -195,20 +201,20 @@ def test_who_costs_nobody_knows_what_is_left_out_of_a_bounded_call() -> None:
 
 def test_strict_and_stand_ins_hold_along_the_chain() -> None:
     """Each link must do all as asked; none may be another than the one named."""
-    sized = asking(IMAGE, "flux-pro", prompt="x", aspect_ratio="16:9")
+    sized = model_request(IMAGE, "flux-pro", prompt="x", aspect_ratio="16:9")
     sized = replace(sized, strict=True, fallback=listed("recraft-v3", "gpt-image-2"))
-    found = CATALOG.plan_with_fallbacks(sized)
-    assert [plan.slug for plan in found.plans][1:] == ["recraft-ai/recraft-v3"]
-    assert "aspect_ratio" in skipped(found)["gpt-image-2"]
-    talk = replace(asking(TEXT, "llama-70b", prompt="x"), fallback=listed("mistral-large"))
+    fallback_chain = CATALOG.plan_with_fallbacks(sized)
+    assert [plan.slug for plan in fallback_chain.plans][1:] == ["recraft-ai/recraft-v3"]
+    assert "aspect_ratio" in skipped(fallback_chain)["gpt-image-2"]
+    talk = replace(model_request(TEXT, "llama-70b", prompt="x"), fallback=listed("mistral-large"))
     assert chain(talk) == ["meta/meta-llama-3-70b-instruct", "openai/gpt-4.1"]
-    found = CATALOG.plan_with_fallbacks(replace(talk, allow_substitutes=False))
-    assert skipped(found) == {"mistral-large": "mistral-large is not on Replicate"}
+    fallback_chain = CATALOG.plan_with_fallbacks(replace(talk, allow_substitutes=False))
+    assert skipped(fallback_chain) == {"mistral-large": "mistral-large is not on Replicate"}
 
 
 def test_none_and_lists() -> None:
     """As the caller says; a name that is none is refused, the same model twice is not tried."""
-    plain = asking(IMAGE, "flux-pro", prompt="x")
+    plain = model_request(IMAGE, "flux-pro", prompt="x")
     assert chain(replace(plain, fallback=Fallback(FallbackMode.NONE))) == [
         "black-forest-labs/flux-1.1-pro"
     ]
@@ -227,15 +233,18 @@ def test_none_and_lists() -> None:
 
 def test_a_picture_in_a_conversation_goes_only_where_it_is_seen() -> None:
     """A model without eyes does not take over."""
-    shown = (Message("user", ("What is this?", PICTURE)),)
-    seen = replace(asking(TEXT, "claude", messages=shown), fallback=listed("deepseek", "gpt-4o"))
-    found = CATALOG.plan_with_fallbacks(seen)
-    assert [plan.slug for plan in found.plans][1:] == ["openai/gpt-4o"]
+    image_messages = (Message("user", ("What is this?", PICTURE)),)
+    seen = replace(
+        model_request(TEXT, "claude", messages=image_messages),
+        fallback=listed("deepseek", "gpt-4o"),
+    )
+    fallback_chain = CATALOG.plan_with_fallbacks(seen)
+    assert [plan.slug for plan in fallback_chain.plans][1:] == ["openai/gpt-4o"]
 
 
 def test_a_refusal_of_the_content_ends_the_call_unless_told_otherwise() -> None:
     """The word is passed on to who runs them."""
-    plain = asking(IMAGE, "flux-pro", prompt="x")
+    plain = model_request(IMAGE, "flux-pro", prompt="x")
     assert not CATALOG.plan_with_fallbacks(plain).after_content_refusal
     on = Fallback(FallbackMode.LIST, ("sdxl",), after_content_refusal=True)
     assert CATALOG.plan_with_fallbacks(replace(plain, fallback=on)).after_content_refusal
@@ -243,9 +252,9 @@ def test_a_refusal_of_the_content_ends_the_call_unless_told_otherwise() -> None:
 
 def model(name: str) -> Model:
     """A model that is there."""
-    found = CATALOG.find_by_name(name)
-    assert found is not None
-    return found
+    fallback_chain = CATALOG.find_by_name(name)
+    assert fallback_chain is not None
+    return fallback_chain
 
 
 @pytest.mark.parametrize(

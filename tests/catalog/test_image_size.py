@@ -39,7 +39,7 @@ def side(least: int | None = None, most: int | None = None) -> InputSpec:
 
 
 @pytest.mark.parametrize(
-    ("asked", "sent", "handling"),
+    ("requested", "sent", "handling"),
     [
         ("16:9", "16:9", ParameterHandling.HONOURED),
         ("32:18", "16:9", ParameterHandling.HONOURED),
@@ -48,10 +48,10 @@ def side(least: int | None = None, most: int | None = None) -> InputSpec:
         ("5:6", "3:4", ParameterHandling.ADJUSTED),
     ],
 )
-def test_a_ratio_is_one_of_the_list(asked: str, sent: str, handling: ParameterHandling) -> None:
+def test_a_ratio_is_one_of_the_list(requested: str, sent: str, handling: ParameterHandling) -> None:
     """The nearest by factor: 2:1 is nearer to 16:9 than to 21:9. Other words are passed over."""
     given_list = draft(shape=listed("custom", *SHAPES))
-    outcome = AspectRatio(rule="ratio", to="shape").apply(asked, given_list)
+    outcome = AspectRatio(rule="ratio", to="shape").apply(requested, given_list)
     assert given_list.input == {"shape": sent}
     assert outcome.handling is handling
 
@@ -59,10 +59,10 @@ def test_a_ratio_is_one_of_the_list(asked: str, sent: str, handling: ParameterHa
 def test_near_means_by_factor() -> None:
     """9:5 is a factor of 1.67 from 3:1 and of 1.8 from 1:1; turned on its side, the same."""
     rule = AspectRatio(rule="ratio", to="shape")
-    for asked, wanted in (("9:5", "3:1"), ("5:9", "1:3")):
+    for requested, expected in (("9:5", "3:1"), ("5:9", "1:3")):
         three = draft(shape=listed("1:1", "3:1", "1:3"))
-        rule.apply(asked, three)
-        assert three.input == {"shape": wanted}
+        rule.apply(requested, three)
+        assert three.input == {"shape": expected}
 
 
 def test_a_ratio_may_have_a_name() -> None:
@@ -126,12 +126,12 @@ def test_a_size_is_in_range_and_in_steps(width: int, height: int, step: int) -> 
     """Always; and sent as it is where it fits."""
     limits = draft(w=side(250, 1450), h=side(250, 1450))
     outcome = dimensions(step).apply(Size(width, height), limits)
-    for name, asked in (("w", width), ("h", height)):
+    for name, requested in (("w", width), ("h", height)):
         sent = limits.input[name]
         assert limits.specs[name].problem(sent) == ""
         assert sent % step == 0
         if 250 <= width <= 1450 and 250 <= height <= 1450:
-            assert abs(sent - asked) <= step
+            assert abs(sent - requested) <= step
     same = (limits.input["w"], limits.input["h"]) == (width, height)
     assert outcome.handling is (ParameterHandling.HONOURED if same else ParameterHandling.ADJUSTED)
 

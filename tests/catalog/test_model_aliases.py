@@ -52,7 +52,7 @@ STAND_INS = [
 ]
 
 
-def plan(modality: Modality, name: str, *, strict: bool = False, allow: bool = True) -> Plan:
+def plan_for(modality: Modality, name: str, *, strict: bool = False, allow: bool = True) -> Plan:
     """A plan for a request that says what all models of the modality need."""
     parameters: dict[str, Value] = {"prompt": "A boat at dawn"}
     if modality is SAFETY:
@@ -69,21 +69,21 @@ def plan(modality: Modality, name: str, *, strict: bool = False, allow: bool = T
 @pytest.mark.parametrize(("modality", "name", "slug"), ITSELF)
 def test_a_name_of_the_model_itself(modality: Modality, name: str, slug: str) -> None:
     """Runs it, says nothing of a stand-in, and strict mode has nothing against it."""
-    made = plan(modality, name, strict=True, allow=False)
-    assert (made.slug, made.requested_model, made.substitution) == (slug, name, None)
+    plan = plan_for(modality, name, strict=True, allow=False)
+    assert (plan.slug, plan.requested_model, plan.substitution) == (slug, name, None)
 
 
 @pytest.mark.parametrize(("modality", "name", "slug"), STAND_INS)
 def test_a_name_of_a_model_that_is_not_there(modality: Modality, name: str, slug: str) -> None:
     """Runs the closest there is and says so, or is refused with its name."""
-    made = plan(modality, name)
-    assert made.slug == slug
-    assert made.substitution is not None
-    assert made.substitution.requested_model == name
-    assert made.substitution.reason
+    plan = plan_for(modality, name)
+    assert plan.slug == slug
+    assert plan.substitution is not None
+    assert plan.substitution.requested_model == name
+    assert plan.substitution.reason
     for strict, allow in ((True, True), (False, False), (True, False)):
         with pytest.raises(ModelRetired) as refused:
-            plan(modality, name, strict=strict, allow=allow)
+            plan_for(modality, name, strict=strict, allow=allow)
         assert refused.value.failure.metadata == {"model": name, "successor": slug}
 
 

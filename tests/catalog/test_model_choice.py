@@ -26,7 +26,7 @@ LOOKED_AT = Message("user", ("What is this?", PICTURE))
 TEXT, IMAGE, VIDEO, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.VIDEO, Modality.AUDIO
 
 
-def asking(modality: Modality, quality: str, **parameters: Value) -> ModelRequest:
+def model_request(modality: Modality, quality: str, **parameters: Value) -> ModelRequest:
     """A request that names no model."""
     return ModelRequest(modality, "", parameters, quality=quality)
 
@@ -40,23 +40,26 @@ def unmet(plan: Plan) -> list[str]:
 @pytest.mark.parametrize(
     ("request_", "slug"),
     [
-        (asking(TEXT, "economy", prompt="Hi"), "meta/meta-llama-3-8b-instruct"),
-        (asking(IMAGE, "economy", prompt="x"), "black-forest-labs/flux-schnell"),
-        (asking(IMAGE, "economy", prompt="x", negative_prompt="y", count=2), "stability-ai/sdxl"),
-        (asking(VIDEO, "economy", prompt="x"), "wan-video/wan-2.2-t2v-fast"),
-        (asking(AUDIO, "economy", text="Hello"), "qwen/qwen3-tts"),
-        (asking(AUDIO, "economy", prompt="x", kind="music"), "google/lyria-2"),
+        (model_request(TEXT, "economy", prompt="Hi"), "meta/meta-llama-3-8b-instruct"),
+        (model_request(IMAGE, "economy", prompt="x"), "black-forest-labs/flux-schnell"),
+        (
+            model_request(IMAGE, "economy", prompt="x", negative_prompt="y", count=2),
+            "stability-ai/sdxl",
+        ),
+        (model_request(VIDEO, "economy", prompt="x"), "wan-video/wan-2.2-t2v-fast"),
+        (model_request(AUDIO, "economy", text="Hello"), "qwen/qwen3-tts"),
+        (model_request(AUDIO, "economy", prompt="x", kind="music"), "google/lyria-2"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_the_cheapest_that_does_it(request_: ModelRequest, slug: str) -> None:
     """Of its quality, with what it leaves to choose from."""
-    made = CATALOG.plan(request_)
-    assert made.slug == slug
-    assert made.requested_model == ""
-    assert unmet(made) == []
-    assert made.choice is not None
-    assert made.choice.reason == (
+    model_plan = CATALOG.plan(request_)
+    assert model_plan.slug == slug
+    assert model_plan.requested_model == ""
+    assert unmet(model_plan) == []
+    assert model_plan.choice is not None
+    assert model_plan.choice.reason == (
         "the cheapest of quality economy that honours everything asked for"
     )
 
@@ -81,11 +84,11 @@ def test_the_receipt_is_true(modality: Modality, quality: str, duration: float |
     if duration is not None and modality is VIDEO:
         parameters["duration"] = duration
     request = ModelRequest(modality, "", parameters, quality=quality)
-    made = CATALOG.plan(request)
-    assert made.choice is not None
-    chosen = CATALOG.find(modality, made.slug)
+    model_plan = CATALOG.plan(request)
+    assert model_plan.choice is not None
+    chosen = CATALOG.find(modality, model_plan.slug)
     assert chosen.quality.value == quality
-    for other in made.choice.alternatives:
+    for other in model_plan.choice.alternatives:
         model = CATALOG.find(modality, other.model)
         assert model.quality.value == quality
         if other.reason in ("costs more", "costs the same", "its price is not known") or (
@@ -93,19 +96,19 @@ def test_the_receipt_is_true(modality: Modality, quality: str, duration: float |
         ):
             plan = CATALOG.plan(replace(request, model=other.model, quality=""))
             assert plan.estimate == other.estimate
-            assert len(unmet(plan)) >= len(unmet(made))
-            if len(unmet(plan)) == len(unmet(made)) and plan.estimate.expected is not None:
-                assert made.estimate.expected is not None
-                assert plan.estimate.expected >= made.estimate.expected
+            assert len(unmet(plan)) >= len(unmet(model_plan))
+            if len(unmet(plan)) == len(unmet(model_plan)) and plan.estimate.expected is not None:
+                assert model_plan.estimate.expected is not None
+                assert plan.estimate.expected >= model_plan.estimate.expected
 
 
 def test_lenient_takes_the_most_that_can_be_had_and_strict_refuses() -> None:
     """No model of text takes a seed."""
-    request = asking(TEXT, "standard", prompt="Hi", seed=7)
-    made = CATALOG.plan(request)
-    assert made.choice is not None
-    assert unmet(made) == ["seed"]
-    assert made.choice.reason.endswith("not as asked: seed")
+    request = model_request(TEXT, "standard", prompt="Hi", seed=7)
+    model_plan = CATALOG.plan(request)
+    assert model_plan.choice is not None
+    assert unmet(model_plan) == ["seed"]
+    assert model_plan.choice.reason.endswith("not as asked: seed")
     with pytest.raises(NoMatchingModel) as refused:
         CATALOG.plan(replace(request, strict=True))
     metadata = refused.value.failure.metadata
@@ -116,12 +119,12 @@ def test_lenient_takes_the_most_that_can_be_had_and_strict_refuses() -> None:
 def test_what_nobody_can_take_is_refused() -> None:
     """There is no premium model that moves its lips to a film, nor an economic film from a film."""
     with pytest.raises(NoMatchingModel):
-        CATALOG.plan(asking(VIDEO, "standard", source_video=PICTURE))
+        CATALOG.plan(model_request(VIDEO, "standard", source_video=PICTURE))
 
 
 def test_a_bound_of_cost_is_kept() -> None:
     """Who is over it does not fit; where all are, nobody does."""
-    request = asking(IMAGE, "premium", prompt="x")
+    request = model_request(IMAGE, "premium", prompt="x")
     cheapest = CATALOG.plan(request).estimate.maximum
     assert cheapest is not None
     assert CATALOG.plan(replace(request, max_cost_nanos=cheapest)).estimate.maximum == cheapest
@@ -155,7 +158,7 @@ def test_what_optimising_the_cost_changes() -> None:
         PLAIN.plan(bounded)
     with pytest.raises(MaxCostExceeded, match="video-01"):  # where nobody is within the bound
         CATALOG.plan(replace(bounded, max_cost_nanos=1))
-    standard = asking(VIDEO, "standard", prompt="x")
+    standard = model_request(VIDEO, "standard", prompt="x")
     assert PLAIN.plan(standard).slug == "minimax/video-01"
     assert CATALOG.plan(standard).slug != "minimax/video-01"
     assert PLAIN.plan(replace(standard, quality="economy")).choice is not None
@@ -194,10 +197,10 @@ def test_the_default_gives_way_where_it_cannot(
     catalog: str, request_: ModelRequest, slug: str
 ) -> None:
     """To the cheapest of its quality that can; the receipt says why, and names the default."""
-    made = {"PLAIN": PLAIN, "CATALOG": CATALOG}[catalog].plan(request_)
-    assert made.slug == slug
-    assert made.choice is not None
-    assert made.choice.reason.startswith("the default model cannot: ")
+    model_plan = {"PLAIN": PLAIN, "CATALOG": CATALOG}[catalog].plan(request_)
+    assert model_plan.slug == slug
+    assert model_plan.choice is not None
+    assert model_plan.choice.reason.startswith("the default model cannot: ")
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ CATALOG = Catalog.load()
 IMAGE, TEXT, VIDEO, AUDIO = Modality.IMAGE, Modality.TEXT, Modality.VIDEO, Modality.AUDIO
 
 
-def asking(
+def model_request(
     modality: Modality, model: str, own: dict[str, Any], **parameters: Value
 ) -> ModelRequest:
     """A request with inputs of the model's own."""
@@ -30,24 +30,24 @@ def asking(
     return ModelRequest(modality, model, {**words, **parameters}, model_parameters=own)
 
 
-def plan(modality: Modality, model: str, own: dict[str, Any], **parameters: Value) -> Plan:
+def plan_for(modality: Modality, model: str, own: dict[str, Any], **parameters: Value) -> Plan:
     """Its plan."""
-    return CATALOG.plan(asking(modality, model, own, **parameters))
+    return CATALOG.plan(model_request(modality, model, own, **parameters))
 
 
 def test_they_are_sent_and_accounted_for() -> None:
     """Each has a line behind those of the fields; words that people wrote are not in it."""
-    made = plan(IMAGE, "sdxl", {"scheduler": "DDIM", "refine_steps": 5}, steps=20)
-    assert made.input["scheduler"] == "DDIM"
-    assert made.input["refine_steps"] == 5
-    assert [(line.parameter, line.handling, line.sent) for line in made.report[2:]] == [
+    plan = plan_for(IMAGE, "sdxl", {"scheduler": "DDIM", "refine_steps": 5}, steps=20)
+    assert plan.input["scheduler"] == "DDIM"
+    assert plan.input["refine_steps"] == 5
+    assert [(line.parameter, line.handling, line.sent) for line in plan.report[2:]] == [
         ("options.model_parameters.scheduler", ParameterHandling.HONOURED, "DDIM"),
         ("options.model_parameters.refine_steps", ParameterHandling.HONOURED, "5"),
     ]
-    spoken = plan(AUDIO, "qwen3-tts", {"style_instruction": "as to a child"}, text="Hello")
+    spoken = plan_for(AUDIO, "qwen3-tts", {"style_instruction": "as to a child"}, text="Hello")
     assert spoken.report[-1].sent == ""
     assert (
-        CATALOG.plan(replace(asking(IMAGE, "sdxl", {"scheduler": "DDIM"}), strict=True))
+        CATALOG.plan(replace(model_request(IMAGE, "sdxl", {"scheduler": "DDIM"}), strict=True))
         .report[-1]
         .handling
         is ParameterHandling.HONOURED
@@ -56,11 +56,11 @@ def test_they_are_sent_and_accounted_for() -> None:
 
 def test_what_they_cost_is_in_the_estimate() -> None:
     """A draft is a quarter of the price; frames in between cost extra."""
-    film, draft = plan(VIDEO, "p-video", {}), plan(VIDEO, "p-video", {"draft": True})
+    film, draft = plan_for(VIDEO, "p-video", {}), plan_for(VIDEO, "p-video", {"draft": True})
     assert film.estimate.maximum == 100_000_000
     assert draft.estimate.maximum == 25_000_000
     frame = MediaInput("https://example.com/a.png")
-    smooth = plan(VIDEO, "wan-2.2-i2v-fast", {"interpolate_output": True}, first_frame=frame)
+    smooth = plan_for(VIDEO, "wan-2.2-i2v-fast", {"interpolate_output": True}, first_frame=frame)
     assert smooth.estimate.maximum == 65_000_000
 
 
@@ -96,7 +96,7 @@ def test_what_cannot_be_sent_is_named(
 ) -> None:
     """The field by its path, what is wrong in words, and nothing is planned."""
     with pytest.raises(InvalidRequest) as refused:
-        plan(modality, model, own)
+        plan_for(modality, model, own)
     [violation] = refused.value.failure.violations
     [name] = own
     assert violation.field == f"options.model_parameters.{name}"
@@ -108,14 +108,14 @@ def test_what_a_field_needs_is_not_undone() -> None:
     """A continuation is one also where the caller says by its other name that it is none."""
     sound = MediaInput("https://example.com/a.wav")
     with pytest.raises(InvalidRequest, match="another parameter needs it"):
-        plan(AUDIO, "musicgen", {"continuation": False}, continue_from=sound)
-    made = plan(AUDIO, "musicgen", {"continuation": True}, continue_from=sound)
-    assert made.input["continuation"] is True
+        plan_for(AUDIO, "musicgen", {"continuation": False}, continue_from=sound)
+    plan = plan_for(AUDIO, "musicgen", {"continuation": True}, continue_from=sound)
+    assert plan.input["continuation"] is True
 
 
 def test_they_mean_nothing_to_who_takes_over() -> None:
     """Dropped there and told, or left out of the chain under strict parameters."""
-    request = asking(IMAGE, "flux-pro", {"prompt_upsampling": True})
+    request = model_request(IMAGE, "flux-pro", {"prompt_upsampling": True})
     request = replace(request, fallback=Fallback(FallbackMode.LIST, ("sdxl",)))
     _, link = CATALOG.plan_with_fallbacks(request).plans
     assert link.report[-1].parameter == "options.model_parameters.prompt_upsampling"
@@ -129,7 +129,7 @@ def test_they_mean_nothing_to_who_takes_over() -> None:
 
 def test_they_need_a_model_that_is_named_where_one_is_chosen() -> None:
     """Nobody knows before whose inputs they would be."""
-    request = replace(asking(IMAGE, "", {"scheduler": "DDIM"}), quality="economy")
+    request = replace(model_request(IMAGE, "", {"scheduler": "DDIM"}), quality="economy")
     with pytest.raises(InvalidRequest, match=r"options\.model: must be set"):
         CATALOG.plan(request)
 
@@ -138,29 +138,29 @@ def test_more_pictures_than_a_run_makes_are_several_runs() -> None:
     """Each with a seed of its own, and the estimate is of all of them."""
     catalog = Catalog.load(fans_out=True, generate_seed=lambda: 7)
     request = ModelRequest(IMAGE, "flux-pro", {"prompt": "x", "count": 3})
-    made = catalog.plan(request)
-    assert (made.runs, made.output_count) == (3, 1)
-    line = made.report[1]
+    plan = catalog.plan(request)
+    assert (plan.runs, plan.output_count) == (3, 1)
+    line = plan.report[1]
     assert (line.handling, line.requested, line.sent) == (ParameterHandling.EMULATED, "3", "3")
     assert line.reason == "by 3 runs, each with a seed of its own"
-    assert made.estimate.maximum == 40_000_000
-    assert made.total_estimate.maximum == 120_000_000
-    assert [made.run(index).seed for index in range(3)] == [7, 8, 9]
-    assert [made.run(index).input["seed"] for index in range(3)] == [7, 8, 9]
+    assert plan.estimate.maximum == 40_000_000
+    assert plan.total_estimate.maximum == 120_000_000
+    assert [plan.run(index).seed for index in range(3)] == [7, 8, 9]
+    assert [plan.run(index).input["seed"] for index in range(3)] == [7, 8, 9]
     assert catalog.plan(replace(request, strict=True)).runs == 3
     dev = catalog.plan(ModelRequest(IMAGE, "flux-dev", {"prompt": "x", "count": 6}))
     assert (dev.runs, dev.output_count) == (6, 1)
     assert "num_outputs" not in dev.input
-    whole = catalog.plan(ModelRequest(IMAGE, "flux-dev", {"prompt": "x", "count": 4}))
-    assert (whole.runs, whole.output_count, whole.input["num_outputs"]) == (1, 4, 4)
+    full_plan = catalog.plan(ModelRequest(IMAGE, "flux-dev", {"prompt": "x", "count": 4}))
+    assert (full_plan.runs, full_plan.output_count, full_plan.input["num_outputs"]) == (1, 4, 4)
 
 
 def test_seeds_begin_again_after_the_largest() -> None:
     """And a model without seeds makes each run as it likes."""
     catalog = Catalog.load(fans_out=True)
     request = ModelRequest(IMAGE, "ideogram", {"prompt": "x", "count": 3, "seed": 2**31 - 2})
-    made = catalog.plan(request)
-    assert [made.run(index).seed for index in range(3)] == [2**31 - 2, 2**31 - 1, 0]
+    plan = catalog.plan(request)
+    assert [plan.run(index).seed for index in range(3)] == [2**31 - 2, 2**31 - 1, 0]
     plain = catalog.plan(ModelRequest(IMAGE, "nano-banana", {"prompt": "x", "count": 2}))
     assert plain.run(1) == plain
 
@@ -178,15 +178,15 @@ def test_safety_checks_are_the_operators_to_weaken(
     model: str, name: str, weaker: Any, stricter: Any
 ) -> None:
     """Nobody else's; what is as strict as the default, or stricter, is anybody's."""
-    found = CATALOG.find_by_name(model)
-    assert found is not None
-    modality = found.modality
+    catalog_model = CATALOG.find_by_name(model)
+    assert catalog_model is not None
+    modality = catalog_model.modality
     with pytest.raises(InvalidRequest, match="is not a caller's to set"):
-        plan(modality, model, {name: weaker})
-    assert plan(modality, model, {name: stricter}).input[name] == stricter
+        plan_for(modality, model, {name: weaker})
+    assert plan_for(modality, model, {name: stricter}).input[name] == stricter
     open_catalog = Catalog(CATALOG.models(), allow_weaker_safety=True)
-    request = asking(modality, model, {name: weaker})
-    if not found.inputs[name].problem(weaker):
+    request = model_request(modality, model, {name: weaker})
+    if not catalog_model.inputs[name].problem(weaker):
         assert open_catalog.plan(request).input[name] == weaker
 
 
@@ -195,4 +195,4 @@ def test_the_operator_lets_out_no_more_than_safety() -> None:
     catalog = Catalog(CATALOG.models(), allow_weaker_safety=True)
     for model, own in (("seedream-4", {"max_images": 15}), ("gpt-image-2", {"user_id": "x"})):
         with pytest.raises(InvalidRequest, match="is not a caller's to set"):
-            catalog.plan(asking(IMAGE, model, own))
+            catalog.plan(model_request(IMAGE, model, own))

@@ -31,13 +31,13 @@ class Publisher:
     """Says what it is told to, and counts."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.failure: Exception | None = None
         self.official = False
         self.newest: str | None = "v2"
         self.go_on = asyncio.Event()
         self.go_on.set()
-        self.was_asked = asyncio.Event()
+        self.requested_event = asyncio.Event()
 
     async def get_model(self, slug: str) -> PublishedModel:
         await self._ask(slug)
@@ -53,8 +53,8 @@ class Publisher:
         return PublishedDeployment(name, "o/n", "v1", "gpu-t4")
 
     async def _ask(self, name: str) -> None:
-        self.asked.append(name)
-        self.was_asked.set()
+        self.requested.append(name)
+        self.requested_event.set()
         await self.go_on.wait()
         if self.failure is not None:
             raise self.failure
@@ -74,9 +74,9 @@ class Bench:
         return await self.models.find(ModelReference.parse(name))
 
     async def reason(self, name: str = "o/n") -> Reason:
-        with pytest.raises(MediagateError) as told:
+        with pytest.raises(MediagateError) as raised:
             await self.find(name)
-        return told.value.failure.reason
+        return raised.value.failure.reason
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ async def test_what_a_create_is_addressed_to(bench: Bench) -> None:
     deployment = await bench.find("deployments/o/d")
     assert (deployment.target, deployment.model) == ("deployments/o/d", "o/n")
     assert deployment.hardware == "gpu-t4"
-    assert bench.publisher.asked[-3:] == ["deployments/o/d", "o/n", "o/n:v1"]
+    assert bench.publisher.requested[-3:] == ["deployments/o/d", "o/n", "o/n:v1"]
     bench.now += CACHE_SECONDS
     bench.publisher.official = True
     assert (await bench.find()).target == "o/n"
@@ -101,21 +101,21 @@ async def test_all_who_ask_at_once_cause_one_request(bench: Bench) -> None:
     """Also where the first of them leaves before there is an answer."""
     bench.publisher.go_on.clear()
     tasks = [asyncio.create_task(bench.find()) for _ in range(20)]
-    await bench.publisher.was_asked.wait()
+    await bench.publisher.requested_event.wait()
     bench.publisher.go_on.set()
     assert len({task.target for task in await asyncio.gather(*tasks)}) == 1
-    assert bench.publisher.asked == ["o/n"]
+    assert bench.publisher.requested == ["o/n"]
 
 
 async def test_one_who_leaves_does_not_take_the_others_along(bench: Bench) -> None:
     """The next in the row asks instead."""
     bench.publisher.go_on.clear()
     first, second = (asyncio.create_task(bench.find()) for _ in range(2))
-    await bench.publisher.was_asked.wait()
+    await bench.publisher.requested_event.wait()
     first.cancel()
     bench.publisher.go_on.set()
     assert (await second).target == "o/n:v2"
-    assert bench.publisher.asked == ["o/n", "o/n"]
+    assert bench.publisher.requested == ["o/n", "o/n"]
 
 
 async def test_it_is_read_again_when_its_time_is_over(bench: Bench) -> None:
@@ -123,7 +123,7 @@ async def test_it_is_read_again_when_its_time_is_over(bench: Bench) -> None:
     for passed, version, times in ((0, "v2", 1), (CACHE_SECONDS - 1, "v2", 1), (1, "v3", 2)):
         bench.now += passed
         assert (await bench.find()).target == f"o/n:{version}"
-        assert len(bench.publisher.asked) == times
+        assert len(bench.publisher.requested) == times
         bench.publisher.newest = "v3"
 
 
@@ -154,7 +154,7 @@ async def test_failures_are_remembered_shortly(
     bench.publisher.failure = failure
     for _ in range(5):
         assert await bench.reason() is reason
-    assert len(bench.publisher.asked) == 1
+    assert len(bench.publisher.requested) == 1
     bench.now += pause
     bench.publisher.failure = None
     assert (await bench.find()).target == "o/n:v2"
@@ -163,10 +163,10 @@ async def test_failures_are_remembered_shortly(
 async def test_a_community_model_without_a_version_cannot_be_run(bench: Bench) -> None:
     """It exists, but there is nothing in it."""
     bench.publisher.newest = None
-    with pytest.raises(MediagateError) as told:
+    with pytest.raises(MediagateError) as raised:
         await bench.find()
-    assert told.value.failure.reason is Reason.INVALID_REQUEST
-    assert [violation.field for violation in told.value.failure.violations] == ["model"]
+    assert raised.value.failure.reason is Reason.INVALID_REQUEST
+    assert [violation.field for violation in raised.value.failure.violations] == ["model"]
 
 
 async def test_only_so_many_are_kept(bench: Bench) -> None:
@@ -175,9 +175,9 @@ async def test_only_so_many_are_kept(bench: Bench) -> None:
     for number in range(300):
         await bench.find(f"o/m{number}")
         await bench.find("o/first")
-    assert bench.publisher.asked.count("o/first") == 1
+    assert bench.publisher.requested.count("o/first") == 1
     await bench.find("o/m0")
-    assert bench.publisher.asked.count("o/m0") == 2
+    assert bench.publisher.requested.count("o/m0") == 2
 
 
 @pytest.mark.parametrize(

@@ -54,10 +54,10 @@ def film(catalog: Catalog) -> ModelRequest:
 def test_a_model_of_ones_own(configuration: Configuration) -> None:
     """It takes what it is like, at its own price, by its own address."""
     catalog = LiveCatalog(configuration).current()
-    made = catalog.plan(ModelRequest(Modality.IMAGE, "ours", {"prompt": "x", "steps": 9}))
-    assert made.target == "deployments/acme/ours"
-    assert made.input["num_inference_steps"] == 9
-    assert made.estimate.maximum == 10_000_000
+    plan = catalog.plan(ModelRequest(Modality.IMAGE, "ours", {"prompt": "x", "steps": 9}))
+    assert plan.target == "deployments/acme/ours"
+    assert plan.input["num_inference_steps"] == 9
+    assert plan.estimate.maximum == 10_000_000
 
 
 def test_a_price_of_ones_own(configuration: Configuration) -> None:
@@ -67,10 +67,10 @@ def test_a_price_of_ones_own(configuration: Configuration) -> None:
     assert not Catalog.load().plan(film(Catalog.load())).price.assumed
     live = LiveCatalog(configuration)
     for catalog in (live.current(), live.for_assumed_prices(assumed=False)):
-        made = catalog.plan(film(catalog))
-        assert made.estimate.maximum == 280_000_000
-        assert made.price.assumed
-        assert made.price.tiers[0].rates[0].usd == Decimal("0.28")
+        plan = catalog.plan(film(catalog))
+        assert plan.estimate.maximum == 280_000_000
+        assert plan.price.assumed
+        assert plan.price.tiers[0].rates[0].usd == Decimal("0.28")
     model = catalog.find_by_name("hailuo-2.3")
     assert model is not None
     assert model.fallbacks == ("minimax/hailuo-02", "bytedance/seedance-1-pro")

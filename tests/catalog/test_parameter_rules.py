@@ -30,7 +30,7 @@ price = {{ as_of = "", source = "", tiers = [] }}
 """
 
 
-def plan(modality: str, inputs: str, mapping: str, **parameters: Value) -> Plan:
+def plan_with_rule(modality: str, inputs: str, mapping: str, **parameters: Value) -> Plan:
     """A plan for a model with just these inputs and rules."""
     chat = {"text": "chat = {}", "audio": 'makes = ["music"]'}.get(modality, "")
     text = HEAD.format(modality=modality, chat=chat)
@@ -42,9 +42,9 @@ def plan(modality: str, inputs: str, mapping: str, **parameters: Value) -> Plan:
     return Catalog(models, defaults={}).plan(ModelRequest(kind, f"maker/{modality}", parameters))
 
 
-def fate(plan: Plan, name: str) -> tuple[str, str, str]:
+def fate(plan_with_rule: Plan, name: str) -> tuple[str, str, str]:
     """What became of a parameter: handling, requested, sent."""
-    line = next(line for line in plan.report if line.parameter == name)
+    line = next(line for line in plan_with_rule.report if line.parameter == name)
     return line.handling.value, line.requested, line.sent
 
 
@@ -52,7 +52,7 @@ RANGE = 'steps = { type = "integer", min = 1, max = 50 }'
 
 
 @pytest.mark.parametrize(
-    ("spec", "asked", "sent", "handling"),
+    ("spec", "requested", "sent", "handling"),
     [
         ('{ type = "number", min = 0, max = 10 }', 3.5, 3.5, "honoured"),
         ('{ type = "number", min = 0, max = 10 }', 12.0, 10, "adjusted"),
@@ -67,17 +67,19 @@ RANGE = 'steps = { type = "integer", min = 1, max = 50 }'
     ],
 )
 def test_direct_numbers_fit_or_fall_to_the_nearest(
-    spec: str, asked: float, sent: Any, handling: str
+    spec: str, requested: float, sent: Any, handling: str
 ) -> None:
     """Clamped, rounded, or the nearest of a list; of two equally near the lower."""
-    made = plan("image", f"cfg = {spec}", 'guidance_scale = "cfg"', guidance_scale=asked)
-    assert made.input == {"cfg": sent}
-    assert type(made.input["cfg"]) is type(sent)
-    assert fate(made, "guidance_scale")[0] == handling
+    plan = plan_with_rule(
+        "image", f"cfg = {spec}", 'guidance_scale = "cfg"', guidance_scale=requested
+    )
+    assert plan.input == {"cfg": sent}
+    assert type(plan.input["cfg"]) is type(sent)
+    assert fate(plan, "guidance_scale")[0] == handling
 
 
 @pytest.mark.parametrize(
-    ("asked", "sent", "handling"),
+    ("requested", "sent", "handling"),
     [
         ("high", "high", "honoured"),
         ("xhigh", "high", "adjusted"),
@@ -86,16 +88,18 @@ def test_direct_numbers_fit_or_fall_to_the_nearest(
         ("whatever", None, "dropped"),
     ],
 )
-def test_words_with_an_order_have_a_nearest(asked: str, sent: str | None, handling: str) -> None:
+def test_words_with_an_order_have_a_nearest(
+    requested: str, sent: str | None, handling: str
+) -> None:
     """Between low and high, medium goes down: the cheaper. A word without a place is dropped."""
     spec = 'effort = { type = "string", enum = ["high", "low"] }'
-    made = plan("text", spec, 'reasoning_effort = "effort"', reasoning_effort=asked)
-    assert made.input.get("effort") == sent
-    assert fate(made, "reasoning_effort")[0] == handling
+    plan = plan_with_rule("text", spec, 'reasoning_effort = "effort"', reasoning_effort=requested)
+    assert plan.input.get("effort") == sent
+    assert fate(plan, "reasoning_effort")[0] == handling
 
 
 @pytest.mark.parametrize(
-    ("asked", "sent", "handling"),
+    ("requested", "sent", "handling"),
     [
         ("en", "English", "honoured"),
         ("EN-us", "English", "honoured"),
@@ -106,7 +110,7 @@ def test_words_with_an_order_have_a_nearest(asked: str, sent: str | None, handli
     ],
 )
 def test_choice_knows_tags_words_and_its_own_names(
-    asked: str, sent: str | None, handling: str
+    requested: str, sent: str | None, handling: str
 ) -> None:
     """A tag, its language, or what the model itself calls it."""
     spec = 'speak = { type = "string", enum = ["English", "French", "Chinese", "Cantonese"] }'
@@ -114,9 +118,9 @@ def test_choice_knows_tags_words_and_its_own_names(
         'language = { rule = "choice", to = "speak", '
         'words = { en = "English", zh = "Chinese", zh-HK = "Cantonese" } }'
     )
-    made = plan("audio", spec, rule, language=asked)
-    assert made.input.get("speak") == sent
-    assert fate(made, "language")[0] == handling
+    plan = plan_with_rule("audio", spec, rule, language=requested)
+    assert plan.input.get("speak") == sent
+    assert fate(plan, "language")[0] == handling
 
 
 def test_choice_may_mean_another_kind_of_value() -> None:
@@ -126,16 +130,20 @@ def test_choice_may_mean_another_kind_of_value() -> None:
         'reasoning_effort = { rule = "choice", to = "budget", also = { think = true }, '
         "words = { low = 1024, high = 16000 } }"
     )
-    made = plan("text", inputs, rule, reasoning_effort="xhigh")
-    assert made.input == {"prompt": "hi", "budget": 16000, "think": True}
-    assert fate(made, "reasoning_effort") == ("adjusted", "xhigh", "high")
+    plan = plan_with_rule("text", inputs, rule, reasoning_effort="xhigh")
+    assert plan.input == {"prompt": "hi", "budget": 16000, "think": True}
+    assert fate(plan, "reasoning_effort") == ("adjusted", "xhigh", "high")
 
 
 def test_choice_passes_on_what_only_the_model_knows() -> None:
     """Where the model's names are not listed, a name is taken at its word."""
     rule = 'voice = { rule = "choice", to = "who", words = { calm = "Ann" } }'
-    assert plan("audio", 'who = { type = "string" }', rule, voice="Bob").input == {"who": "Bob"}
-    assert plan("audio", 'who = { type = "string" }', rule, voice="Calm").input == {"who": "Ann"}
+    assert plan_with_rule("audio", 'who = { type = "string" }', rule, voice="Bob").input == {
+        "who": "Bob"
+    }
+    assert plan_with_rule("audio", 'who = { type = "string" }', rule, voice="Calm").input == {
+        "who": "Ann"
+    }
 
 
 @pytest.mark.parametrize(
@@ -154,35 +162,35 @@ def test_fixed_tells_what_the_model_always_does(
 ) -> None:
     """Nothing is sent; what happens to be so is honoured."""
     mapping = f'{parameter} = {{ rule = "fixed", value = {rule} }}'
-    made = plan("video", 'x = { type = "string" }', mapping, **{parameter: value})
-    assert made.input == {}
-    assert fate(made, parameter) == expected
+    plan = plan_with_rule("video", 'x = { type = "string" }', mapping, **{parameter: value})
+    assert plan.input == {}
+    assert fate(plan, parameter) == expected
 
 
 @pytest.mark.parametrize(("share", "sent"), [(0.0, 1), (0.5, 128), (1.0, 255)])
 def test_scaled_spreads_a_share_over_the_range(share: float, sent: int) -> None:
     """Nothing is the least, all is the most."""
-    made = plan(
+    plan = plan_with_rule(
         "video",
         'bucket = { type = "integer", min = 1, max = 255 }',
         'motion_strength = { rule = "scaled", to = "bucket" }',
         motion_strength=share,
     )
-    assert made.input == {"bucket": sent}
-    assert fate(made, "motion_strength")[0] == "honoured"
+    assert plan.input == {"bucket": sent}
+    assert fate(plan, "motion_strength")[0] == "honoured"
 
 
 def test_joined_leaves_out_what_would_be_read_as_two() -> None:
     """A comma within a stop sequence cannot be told to the model."""
     rule = 'stop_sequences = { rule = "joined", to = "stop" }'
     spec = 'stop = { type = "string" }'
-    whole = plan("text", spec, rule, stop_sequences=("END", "\n\n"))
-    assert whole.input["stop"] == "END,\n\n"
-    assert fate(whole, "stop_sequences") == ("honoured", "", "")
-    partly = plan("text", spec, rule, stop_sequences=("END", "a,b"))
+    full_plan = plan_with_rule("text", spec, rule, stop_sequences=("END", "\n\n"))
+    assert full_plan.input["stop"] == "END,\n\n"
+    assert fate(full_plan, "stop_sequences") == ("honoured", "", "")
+    partly = plan_with_rule("text", spec, rule, stop_sequences=("END", "a,b"))
     assert partly.input["stop"] == "END"
     assert fate(partly, "stop_sequences")[0] == "adjusted"
-    none = plan("text", spec, rule, stop_sequences=("a,b",))
+    none = plan_with_rule("text", spec, rule, stop_sequences=("a,b",))
     assert "stop" not in none.input
     assert fate(none, "stop_sequences")[0] == "dropped"
 
@@ -202,16 +210,16 @@ LENGTHS = [
 ]
 
 
-@pytest.mark.parametrize(("spec", "unit", "asked", "sent", "handling", "told"), LENGTHS)
+@pytest.mark.parametrize(("spec", "unit", "requested", "sent", "handling", "reported"), LENGTHS)
 def test_lengths_are_long_enough_where_they_can_be(
-    spec: str, unit: int, asked: float, sent: Any, handling: str, told: str
+    spec: str, unit: int, requested: float, sent: Any, handling: str, reported: str
 ) -> None:
     """The shortest that is at least as long, else the longest; told in seconds."""
     rule = f'duration = {{ rule = "length", to = "len", per_second = {unit} }}'
-    made = plan("video", f"len = {spec}", rule, duration=asked)
-    assert made.input == {"len": sent}
-    assert fate(made, "duration")[0] == handling
-    assert fate(made, "duration")[2] == told
+    plan = plan_with_rule("video", f"len = {spec}", rule, duration=requested)
+    assert plan.input == {"len": sent}
+    assert fate(plan, "duration")[0] == handling
+    assert fate(plan, "duration")[2] == reported
 
 
 @pytest.mark.parametrize(
@@ -232,15 +240,15 @@ def test_frames_are_counted_at_the_rate_that_is_sent(
         'rate = { type = "integer", min = 5, max = 30, default = 16 }'
     )
     rules = 'duration = { rule = "frames", to = "n", fps = "rate" }\nfps = "rate"'
-    made = plan("video", inputs, rules, **parameters)
-    assert made.input == sent
-    assert fate(made, "duration")[0] == handling
+    plan = plan_with_rule("video", inputs, rules, **parameters)
+    assert plan.input == sent
+    assert fate(plan, "duration")[0] == handling
 
 
 def lost(modality: str, inputs: str, mapping: str, **parameters: Value) -> list[str]:
     """The fields that a refusal names because they would not reach the model."""
     with pytest.raises(ParameterUnsupported) as refused:
-        plan(modality, inputs, mapping, **parameters)
+        plan_with_rule(modality, inputs, mapping, **parameters)
     return [violation.field for violation in refused.value.failure.violations]
 
 
@@ -250,14 +258,14 @@ def test_media_go_one_by_one_or_as_a_list() -> None:
     single = 'pic = { type = "uri" }'
     many = 'pics = { type = "uri[]" }'
     only = 'reference_images = { rule = "media", to = "pic" }'
-    assert plan("image", single, only, reference_images=(one,)).input == {"pic": one.uri}
+    assert plan_with_rule("image", single, only, reference_images=(one,)).input == {"pic": one.uri}
     assert lost("image", single, only, reference_images=(one, two)) == ["reference_images[1]"]
     rule = 'reference_images = { rule = "media", to = "pics", at_most = 2 }'
     cut = lost("image", many, rule, reference_images=(one, two, three, three))
     assert cut == ["reference_images[2]", "reference_images[3]"]
-    whole = plan("image", many, rule, reference_images=(one, two))
-    assert fate(whole, "reference_images") == ("honoured", "2", "2")
-    listed = plan("image", many, 'mask = { rule = "media", to = "pics" }', mask=one)
+    full_plan = plan_with_rule("image", many, rule, reference_images=(one, two))
+    assert fate(full_plan, "reference_images") == ("honoured", "2", "2")
+    listed = plan_with_rule("image", many, 'mask = { rule = "media", to = "pics" }', mask=one)
     assert listed.input == {"pics": [one.uri]}
     assert fate(listed, "mask") == ("honoured", "", "")
 
@@ -267,9 +275,9 @@ def test_adapters_are_one_and_their_scale_fits() -> None:
     inputs = 'w = { type = "string" }\ns = { type = "number", min = 0, max = 1 }'
     rule = 'loras = { rule = "adapter", to = "w", scale = "s" }'
     fits, loud = Lora("a", 0.5), Lora("b", 3.0)
-    assert plan("image", inputs, rule, loras=(fits,)).input == {"w": "a", "s": 0.5}
-    assert plan("image", inputs, rule, loras=(loud,)).input == {"w": "b", "s": 1}
-    assert fate(plan("image", inputs, rule, loras=(loud,)), "loras")[0] == "adjusted"
+    assert plan_with_rule("image", inputs, rule, loras=(fits,)).input == {"w": "a", "s": 0.5}
+    assert plan_with_rule("image", inputs, rule, loras=(loud,)).input == {"w": "b", "s": 1}
+    assert fate(plan_with_rule("image", inputs, rule, loras=(loud,)), "loras")[0] == "adjusted"
     assert lost("image", inputs, rule, loras=(fits, loud)) == ["loras[1]"]
 
 
@@ -286,9 +294,9 @@ def test_one_input_serves_one_parameter() -> None:
         {"reference_audio": b, "continue_from": a},
     ):
         assert lost("audio", inputs, rules, **both) == ["reference_audio"]
-    first = plan("audio", inputs, rules, continue_from=a)
+    first = plan_with_rule("audio", inputs, rules, continue_from=a)
     assert first.input == {"sound": a.uri, "go_on": True}
-    alone = plan("audio", inputs, rules, reference_audio=b)
+    alone = plan_with_rule("audio", inputs, rules, reference_audio=b)
     assert alone.input == {"sound": b.uri, "go_on": False}
 
 
@@ -300,8 +308,8 @@ def test_what_a_parameter_needs_must_be_there() -> None:
         'reference_images = { rule = "media", to = "pic" }'
     )
     picture = (MediaInput("https://example.com/a"),)
-    assert plan("image", inputs, rules, strength=0.5).input == {}
-    both = plan("image", inputs, rules, strength=0.5, reference_images=picture)
+    assert plan_with_rule("image", inputs, rules, strength=0.5).input == {}
+    both = plan_with_rule("image", inputs, rules, strength=0.5, reference_images=picture)
     assert both.input == {"pic": picture[0].uri, "how": 0.5}
 
 
@@ -313,12 +321,12 @@ def test_a_side_effect_gives_way_to_what_was_set_and_is_told() -> None:
         'resolution = { rule = "choice", to = "mode", words = { "720p" = "std", "1080p" = "pro" } }'
     )
     frame = MediaInput("https://example.com/a")
-    alone = plan("video", inputs, rules, last_frame=frame)
+    alone = plan_with_rule("video", inputs, rules, last_frame=frame)
     assert alone.input == {"end": frame.uri, "mode": "pro"}
     assert alone.report == (
         ParameterReport("last_frame", alone.report[0].handling, reason="costs more"),
     )
-    agreed = plan("video", inputs, rules, last_frame=frame, resolution="1080p")
+    agreed = plan_with_rule("video", inputs, rules, last_frame=frame, resolution="1080p")
     assert agreed.input == alone.input
     against = lost("video", inputs, rules, last_frame=frame, resolution="720p")
     assert against == ["last_frame"]
@@ -327,13 +335,13 @@ def test_a_side_effect_gives_way_to_what_was_set_and_is_told() -> None:
 @given(st.text(max_size=200))
 def test_prose_arrives_unchanged(text: str) -> None:
     """Not a character is touched, and none is printed."""
-    made = plan("image", 'p = { type = "string" }', 'prompt = "p"', prompt=text)
-    assert made.input == {"p": text}
-    assert fate(made, "prompt") == ("honoured", "", "")
+    plan = plan_with_rule("image", 'p = { type = "string" }', 'prompt = "p"', prompt=text)
+    assert plan.input == {"p": text}
+    assert fate(plan, "prompt") == ("honoured", "", "")
 
 
 def test_what_no_rule_carries_is_dropped_and_told() -> None:
     """Never in silence."""
-    made = plan("image", 'p = { type = "string" }', 'prompt = "p"', size=Size(10, 20))
-    assert fate(made, "size") == ("dropped", "10x20", "")
-    assert made.report[0].reason
+    plan = plan_with_rule("image", 'p = { type = "string" }', 'prompt = "p"', size=Size(10, 20))
+    assert fate(plan, "size") == ("dropped", "10x20", "")
+    assert plan.report[0].reason

@@ -28,7 +28,7 @@ FRAME = MediaInput("https://example.com/a.png")
 USD = 10**9
 
 
-def plan(
+def plan_for(
     modality: str,
     model: str,
     parameters: dict[str, Value] | None = None,
@@ -38,12 +38,14 @@ def plan(
     **more: Value,
 ) -> Plan:
     """A plan by the shipped catalog."""
-    asked = {**(parameters or {}), **more}
-    request = ModelRequest(Modality(modality), model, asked, strict=strict, max_cost_nanos=most)
+    all_parameters = {**(parameters or {}), **more}
+    request = ModelRequest(
+        Modality(modality), model, all_parameters, strict=strict, max_cost_nanos=most
+    )
     return CATALOG.plan(request)
 
 
-def exactly(nanos: int) -> Estimate:
+def exact_estimate(nanos: int) -> Estimate:
     """A cost that is known before."""
     return Estimate(nanos, nanos, nanos)
 
@@ -59,39 +61,39 @@ def refused(
 ) -> list[str]:
     """The fields named by the refusal."""
     with pytest.raises(error) as caught:
-        plan(modality, model, {**(parameters or {}), **more}, strict=strict)
+        plan_for(modality, model, {**(parameters or {}), **more}, strict=strict)
     return [violation.field for violation in caught.value.failure.violations]
 
 
 def test_a_custom_size_on_flux() -> None:
     """Width and height count only with the custom ratio, which is set along."""
-    made = plan("image", "flux-pro", prompt="a fox", size=Size(1280, 704))
-    assert made.input == {
+    plan = plan_for("image", "flux-pro", prompt="a fox", size=Size(1280, 704))
+    assert plan.input == {
         "prompt": "a fox",
         "width": 1280,
         "height": 704,
         "aspect_ratio": "custom",
         "seed": 7,
     }
-    assert made.estimate == exactly(40_000_000)
+    assert plan.estimate == exact_estimate(40_000_000)
 
 
 def test_pictures_cost_by_the_piece() -> None:
     """Exact before the run, and the format that is asked for is the one to expect."""
-    made = plan("image", "flux-dev", prompt="a fox", count=3, output_format="jpeg")
-    assert made.input["num_outputs"] == made.output_count == 3
-    assert made.estimate == exactly(75_000_000)
-    assert made.input["output_format"] == "jpg"
-    assert made.output.media_type == "image/jpeg"
-    assert plan("image", "flux-dev", prompt="a fox").output.media_type == "image/webp"
+    plan = plan_for("image", "flux-dev", prompt="a fox", count=3, output_format="jpeg")
+    assert plan.input["num_outputs"] == plan.output_count == 3
+    assert plan.estimate == exact_estimate(75_000_000)
+    assert plan.input["output_format"] == "jpg"
+    assert plan.output.media_type == "image/jpeg"
+    assert plan_for("image", "flux-dev", prompt="a fox").output.media_type == "image/webp"
 
 
 def test_seconds_of_hardware_are_bounded_by_the_longest_run() -> None:
     """A pinned version, and a maximum of max_run times the rate."""
-    made = plan("image", "sdxl", prompt="a fox")
-    assert made.target.startswith("stability-ai/sdxl:7762fd07")
-    assert made.slug == "stability-ai/sdxl"
-    assert made.estimate == Estimate(0, 6 * 975_000, made.max_run * 975_000)
+    plan = plan_for("image", "sdxl", prompt="a fox")
+    assert plan.target.startswith("stability-ai/sdxl:7762fd07")
+    assert plan.slug == "stability-ai/sdxl"
+    assert plan.estimate == Estimate(0, 6 * 975_000, plan.max_run * 975_000)
 
 
 @pytest.mark.parametrize(
@@ -110,59 +112,61 @@ def test_videos_cost_by_length_and_tier(
     model: str, parameters: dict[str, Value], nanos: int
 ) -> None:
     """Exact before the run: all that decides the price is sent, also what nobody set."""
-    made = plan("video", model, parameters, prompt="a fox runs")
-    assert made.estimate == exactly(nanos)
+    plan = plan_for("video", model, parameters, prompt="a fox runs")
+    assert plan.estimate == exact_estimate(nanos)
 
 
 def test_the_held_price_remembers_what_was_sent() -> None:
     """Upstream reports only seconds: the tier is still the one that was ordered."""
-    made = plan("video", "bytedance/seedance-1-pro", prompt="x", resolution="480p")
+    plan = plan_for("video", "bytedance/seedance-1-pro", prompt="x", resolution="480p")
     assert (
-        compute_cost(made.price, {"video_output_duration_seconds": Decimal("5.0")}) == 150_000_000
+        compute_cost(plan.price, {"video_output_duration_seconds": Decimal("5.0")}) == 150_000_000
     )
     assert compute_cost(
-        made.price, {"video_output_duration_seconds": 5, "resolution_target": "1080p"}
+        plan.price, {"video_output_duration_seconds": 5, "resolution_target": "1080p"}
     ) == (750_000_000)
-    assert compute_cost(made.price, {}) is None
+    assert compute_cost(plan.price, {}) is None
 
 
 def test_sound_is_off_unless_asked_for() -> None:
     """The model's own default is on, and dearer."""
-    assert plan("video", "google/veo-3-fast", prompt="x").input["generate_audio"] is False
+    assert plan_for("video", "google/veo-3-fast", prompt="x").input["generate_audio"] is False
 
 
 def test_speech_costs_by_the_character() -> None:
     """Exact for plain letters; bounded by the bytes for others."""
-    plain = plan("audio", "minimax/speech-02-turbo", kind="speech", text="Hello you!")
-    assert plain.estimate == exactly(10 * 60_000)
-    wide = plan("audio", "minimax/speech-02-turbo", kind="speech", text="你好")
+    plain = plan_for("audio", "minimax/speech-02-turbo", kind="speech", text="Hello you!")
+    assert plain.estimate == exact_estimate(10 * 60_000)
+    wide = plan_for("audio", "minimax/speech-02-turbo", kind="speech", text="你好")
     assert wide.estimate == Estimate(120_000, 120_000, 360_000)
 
 
 def test_tokens_are_bounded_by_the_limit_that_is_sent() -> None:
     """The model's own default is sent where the caller sets none."""
-    made = plan("text", "llama-70b", prompt="Hi")
-    assert made.input["max_tokens"] == 512
-    assert made.streams
-    assert made.output.kind is OutputKind.TEXT_CHUNKS
-    less = plan("text", "llama-70b", prompt="Hi", max_output_tokens=12)
-    assert made.estimate.maximum is not None
-    assert less.estimate.maximum == made.estimate.maximum - 500 * 2750
+    plan = plan_for("text", "llama-70b", prompt="Hi")
+    assert plan.input["max_tokens"] == 512
+    assert plan.streams
+    assert plan.output.kind is OutputKind.TEXT_CHUNKS
+    less = plan_for("text", "llama-70b", prompt="Hi", max_output_tokens=12)
+    assert plan.estimate.maximum is not None
+    assert less.estimate.maximum == plan.estimate.maximum - 500 * 2750
 
 
 def test_an_output_in_an_object_is_named() -> None:
     """Bark answers with an object."""
-    made = plan("audio", "suno", kind="speech", text="Hello", voice="en_speaker_6", language="fr")
-    assert made.output.kind is OutputKind.MEDIA_FIELD
-    assert made.output.field == "audio_out"
-    assert made.input == {"prompt": "Hello", "history_prompt": "en_speaker_6"}
-    assert made.seed is None
+    plan = plan_for(
+        "audio", "suno", kind="speech", text="Hello", voice="en_speaker_6", language="fr"
+    )
+    assert plan.output.kind is OutputKind.MEDIA_FIELD
+    assert plan.output.field == "audio_out"
+    assert plan.input == {"prompt": "Hello", "history_prompt": "en_speaker_6"}
+    assert plan.seed is None
 
 
 def test_zero_is_a_seed() -> None:
     """Set is set."""
-    made = plan("image", "sdxl", prompt="x", seed=0)
-    assert (made.seed, made.input["seed"]) == (0, 0)
+    plan = plan_for("image", "sdxl", prompt="x", seed=0)
+    assert (plan.seed, plan.input["seed"]) == (0, 0)
 
 
 def test_drawn_seeds_are_never_zero() -> None:
@@ -175,8 +179,8 @@ def test_drawn_seeds_are_never_zero() -> None:
 
 def test_names_and_defaults() -> None:
     """A slug, an alias, or nothing; what was typed is kept."""
-    assert plan("text", "llama-70b", prompt="x").requested_model == "llama-70b"
-    assert plan("text", "", prompt="x").slug == "meta/meta-llama-3-70b-instruct"
+    assert plan_for("text", "llama-70b", prompt="x").requested_model == "llama-70b"
+    assert plan_for("text", "", prompt="x").slug == "meta/meta-llama-3-70b-instruct"
     own = Catalog.load(defaults={Modality.TEXT: "claude"})
     assert own.find(Modality.TEXT, "").slug == "anthropic/claude-4.5-sonnet"
     assert own.find(Modality.IMAGE, "").slug == "black-forest-labs/flux-1.1-pro"
@@ -201,18 +205,18 @@ def test_a_retired_model_names_its_successor() -> None:
         pro, status=ModelStatus.RETIRED, successor=dev.slug, fallbacks=(), aliases=("old",)
     )
     catalog = Catalog([gone, replace(dev, fallbacks=())], defaults={})
-    wanted = ModelRequest(Modality.IMAGE, "old", {"prompt": "x"})
-    made = catalog.plan(wanted)
-    assert made.slug == dev.slug
-    assert made.substitution == Substitution("old", f"{pro.slug} is gone from Replicate")
+    retired_request = ModelRequest(Modality.IMAGE, "old", {"prompt": "x"})
+    plan = catalog.plan(retired_request)
+    assert plan.slug == dev.slug
+    assert plan.substitution == Substitution("old", f"{pro.slug} is gone from Replicate")
     for request in (
-        replace(wanted, strict=True),
-        replace(wanted, allow_substitutes=False),
+        replace(retired_request, strict=True),
+        replace(retired_request, allow_substitutes=False),
     ):
         with pytest.raises(ModelRetired) as refusal:
             catalog.plan(request)
         assert refusal.value.failure.metadata == {"model": "old", "successor": dev.slug}
-    for request in (wanted, replace(wanted, strict=True)):
+    for request in (retired_request, replace(retired_request, strict=True)):
         nobody = Catalog([replace(gone, successor="")], defaults={})
         with pytest.raises(ModelRetired) as refusal:
             nobody.plan(request)
@@ -241,11 +245,11 @@ def test_words_are_not_dropped_by_a_model_that_works_from_words() -> None:
     song, text = MediaInput("https://example.com/a.mp3"), dict[str, Value](prompt="a waltz")
     for words in (text, dict[str, Value](text="hello")):
         for parameters in (words, {**words, "reference_audio": song}):
-            found = refused(ParameterUnsupported, "audio", "minimax/music-01", parameters)
-            assert found == list(words)
+            fields = refused(ParameterUnsupported, "audio", "minimax/music-01", parameters)
+            assert fields == list(words)
     both = refused(ParameterUnsupported, "audio", "minimax/music-01", {**text, "lyrics": "la"})
     assert both == ["prompt"]
-    sung = plan("audio", "minimax/music-01", {"prompt": "", "lyrics": "la"})
+    sung = plan_for("audio", "minimax/music-01", {"prompt": "", "lyrics": "la"})
     assert sung.input["lyrics"] == "la"
     # It moves a picture, and takes no words at all.
     moving: dict[str, Value] = {"prompt": "x", "first_frame": FRAME}
@@ -255,7 +259,7 @@ def test_words_are_not_dropped_by_a_model_that_works_from_words() -> None:
 def test_another_kind_of_sound_is_not_made() -> None:
     """Speech is not asked of a model for music: it would be paid and worthless."""
     assert refused(InvalidRequest, "audio", "musicgen", kind="speech", text="x") == ["kind"]
-    assert plan("audio", "musicgen", kind="music", prompt="x").input["duration"] == 8
+    assert plan_for("audio", "musicgen", kind="music", prompt="x").input["duration"] == 8
 
 
 @pytest.mark.parametrize(
@@ -278,7 +282,7 @@ def test_more_outputs_than_one_run_makes_are_not_built() -> None:
     """Refused, never cut down; one is always fine, and native counts are native."""
     assert refused(NotImplementedYet, "image", "flux-pro", prompt="x", count=2) == ["count"]
     assert refused(NotImplementedYet, "image", "flux-dev", prompt="x", count=5) == ["count"]
-    assert plan("image", "flux-pro", prompt="x", count=1).output_count == 1
+    assert plan_for("image", "flux-pro", prompt="x", count=1).output_count == 1
 
 
 def test_strict_names_every_field_at_once() -> None:
@@ -294,33 +298,33 @@ def test_strict_names_every_field_at_once() -> None:
         stop_sequences=("a",),
     )
     assert fields == ["temperature", "max_output_tokens", "stop_sequences"]
-    assert plan("text", "llama-70b", strict=True, prompt="x", system_prompt="y").slug
+    assert plan_for("text", "llama-70b", strict=True, prompt="x", system_prompt="y").slug
 
 
 def test_claude_has_a_least_answer() -> None:
     """The report tells both values."""
-    made = plan("text", "claude", prompt="x", max_output_tokens=16)
-    line = made.report[1]
+    plan = plan_for("text", "claude", prompt="x", max_output_tokens=16)
+    line = plan.report[1]
     assert (line.handling.value, line.requested, line.sent) == ("adjusted", "16", "1024")
-    assert made.input["max_tokens"] == 1024
+    assert plan.input["max_tokens"] == 1024
 
 
 def test_money_is_bounded_before_it_is_spent() -> None:
     """By the most that the call may cost; exactly that much is enough."""
-    assert plan("image", "flux-pro", most=40_000_000, prompt="x").slug
+    assert plan_for("image", "flux-pro", most=40_000_000, prompt="x").slug
     with pytest.raises(MaxCostExceeded) as dear:
-        plan("image", "flux-pro", most=39_999_999, prompt="x")
+        plan_for("image", "flux-pro", most=39_999_999, prompt="x")
     assert dear.value.failure.metadata["maximum_usd_nanos"] == "40000000"
     with pytest.raises(MaxCostExceeded):
-        plan("image", "flux-pro", most=0, prompt="x")
+        plan_for("image", "flux-pro", most=0, prompt="x")
     song = ModelRequest(Modality.AUDIO, "musicgen", {"prompt": "x"})
     sure = Catalog.load(assumed=False)
     assert sure.plan(song).estimate == Estimate(None, None, None)
     with pytest.raises(PriceUnknown):
         sure.plan(replace(song, max_cost_nanos=USD))
     # The longest run on the dearest machine that it may be on.
-    most = plan("audio", "musicgen", prompt="x").estimate.maximum
+    most = plan_for("audio", "musicgen", prompt="x").estimate.maximum
     assert most == 600 * 1_400_000
-    assert plan("audio", "musicgen", most=most, prompt="x").price.assumed
+    assert plan_for("audio", "musicgen", most=most, prompt="x").price.assumed
     with pytest.raises(MaxCostExceeded):
-        plan("audio", "musicgen", most=most - 1, prompt="x")
+        plan_for("audio", "musicgen", most=most - 1, prompt="x")

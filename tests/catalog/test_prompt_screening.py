@@ -80,8 +80,8 @@ def text_medium(text: str, media_type: str = "text/plain") -> MediaInput:
 )
 def test_what_is_judged(modality: Modality, parameters: Any, content: str | None) -> None:
     """Every text that can reach the model, whoever wrote it; no pictures and no links to any."""
-    made = screening_request(ModelRequest(modality, "", parameters, max_cost_nanos=1))
-    assert (made and made.parameters) == (content and {"content": content})
+    screening = screening_request(ModelRequest(modality, "", parameters, max_cost_nanos=1))
+    assert (screening and screening.parameters) == (content and {"content": content})
 
 
 SCHEMA = ModelSchema(
@@ -141,8 +141,8 @@ def test_of_a_model_by_its_slug_every_string_is_judged(
 ) -> None:
     """Nobody knows which of its inputs is the prompt: left out is what the schema calls a link."""
     request = RunRequest("o/n", given, {}, timeout=60)
-    made = screening_request(request, SCHEMA.input_link_paths)
-    assert (made and made.parameters) == (content and {"content": content})
+    screening = screening_request(request, SCHEMA.input_link_paths)
+    assert (screening and screening.parameters) == (content and {"content": content})
     own = screening_request(
         ModelRequest(Modality.IMAGE, "", {}, model_parameters=given), SCHEMA.input_link_paths
     )
@@ -156,16 +156,16 @@ def test_media_of_a_run() -> None:
         "prompt": (MediaInput(f"{LINK}?a-cat"),),
         "images": (MediaInput(PLACEHOLDER, InlineSource(b"\x89PNG\r\n\x1a\n", "image/png")),),
     }
-    made = screening_request(RunRequest("o/n", {}, media, timeout=60), SCHEMA.input_link_paths)
-    assert made
-    assert made.parameters == {"content": f"a cat\n\n{LINK}?a-cat"}
+    screening = screening_request(RunRequest("o/n", {}, media, timeout=60), SCHEMA.input_link_paths)
+    assert screening
+    assert screening.parameters == {"content": f"a cat\n\n{LINK}?a-cat"}
 
 
 def test_without_a_schema_nothing_is_left_out() -> None:
     """Nobody can say what is a link there."""
-    made = screening_request(RunRequest("o/n", {"image": LINK}, {}, timeout=60))
-    assert made
-    assert made.parameters == {"content": LINK}
+    screening = screening_request(RunRequest("o/n", {"image": LINK}, {}, timeout=60))
+    assert screening
+    assert screening.parameters == {"content": LINK}
 
 
 def test_what_is_too_long_is_refused() -> None:
@@ -186,9 +186,9 @@ def test_what_is_too_long_is_refused() -> None:
 
 def test_it_is_planned_like_any_other_check() -> None:
     """By the default safety model, as a user's turn, at a price."""
-    made = screening_request(ModelRequest(Modality.TEXT, "", {"prompt": "Hi"}))
-    assert made is not None
-    plan = Catalog.load().plan(made)
+    screening = screening_request(ModelRequest(Modality.TEXT, "", {"prompt": "Hi"}))
+    assert screening is not None
+    plan = Catalog.load().plan(screening)
     assert plan.modality is Modality.SAFETY
     assert plan.input == {"prompt": "Hi"}
     assert plan.estimate.maximum

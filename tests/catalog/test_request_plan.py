@@ -31,13 +31,13 @@ def with_bound(most: int) -> ModelRequest:
 
 def test_everything_is_added_up() -> None:
     """The least: a check and the first model; the most: the check and all models."""
-    taken = route(IMAGE)
-    assert taken.screening_plan is not None
-    check = taken.screening_plan.estimate
-    models = [plan.total_estimate for plan in taken.fallback_chain.plans]
-    assert taken.plan.runs == 2
+    request_plan = route(IMAGE)
+    assert request_plan.screening_plan is not None
+    check = request_plan.screening_plan.estimate
+    models = [plan.total_estimate for plan in request_plan.fallback_chain.plans]
+    assert request_plan.plan.runs == 2
     assert len(models) > 1
-    assert taken.estimate == Estimate(
+    assert request_plan.estimate == Estimate(
         models[0].low + check.low,  # type: ignore[operator]
         models[0].expected + check.expected,  # type: ignore[operator]
         sum(model.maximum for model in models) + check.maximum,  # type: ignore[misc, operator]
@@ -71,21 +71,21 @@ def test_an_unknown_part_makes_the_whole_unknown() -> None:
     sure = Catalog.load(assumed=False)
     unknown = RequestPlan(FallbackChain((plan,)), screening_plan=sure.plan(_music()))
     assert unknown.estimate == Estimate(None, None, None)
-    asked = with_bound(10**12)
-    check = screening_request(asked)
+    request = with_bound(10**12)
+    check = screening_request(request)
     with pytest.raises(PriceUnknown):
-        add_screening(asked, check, lambda _: sure.plan(_music()), CATALOG.plan_with_fallbacks)
+        add_screening(request, check, lambda _: sure.plan(_music()), CATALOG.plan_with_fallbacks)
     assert RequestPlan(FallbackChain((plan,)), screening_plan=CATALOG.plan(_music())).is_assumed
     assert not RequestPlan(FallbackChain((plan,))).is_assumed
 
 
 def test_without_words_there_is_nothing_to_screen() -> None:
     """The route is that of the request alone, and says so."""
-    asked = ModelRequest(Modality.IMAGE, "flux-pro", {"prompt": " "})
+    request = ModelRequest(Modality.IMAGE, "flux-pro", {"prompt": " "})
     chain = FallbackChain((CATALOG.plan(IMAGE),))
-    taken = add_screening(asked, screening_request(asked), CATALOG.plan, lambda _: chain)
-    assert taken.screening_plan is None
-    assert taken.not_screened
+    request_plan = add_screening(request, screening_request(request), CATALOG.plan, lambda _: chain)
+    assert request_plan.screening_plan is None
+    assert request_plan.not_screened
     assert not route(IMAGE).not_screened
 
 

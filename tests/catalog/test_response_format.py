@@ -20,7 +20,7 @@ SCHEMA = {"type": "object", "properties": {"capital": {"type": "string"}}}
 BY_SCHEMA = ResponseFormat("json_schema", SCHEMA)
 
 
-def plan(model: str, **parameters: Value) -> Plan:
+def plan_text(model: str, **parameters: Value) -> Plan:
     """A text model's plan, strict: what is emulated gives what was asked for."""
     return CATALOG.plan(ModelRequest(Modality.TEXT, model, parameters, strict=True))
 
@@ -31,25 +31,25 @@ def plan(model: str, **parameters: Value) -> Plan:
 )
 def test_every_model_is_told(model: Any, form: ResponseFormat) -> None:
     """In its instructions, with the whole schema; told as EMULATED; not streamed."""
-    made = plan(model.slug, prompt="Hi", response_format=form)
-    told = json.dumps(made.input, ensure_ascii=False)
-    assert "JSON value" in told
-    assert ("JSON Schema" in told) == (form.kind == "json_schema")
-    (line,) = [line for line in made.report if line.parameter == "response_format"]
+    plan = plan_text(model.slug, prompt="Hi", response_format=form)
+    estimate = json.dumps(plan.input, ensure_ascii=False)
+    assert "JSON value" in estimate
+    assert ("JSON Schema" in estimate) == (form.kind == "json_schema")
+    (line,) = [line for line in plan.report if line.parameter == "response_format"]
     assert (line.handling, line.requested) == (ParameterHandling.EMULATED, form.kind)
-    assert [one.parameter for one in made.report] == ["prompt", "response_format"]
-    assert made.output.kind is OutputKind.JSON_TEXT
-    assert json.loads(made.output.field) == form.schema
-    assert not made.streams
+    assert [one.parameter for one in plan.report] == ["prompt", "response_format"]
+    assert plan.output.kind is OutputKind.JSON_TEXT
+    assert json.loads(plan.output.field) == form.schema
+    assert not plan.streams
 
 
 def test_own_instructions_stay_first() -> None:
     """And are reported as ever."""
-    made = plan("claude", prompt="Hi", system_prompt="Be brief.", response_format=BY_SCHEMA)
-    system = made.input["system_prompt"]
+    plan = plan_text("claude", prompt="Hi", system_prompt="Be brief.", response_format=BY_SCHEMA)
+    system = plan.input["system_prompt"]
     assert system.startswith("Be brief.\n\n")
     assert json.dumps(SCHEMA) in system
-    assert {line.parameter for line in made.report} == {
+    assert {line.parameter for line in plan.report} == {
         "prompt",
         "system_prompt",
         "response_format",
@@ -58,17 +58,17 @@ def test_own_instructions_stay_first() -> None:
 
 def test_text_is_text() -> None:
     """Asking for what is there anyway changes nothing."""
-    made = plan("claude", prompt="Hi", response_format=ResponseFormat("text", {}))
-    assert made.input == plan("claude", prompt="Hi").input
-    assert made.streams
-    (line,) = [line for line in made.report if line.parameter == "response_format"]
+    plan = plan_text("claude", prompt="Hi", response_format=ResponseFormat("text", {}))
+    assert plan.input == plan_text("claude", prompt="Hi").input
+    assert plan.streams
+    (line,) = [line for line in plan.report if line.parameter == "response_format"]
     assert line.handling is ParameterHandling.HONOURED
 
 
 def test_the_schema_is_paid_for_and_so_it_is_estimated() -> None:
     """It is a part of the prompt."""
-    bare = plan("claude", prompt="Hi").estimate.maximum
-    told = plan("claude", prompt="Hi", response_format=BY_SCHEMA).estimate.maximum
+    bare = plan_text("claude", prompt="Hi").estimate.maximum
+    estimate = plan_text("claude", prompt="Hi", response_format=BY_SCHEMA).estimate.maximum
     assert bare is not None
-    assert told is not None
-    assert told > bare
+    assert estimate is not None
+    assert estimate > bare

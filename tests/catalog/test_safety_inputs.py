@@ -144,8 +144,8 @@ def test_every_safety_input_of_the_catalogs_is_known_and_no_other() -> None:
 def test_no_name_is_kept_that_is_as_long_as_a_request() -> None:
     """What is remembered of names is bounded in bytes, and their ends say what they are."""
     name = "x" * 1_000_000 + "_disable_safety_checker"
-    held = sys.getrefcount(name)
+    references = sys.getrefcount(name)
     assert is_safety_input(name)
     assert weakens_safety(name, value=True, default=False)
     assert weakens_safety("options", {name: True}, {name: False})
-    assert sys.getrefcount(name) == held
+    assert sys.getrefcount(name) == references

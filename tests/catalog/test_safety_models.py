@@ -14,86 +14,97 @@ CATALOG = Catalog.load()
 PICTURE = MediaInput("https://example.com/a.png")
 
 
-def plan(parameters: Mapping[str, Value], **more: object) -> Plan:
+def plan_check(parameters: Mapping[str, Value], **more: object) -> Plan:
     """The plan of the default safety model."""
     return CATALOG.plan(ModelRequest(Modality.SAFETY, "", parameters, **more))  # type: ignore[arg-type]
 
 
-def turn(role: str, *parts: str | MediaInput) -> Message:
+def message(role: str, *parts: str | MediaInput) -> Message:
     """One turn."""
     return Message(role, parts)
 
 
-def handlings(made: Plan) -> dict[str, ParameterHandling]:
+def handlings(plan: Plan) -> dict[str, ParameterHandling]:
     """What became of each parameter."""
-    return {line.parameter: line.handling for line in made.report}
+    return {line.parameter: line.handling for line in plan.report}
 
 
 def test_content_is_the_users_turn_unless_said_otherwise() -> None:
     """Nothing of the model's own default texts is judged instead."""
-    assert plan({"content": "Hi"}).input == {"prompt": "Hi"}
-    assert plan({"content": "Hi", "role": "user"}).input == {"prompt": "Hi"}
-    assert plan({"content": "Yo", "role": "assistant"}).input == {"prompt": "", "assistant": "Yo"}
-    made = plan({"content": "Yo", "role": "assistant", "context": "Hi"})
-    assert made.input == {"prompt": "Hi", "assistant": "Yo"}
-    assert set(handlings(made).values()) == {ParameterHandling.HONOURED}
+    assert plan_check({"content": "Hi"}).input == {"prompt": "Hi"}
+    assert plan_check({"content": "Hi", "role": "user"}).input == {"prompt": "Hi"}
+    assert plan_check({"content": "Yo", "role": "assistant"}).input == {
+        "prompt": "",
+        "assistant": "Yo",
+    }
+    plan = plan_check({"content": "Yo", "role": "assistant", "context": "Hi"})
+    assert plan.input == {"prompt": "Hi", "assistant": "Yo"}
+    assert set(handlings(plan).values()) == {ParameterHandling.HONOURED}
 
 
 def test_context_of_a_users_turn_is_dropped_and_said_so() -> None:
     """The model takes no more than one exchange."""
-    made = plan({"content": "Hi", "context": "before"})
-    assert made.input == {"prompt": "Hi"}
-    assert handlings(made)["context"] is ParameterHandling.DROPPED
+    plan = plan_check({"content": "Hi", "context": "before"})
+    assert plan.input == {"prompt": "Hi"}
+    assert handlings(plan)["context"] is ParameterHandling.DROPPED
     with pytest.raises(ParameterUnsupported):
-        plan({"content": "Hi", "context": "before"}, strict=True)
+        plan_check({"content": "Hi", "context": "before"}, strict=True)
 
 
 @pytest.mark.parametrize(
     ("turns", "sent", "handling"),
     [
-        ([turn("user", "a", "b")], {"prompt": "ab"}, ParameterHandling.HONOURED),
+        ([message("user", "a", "b")], {"prompt": "ab"}, ParameterHandling.HONOURED),
         (
-            [turn("user", "a"), turn("assistant", "b")],
+            [message("user", "a"), message("assistant", "b")],
             {"prompt": "a", "assistant": "b"},
             ParameterHandling.HONOURED,
         ),
-        ([turn("assistant", "b")], {"prompt": "", "assistant": "b"}, ParameterHandling.HONOURED),
+        ([message("assistant", "b")], {"prompt": "", "assistant": "b"}, ParameterHandling.HONOURED),
         (
-            [turn("system", "s"), turn("user", "a"), turn("assistant", "b")],
+            [message("system", "s"), message("user", "a"), message("assistant", "b")],
             {"prompt": "a", "assistant": "b"},
             ParameterHandling.ADJUSTED,
         ),
         (
-            [turn("user", "a"), turn("assistant", "b"), turn("user", "c")],
+            [message("user", "a"), message("assistant", "b"), message("user", "c")],
             {"prompt": "c"},
             ParameterHandling.ADJUSTED,
         ),
-        ([turn("user", PICTURE), turn("user", "c")], {"prompt": "c"}, ParameterHandling.ADJUSTED),
+        (
+            [message("user", PICTURE), message("user", "c")],
+            {"prompt": "c"},
+            ParameterHandling.ADJUSTED,
+        ),
     ],
 )
 def test_of_a_conversation_the_last_turn_is_judged(
     turns: list[Message], sent: dict[str, str], handling: ParameterHandling
 ) -> None:
     """With the user's turn that it answers; what else there was is told as left out."""
-    made = plan({"messages": tuple(turns)})
-    assert made.input == sent
-    assert handlings(made)["messages"] is handling
+    plan = plan_check({"messages": tuple(turns)})
+    assert plan.input == sent
+    assert handlings(plan)["messages"] is handling
 
 
 @pytest.mark.parametrize(
     ("parameters", "error", "field"),
     [
         ({"content": " "}, InvalidRequest, "content"),
-        ({"messages": (turn("system", "s"),)}, InvalidRequest, "messages[0].role"),
-        ({"messages": (turn("user", "a"), turn("tool", "s"))}, InvalidRequest, "messages[1].role"),
-        ({"messages": (turn("user", " "),)}, InvalidRequest, "messages[0].parts"),
+        ({"messages": (message("system", "s"),)}, InvalidRequest, "messages[0].role"),
         (
-            {"messages": (turn("user", "a", PICTURE),)},
+            {"messages": (message("user", "a"), message("tool", "s"))},
+            InvalidRequest,
+            "messages[1].role",
+        ),
+        ({"messages": (message("user", " "),)}, InvalidRequest, "messages[0].parts"),
+        (
+            {"messages": (message("user", "a", PICTURE),)},
             ParameterUnsupported,
             "messages[0].parts[1].image",
         ),
         (
-            {"messages": (turn("user", "a", PICTURE), turn("assistant", "b"))},
+            {"messages": (message("user", "a", PICTURE), message("assistant", "b"))},
             ParameterUnsupported,
             "messages[0].parts[1].image",
         ),
@@ -104,15 +115,15 @@ def test_what_cannot_be_judged_is_refused(
 ) -> None:
     """A verdict on half of a turn would be none; the field is named."""
     with pytest.raises(error) as refused:
-        plan(parameters)
+        plan_check(parameters)
     assert [violation.field for violation in refused.value.failure.violations] == [field]
     assert type(refused.value) is error
 
 
 def test_its_cost_is_bounded() -> None:
     """By the time that it may run."""
-    made = plan({"content": "Hi"})
-    assert made.estimate.low == 0
-    assert made.estimate.maximum == 60 * 975_000
+    plan = plan_check({"content": "Hi"})
+    assert plan.estimate.low == 0
+    assert plan.estimate.maximum == 60 * 975_000
     with pytest.raises(MaxCostExceeded):
-        plan({"content": "Hi"}, max_cost_nanos=60 * 975_000 - 1)
+        plan_check({"content": "Hi"}, max_cost_nanos=60 * 975_000 - 1)

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mediagate_cli.app import app
-from tests.client.scripted_server import ScriptedServer, open_gate
+from tests.client.scripted_server import ScriptedServer, open_scripted_server
 
 Mediagate = Callable[..., Result]
 """Runs `mediagate ARGUMENTS…` in an empty folder; `input` is its stdin."""
@@ -19,8 +19,8 @@ FILE = b"\x89PNG\r\n\x1a\n" + bytes(1192)
 
 @pytest.fixture
 def scripted_server() -> Iterator[ScriptedServer]:
-    with open_gate() as gate:
-        yield gate
+    with open_scripted_server() as server:
+        yield server
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def spent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[
             "MEDIAGATE_UPSTREAM_URL": sandbox.url,
             "REPLICATE_API_TOKEN": "r8_test",
         }
-        with running_server(folder, **environment) as gate, Client(gate.address) as client:
+        with running_server(folder, **environment) as server, Client(server.address) as client:
             for team in ("a", "b", "b"):
                 client.generate_image("a lighthouse", model="flux-dev", labels={"team": team})
             client.generate_text("Why?", model="claude")
@@ -39,7 +39,7 @@ def spent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[
             billed: dict[str, int] = {}
             for entry in sandbox.bill()["entries"]:
                 billed[entry["model"]] = billed.get(entry["model"], 0) + entry["nanos"]
-            yield gate.address, billed
+            yield server.address, billed
 
 
 @pytest.fixture
@@ -246,5 +246,5 @@ def test_what_is_unknown_and_assumed_is_apart(
     rows = [line.split() for line in found.stdout.splitlines()]
     assert ["a/b", "$1.00", "2", "$2.00", "+50.00", "%", "differs"] in rows
     assert ["c/d", "$5.00", "$5.00", "$6.00", "+16.67", "%", "differs"] in rows
-    first, second = scripted_server.asked("GetUsage")
+    first, second = scripted_server.requests_of("GetUsage")
     assert first.filter.tenant == second.filter.tenant == "*"

@@ -18,7 +18,7 @@ from mediagate.v1.models_pb2 import ListModelsResponse, Model, ModelParameter
 from mediagate_cli.model_choice import accepts, accepts_exact_size, choose_model, supports_wav
 from tests.client.rpc_statuses import status
 from tests.client.scripted_server import ScriptedServer as Scripted
-from tests.client.stream_events import told
+from tests.client.stream_events import stream_events
 from tests.server_process import ServerProcess
 
 from .conftest import Mediagate
@@ -88,11 +88,11 @@ def test_a_tour_with_a_gate_of_its_own(tmp_path: Path) -> None:
 
 def test_what_is_not_built_is_left_out(mediagate: Mediagate, scripted_server: Scripted) -> None:
     """A young gate gets a shorter tour; what fails for another reason counts."""
-    made = Generation(
+    checked_generation = Generation(
         id="gen-1", model="meta/llama", text=TextOutput(text="ok"), cost=Cost(usd_nanos=1)
     )
-    scripted_server.plays("StreamText", told(["ok"]))
-    scripted_server.plays("GetGeneration", GetGenerationResponse(generation=made))
+    scripted_server.plays("StreamText", stream_events(["ok"]))
+    scripted_server.plays("GetGeneration", GetGenerationResponse(generation=checked_generation))
     scripted_server.plays("ListModels", ListModelsResponse())
     scripted_server.plays("GenerateImage", status(C.UNIMPLEMENTED, "NOT_IMPLEMENTED"))
     scripted_server.plays("GenerateVideo", status(C.UNIMPLEMENTED, "NOT_IMPLEMENTED"))
@@ -104,7 +104,7 @@ def test_what_is_not_built_is_left_out(mediagate: Mediagate, scripted_server: Sc
     assert done.exit_code == 1
     assert done.stdout.count("left out: this server does not do it yet") == 3
     assert "no price (PRICE_UNKNOWN)" in done.stdout
-    [audio] = scripted_server.asked("GenerateAudio")
+    [audio] = scripted_server.requests_of("GenerateAudio")
     assert audio.options.max_cost_usd_nanos == 1_000_000_000
 
 

@@ -27,8 +27,8 @@ def only(nanos: int | None, usd: str | None, tolerance: Decimal = HALF) -> Diffe
     """The comparison of one model, without rounding."""
     totals = [] if nanos is None else [total(nanos)]
     amounts = {} if usd is None else {"a/b": InvoiceAmount(Decimal(usd) * 10**9, Decimal(0))}
-    (found,) = compare_invoice(totals, amounts, tolerance, {})
-    return found
+    (differences,) = compare_invoice(totals, amounts, tolerance, {})
+    return differences
 
 
 @given(st.lists(st.tuples(names, sums), min_size=1), st.sampled_from(["csv", "json"]))
@@ -61,8 +61,8 @@ def test_rounding_hides_half_a_cent_a_line_and_no_more(amounts: list[float]) -> 
 def test_what_was_not_billed_at_all_differs(lines: list[object]) -> None:
     """Zero does not agree with what the ledger has, be it written with one place or with none."""
     text = json.dumps([{"model": "a/b", "amount_usd": usd} for usd in lines])
-    (found,) = compare_invoice([total(15_000_000)], read_invoice(text).amounts, HALF, {})
-    assert found.verdict is ComparisonVerdict.DIFFERS
+    (differences,) = compare_invoice([total(15_000_000)], read_invoice(text).amounts, HALF, {})
+    assert differences.verdict is ComparisonVerdict.DIFFERS
 
 
 def test_a_spreadsheets_file_is_read() -> None:
@@ -153,8 +153,8 @@ def test_what_rounding_does_is_no_difference() -> None:
     """A line of two places is true to half a cent, and not to more."""
     for usd, verdict in (("0.01", ComparisonVerdict.AGREES), ("0.02", ComparisonVerdict.DIFFERS)):
         amounts = read_invoice(f"model,amount_usd\na/b,{usd}\n").amounts
-        (found,) = compare_invoice([total(12_000_000)], amounts, HALF, {})
-        assert found.verdict is verdict
+        (differences,) = compare_invoice([total(12_000_000)], amounts, HALF, {})
+        assert differences.verdict is verdict
 
 
 def test_what_only_one_side_has() -> None:
@@ -179,9 +179,9 @@ def test_every_planted_drift_is_found_and_nothing_else(
         )
         for model, nanos in ledger.items()
     }
-    found = compare_invoice(totals, invoice, HALF, {})
-    assert {one.model for one in found if one.verdict is ComparisonVerdict.DIFFERS} == drifted
-    sizes = [abs(one.nanos) for one in found]
+    differences = compare_invoice(totals, invoice, HALF, {})
+    assert {one.model for one in differences if one.verdict is ComparisonVerdict.DIFFERS} == drifted
+    sizes = [abs(one.nanos) for one in differences]
     assert sizes == sorted(sizes, reverse=True)
 
 
@@ -190,10 +190,12 @@ def test_lines_under_slug_and_alias_are_added_up() -> None:
     text = "model,amount_usd\nSDXL,1.00\nacme/sdxl:77,2.000\nacme/SDXL,0.5\na/b,1\nunheard,1\n"
     totals = [total(3_500_000_000, "acme/sdxl"), total(1_000_000_000)]
     aliases = {"sdxl": "acme/sdxl", "a/b": "acme/sdxl"}
-    found = {
+    differences = {
         one.model: one for one in compare_invoice(totals, read_invoice(text).amounts, HALF, aliases)
     }
-    assert found.keys() == {"acme/sdxl", "a/b", "unheard"}
-    assert found["acme/sdxl"].verdict is found["a/b"].verdict is ComparisonVerdict.AGREES
-    assert found["acme/sdxl"].invoice == 3_500_000_000
-    assert found["unheard"].verdict is ComparisonVerdict.NOT_IN_LEDGER
+    assert differences.keys() == {"acme/sdxl", "a/b", "unheard"}
+    assert (
+        differences["acme/sdxl"].verdict is differences["a/b"].verdict is ComparisonVerdict.AGREES
+    )
+    assert differences["acme/sdxl"].invoice == 3_500_000_000
+    assert differences["unheard"].verdict is ComparisonVerdict.NOT_IN_LEDGER

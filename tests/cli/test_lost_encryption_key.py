@@ -21,5 +21,5 @@ def test_a_gate_without_its_sealing_key_says_so_and_does_not_start(tmp_path: Pat
     assert "sealing.key.lost" in str(refused.value)
     assert "Traceback" not in str(refused.value)
     key.with_name("sealing.key.lost").touch()
-    with running_server(tmp_path) as gate:
-        assert "encryption_key_replaced" in gate.output.read_text()
+    with running_server(tmp_path) as server:
+        assert "encryption_key_replaced" in server.output.read_text()

@@ -59,7 +59,7 @@ def test_a_picture_is_saved_under_its_prompt(
     assert done.stdout == "a-lighthouse-at-dawn.png\n"
     assert done.stderr == "  image/png, 1.2 kB, 64x32\ngen-1: a/b, $0.003 settled\n"
     assert (tmp_path / "a-lighthouse-at-dawn.png").read_bytes() == FILE
-    [sent] = scripted_server.asked("GenerateImage")
+    [sent] = scripted_server.requests_of("GenerateImage")
     assert (sent.size.width, sent.size.height) == (64, 32)
     assert sent.HasField("seed")
     assert sent.HasField("wait")
@@ -196,7 +196,7 @@ def test_a_file_is_what_its_name_says(
     (tmp_path / "there.png").mkdir()
     begins(scripted_server, pictures(f"{files}/1", 1))
     assert mediagate("image", "cat", *arguments).exit_code == 0
-    [sent] = scripted_server.asked("GenerateImage")
+    [sent] = scripted_server.requests_of("GenerateImage")
     assert sent.output_format == expected
 
 
@@ -241,7 +241,7 @@ def test_a_video_from_a_picture(
     assert done.exit_code == 0, done.output
     assert done.stdout == "waves.mp4\n"
     assert "video/mp4, 1.2 kB, 5 s" in done.stderr
-    [sent] = scripted_server.asked("GenerateVideo")
+    [sent] = scripted_server.requests_of("GenerateVideo")
     assert sent.first_frame.inline.media_type == "image/png"
     assert sent.last_frame.uri == "https://e.org/l.png"
     assert (sent.duration.seconds, sent.fps, sent.resolution) == (5, 24, "720p")
@@ -260,7 +260,7 @@ def test_speech(mediagate: Mediagate, scripted_server: ScriptedServer, files: st
     done = mediagate("audio", "--text", "Good morning", "--kind", "speech", "--speed", "1.5")
     assert done.exit_code == 0, done.output
     assert done.stdout == "good-morning.wav\n"
-    [sent] = scripted_server.asked("GenerateAudio")
+    [sent] = scripted_server.requests_of("GenerateAudio")
     assert (sent.text, sent.prompt, sent.kind, sent.speed) == ("Good morning", "", 3, 1.5)
 
 

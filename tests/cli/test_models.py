@@ -65,7 +65,7 @@ def test_the_catalog_is_a_table(mediagate: Mediagate, scripted_server: ScriptedS
     assert painter.endswith("painter, sdxl  image  economy  $0.003/image output …")
     assert old.startswith("old/films (retired)")
     assert old.endswith("not known")
-    [sent] = scripted_server.asked("ListModels")
+    [sent] = scripted_server.requests_of("ListModels")
     assert (sent.modality, sent.quality) == (MODALITY_IMAGE, QUALITY_ECONOMY)
 
 

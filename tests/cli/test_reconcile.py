@@ -14,9 +14,9 @@ from tests.client.scripted_server import ScriptedServer
 from .conftest import Mediagate
 
 
-def found() -> GetReconciliationResponse:
+def reconciliation() -> GetReconciliationResponse:
     """Two cases, and a pass."""
-    made = GetReconciliationResponse(
+    response = GetReconciliationResponse(
         last_pass=ReconciliationPass(
             complete=True, listed=7, counts=ReconciliationCounts(matched=5, orphans=1)
         ),
@@ -33,13 +33,13 @@ def found() -> GetReconciliationResponse:
             ),
         ],
     )
-    made.last_pass.end_time.FromDatetime(datetime(2026, 11, 24, 12, tzinfo=UTC))
-    return made
+    response.last_pass.end_time.FromDatetime(datetime(2026, 11, 24, 12, tzinfo=UTC))
+    return response
 
 
 def test_as_a_table(scripted_server: ScriptedServer, mediagate: Mediagate) -> None:
     """Cases to stdout, sums to people; of the last day."""
-    scripted_server.plays("GetReconciliation", found())
+    scripted_server.plays("GetReconciliation", reconciliation())
     done = mediagate("reconcile")
     assert done.exit_code == 0, done.output
     rows = [line.split() for line in done.stdout.splitlines()]
@@ -47,14 +47,14 @@ def test_as_a_table(scripted_server: ScriptedServer, mediagate: Mediagate) -> No
     assert rows[2][:6] == ["cost", "p2", "c/d", "gen_1", "$0.025", "$0.05"]
     assert "2026-11-24 12:00:00 UTC, read 7 predictions: 5 matched" in done.stderr
     assert "40 matched, 0 missing upstream, 1 not ours, 1 of another cost" in done.stderr
-    [asked] = scripted_server.asked("GetReconciliation")
+    [asked] = scripted_server.requests_of("GetReconciliation")
     since = datetime.now(UTC) - asked.start_time.ToDatetime(UTC)
     assert timedelta(hours=23) < since < timedelta(hours=25)
 
 
 def test_for_programs(scripted_server: ScriptedServer, mediagate: Mediagate) -> None:
     """JSON, and a number at the end where that is asked for."""
-    for response in (found(), GetReconciliationResponse()):
+    for response in (reconciliation(), GetReconciliationResponse()):
         scripted_server.plays("GetReconciliation", response)
     done = mediagate("reconcile", "--json", "--check", "--hours", "1")
     assert done.exit_code == 1

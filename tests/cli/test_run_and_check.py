@@ -30,21 +30,23 @@ UNREADABLE = SafetyVerdict(verdict=SafetyVerdict.VERDICT_UNSAFE, unreadable=True
 
 def judged(verdict: SafetyVerdict) -> CheckSafetyResponse:
     """A finished check."""
-    made = Generation(
+    checked_generation = Generation(
         id="gen-1",
         state=Generation.STATE_SUCCEEDED,
         model="meta/guard",
         safety=verdict,
         cost=Cost(usd_nanos=1000, state=COST_STATE_ASSUMED),
     )
-    return CheckSafetyResponse(generation=made, verdict=verdict)
+    return CheckSafetyResponse(generation=checked_generation, verdict=verdict)
 
 
 def put_out(value: object, *media: Media) -> RunModelResponse:
     """A finished run."""
     raw = RawOutput(value=ParseDict(value, Value()), media=media)  # type: ignore[arg-type]
-    made = Generation(id="gen-2", state=Generation.STATE_SUCCEEDED, model="o/n", raw=raw)
-    return RunModelResponse(generation=made)
+    checked_generation = Generation(
+        id="gen-2", state=Generation.STATE_SUCCEEDED, model="o/n", raw=raw
+    )
+    return RunModelResponse(generation=checked_generation)
 
 
 def test_a_verdict_is_a_line(mediagate: Mediagate, scripted_server: ScriptedServer) -> None:
@@ -59,14 +61,14 @@ def test_a_verdict_is_a_line(mediagate: Mediagate, scripted_server: ScriptedServ
         done = mediagate("check", "some words")
         assert (done.exit_code, done.stdout) == (0, line), done.output
         assert done.stderr == "gen-1: meta/guard, $0.000001 assumed\n"
-    assert scripted_server.asked("CheckSafety")[0].content == "some words"
+    assert scripted_server.requests_of("CheckSafety")[0].content == "some words"
 
 
 def test_a_reply_is_judged_as_one(mediagate: Mediagate, scripted_server: ScriptedServer) -> None:
     """With what it answers."""
     scripted_server.plays("CheckSafety", judged(SAFE))
     done = mediagate("check", "-", "--answers", "How?", "--json", input="Like so.\n")
-    [sent] = scripted_server.asked("CheckSafety")
+    [sent] = scripted_server.requests_of("CheckSafety")
     assert (sent.content, sent.context, sent.role) == (
         "Like so.",
         "How?",
@@ -86,7 +88,7 @@ def test_inputs_are_json_where_they_are_some(
         *("--timeout", "60"),
     )
     assert done.exit_code == 0, done.output
-    [sent] = scripted_server.asked("RunModel")
+    [sent] = scripted_server.requests_of("RunModel")
     assert (sent.model, sent.options.timeout.seconds) == ("o/n:v", 60)
     assert dict(sent.input.items())["n"] == 3
     assert sent.input["on"] is True
@@ -127,18 +129,18 @@ def test_a_large_output_is_printed_to_its_end(
                 generation=Generation(id="gen-2", state=Generation.STATE_SUCCEEDED, model="o/n")
             )
         )
-        kept = Media(id="gen-2/output", media_type="application/json", size_bytes=len(content))
-        answer.generation.raw.document.CopyFrom(kept)
+        stored = Media(id="gen-2/output", media_type="application/json", size_bytes=len(content))
+        answer.generation.raw.document.CopyFrom(stored)
         scripted_server.plays("RunModel", answer)
         pieces = [content[at : at + 65_536] for at in range(0, len(content), 65_536)]
         scripted_server.plays(
             "ReadMedia",
-            [ReadMediaResponse(media=kept), *(ReadMediaResponse(chunk=one) for one in pieces)],
+            [ReadMediaResponse(media=stored), *(ReadMediaResponse(chunk=one) for one in pieces)],
         )
         done = mediagate("run", "o/n")
         assert done.exit_code == 0, done.output
         assert done.stdout == content.decode() + "\n"
-        assert scripted_server.asked("ReadMedia")[-1].document.generation_id == "gen-2"
+        assert scripted_server.requests_of("ReadMedia")[-1].document.generation_id == "gen-2"
 
 
 def test_files_are_saved(mediagate: Mediagate, scripted_server: ScriptedServer, files: str) -> None:
@@ -166,4 +168,4 @@ def test_what_is_wrong_is_told(mediagate: Mediagate, scripted_server: ScriptedSe
     )
     for arguments in (("-i", "scale"), ("--media", "=x"), ("--model", "o/m")):
         assert mediagate("run", "o/n", *arguments).exit_code == 2
-    assert len(scripted_server.asked("RunModel")) == 1
+    assert len(scripted_server.requests_of("RunModel")) == 1

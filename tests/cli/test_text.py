@@ -9,7 +9,7 @@ from mediagate.v1.generations_pb2 import GetGenerationResponse
 from tests.client.rpc_statuses import status
 from tests.client.sample_generations import DONE
 from tests.client.scripted_server import ScriptedServer
-from tests.client.stream_events import delta, started, told
+from tests.client.stream_events import delta, started, stream_events
 from tests.client.stream_events import status as queued
 
 from .conftest import Mediagate
@@ -21,7 +21,7 @@ def test_the_answer_is_on_stdout_and_the_bill_on_stderr(
     mediagate: Mediagate, scripted_server: ScriptedServer
 ) -> None:
     """So that the answer can be piped on as it is."""
-    scripted_server.plays("StreamText", told(["It ", "scatters."]))
+    scripted_server.plays("StreamText", stream_events(["It ", "scatters."]))
     done = mediagate("text", "Why is the sky blue?")
     assert done.exit_code == 0, done.output
     assert done.stdout == "It scatters.\n"
@@ -32,7 +32,7 @@ def test_every_option_finds_its_field(
     mediagate: Mediagate, scripted_server: ScriptedServer
 ) -> None:
     """What is typed is what is asked, and nothing that was not typed."""
-    scripted_server.plays("StreamText", told(["ok"]))
+    scripted_server.plays("StreamText", stream_events(["ok"]))
     done = mediagate(
         *("text", "-", "--model", "claude", "--quality", "premium", "--system", "Be brief."),
         *("--max-tokens", "9", "--temperature", "0", "--top-p", "0.5", "--seed", "0"),
@@ -62,13 +62,13 @@ def test_a_place_in_the_queue_is_told(
     mediagate: Mediagate, scripted_server: ScriptedServer
 ) -> None:
     """Somebody who waits sees that it goes on."""
-    scripted_server.plays("StreamText", started(), queued(3), list(told(["ok"]))[1:])
+    scripted_server.plays("StreamText", started(), queued(3), list(stream_events(["ok"]))[1:])
     assert "waiting at place 3\n" in mediagate("text", "Why?").stderr
 
 
 def test_json_is_the_generation(mediagate: Mediagate, scripted_server: ScriptedServer) -> None:
     """For programs: one document with the contract's own field names, nothing beside it."""
-    scripted_server.plays("StreamText", told(["because"]))
+    scripted_server.plays("StreamText", stream_events(["because"]))
     scripted_server.plays("GetGeneration", GetGenerationResponse(generation=DONE))
     done = mediagate("text", "Why?", "--json")
     made = json.loads(done.stdout)

@@ -43,7 +43,7 @@ def test_an_upload_prints_its_id(
     scripted_server.plays("UploadMedia", uploaded())
     done = mediagate("upload", "cat.png", "--type", "image/x-cat", "--json")
     assert json.loads(done.stdout)["sha256"] == SHA
-    first, second = scripted_server.asked("UploadMedia")
+    first, second = scripted_server.requests_of("UploadMedia")
     assert first[0].metadata.media_type == "image/png"
     assert second[0].metadata.media_type == "image/x-cat"
 
@@ -80,10 +80,10 @@ def test_what_stands_for_a_medium(
     text: str, field: str, value: Any, mediagate: Mediagate, scripted_server: ScriptedServer
 ) -> None:
     """The id of what the gate keeps, or a URL."""
-    made = Generation(id="gen_2", state=Generation.STATE_FAILED)
-    scripted_server.plays("GenerateVideo", GenerateVideoResponse(generation=made))
+    failed = Generation(id="gen_2", state=Generation.STATE_FAILED)
+    scripted_server.plays("GenerateVideo", GenerateVideoResponse(generation=failed))
     mediagate("video", "waves", "--first-frame", text)
-    [sent] = scripted_server.asked("GenerateVideo")
+    [sent] = scripted_server.requests_of("GenerateVideo")
     assert sent.first_frame.WhichOneof("source") == field
     chosen = getattr(sent.first_frame, field)
     if isinstance(value, dict):
@@ -96,10 +96,10 @@ def test_a_file_of_that_name_comes_first(
 ) -> None:
     """Whoever has a file called like an id means the file."""
     (tmp_path / "gen_a1").write_bytes(FILE)
-    made = Generation(id="gen_2", state=Generation.STATE_FAILED)
-    scripted_server.plays("GenerateVideo", GenerateVideoResponse(generation=made))
+    failed = Generation(id="gen_2", state=Generation.STATE_FAILED)
+    scripted_server.plays("GenerateVideo", GenerateVideoResponse(generation=failed))
     mediagate("video", "waves", "--first-frame", "gen_a1")
-    [sent] = scripted_server.asked("GenerateVideo")
+    [sent] = scripted_server.requests_of("GenerateVideo")
     assert sent.first_frame.inline.data == FILE
 
 
@@ -108,13 +108,13 @@ def test_outputs_are_saved_later(
 ) -> None:
     """From the gate itself, once their link has died."""
     medium = Media(id="gen_1/0", media_type="image/png", size_bytes=len(FILE), sha256=SHA)
-    made = Generation(
+    failed = Generation(
         id="gen_1",
         state=Generation.STATE_SUCCEEDED,
         model="a/b",
         images=ImageOutput(images=[medium]),
     )
-    scripted_server.plays("WaitGeneration", WaitGenerationResponse(generation=made))
+    scripted_server.plays("WaitGeneration", WaitGenerationResponse(generation=failed))
     scripted_server.plays(
         "ReadMedia", ReadMediaResponse(media=medium), ReadMediaResponse(chunk=FILE)
     )

@@ -6,14 +6,14 @@ import pytest
 
 from mediagate_client import AsyncClient, Client, RetryPolicy
 
-from .scripted_server import ScriptedServer, open_gate
+from .scripted_server import ScriptedServer, open_scripted_server
 
 HASTY = RetryPolicy(initial_delay=0.001, max_delay=0.002)
 
 
 @pytest.fixture
 def scripted_server() -> Iterator[ScriptedServer]:
-    with open_gate() as scripted:
+    with open_scripted_server() as scripted:
         yield scripted
 
 

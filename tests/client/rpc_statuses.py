@@ -19,7 +19,7 @@ def status(
     metadata: dict[str, str] | None = None,
     more: Sequence[Message] = (),
 ) -> status_pb2.Status:
-    made = status_pb2.Status(code=code.value[0], message=message)
+    rpc_status = status_pb2.Status(code=code.value[0], message=message)
     details: list[Message] = [*more]
     if reason:
         details.append(
@@ -36,12 +36,12 @@ def status(
         ]
         details.append(error_details_pb2.BadRequest(field_violations=violations))
     for detail in details:
-        made.details.add().Pack(detail)
-    return made
+        rpc_status.details.add().Pack(detail)
+    return rpc_status
 
 
-def trailing(made: status_pb2.Status) -> tuple[tuple[str, bytes], ...]:
-    return ((DETAILS_KEY, made.SerializeToString()),)
+def trailing(rpc_status: status_pb2.Status) -> tuple[tuple[str, bytes], ...]:
+    return ((DETAILS_KEY, rpc_status.SerializeToString()),)
 
 
 class Refusal(grpc.RpcError):

@@ -82,7 +82,7 @@ class ScriptedServer(
             flat.extend(step if isinstance(step, Iterable) else [step])
         self._scripts[method].put(flat)
 
-    def asked(self, method: str) -> list[Any]:
+    def requests_of(self, method: str) -> list[Any]:
         """The requests of that method so far."""
         return [heard.request for heard in self.heard if heard.method == method]
 
@@ -196,24 +196,24 @@ class ScriptedServer(
 
 
 @contextmanager
-def open_gate(**options: int) -> Iterator[ScriptedServer]:
-    """Serves a gate on a free port of loopback; options of gRPC's without their `grpc.`."""
-    gate = ScriptedServer()
+def open_scripted_server(**options: int) -> Iterator[ScriptedServer]:
+    """Serve on a free port of loopback; options of gRPC's without their `grpc.`."""
+    scripted = ScriptedServer()
     more = [(f"grpc.{name}", value) for name, value in options.items()]
     with ThreadPoolExecutor(16) as pool:
         server = grpc.server(pool, options=[("grpc.so_reuseport", 0), *more])
-        audio_pb2_grpc.add_AudioServiceServicer_to_server(gate, server)
-        generations_pb2_grpc.add_GenerationServiceServicer_to_server(gate, server)
-        image_pb2_grpc.add_ImageServiceServicer_to_server(gate, server)
-        media_pb2_grpc.add_MediaServiceServicer_to_server(gate, server)
-        models_pb2_grpc.add_ModelServiceServicer_to_server(gate, server)
-        safety_pb2_grpc.add_SafetyServiceServicer_to_server(gate, server)
-        text_pb2_grpc.add_TextServiceServicer_to_server(gate, server)
-        usage_pb2_grpc.add_UsageServiceServicer_to_server(gate, server)
-        video_pb2_grpc.add_VideoServiceServicer_to_server(gate, server)
-        gate.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        audio_pb2_grpc.add_AudioServiceServicer_to_server(scripted, server)
+        generations_pb2_grpc.add_GenerationServiceServicer_to_server(scripted, server)
+        image_pb2_grpc.add_ImageServiceServicer_to_server(scripted, server)
+        media_pb2_grpc.add_MediaServiceServicer_to_server(scripted, server)
+        models_pb2_grpc.add_ModelServiceServicer_to_server(scripted, server)
+        safety_pb2_grpc.add_SafetyServiceServicer_to_server(scripted, server)
+        text_pb2_grpc.add_TextServiceServicer_to_server(scripted, server)
+        usage_pb2_grpc.add_UsageServiceServicer_to_server(scripted, server)
+        video_pb2_grpc.add_VideoServiceServicer_to_server(scripted, server)
+        scripted.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         server.start()
         try:
-            yield gate
+            yield scripted
         finally:
             server.stop(0).wait()

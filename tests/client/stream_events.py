@@ -36,7 +36,7 @@ def completed(sequence: int = 0) -> StreamTextResponse:
     return StreamTextResponse(sequence=sequence, completed=event)
 
 
-def told(pieces: list[str], after: int = 0) -> Iterator[StreamTextResponse]:
+def stream_events(pieces: list[str], after: int = 0) -> Iterator[StreamTextResponse]:
     """What a gate sends for a text of these pieces, after that sequence."""
     yield started(sequence=after)
     sequence = 0

@@ -34,7 +34,7 @@ from mediagate_client import (
 from .rpc_statuses import status
 from .sample_generations import CANCELLED, DONE, FAILED, RUNNING
 from .scripted_server import HeldCall, ScriptedServer
-from .stream_events import completed, delta, started, told
+from .stream_events import completed, delta, started, stream_events
 from .stream_events import status as queued
 
 C = grpc.StatusCode
@@ -68,11 +68,11 @@ async def test_a_text_resumes_after_its_last_piece(
 ) -> None:
     """Cut twice, told once."""
     pieces = ["one ", "two ", "three"]
-    scripted_server.plays("StreamText", list(told(pieces))[:3], CUT)
+    scripted_server.plays("StreamText", list(stream_events(pieces))[:3], CUT)
     scripted_server.plays("StreamText", status(C.UNAVAILABLE, "DRAINING"))
-    scripted_server.plays("StreamText", told(pieces, after=8))
+    scripted_server.plays("StreamText", stream_events(pieces, after=8))
     assert await async_client.stream_text("Count").read() == "one two three"
-    sent = scripted_server.asked("StreamText")
+    sent = scripted_server.requests_of("StreamText")
     assert [request.after_sequence for request in sent] == [0, 8, 8]
     assert len({request.request_id for request in sent}) == 1
 
@@ -135,7 +135,7 @@ async def test_a_complete_text_cancels_nothing(
     async_client: AsyncClient, scripted_server: ScriptedServer
 ) -> None:
     """Closing after the end is free."""
-    scripted_server.plays("StreamText", told(["ok"]))
+    scripted_server.plays("StreamText", stream_events(["ok"]))
     async with async_client.stream_text("Why?") as stream:
         assert await stream.read() == "ok"
     assert scripted_server.cancelled.empty()
@@ -171,7 +171,7 @@ async def test_a_paid_call_survives_a_cut(
     )
     scripted_server.plays("GenerateText", GenerateTextResponse(generation=DONE))
     assert await async_client.generate_text("Why?") == DONE
-    first, second, third = scripted_server.asked("GenerateText")
+    first, second, third = scripted_server.requests_of("GenerateText")
     assert first == second == third
 
 
@@ -185,9 +185,9 @@ async def test_each_kind_of_medium(
     await async_client.generate_image("a cat", size=(512, 256), output_format="png", count=2)
     await async_client.generate_video("waves", duration=5, resolution="720p", wait=0)
     await async_client.generate_audio(text="Good morning", kind="speech", max_cost_usd_nanos=0)
-    [image] = scripted_server.asked("GenerateImage")
-    [video] = scripted_server.asked("GenerateVideo")
-    [audio] = scripted_server.asked("GenerateAudio")
+    [image] = scripted_server.requests_of("GenerateImage")
+    [video] = scripted_server.requests_of("GenerateVideo")
+    [audio] = scripted_server.requests_of("GenerateAudio")
     assert (image.size.width, image.size.height, image.count) == (512, 256, 2)
     assert (video.duration.seconds, video.resolution) == (5, "720p")
     assert video.HasField("wait")
@@ -207,7 +207,9 @@ async def test_waiting_and_watching(
     )
     scripted_server.plays("WatchGeneration", WatchGenerationResponse(generation=FAILED, sequence=9))
     assert [change async for change in async_client.watch("gen-1")] == [RUNNING, FAILED]
-    assert [request.after_sequence for request in scripted_server.asked("WatchGeneration")] == [
+    assert [
+        request.after_sequence for request in scripted_server.requests_of("WatchGeneration")
+    ] == [
         0,
         3,
     ]

@@ -199,10 +199,10 @@ def test_the_channel_itself_sends_nothing_again(
     options = channel_options(dict(again))
     scripted_server.plays("GetGeneration", status(C.UNAVAILABLE, "DRAINING"))
     with grpc.insecure_channel(scripted_server.target, options) as retrying:
-        found = GenerationServiceStub(retrying).GetGeneration(
+        generation = GenerationServiceStub(retrying).GetGeneration(
             GetGenerationRequest(id="x"), timeout=20
         )
-    assert found.generation == DONE
+    assert generation.generation == DONE
 
 
 def test_messages_are_bounded_both_ways(

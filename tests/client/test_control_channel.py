@@ -11,7 +11,7 @@ from mediagate.v1.generations_pb2 import GetGenerationResponse
 from mediagate_client import AsyncClient, Client
 
 from .sample_generations import DONE
-from .scripted_server import HeldCall, ScriptedServer, open_gate
+from .scripted_server import HeldCall, ScriptedServer, open_scripted_server
 from .stream_events import started
 
 ROOM = 3
@@ -20,16 +20,16 @@ ROOM = 3
 
 @pytest.fixture
 def narrow() -> Iterator[ScriptedServer]:
-    with open_gate(max_concurrent_streams=ROOM) as gate:
-        yield gate
+    with open_scripted_server(max_concurrent_streams=ROOM) as server:
+        yield server
 
 
-def filled(gate: ScriptedServer) -> None:
+def filled(server: ScriptedServer) -> None:
     """Every stream and every watch says nothing for ever."""
     for _ in range(ROOM):
-        gate.plays("StreamText", started(), HeldCall())
-        gate.plays("WatchGeneration", HeldCall())
-    gate.plays("GetGeneration", GetGenerationResponse(generation=DONE))
+        server.plays("StreamText", started(), HeldCall())
+        server.plays("WatchGeneration", HeldCall())
+    server.plays("GetGeneration", GetGenerationResponse(generation=DONE))
 
 
 async def test_a_cancel_passes_silent_streams_on_asyncio(narrow: ScriptedServer) -> None:

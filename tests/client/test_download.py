@@ -83,14 +83,14 @@ def files() -> Iterator[str]:
         thread.join()
 
 
-def whole(uri: str) -> Media:
+def media_of_uri(uri: str) -> Media:
     return Media(uri=uri, size_bytes=len(FILE), sha256=hashlib.sha256(FILE).hexdigest())
 
 
 def test_a_file_is_saved_whole(files: str, tmp_path: Path) -> None:
     """Byte for byte, proven by size and hash, over a redirect as well, and nothing beside it."""
     target = tmp_path / "out.bin"
-    assert download(whole(f"{files}/file"), target) == target
+    assert download(media_of_uri(f"{files}/file"), target) == target
     assert target.read_bytes() == FILE
     assert download(f"{files}/moved", str(target)) == target
     assert list(tmp_path.iterdir()) == [target]
@@ -112,7 +112,7 @@ def test_what_does_not_come_whole_leaves_nothing(
     target = tmp_path / "out.bin"
     target.write_text("older")
     with pytest.raises(kind):
-        download(whole(files + path), target)
+        download(media_of_uri(files + path), target)
     assert target.read_text() == "older"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -126,7 +126,7 @@ def test_what_is_encoded_on_the_way_is_decoded(
     """It is the file that is measured and bounded; one that breaks off is none."""
     target = tmp_path / "out.bin"
     monkeypatch.setattr(Files, "encoded", (coding, body))
-    download(whole(f"{files}/encoded"), target)
+    download(media_of_uri(f"{files}/encoded"), target)
     assert target.read_bytes() == FILE
     target.unlink()
     with pytest.raises(ResourceExhausted):

@@ -29,10 +29,10 @@ C = grpc.StatusCode
 FILE = bytes(range(256)) * 8_192
 SHA = hashlib.sha256(FILE).hexdigest()
 CUT = status(C.UNAVAILABLE, "DRAINING")
-KEPT = Media(id="gen_1/0", media_type="image/png", size_bytes=len(FILE), sha256=SHA)
+STORED = Media(id="gen_1/0", media_type="image/png", size_bytes=len(FILE), sha256=SHA)
 
 
-def told(content: bytes, sha256: str = "") -> UploadMediaResponse:
+def upload_response(content: bytes, sha256: str = "") -> UploadMediaResponse:
     """What a gate answers that got these bytes."""
     digest = sha256 or hashlib.sha256(content).hexdigest()
     return UploadMediaResponse(upload_id="upl_1", size_bytes=len(content), sha256=digest)
@@ -72,13 +72,15 @@ async def test_files_and_bytes_go_up(
     path = tmp_path / "cat.png"
     path.write_bytes(PNG + FILE)
     for _ in range(3):
-        scripted_server.plays("UploadMedia", told(PNG + FILE))
+        scripted_server.plays("UploadMedia", upload_response(PNG + FILE))
     assert client.upload(path).upload_id == "upl_1"
     assert client.upload(PNG + FILE, media_type="image/x-cat").upload_id == "upl_1"
     uploaded = await async_client.upload(str(path))
     assert uploaded.upload_id == "upl_1"
     for requests, media_type in zip(
-        scripted_server.asked("UploadMedia"), ("image/png", "image/x-cat", "image/png"), strict=True
+        scripted_server.requests_of("UploadMedia"),
+        ("image/png", "image/x-cat", "image/png"),
+        strict=True,
     ):
         metadata = requests[0].metadata
         assert (metadata.media_type, metadata.size_bytes) == (media_type, len(PNG + FILE))
@@ -91,10 +93,12 @@ async def test_an_upload_is_begun_anew_after_a_cut(
     """From its first byte. What is refused is not sent again."""
     for _ in range(2):
         scripted_server.plays("UploadMedia", CUT)
-        scripted_server.plays("UploadMedia", told(FILE))
+        scripted_server.plays("UploadMedia", upload_response(FILE))
     assert client.upload(FILE).sha256 == SHA
     assert (await async_client.upload(FILE)).sha256 == SHA
-    assert [content_of(requests) for requests in scripted_server.asked("UploadMedia")] == [FILE] * 4
+    assert [content_of(requests) for requests in scripted_server.requests_of("UploadMedia")] == [
+        FILE
+    ] * 4
     refusal = status(C.INVALID_ARGUMENT, "MEDIA_TOO_LARGE", fields=["metadata.size_bytes"])
     scripted_server.plays("UploadMedia", refusal)
     scripted_server.plays("UploadMedia", refusal)
@@ -102,7 +106,7 @@ async def test_an_upload_is_begun_anew_after_a_cut(
         client.upload(FILE)
     with pytest.raises(MediaTooLarge):
         await async_client.upload(FILE)
-    assert len(scripted_server.asked("UploadMedia")) == 6
+    assert len(scripted_server.requests_of("UploadMedia")) == 6
 
 
 async def test_another_file_arrived(
@@ -110,7 +114,7 @@ async def test_another_file_arrived(
 ) -> None:
     """By its SHA-256: never taken for the one that was sent."""
     for _ in range(2):
-        scripted_server.plays("UploadMedia", told(FILE, "0" * 64))
+        scripted_server.plays("UploadMedia", upload_response(FILE, "0" * 64))
     with pytest.raises(DataLost):
         client.upload(FILE)
     with pytest.raises(DataLost):
@@ -128,13 +132,13 @@ async def test_files_that_cannot_be_uploaded(
             client.upload(source)
         with pytest.raises(InvalidRequest):
             await async_client.upload(source)
-    assert scripted_server.asked("UploadMedia") == []
+    assert scripted_server.requests_of("UploadMedia") == []
 
 
 @pytest.mark.parametrize(
     "source",
     [
-        KEPT,
+        STORED,
         OutputRef(generation_id="gen_1"),
         Generation(id="gen_1"),
         UploadMediaResponse(upload_id="upl_1"),
@@ -150,7 +154,7 @@ async def test_reading(
     scripted_server.plays("ReadMedia", sent(FILE, 10, 30))
     assert b"".join(client.read_media(source)) == FILE
     assert await all_of(async_client.read_media(source, offset=10, limit=20)) == FILE[10:30]
-    whole, part = scripted_server.asked("ReadMedia")
+    whole, part = scripted_server.requests_of("ReadMedia")
     assert (whole.offset, whole.HasField("limit")) == (0, False)
     assert (part.offset, part.limit) == (10, 20)
     name = whole.upload_id or whole.output.generation_id
@@ -176,7 +180,7 @@ async def test_reading_documents(
     client.download(shown, tmp_path / "one")
     await async_client.download(shown, tmp_path / "two")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes() == FILE
-    assert [request.document for request in scripted_server.asked("ReadMedia")] == [ref] * 6
+    assert [request.document for request in scripted_server.requests_of("ReadMedia")] == [ref] * 6
 
 
 async def test_a_read_goes_on_after_a_cut(
@@ -187,9 +191,9 @@ async def test_a_read_goes_on_after_a_cut(
         scripted_server.plays("ReadMedia", sent(FILE, 0, 700_000), CUT)
         scripted_server.plays("ReadMedia", sent(FILE, 700_000, 900_000))
         scripted_server.plays("ReadMedia", sent(FILE, 900_000))
-    assert b"".join(client.read_media(KEPT)) == FILE
-    assert await all_of(async_client.read_media(KEPT)) == FILE
-    assert [request.offset for request in scripted_server.asked("ReadMedia")] == [
+    assert b"".join(client.read_media(STORED)) == FILE
+    assert await all_of(async_client.read_media(STORED)) == FILE
+    assert [request.offset for request in scripted_server.requests_of("ReadMedia")] == [
         0,
         700_000,
         900_000,
@@ -204,13 +208,13 @@ async def test_a_read_that_fails(
     scripted_server.plays("ReadMedia", gone)
     scripted_server.plays("ReadMedia", gone)
     with pytest.raises(NotFound):
-        list(client.read_media(KEPT))
+        list(client.read_media(STORED))
     with pytest.raises(NotFound):
-        await all_of(async_client.read_media(KEPT))
+        await all_of(async_client.read_media(STORED))
     for _ in range(40):  # The channel tries reads again by itself, and so do we.
         scripted_server.plays("ReadMedia", CUT)
     with pytest.raises(Unavailable):
-        list(client.read_media(KEPT))
+        list(client.read_media(STORED))
     with pytest.raises(InvalidRequest):
         list(client.read_media(Media(uri="https://a/b")))
 
@@ -220,7 +224,7 @@ async def test_another_medium_after_a_cut(scripted_server: ScriptedServer, clien
     scripted_server.plays("ReadMedia", sent(FILE, 0, 700_000), CUT)
     scripted_server.plays("ReadMedia", sent(FILE + b"x", 700_000))
     with pytest.raises(DataLost):
-        list(client.read_media(KEPT))
+        list(client.read_media(STORED))
 
 
 async def test_downloads_of_what_has_no_link(
@@ -229,15 +233,15 @@ async def test_downloads_of_what_has_no_link(
     """From the gate itself, and proven whole."""
     for _ in range(2):
         scripted_server.plays("ReadMedia", sent(FILE))
-    client.download(KEPT, tmp_path / "one")
-    await async_client.download(KEPT, tmp_path / "two")
+    client.download(STORED, tmp_path / "one")
+    await async_client.download(STORED, tmp_path / "two")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes() == FILE
     other = FILE + b"x"
     for _ in range(2):
         scripted_server.plays("ReadMedia", sent(other))
     with pytest.raises(DataLost):
-        client.download(KEPT, tmp_path / "one")
+        client.download(STORED, tmp_path / "one")
     with pytest.raises(DataLost):
-        await async_client.download(KEPT, tmp_path / "three")
+        await async_client.download(STORED, tmp_path / "three")
     assert (tmp_path / "one").read_bytes() == FILE
     assert names_in(tmp_path) == ["one", "two"]

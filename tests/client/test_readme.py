@@ -36,7 +36,7 @@ from mediagate_server.webhooks.http_client import signed_headers
 from .rpc_statuses import status
 from .sample_generations import DONE
 from .scripted_server import ScriptedServer
-from .stream_events import told
+from .stream_events import stream_events
 from .test_error_mapping import C
 from .test_request_conversion import PNG
 
@@ -55,7 +55,7 @@ def run(example: str, scripted: ScriptedServer) -> None:
 
 def test_text(scripted_server: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
     """The first example streams a text and prints its cost."""
-    scripted_server.plays("StreamText", told(["It ", "scatters."]))
+    scripted_server.plays("StreamText", stream_events(["It ", "scatters."]))
     run(TEXT, scripted_server)
     assert capsys.readouterr().out == "It scatters.\nmeta/llama: 0.000012 USD\n"
 
@@ -80,7 +80,7 @@ def test_media(
     scripted_server.plays("WatchGeneration", WatchGenerationResponse(generation=video, sequence=1))
     run(MEDIA, scripted_server)
     assert saved == ["lighthouse.png", "waves.mp4"]
-    assert scripted_server.asked("GenerateVideo")[0].first_frame.output.generation_id == "g-1"
+    assert scripted_server.requests_of("GenerateVideo")[0].first_frame.output.generation_id == "g-1"
 
 
 def test_offers(
@@ -113,7 +113,7 @@ def test_offers(
     run(OFFERS, scripted_server)
     expected = f"['Indiscriminate Weapons']\nParis\nmedia:0 {FILE}\nIt.7\n"
     assert capsys.readouterr().out == expected
-    [sent] = scripted_server.asked("RunModel")
+    [sent] = scripted_server.requests_of("RunModel")
     assert sent.media["image"].media[0].inline.data == PNG
 
 
@@ -125,13 +125,13 @@ def test_spent(scripted_server: ScriptedServer, capsys: pytest.CaptureFixture[st
     scripted_server.plays("ListCharges", ListChargesResponse(charges=[charge]))
     run(SPENT, scripted_server)
     assert capsys.readouterr().out == "2026-11-24 a/b 7 1\ng-1 7\n"
-    [asked] = scripted_server.asked("ListCharges")
+    [asked] = scripted_server.requests_of("ListCharges")
     assert asked.filter.labels == {"team": "a"}
 
 
 def test_asyncio(scripted_server: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
     """The next does it with asyncio."""
-    scripted_server.plays("StreamText", told(["Elbe"]))
+    scripted_server.plays("StreamText", stream_events(["Elbe"]))
     scripted_server.plays("ListGenerations", ListGenerationsResponse(generations=[DONE]))
     run(ASYNCIO, scripted_server)
     assert capsys.readouterr().out == "Elbegen-1 \n"

@@ -44,9 +44,9 @@ def test_a_pause_is_between_half_and_the_whole(draw: float, attempt: int) -> Non
     policy = RetryPolicy(attempts_while_unreachable=100)
     tries, _ = retries(policy, draw=draw)
     delays = [tries.delay(DOWN) for _ in range(attempt)]
-    whole = min(policy.initial_delay * policy.multiplier ** (attempt - 1), policy.max_delay)
+    exponential = min(policy.initial_delay * policy.multiplier ** (attempt - 1), policy.max_delay)
     assert delays[-1] is not None
-    assert whole / 2 <= delays[-1] <= whole
+    assert exponential / 2 <= delays[-1] <= exponential
 
 
 @given(st.floats(0, 1), st.floats(0, 60))

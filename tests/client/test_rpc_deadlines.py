@@ -40,12 +40,14 @@ async def called(client: Client | AsyncClient, name: str, **arguments: Any) -> G
     return found
 
 
-def plays(gate: ScriptedServer, name: str, state: int = Generation.STATE_RUNNING) -> Generation:
+def script_generation(
+    server: ScriptedServer, name: str, state: int = Generation.STATE_RUNNING
+) -> Generation:
     """The gate answers with a generation that is not at its end."""
     method, response = ANY[name]
-    standing = Generation(id=RUNNING.id, request_id="r-1", state=state)  # type: ignore[arg-type]
-    gate.plays(method, response(generation=standing))
-    return standing
+    running = Generation(id=RUNNING.id, request_id="r-1", state=state)  # type: ignore[arg-type]
+    server.plays(method, response(generation=running))
+    return running
 
 
 @pytest.fixture(params=["sync", "asyncio"])
@@ -59,10 +61,10 @@ async def test_a_call_that_was_to_wait_for_the_end_says_that_there_is_none(
 ) -> None:
     """The error has the generation, which goes on, whether or not failures are raised."""
     for asked in ({}, {"raise_on_failure": False}, {"rpc_timeout": 5.0}):
-        standing = plays(scripted_server, name)
+        running = script_generation(scripted_server, name)
         with pytest.raises(DeadlineExceeded, match=RUNNING.id) as caught:
             await called(face, name, **asked)
-        assert caught.value.generation == standing
+        assert caught.value.generation == running
         assert caught.value.request_id == "r-1"
 
 
@@ -72,8 +74,8 @@ async def test_whoever_asked_for_a_wait_gets_what_there_is(
 ) -> None:
     """Also none at all."""
     for wait in (0, 5):
-        standing = plays(scripted_server, name)
-        assert await called(face, name, wait=wait) == standing
+        running = script_generation(scripted_server, name)
+        assert await called(face, name, wait=wait) == running
 
 
 @pytest.mark.parametrize("name", AT_ONCE)
@@ -81,8 +83,8 @@ async def test_what_is_not_waited_for_is_returned(
     face: Client | AsyncClient, scripted_server: ScriptedServer, name: str
 ) -> None:
     """A video is begun, and gone on with by its id."""
-    standing = plays(scripted_server, name)
-    assert await called(face, name) == standing
+    running = script_generation(scripted_server, name)
+    assert await called(face, name) == running
 
 
 @pytest.mark.parametrize("state", [one for one in STAGES if one])
@@ -90,7 +92,7 @@ async def test_in_whatever_state_it_is(
     face: Client | AsyncClient, scripted_server: ScriptedServer, state: int
 ) -> None:
     """Queued, in doubt, being kept: none of them is the end."""
-    plays(scripted_server, "generate_text", state)
+    script_generation(scripted_server, "generate_text", state)
     with pytest.raises(DeadlineExceeded) as caught:
         await called(face, "generate_text")
     assert caught.value.generation is not None

@@ -45,14 +45,14 @@ async def far(server_process: ServerProcess) -> AsyncIterator[AsyncClient]:
 async def test_texts_side_by_side(far: AsyncClient) -> None:
     """Each stream is whole: its pieces add up to what the gate has kept."""
 
-    async def whole(question: str) -> tuple[str, str]:
+    async def read_text(question: str) -> tuple[str, str]:
         stream = far.stream_text(messages=[user(question)], max_output_tokens=60)
         answer = await stream.read()
         return answer, (await far.get(stream.generation_id)).text.text
 
     async with asyncio.TaskGroup() as group:
-        asked = [group.create_task(whole(f"Question {number}?")) for number in range(5)]
-    for number, task in enumerate(asked):
+        tasks = [group.create_task(read_text(f"Question {number}?")) for number in range(5)]
+    for number, task in enumerate(tasks):
         told, kept = task.result()
         assert told == kept
         assert f"Question {number}?" in told
@@ -128,13 +128,13 @@ async def test_what_is_deleted_is_erased(far: AsyncClient, near: Client) -> None
 async def test_a_text_that_failed_says_what_it_cost(far: AsyncClient, near: Client) -> None:
     """In both faces, and where the text came in pieces as where it came whole."""
     prompt = "[[fail_after=5]] Why?"
-    with pytest.raises(RunFailed) as whole:
+    with pytest.raises(RunFailed) as read_text:
         near.generate_text(prompt)
     with pytest.raises(RunFailed) as pieces:
         near.stream_text(prompt).read()
     with pytest.raises(RunFailed) as others:
         await far.stream_text(prompt).read()
-    for raised in (whole, pieces, others):
+    for raised in (read_text, pieces, others):
         assert raised.value.generation is not None
         assert raised.value.generation.state == Generation.STATE_FAILED
         assert raised.value.generation.cost.usd_nanos > 0
@@ -170,9 +170,9 @@ def test_another_client_goes_on_with_a_text(server_process: ServerProcess, near:
             request_id=begun.request_id,
             after_sequence=begun.sequence,
         ).read()
-    whole = near.wait(begun.generation_id).text.text
-    assert first + rest == whole
-    assert first + begun.read() == whole
+    read_text = near.wait(begun.generation_id).text.text
+    assert first + rest == read_text
+    assert first + begun.read() == read_text
 
 
 def test_a_repeated_call_gets_the_same_generation(near: Client) -> None:

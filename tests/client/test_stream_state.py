@@ -10,7 +10,7 @@ from mediagate_client.events import TextEvent
 from mediagate_client.stream_info import TextStreamInfo
 from mediagate_client.stream_state import StreamState
 
-from .stream_events import completed, delta, started, status, told
+from .stream_events import completed, delta, started, status, stream_events
 
 PIECES = st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=12)
 
@@ -30,7 +30,7 @@ def test_nothing_is_lost_and_nothing_told_twice(
         sent = state.next_request()
         assert sent.request_id == "r-1"
         after = 0 if forgetful else sent.after_sequence
-        for message in list(told(pieces, after))[:cut]:
+        for message in list(stream_events(pieces, after))[:cut]:
             heard += state.receive(message) or ""
         if state.completed:
             break

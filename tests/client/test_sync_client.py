@@ -32,7 +32,7 @@ from mediagate_client import (
 from .rpc_statuses import status
 from .sample_generations import CANCELLED, DONE, FAILED, RUNNING
 from .scripted_server import HeldCall, ScriptedServer
-from .stream_events import delta, started, told
+from .stream_events import delta, started, stream_events
 
 C = grpc.StatusCode
 CUT = status(C.UNAVAILABLE, message="Socket closed")
@@ -40,7 +40,7 @@ CUT = status(C.UNAVAILABLE, message="Socket closed")
 
 def test_a_text_streams(client: Client, scripted_server: ScriptedServer) -> None:
     """Pieces as they come, the cost at the end, and every field where it belongs."""
-    scripted_server.plays("StreamText", told(["The ", "sky"]))
+    scripted_server.plays("StreamText", stream_events(["The ", "sky"]))
     stream = client.stream_text(
         "Why?", model="llama-70b", temperature=0.0, seed=0, labels={"team": "a"}, timeout=30
     )
@@ -64,13 +64,13 @@ def test_a_text_streams(client: Client, scripted_server: ScriptedServer) -> None
 def test_a_cut_text_is_whole(client: Client, scripted_server: ScriptedServer) -> None:
     """Cut before the first word and in the middle, yet every byte is told once."""
     pieces = ["Grün", "e ", "Wiesen", " und ", "Wälder"]
-    whole = list(told(pieces))
+    whole = list(stream_events(pieces))
     scripted_server.plays("StreamText", CUT)
     scripted_server.plays("StreamText", whole[:1], CUT)
     scripted_server.plays("StreamText", whole[:3], CUT)
     scripted_server.plays("StreamText", whole)  # a gate that begins anew instead of going on
     assert client.stream_text("Dichte").read() == "".join(pieces)
-    assert len({request.request_id for request in scripted_server.asked("StreamText")}) == 1
+    assert len({request.request_id for request in scripted_server.requests_of("StreamText")}) == 1
 
 
 def test_a_text_resumes_after_its_last_piece(
@@ -78,11 +78,14 @@ def test_a_text_resumes_after_its_last_piece(
 ) -> None:
     """The next connection asks for what comes after the last piece told."""
     pieces = ["one ", "two ", "three"]
-    scripted_server.plays("StreamText", list(told(pieces))[:3], CUT)
-    scripted_server.plays("StreamText", told(pieces, after=8))
+    scripted_server.plays("StreamText", list(stream_events(pieces))[:3], CUT)
+    scripted_server.plays("StreamText", stream_events(pieces, after=8))
     stream = client.stream_text("Count")
     assert [str(piece) for piece in stream] == ["one ", "two ", "three"]
-    assert [request.after_sequence for request in scripted_server.asked("StreamText")] == [0, 8]
+    assert [request.after_sequence for request in scripted_server.requests_of("StreamText")] == [
+        0,
+        8,
+    ]
 
 
 def test_the_reason_of_a_failed_text_is_typed(
@@ -145,7 +148,7 @@ def test_a_ready_made_request_is_sent_as_it_is(
     scripted_server.plays("GenerateImage", GenerateImageResponse(generation=DONE))
     mine = GenerateImageRequest(prompt="a cat", aspect_ratio="1:1")
     assert client.generate_image(mine) == DONE
-    [sent] = scripted_server.asked("GenerateImage")
+    [sent] = scripted_server.requests_of("GenerateImage")
     assert sent.request_id
     assert not mine.request_id
     assert (sent.prompt, sent.aspect_ratio) == ("a cat", "1:1")
@@ -157,7 +160,7 @@ def test_a_paid_call_survives_a_cut(client: Client, scripted_server: ScriptedSer
     scripted_server.plays("GenerateText", status(C.CANCELLED, message="not taken"))
     scripted_server.plays("GenerateText", GenerateTextResponse(generation=DONE))
     assert client.generate_text("Why?") == DONE
-    first, second, third = scripted_server.asked("GenerateText")
+    first, second, third = scripted_server.requests_of("GenerateText")
     assert first == second == third
     assert first.options.disconnect_grace.seconds == 15
 
@@ -186,10 +189,12 @@ def test_a_video_is_begun_and_watched(client: Client, scripted_server: ScriptedS
     scripted_server.plays("WatchGeneration", WatchGenerationResponse(generation=DONE, sequence=9))
     video = client.generate_video("waves", duration=5, first_frame=DONE)
     assert [change.state for change in client.watch(video.id)] == [RUNNING.state, DONE.state]
-    [sent] = scripted_server.asked("GenerateVideo")
+    [sent] = scripted_server.requests_of("GenerateVideo")
     assert sent.duration.seconds == 5
     assert sent.first_frame.output.generation_id == "gen-1"
-    assert [request.after_sequence for request in scripted_server.asked("WatchGeneration")] == [
+    assert [
+        request.after_sequence for request in scripted_server.requests_of("WatchGeneration")
+    ] == [
         0,
         3,
     ]
@@ -202,7 +207,7 @@ def test_lists_are_read_page_by_page(client: Client, scripted_server: ScriptedSe
     scripted_server.plays("ListGenerations", ListGenerationsResponse(generations=[DONE]))
     found = list(client.list(states=["running", "succeeded"], modality="text", page_size=1))
     assert found == [RUNNING, DONE]
-    one, two = scripted_server.asked("ListGenerations")
+    one, two = scripted_server.requests_of("ListGenerations")
     assert (one.page_token, two.page_token) == ("", "2")
     assert one.filter == two.filter
     assert list(one.filter.states) == [RUNNING.state, DONE.state]
@@ -231,7 +236,7 @@ def test_a_plan_spends_nothing(client: Client, scripted_server: ScriptedServer) 
     scripted_server.plays("GenerateImage", GenerateImageResponse(plan=Plan(model="a/b")))
     request = GenerateImageRequest(prompt="a cat")
     assert client.plan(request).model == "a/b"
-    assert scripted_server.asked("GenerateImage")[0].validate_only
+    assert scripted_server.requests_of("GenerateImage")[0].validate_only
     request.validate_only = True
     with pytest.raises(InvalidRequest):
         client.generate_image(request)

@@ -91,8 +91,8 @@ class FakeChannelServer:
 
 
 def fail(rpc: Any, code: C, reason: str = "", *, retry_after: float | None = None) -> None:
-    made = status(code, reason, retry_after=retry_after)
-    answer = (trailing(made), code, made.message)
+    failure_status = status(code, reason, retry_after=retry_after)
+    answer = (trailing(failure_status), code, failure_status.message)
     if isinstance(rpc, grpc_testing.UnaryUnaryChannelRpc):
         rpc.terminate(None, *answer)
     else:
@@ -116,7 +116,7 @@ def test_a_paid_call_is_sent_again_under_its_own_name(
     fake_server: FakeChannelServer, background: Any
 ) -> None:
     """Three failures, growing pauses, and each time the very same request."""
-    asked = background(fake_server.client().generate_image, "a cat", seed=0, model="flux-dev")
+    call = background(fake_server.client().generate_image, "a cat", seed=0, model="flux-dev")
     requests = []
     for reason in ("DRAINING", "", "STORE_UNAVAILABLE"):
         request, rpc = fake_server.unary("ImageService", "GenerateImage")
@@ -124,7 +124,7 @@ def test_a_paid_call_is_sent_again_under_its_own_name(
         fail(rpc, C.UNAVAILABLE, reason)
     request, rpc = fake_server.unary("ImageService", "GenerateImage")
     rpc.terminate(GenerateImageResponse(generation=DONE), (), C.OK, "")
-    assert asked.result() == DONE
+    assert call.result() == DONE
     assert len(request.request_id) == 36
     assert requests == [request] * 3
     assert fake_server.slept == [1.0, 2.0, 4.0]
@@ -134,11 +134,11 @@ def test_a_paid_call_is_sent_again_under_its_own_name(
 
 def test_a_refusal_is_not_sent_again(fake_server: FakeChannelServer, background: Any) -> None:
     """What is wrong stays wrong; the error names the field and the call."""
-    asked = background(fake_server.client().generate_image, "", request_id="mine")
+    call = background(fake_server.client().generate_image, "", request_id="mine")
     _, rpc = fake_server.unary("ImageService", "GenerateImage")
-    made = status(C.INVALID_ARGUMENT, "INVALID_REQUEST", fields=["prompt"])
-    rpc.terminate(None, trailing(made), C.INVALID_ARGUMENT, "no")
-    error = asked.exception()
+    failure_status = status(C.INVALID_ARGUMENT, "INVALID_REQUEST", fields=["prompt"])
+    rpc.terminate(None, trailing(failure_status), C.INVALID_ARGUMENT, "no")
+    error = call.exception()
     assert isinstance(error, InvalidRequest)
     assert [v.field for v in error.violations] == ["prompt"]
     assert error.request_id == "mine"
@@ -147,21 +147,21 @@ def test_a_refusal_is_not_sent_again(fake_server: FakeChannelServer, background:
 
 def test_the_gates_own_pause_is_kept(fake_server: FakeChannelServer, background: Any) -> None:
     """RetryInfo decides where it asks for more than the client would wait."""
-    asked = background(fake_server.client().generate_image, "a cat")
+    call = background(fake_server.client().generate_image, "a cat")
     _, rpc = fake_server.unary("ImageService", "GenerateImage")
     fail(rpc, C.RESOURCE_EXHAUSTED, "RATE_LIMITED", retry_after=20)
     _, rpc = fake_server.unary("ImageService", "GenerateImage")
     rpc.terminate(GenerateImageResponse(generation=DONE), (), C.OK, "")
-    assert asked.result() == DONE
+    assert call.result() == DONE
     assert fake_server.slept == [22.0]
 
 
 def test_it_gives_up_before_the_deadline(fake_server: FakeChannelServer, background: Any) -> None:
     """A pause that ends after rpc_timeout is not begun: the failure comes while it is of use."""
-    asked = background(fake_server.client().generate_image, "a cat", rpc_timeout=10)
+    call = background(fake_server.client().generate_image, "a cat", rpc_timeout=10)
     _, rpc = fake_server.unary("ImageService", "GenerateImage")
     fail(rpc, C.RESOURCE_EXHAUSTED, "RATE_LIMITED", retry_after=9.5)
-    error = asked.exception()
+    error = call.exception()
     assert isinstance(error, RateLimited)
     assert error.retry_after == 9.5
     assert fake_server.slept == []
@@ -169,22 +169,22 @@ def test_it_gives_up_before_the_deadline(fake_server: FakeChannelServer, backgro
 
 def test_it_gives_up_after_so_many_tries(fake_server: FakeChannelServer, background: Any) -> None:
     """A gate that stays away is reported as such, after max_attempts calls."""
-    asked = background(fake_server.client().generate_image, "a cat")
+    call = background(fake_server.client().generate_image, "a cat")
     for _ in range(4):
         _, rpc = fake_server.unary("ImageService", "GenerateImage")
         fail(rpc, C.UNAVAILABLE, "DRAINING")
-    assert isinstance(asked.exception(), Unavailable)
+    assert isinstance(call.exception(), Unavailable)
     assert fake_server.slept == [1.0, 2.0, 4.0]
 
 
 def test_time_spent_counts(fake_server: FakeChannelServer, background: Any) -> None:
     """The deadline bounds all tries together, not each of them."""
-    asked = background(fake_server.client().generate_image, "a cat", rpc_timeout=10)
+    call = background(fake_server.client().generate_image, "a cat", rpc_timeout=10)
     for seconds in (6.0, 2.0):
         _, rpc = fake_server.unary("ImageService", "GenerateImage")
         fake_server.time.sleep_for(seconds)
         fail(rpc, C.UNAVAILABLE, "DRAINING")
-    assert isinstance(asked.exception(), Unavailable)
+    assert isinstance(call.exception(), Unavailable)
     assert fake_server.slept == [1.0]
 
 
@@ -199,26 +199,26 @@ def test_a_failed_generation_raises_unless_told_otherwise(
     )
     client = fake_server.client()
     for told, kind in (({}, RunFailed), ({"raise_on_failure": False}, type(None))):
-        asked = background(client.generate_image, "a cat", **told)
+        call = background(client.generate_image, "a cat", **told)
         _, rpc = fake_server.unary("ImageService", "GenerateImage")
         rpc.terminate(GenerateImageResponse(generation=failed), (), C.OK, "")
-        error = asked.exception()
+        error = call.exception()
         assert isinstance(error, kind)
-        assert (error.generation if error else asked.result()) == failed
+        assert (error.generation if error else call.result()) == failed
 
 
 def test_a_read_is_sent_again_by_this_client_alone(
     fake_server: FakeChannelServer, background: Any
 ) -> None:
     """By the same rule as what is paid: the channel, whose patience is another, does not retry."""
-    asked = background(fake_server.client().model, "sdxl")
+    call = background(fake_server.client().model, "sdxl")
     _, rpc = fake_server.unary("ModelService", "GetModel")
     fail(rpc, C.UNAVAILABLE, "DRAINING")
     request, rpc = fake_server.unary("ModelService", "GetModel")
     rpc.terminate(GetModelResponse(model=models_pb2.Model(slug="a/b")), (), C.OK, "")
     assert request.model == "sdxl"
     assert fake_server.slept == [1.0]
-    assert asked.result().slug == "a/b"
+    assert call.result().slug == "a/b"
 
 
 def test_a_cut_text_goes_on_where_it_stood(fake_server: FakeChannelServer, background: Any) -> None:
@@ -360,7 +360,7 @@ def test_closing_a_complete_text_cancels_nothing(
 
 def test_waiting_goes_on_slice_by_slice(fake_server: FakeChannelServer, background: Any) -> None:
     """A wait of minutes is several calls, and a gate that restarts meanwhile is waited for."""
-    asked = background(fake_server.client().wait, GENERATION)
+    call = background(fake_server.client().wait, GENERATION)
     request, rpc = fake_server.unary("GenerationService", "WaitGeneration")
     assert (request.id, request.wait.seconds) == (GENERATION, 300)
     rpc.terminate(WaitGenerationResponse(generation=RUNNING), (), C.OK, "")
@@ -368,18 +368,18 @@ def test_waiting_goes_on_slice_by_slice(fake_server: FakeChannelServer, backgrou
     fail(rpc, C.UNAVAILABLE, "DRAINING", retry_after=3)
     _, rpc = fake_server.unary("GenerationService", "WaitGeneration")
     rpc.terminate(WaitGenerationResponse(generation=DONE), (), C.OK, "")
-    assert asked.result() == DONE
+    assert call.result() == DONE
     assert fake_server.slept == pytest.approx([0.2, 3.3])
 
 
 def test_waiting_no_longer_than_told(fake_server: FakeChannelServer, background: Any) -> None:
     """After `wait` the generation comes back as it stands."""
-    asked = background(fake_server.client().wait, GENERATION, wait=10)
+    call = background(fake_server.client().wait, GENERATION, wait=10)
     request, rpc = fake_server.unary("GenerationService", "WaitGeneration")
     assert request.wait.seconds == 10
     fake_server.time.sleep_for(10)
     rpc.terminate(WaitGenerationResponse(generation=RUNNING), (), C.OK, "")
-    assert asked.result() == RUNNING
+    assert call.result() == RUNNING
 
 
 def test_a_cut_watch_goes_on_where_it_stood(

@@ -23,7 +23,7 @@ price = { as_of = "2026-11", source = "our contract", per_image = "PRICE" }
 SECONDS = 30
 
 
-async def shown(models: Any, is_so: Callable[[str], bool]) -> None:
+async def wait_for_models(models: Any, is_so: Callable[[str], bool]) -> None:
     """Waits until the price of our model is shown as it should be."""
     async with asyncio.timeout(SECONDS):
         while True:
@@ -45,14 +45,14 @@ async def test_prices_change_while_it_serves(tmp_path: Path) -> None:
     models_file, config = tmp_path / "models.toml", tmp_path / "gate.toml"
     models_file.write_text(OURS.replace("PRICE", "0.01"))
     config.write_text('[catalog]\nfiles = ["models.toml"]\n')
-    with running_server(tmp_path, MEDIAGATE_CONFIG=str(config)) as gate:
-        async with grpc.aio.insecure_channel(gate.address) as channel:
+    with running_server(tmp_path, MEDIAGATE_CONFIG=str(config)) as server:
+        async with grpc.aio.insecure_channel(server.address) as channel:
             models = models_pb2_grpc.ModelServiceStub(channel)
-            await shown(models, lambda usd: usd == "0.01")
+            await wait_for_models(models, lambda usd: usd == "0.01")
             models_file.write_text(OURS.replace("PRICE", "0.02"))
-            await shown(models, lambda usd: usd == "0.02")
+            await wait_for_models(models, lambda usd: usd == "0.02")
             models_file.write_text(OURS.replace('"PRICE"', "0.03"))
-            await said(gate.output, "write it as a string")
-            await shown(models, lambda usd: usd == "0.02")
+            await said(server.output, "write it as a string")
+            await wait_for_models(models, lambda usd: usd == "0.02")
             models_file.write_text(OURS.replace("PRICE", "0.04"))
-            await shown(models, lambda usd: usd == "0.04")
+            await wait_for_models(models, lambda usd: usd == "0.04")

@@ -14,27 +14,27 @@ from google.protobuf.descriptor_pb2 import (
 from .proto_declarations import Declaration, declarations
 
 # What every rpc that spends carries, by number: a caller's helper for one fits them all.
-PAID = {
+BILLABLE = {
     "request_id": (1, FieldDescriptorProto.TYPE_STRING),
     "options": (4, FieldDescriptorProto.TYPE_MESSAGE),
 }
-UNARY_PAID = PAID | {
+UNARY_BILLABLE = BILLABLE | {
     "validate_only": (2, FieldDescriptorProto.TYPE_BOOL),
     "wait": (3, FieldDescriptorProto.TYPE_MESSAGE),
 }
-PAID_REQUESTS = {
-    "StreamTextRequest": PAID,
-    "GenerateTextRequest": UNARY_PAID,
-    "GenerateImageRequest": UNARY_PAID,
-    "GenerateVideoRequest": UNARY_PAID,
-    "GenerateAudioRequest": UNARY_PAID,
-    "CheckSafetyRequest": UNARY_PAID,
-    "RunModelRequest": UNARY_PAID,
-    "StreamModelRequest": PAID,
+BILLABLE_REQUESTS = {
+    "StreamTextRequest": BILLABLE,
+    "GenerateTextRequest": UNARY_BILLABLE,
+    "GenerateImageRequest": UNARY_BILLABLE,
+    "GenerateVideoRequest": UNARY_BILLABLE,
+    "GenerateAudioRequest": UNARY_BILLABLE,
+    "CheckSafetyRequest": UNARY_BILLABLE,
+    "RunModelRequest": UNARY_BILLABLE,
+    "StreamModelRequest": BILLABLE,
 }
 # A stream is attached to, never validated alone, and resumed.
 ONLY_STREAMED = {"after_sequence"}
-ONLY_WHOLE = {"validate_only", "wait"}
+ONLY_UNARY = {"validate_only", "wait"}
 
 
 @pytest.fixture(scope="session")
@@ -81,16 +81,16 @@ def test_rpcs_have_messages_of_their_own(everything: list[Declaration]) -> None:
         assert declared.thing.output_type == f"{scope}Response", declared.name
 
 
-@pytest.mark.parametrize("name", PAID_REQUESTS)
+@pytest.mark.parametrize("name", BILLABLE_REQUESTS)
 def test_paid_requests_agree(messages: dict[str, DescriptorProto], name: str) -> None:
     """Every request that spends has what binds and bounds it, under the same numbers."""
     fields = {field.name: field for field in messages[name].field}
     found = {
         wanted: (fields[wanted].number, fields[wanted].type)
-        for wanted in PAID_REQUESTS[name]
+        for wanted in BILLABLE_REQUESTS[name]
         if wanted in fields
     }
-    assert found == PAID_REQUESTS[name]
+    assert found == BILLABLE_REQUESTS[name]
     assert fields["options"].type_name == ".mediagate.v1.GenerationOptions"
 
 
@@ -101,12 +101,12 @@ def test_no_paid_request_is_forgotten(messages: dict[str, DescriptorProto]) -> N
         for name, message in messages.items()
         if any(field.type_name == ".mediagate.v1.GenerationOptions" for field in message.field)
     }
-    assert spending == set(PAID_REQUESTS)
+    assert spending == set(BILLABLE_REQUESTS)
 
 
 def test_paid_responses_agree(messages: dict[str, DescriptorProto]) -> None:
     """Every unary answer to a paid request begins {generation, replayed, plan}."""
-    for name in PAID_REQUESTS:
+    for name in BILLABLE_REQUESTS:
         if name.startswith("Stream"):
             continue
         answer = messages[name.replace("Request", "Response")]
@@ -117,7 +117,7 @@ def test_paid_responses_agree(messages: dict[str, DescriptorProto]) -> None:
 def test_text_requests_agree(messages: dict[str, DescriptorProto]) -> None:
     """StreamText and GenerateText take the same fields under the same numbers and types."""
     streamed = shared(messages["StreamTextRequest"], ONLY_STREAMED)
-    whole = shared(messages["GenerateTextRequest"], ONLY_WHOLE)
+    whole = shared(messages["GenerateTextRequest"], ONLY_UNARY)
     assert streamed == whole
     assert "prompt" in streamed
 
@@ -126,7 +126,7 @@ def test_runs_of_models_agree(messages: dict[str, DescriptorProto]) -> None:
     """So do StreamModel and RunModel."""
     # A map's type is named after the message that it is in.
     streamed = shared(messages["StreamModelRequest"], ONLY_STREAMED | {"media"})
-    assert streamed == shared(messages["RunModelRequest"], ONLY_WHOLE | {"media"})
+    assert streamed == shared(messages["RunModelRequest"], ONLY_UNARY | {"media"})
     assert "input" in streamed
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Missing
-from tests.media.large_output_memory import MIB, check_growth, settings_to_keep_in
+from tests.media.large_output_memory import MIB, check_growth, storage_settings
 
 pytestmark = [pytest.mark.faults_full, pytest.mark.timeout(900)]
 
@@ -15,4 +15,4 @@ async def test_a_large_output(
     place: str, request: pytest.FixtureRequest, missing: Missing, tmp_path: Path
 ) -> None:
     """Kept and read back whole, with at most 16 MiB more at the peak."""
-    await check_growth(tmp_path, 2048 * MIB, settings_to_keep_in(place, request, missing))
+    await check_growth(tmp_path, 2048 * MIB, storage_settings(place, request, missing))

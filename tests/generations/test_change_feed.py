@@ -11,7 +11,7 @@ from mediagate_server.errors import ServerDraining, StoredFailure, StoreUnavaila
 from mediagate_server.generations.change_feed import WAKEUPS_PER_TURN, ChangeFeed
 from mediagate_server.store.records import GenerationChange, GenerationFilter
 from mediagate_server.store.sqlite import SqliteStore
-from tests.store.records import made, reservation
+from tests.store.records import generation_record, reservation
 
 ALL = GenerationFilter()
 
@@ -32,7 +32,7 @@ class CountingStore(SqliteStore):
 
     async def begin_generation(self, name: str, tenant: str) -> None:
         """A generation of this tenant's begins."""
-        record = made(name, tenant=tenant)
+        record = generation_record(name, tenant=tenant)
         await self.accept(record, reservation(record), 0)
 
 

@@ -28,7 +28,7 @@ from tests.generations.engine_deps import (
     work,
 )
 from tests.generations.fake_upstream import free_turn
-from tests.store.records import made
+from tests.store.records import generation_record
 from tests.store_rows import ledger_entries
 
 
@@ -119,7 +119,7 @@ class SlowGetUpstream(AcceptingUpstream):
 async def test_an_overrun_that_is_written_while_the_end_waits_is_kept(tmp_path: Path) -> None:
     """Both were paid: both are in the record, its cost and the ledger."""
     now, price = datetime.now(UTC), prices.dump_price(PRICE)
-    record = made("a", created_at=now, deadline_at=now + timedelta(minutes=10))
+    record = generation_record("a", created_at=now, deadline_at=now + timedelta(minutes=10))
     absent = replace(record.attempt, state=AttemptState.ABSENT, price=price)
     running = replace(
         absent, id="att_b", ordinal=2, state=AttemptState.ACCEPTED, prediction_id="made"
@@ -154,7 +154,7 @@ async def test_an_overrun_that_is_written_while_the_end_waits_is_kept(tmp_path: 
 
 def test_nobody_is_told_to_send_again_what_was_taken_in_part() -> None:
     """The last attempt was refused: that helps only where no other was taken."""
-    record = made("a")
+    record = generation_record("a")
     refused = replace(record.attempt, state=AttemptState.REFUSED)
     failure = Failure(Reason.UPSTREAM_UNAVAILABLE, "later", retry_after=1.0)
     changes: dict[str, Any] = {"state": State.FAILED, "failure": failure, "now": record.created_at}

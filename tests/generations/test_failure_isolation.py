@@ -36,7 +36,7 @@ from tests.generations.engine_deps import (
     submit,
     work,
 )
-from tests.store.records import NOON, made, reservation
+from tests.store.records import NOON, generation_record, reservation
 from tests.store_rows import ledger_entries
 
 
@@ -148,7 +148,7 @@ async def test_a_drain_does_not_wait_for_what_cannot_be_sent(tmp_path: Path) -> 
 
 async def declared_absent(store: SqliteStore) -> tuple[Callable[[], Awaitable[None]], str]:
     """An attempt of a generation that failed: what settles it as found after all, and its id."""
-    record = made("a")
+    record = generation_record("a")
     await store.accept(record, reservation(record), 0)
     absent = replace(record.attempt, state=AttemptState.ABSENT, price=prices.dump_price(PRICE))
     record = replace(record, version=2, state=State.FAILED, attempts=(absent,))
@@ -190,7 +190,7 @@ async def test_an_overrun_whose_store_is_anothers_ends(tmp_path: Path) -> None:
 def test_json_is_told_once_though_its_end_is_written_twice() -> None:
     """The store was away at the first try: what was told then is not told again."""
     shape = {"kind": OutputKind.JSON_TEXT.value, "field": "{}", "media_type": "text/plain"}
-    record = made("a", shape=shape)
+    record = generation_record("a", shape=shape)
     end = Prediction("p", PredictionStatus.SUCCEEDED, output=["```json\n", "[1]", "\n```"])
     (answer,) = answer_candidates(record, end)
     assert answer is not None

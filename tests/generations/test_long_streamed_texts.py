@@ -11,7 +11,7 @@ from mediagate_server.generations.transitions.settlement import settle_predictio
 from mediagate_server.store.records import Generation, State
 from mediagate_server.upstream.port import Prediction, PredictionStatus
 from tests.generations.engine_deps import PRICE
-from tests.store.records import NOON, made
+from tests.store.records import NOON, generation_record
 
 MEBIBYTE = 1024 * 1024
 TEXT = {"kind": OutputKind.TEXT.value, "field": "", "media_type": "text/plain"}
@@ -19,7 +19,7 @@ TEXT = {"kind": OutputKind.TEXT.value, "field": "", "media_type": "text/plain"}
 
 def settled(streamed: str, status: PredictionStatus, output: object) -> Generation:
     """The record of a text whose stream came to its end, by what upstream then says."""
-    record = made("a", shape=TEXT)
+    record = generation_record("a", shape=TEXT)
     settlement = settle_prediction(
         record,
         record.attempt,

@@ -11,7 +11,7 @@ from mediagate_server.store.generations import PredictionAlreadyClaimed
 from mediagate_server.store.records import AttemptState, State
 from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.structs import replace
-from tests.store.records import made, moved, reservation
+from tests.store.records import advance, generation_record, reservation
 
 
 class QueriedStore(SqliteStore):
@@ -30,9 +30,9 @@ class QueriedStore(SqliteStore):
 async def has(store: SqliteStore, name: str, *predictions: str) -> None:
     """Let the store hold these, each of a generation of its own."""
     for prediction in predictions:
-        generation = made(f"{name}{prediction}")
+        generation = generation_record(f"{name}{prediction}")
         await store.accept(generation, reservation(generation), 0)
-        await store.save(moved(generation, State.STARTING, AttemptState.ACCEPTED, prediction))
+        await store.save(advance(generation, State.STARTING, AttemptState.ACCEPTED, prediction))
 
 
 async def test_a_prediction_is_the_first_ones(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ async def test_a_prediction_is_the_first_ones(tmp_path: Path) -> None:
         assert store.requests == 2
         assert list(claims.pending) == ["new"]
         await has(store, "b", "new")
-        claims.forget([replace(made("x").attempt, id="att_1", prediction_id="new")])
+        claims.forget([replace(generation_record("x").attempt, id="att_1", prediction_id="new")])
         assert not list(claims.pending)
         assert not await claims.claim("att_2", "new")
 
@@ -65,11 +65,11 @@ async def test_of_two_at_once_one_gets_it(tmp_path: Path) -> None:
 async def test_a_claim_stands_while_its_commit_is_on_its_way(tmp_path: Path) -> None:
     """A batch that the writer has not committed is seen by no look-up: memory knows it."""
     async with QueriedStore(tmp_path) as store:
-        generation = made("a")
+        generation = generation_record("a")
         await store.accept(generation, reservation(generation), 0)
         claims = PredictionClaims(store)
         assert await claims.claim("att_1", "p")
-        written = store.save(moved(generation, State.STARTING, AttemptState.ACCEPTED, "p"))
+        written = store.save(advance(generation, State.STARTING, AttemptState.ACCEPTED, "p"))
         assert not await claims.claim("att_2", "p")
         await written
         assert not await claims.claim("att_2", "p")
@@ -81,7 +81,7 @@ async def test_what_was_never_written_is_free_where_a_generation_restarts(tmp_pa
         claims = PredictionClaims(store)
         for attempt, prediction in (("att_1", "lost"), ("att_2", "kept"), ("att_3", "other")):
             assert await claims.claim(attempt, prediction)
-        first = replace(made("x").attempt, id="att_1")
+        first = replace(generation_record("x").attempt, id="att_1")
         claims.release_unrecorded([first, replace(first, id="att_2", prediction_id="kept")])
         assert list(claims.pending) == ["kept", "other"]
         assert await claims.claim("att_1", "lost")
@@ -98,11 +98,11 @@ async def test_a_claim_that_was_never_committed_ends_with_its_process(tmp_path: 
 async def test_the_commit_of_an_adoption_has_the_last_word(tmp_path: Path) -> None:
     """What came to the store past the claims, after the look-up, refuses it."""
     async with QueriedStore(tmp_path) as store:
-        late = made("b")
+        late = generation_record("b")
         await store.accept(late, reservation(late), 0)
         assert await PredictionClaims(store).claim("att_1", "p")
         await has(store, "a", "p")
-        adopted = moved(late, State.STARTING, AttemptState.ACCEPTED, "p")
+        adopted = advance(late, State.STARTING, AttemptState.ACCEPTED, "p")
         with pytest.raises(PredictionAlreadyClaimed):
             await store.save(adopted, claims=("p",))
 

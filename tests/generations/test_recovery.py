@@ -24,7 +24,7 @@ from tests.generations.engine_deps import (
     work,
 )
 from tests.rpc.fake_clocks import SteppedClock
-from tests.store.records import made, reservation
+from tests.store.records import generation_record, reservation
 
 COUNT = 230
 
@@ -66,7 +66,9 @@ class Running(AcceptingUpstream):
 def running(number: int) -> Generation:
     """A generation that upstream works on."""
     now = datetime.now(UTC) + timedelta(microseconds=number)
-    record = made(f"{number:03}", created_at=now, deadline_at=now + timedelta(minutes=10))
+    record = generation_record(
+        f"{number:03}", created_at=now, deadline_at=now + timedelta(minutes=10)
+    )
     attempt = replace(
         record.attempt,
         state=AttemptState.ACCEPTED,

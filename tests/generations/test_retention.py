@@ -22,7 +22,7 @@ from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.structs import replace
 from tests.generations.no_keeper import NoKeeper
 from tests.media.fake_clocks import JumpingClock
-from tests.store.records import made
+from tests.store.records import generation_record
 
 DAY = 86_400.0
 
@@ -51,7 +51,7 @@ def surroundings(store: Store, media: MediaDouble, clock: Any) -> EngineDeps:
 
 async def accept(store: SqliteStore, clock: JumpingClock, name: str, modality: str) -> Generation:
     """A generation that has ended with an output."""
-    record = made(name, created_at=clock.now(), modality=modality)
+    record = generation_record(name, created_at=clock.now(), modality=modality)
     await store.accept(record, (), 0, request=b"asked", reuse_key="like")
     ended = replace(record, version=2, state=State.SUCCEEDED, output=Output(text="said"))
     await store.save(ended)
@@ -71,7 +71,7 @@ async def test_each_kind_goes_when_its_own_time_has_come(tmp_path: Path) -> None
         eraser = RetentionJob(surroundings(store, media, clock), lambda: retention, lines.append)
         text = await accept(store, clock, "text", "text")
         image = await accept(store, clock, "image", "image")
-        running = made("running", created_at=clock.now())
+        running = generation_record("running", created_at=clock.now())
         await store.accept(running, (), 0)
 
         async def left() -> tuple[bool, bool, bool]:
@@ -192,7 +192,7 @@ def test_no_word_is_left_in_a_record() -> None:
     """Whatever field it stood in."""
     clock = JumpingClock()
     failure = Failure(Reason.RUN_FAILED, "word", {"word": "word"}, (Violation("word", "word"),))
-    full = made(
+    full = generation_record(
         "1",
         state=State.FAILED,
         parameters=({"requested": "word"},),
@@ -220,5 +220,5 @@ def test_what_is_whole() -> None:
         ((medium, over), False),
         ((StoredMedia("", "image/png"),), False),
     ):
-        record = made("1", state=State.SUCCEEDED, output=Output(media=media))
+        record = generation_record("1", state=State.SUCCEEDED, output=Output(media=media))
         assert has_all_outputs(record, clock.now()) is expected

@@ -30,7 +30,7 @@ from tests.faults.simulation.simulated_store import DiskStore
 from tests.faults.simulation.simulated_upstream import BEGIN
 from tests.generations.engine_deps import PRICE, AcceptingUpstream, work
 from tests.generations.engine_in_virtual_time import memory_store, run_in_virtual_time
-from tests.store.records import made, moved, reservation
+from tests.store.records import advance, generation_record, reservation
 from tests.store_rows import ledger_entries
 
 MINUTES = 10 * 60
@@ -68,7 +68,7 @@ class Listing(AcceptingUpstream):
 
 async def ended_unconfirmed(store: Store, *, is_known: bool) -> Generation:
     """A success whose first create was never answered, as an earlier process left it."""
-    record = made("a", created_at=BEGIN, deadline_at=BEGIN + timedelta(minutes=10))
+    record = generation_record("a", created_at=BEGIN, deadline_at=BEGIN + timedelta(minutes=10))
     pending = stored_work.dump_plan(work()) if is_known else None
     first = replace(record.attempt, created_at=BEGIN, price=prices.dump_price(PRICE))
     record = replace(record, attempts=(first,))
@@ -189,9 +189,9 @@ def test_what_is_in_doubt_keeps_its_input_until_requests_of_its_age_are_forgotte
         assert await store.pending_input(record.id)
         await store.history.forget_requests(BEGIN + timedelta(seconds=1))
         assert await store.pending_input(record.id) is None
-        running = made("c", tenant="other")
+        running = generation_record("c", tenant="other")
         await store.accept(running, reservation(running), 0, pending=b"{}")
-        await store.save(moved(running, State.UNCONFIRMED, AttemptState.UNCONFIRMED))
+        await store.save(advance(running, State.UNCONFIRMED, AttemptState.UNCONFIRMED))
         await store.history.forget_requests(BEGIN + timedelta(days=9_999))
         assert await store.pending_input(running.id)
 
@@ -203,7 +203,9 @@ def test_one_declared_absent_is_looked_for_from_its_send_on() -> None:
 
     async def act(store: Store, generations: GenerationEngine) -> None:
         opened = BEGIN - timedelta(hours=2)
-        record = made("a", created_at=opened, deadline_at=BEGIN + timedelta(minutes=10))
+        record = generation_record(
+            "a", created_at=opened, deadline_at=BEGIN + timedelta(minutes=10)
+        )
         first = replace(record.attempt, created_at=opened, price=prices.dump_price(PRICE))
         record = replace(record, attempts=(first,))
         await store.accept(record, reservation(record), 0)

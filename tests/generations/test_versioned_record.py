@@ -17,7 +17,7 @@ from mediagate_server.runtime.clock import SystemClock, Timer
 from mediagate_server.store.records import Generation, State
 from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.structs import replace
-from tests.store.records import made
+from tests.store.records import generation_record
 
 
 def add(letter: str) -> ApplyChange:
@@ -46,7 +46,7 @@ async def test_no_change_is_lost_and_versions_rise_by_one(steps: list[str]) -> N
     """Told in passing or committed, in whatever order they meet."""
     with TemporaryDirectory() as folder:
         async with SqliteStore(Path(folder)) as store:
-            record = made("a")
+            record = generation_record("a")
             await store.accept(record, (), 0)
             versions = Versions()
             saved = VersionedRecord(store, SystemClock(), record, lambda: None, versions.wrote)
@@ -99,7 +99,7 @@ class FailingStore:
 async def test_a_store_that_fails_changes_nothing(tmp_path: Path, *, told: bool) -> None:
     """A commit that failed is as if it had not been; what was told is written by the next."""
     async with SqliteStore(tmp_path) as real:
-        record = made("a")
+        record = generation_record("a")
         await real.accept(record, (), 0)
         store = FailingStore(real, 2 if told else 1)
         announced: list[str] = []
@@ -162,7 +162,7 @@ async def test_what_failed_in_passing_is_tried_again_by_itself(
 ) -> None:
     """Though nothing else changes, at growing pauses; whoever waits is told that it failed."""
     async with SqliteStore(tmp_path) as real:
-        record = made("a")
+        record = generation_record("a")
         await real.accept(record, (), 0)
         store, clock = FailingStore(real, 3), Waiting()
         saved = VersionedRecord(store, clock, record, lambda: None, lambda: None)  # type: ignore[arg-type]
@@ -188,7 +188,7 @@ async def test_what_failed_in_passing_is_tried_again_by_itself(
 async def test_nothing_is_tried_again_once_it_has_parted(tmp_path: Path) -> None:
     """Another owner, or the next process, writes from then on."""
     async with SqliteStore(tmp_path) as real:
-        record = made("a")
+        record = generation_record("a")
         await real.accept(record, (), 0)
         clock = Waiting()
         saved = VersionedRecord(FailingStore(real, 9), clock, record, lambda: None, lambda: None)  # type: ignore[arg-type]

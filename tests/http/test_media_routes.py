@@ -21,7 +21,7 @@ from mediagate_server.media.temp_files import TempFiles
 from mediagate_server.runtime.fair_scheduler import FairScheduler
 from mediagate_server.store.records import Generation, Output, State, StoredMedia
 from tests.media.fake_clocks import JumpingClock
-from tests.store.records import made
+from tests.store.records import generation_record
 
 CONTENT = bytes(range(256)) * 3_000
 SIZE = len(CONTENT)
@@ -39,7 +39,7 @@ class MediaPort:
     link: URL
     expires_at: datetime
 
-    async def keep(self, media_type: str, content: bytes = CONTENT) -> None:
+    async def store(self, media_type: str, content: bytes = CONTENT) -> None:
         """Another file under the same link."""
         async with self.spool.create(len(content)) as incoming:
             await incoming.write(content)
@@ -71,13 +71,13 @@ async def door(tmp_path: Path) -> AsyncIterator[MediaPort]:
         opened = MediaPort(
             session, folder, TempFiles(tmp_path / "in"), clock, URL(link.uri), link.expires_at
         )
-        await opened.keep("video/mp4")
+        await opened.store("video/mp4")
         yield opened
 
 
 def finished(*media: StoredMedia) -> Generation:
     """A generation with these outputs."""
-    return made("1", state=State.SUCCEEDED, output=Output(media=media))
+    return generation_record("1", state=State.SUCCEEDED, output=Output(media=media))
 
 
 async def test_the_whole_file(door: MediaPort) -> None:
@@ -114,15 +114,15 @@ async def test_the_whole_file(door: MediaPort) -> None:
 async def test_ranges(asked: str, expected: slice, door: MediaPort) -> None:
     """From anywhere to anywhere, by GET and by HEAD."""
     part = CONTENT[expected]
-    whole = len(part) == SIZE
+    is_complete = len(part) == SIZE
     for method in ("GET", "HEAD"):
         async with door.session.request(method, door.link, headers={"Range": asked}) as answer:
-            assert answer.status == (200 if whole else 206)
+            assert answer.status == (200 if is_complete else 206)
             assert answer.headers["Content-Length"] == str(len(part))
             assert await answer.read() == (part if method == "GET" else b"")
-            if not whole:
-                told = f"bytes {expected.start}-{expected.stop - 1}/{SIZE}"
-                assert answer.headers["Content-Range"] == told
+            if not is_complete:
+                content_range = f"bytes {expected.start}-{expected.stop - 1}/{SIZE}"
+                assert answer.headers["Content-Range"] == content_range
 
 
 @pytest.mark.parametrize("asked", [f"bytes={SIZE}-", f"bytes={SIZE}-{SIZE + 5}", "bytes=-0"])
@@ -151,7 +151,7 @@ async def test_a_reader_that_has_some_of_it(door: MediaPort) -> None:
         assert (answer.status, await answer.read()) == (304, b"")
     async with door.get(Range="bytes=5-", If_Range=etag) as answer:
         assert (answer.status, await answer.read()) == (206, CONTENT[5:])
-    await door.keep("video/mp4", CONTENT[::-1])
+    await door.store("video/mp4", CONTENT[::-1])
     async with door.get(Range="bytes=5-", If_Range=etag) as answer:
         assert (answer.status, await answer.read()) == (200, CONTENT[::-1])
     async with door.get(If_None_Match=etag) as answer:
@@ -218,7 +218,7 @@ async def test_a_file_that_is_gone(door: MediaPort) -> None:
 )
 async def test_pages_are_saved_and_not_shown(media_type: str, shown: bool, door: MediaPort) -> None:
     """What a model makes must not run on this host."""
-    await door.keep(media_type)
+    await door.store(media_type)
     async with door.get() as answer:
         assert answer.headers["Content-Type"] == media_type
         disposition = answer.headers["Content-Disposition"]
@@ -227,7 +227,7 @@ async def test_pages_are_saved_and_not_shown(media_type: str, shown: bool, door:
 
 async def test_a_file_that_breaks_off_is_seen_to(door: MediaPort, tmp_path: Path) -> None:
     """The connection ends before the length that was told."""
-    await door.keep("video/mp4", bytes(32 * 1024 * 1024))
+    await door.store("video/mp4", bytes(32 * 1024 * 1024))
     path = next((tmp_path / "kept").rglob("0"))
     async with door.get() as answer:
         await answer.content.readexactly(1)
@@ -256,7 +256,7 @@ async def test_only_what_is_kept_gets_a_link(tmp_path: Path) -> None:
 async def test_readers_that_take_nothing(door: MediaPort, monkeypatch: pytest.MonkeyPatch) -> None:
     """They hold places as long as nobody else wants them; who reads is never cut for another."""
     monkeypatch.setattr(room, "_MAX_READERS", 2)
-    await door.keep("video/mp4", bytes(64 * 1024 * 1024))
+    await door.store("video/mp4", bytes(64 * 1024 * 1024))
     async with AsyncExitStack() as stack:
         for _ in range(2):
             reader, writer = await asyncio.open_connection(door.link.host, door.link.port)

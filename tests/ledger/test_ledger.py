@@ -37,7 +37,7 @@ NO_PRICE = PriceSchedule((), "", "")
 ENDS = [status for status in PredictionStatus if status.is_terminal]
 
 
-def plan(model: str, modality: Modality = Modality.IMAGE) -> Plan:
+def plan_for(model: str, modality: Modality = Modality.IMAGE) -> Plan:
     """A run of a model of the shipped catalog."""
     return CATALOG.plan(ModelRequest(modality, model, {"prompt": "a fox"}))
 
@@ -102,7 +102,7 @@ def test_an_assumed_price_never_settles() -> None:
 
 def test_a_reservation_holds_the_most_that_the_plan_may_cost() -> None:
     """And says so where that is not known."""
-    known = plan("flux-schnell")
+    known = plan_for("flux-schnell")
     assert ledger.reserve_entry(known, "a1") == LedgerEntry(
         "a1", LedgerEntryKind.RESERVE, 3_000_000, CostState.ESTIMATED, known.price.as_of
     )

@@ -25,7 +25,7 @@ from mediagate_server.store.records import (
 )
 from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.structs import replace
-from tests.store.records import made
+from tests.store.records import generation_record
 from tests.store_rows import ledger_entries
 
 AMOUNTS = st.one_of(st.none(), st.integers(0, 10**12))
@@ -52,8 +52,8 @@ class LedgerMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.folder = TemporaryDirectory()
         self.records: dict[str, Generation] = {}
-        self.held: dict[str, int | None] = {}
-        self.paid: dict[str, int | None] = {}
+        self.reserved: dict[str, int | None] = {}
+        self.settled: dict[str, int | None] = {}
         self.store = self.run(SqliteStore(Path(self.folder.name)).__aenter__())
 
     def run(self, doing: Coroutine[Any, Any, Any]) -> Any:
@@ -72,30 +72,30 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(target=generations, nanos=AMOUNTS)
     def accept(self, nanos: int | None) -> str:
-        record = made(f"{len(self.records)}")
+        record = generation_record(f"{len(self.records)}")
         line = entry(record.attempt.id, LedgerEntryKind.RESERVE, nanos)
         attempt = replace(record.attempt, cost=entry_cost(line))
         record = replace(record, attempts=(attempt,), cost=entry_cost(line))
         self.run(self.store.accept(record, (line,), 0))
         self.records[record.id] = record
-        self.held[attempt.id] = nanos
+        self.reserved[attempt.id] = nanos
         return record.id
 
     @rule(name=generations, nanos=AMOUNTS)
     def settle(self, name: str, nanos: int | None) -> None:
         """The newest attempt ends; one that has ended is left alone."""
         record = self.records[name]
-        if record.attempt.id in self.paid:
+        if record.attempt.id in self.settled:
             return
         line = entry(record.attempt.id, LedgerEntryKind.SETTLE, nanos)
         self.save(_closed(record, record.attempt, line, AttemptState.SUCCEEDED), line)
-        self.paid[line.attempt_id] = nanos
+        self.settled[line.attempt_id] = nanos
 
     @rule(name=generations, nanos=AMOUNTS)
     def refuse_and_try_again(self, name: str, nanos: int | None) -> None:
         """The newest attempt was not taken: one commit closes it and opens the next."""
         record = self.records[name]
-        if record.attempt.id in self.paid:
+        if record.attempt.id in self.settled:
             return
         released = entry(record.attempt.id, LedgerEntryKind.RELEASE, 0)
         reserved = entry(f"{record.attempt.id}x", LedgerEntryKind.RESERVE, nanos)
@@ -108,8 +108,8 @@ class LedgerMachine(RuleBasedStateMachine):
         )
         record = _closed(record, record.attempt, released, AttemptState.ABSENT)
         self.save(replace(record, attempts=(*record.attempts, opened)), released, reserved)
-        self.paid[released.attempt_id] = 0
-        self.held[opened.id] = nanos
+        self.settled[released.attempt_id] = 0
+        self.reserved[opened.id] = nanos
 
     @rule(name=generations, nanos=AMOUNTS, seed=st.integers())
     def turn_up_late(self, name: str, nanos: int | None, seed: int) -> None:
@@ -121,7 +121,7 @@ class LedgerMachine(RuleBasedStateMachine):
         attempt = random.Random(seed).choice(absent)
         line = entry(attempt.id, LedgerEntryKind.SETTLE, nanos)
         self.save(_closed(record, attempt, line, AttemptState.CANCELLED), line)
-        self.paid[attempt.id] = nanos
+        self.settled[attempt.id] = nanos
 
     @rule(name=generations)
     def write_again(self, name: str) -> None:
@@ -148,23 +148,23 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def each_attempt_is_reserved_once_and_ended_by_what_it_cost(self) -> None:
-        for attempt_id, held in getattr(self, "reservation", {}).items():
+        for attempt_id, reserved in getattr(self, "reservation", {}).items():
             lines = self.run(ledger_entries(self.store, attempt_id))
             kinds = [line.kind for line in lines]
             assert len(kinds) == len(set(kinds))
             assert kinds[0] is LedgerEntryKind.RESERVE
-            assert lines[0].amount_nanos == held
-            standing = ledger.current_entry_by_attempt(lines)[attempt_id]
-            assert standing.amount_nanos == self.paid.get(attempt_id, held)
+            assert lines[0].amount_nanos == reserved
+            entry = ledger.current_entry_by_attempt(lines)[attempt_id]
+            assert entry.amount_nanos == self.settled.get(attempt_id, reserved)
 
     @invariant()
     def a_generation_costs_what_its_attempts_do(self) -> None:
         for record in getattr(self, "records", {}).values():
-            amounts = [self.paid.get(one.id, self.held[one.id]) for one in record.attempts]
+            amounts = [self.settled.get(one.id, self.reserved[one.id]) for one in record.attempts]
             known = [amount for amount in amounts if amount is not None]
-            whole = sum(known) if len(known) == len(amounts) else None
-            assert record.cost.nanos == whole
-            assert (record.cost.state is CostState.UNKNOWN) == (whole is None)
+            total = sum(known) if len(known) == len(amounts) else None
+            assert record.cost.nanos == total
+            assert (record.cost.state is CostState.UNKNOWN) == (total is None)
 
     def teardown(self) -> None:
         if hasattr(self, "store"):

@@ -38,15 +38,15 @@ class FileServer:
     @asynccontextmanager
     async def open(cls) -> AsyncIterator[FileServer]:
         """Run it on a free port of loopback."""
-        served = cls()
+        server = cls()
         app = web.Application()
-        app.router.add_route("*", "/{path:.*}", served.answer)
+        app.router.add_route("*", "/{path:.*}", server.answer)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        served.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         try:
-            yield served
+            yield server
         finally:
             await runner.cleanup()
 

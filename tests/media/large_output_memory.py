@@ -54,7 +54,7 @@ async def growth_over(folder: Path, scripted: ScriptedUpstream, size: int, **set
     It is kept whole and read whole.
     """
     with ExitStack() as stack:
-        gate = stack.enter_context(
+        server = stack.enter_context(
             running_server(
                 folder,
                 MEDIAGATE_UPSTREAM_URL=scripted.url,
@@ -63,8 +63,8 @@ async def growth_over(folder: Path, scripted: ScriptedUpstream, size: int, **set
                 **settings,
             )
         )
-        memory = Memory(gate.process.pid)
-        async with grpc.aio.insecure_channel(gate.address) as channel:
+        memory = Memory(server.process.pid)
+        async with grpc.aio.insecure_channel(server.address) as channel:
             stubs = Stubs.on(channel)
             await _turn(stubs, scripted, 32 * MIB)  # What is loaded at the first call of its kind.
             memory.forget()
@@ -82,10 +82,10 @@ async def _turn(stubs: Stubs, scripted: ScriptedUpstream, size: int) -> medium_p
     scripted.creates = [says(done, 201)]
     options = options_pb2.GenerationOptions(model="flux-schnell")
     options.timeout.seconds = 3_000
-    made = await stubs.image.GenerateImage(
+    generation = await stubs.image.GenerateImage(
         image_pb2.GenerateImageRequest(prompt="x", options=options)
     )
-    (medium,) = made.generation.images.images
+    (medium,) = generation.generation.images.images
     assert not medium.HasField("error"), medium.error
     read = 0
     async with aiohttp.ClientSession() as session, session.get(medium.uri) as answer:
@@ -96,13 +96,13 @@ async def _turn(stubs: Stubs, scripted: ScriptedUpstream, size: int) -> medium_p
     return medium
 
 
-def settings_to_keep_in(
-    place: str, request: pytest.FixtureRequest, missing: Missing
+def storage_settings(
+    storage: str, request: pytest.FixtureRequest, missing: Missing
 ) -> dict[str, str]:
     """The settings of a gate that keeps media in a "folder" or in "s3", its memory measured."""
     if not Path("/proc/self/clear_refs").exists():
         missing("/proc/PID/clear_refs, to measure memory")
-    if place == "folder":
+    if storage == "folder":
         return {}
     s3 = request.getfixturevalue("s3")
     assert httpx.put(f"{s3}/large").status_code in (200, 409)

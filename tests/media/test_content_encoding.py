@@ -17,7 +17,7 @@ from mediagate_server.network.content_encoding import (
 )
 
 from .file_server import Answer, FileServer
-from .test_output_archiver import PICTURE, Keep, content
+from .test_output_archiver import PICTURE, Archive, content
 from .test_output_archiver import keep as keep  # noqa: PLC0414 - the fixture
 
 
@@ -64,13 +64,13 @@ HALF = len(PICTURE) // 2
     ],
 )
 async def test_the_file_is_kept(
-    answer: Answer, keep: Keep, served: FileServer, folder: FileSystemMediaStore
+    answer: Answer, keep: Archive, served: FileServer, folder: FileSystemMediaStore
 ) -> None:
     """Its own size, digest and looks; what was only said to be encoded is the file itself."""
-    kept = await keep(served.put("/out.png", answer))
-    assert (kept.failure, kept.is_stored, kept.media_type) == (None, True, "image/png")
-    assert (kept.size, kept.sha256) == (len(PICTURE), hashlib.sha256(PICTURE).hexdigest())
-    assert (kept.width, kept.height) == (320, 192)
+    stored = await keep(served.put("/out.png", answer))
+    assert (stored.failure, stored.is_stored, stored.media_type) == (None, True, "image/png")
+    assert (stored.size, stored.sha256) == (len(PICTURE), hashlib.sha256(PICTURE).hexdigest())
+    assert (stored.width, stored.height) == (320, 192)
     assert await content(folder) == PICTURE
     assert len(served.requests) == 1
 
@@ -99,14 +99,14 @@ async def test_what_cannot_be_kept(
     answer: Answer,
     tries: int,
     cause: str,
-    keep: Keep,
+    keep: Archive,
     served: FileServer,
     folder: FileSystemMediaStore,
 ) -> None:
     """Nothing encoded passes for the file, and a bomb is given up at the bound."""
-    kept = await keep(served.put("/out.png", answer))
-    assert kept.failure is not None
-    assert kept.failure.metadata == {"cause": cause}
+    stored = await keep(served.put("/out.png", answer))
+    assert stored.failure is not None
+    assert stored.failure.metadata == {"cause": cause}
     assert await folder.find("outputs/gen_1/0") is None
     assert len(served.requests) == tries
 
@@ -140,17 +140,17 @@ async def by_pieces(data: bytes, size: int) -> AsyncIterator[bytes]:
 )
 async def test_pieces_of_any_size(packed: bytes, coding: str | None, size: int) -> None:
     """Wherever the connection cuts."""
-    found = [piece async for piece in decode_content(by_pieces(packed, size), coding)]
-    assert b"".join(found) == PICTURE * 2
+    decoded = [piece async for piece in decode_content(by_pieces(packed, size), coding)]
+    assert b"".join(decoded) == PICTURE * 2
 
 
 @pytest.mark.parametrize("zeros", [1, 65_535, 65_536, 65_537, 131_072, 1 << 20])
 async def test_pieces_are_bounded(zeros: int) -> None:
     """However many a few bytes stand for; and none is left behind."""
     packed = gzip.compress(bytes(zeros))
-    found = [piece async for piece in decode_content(by_pieces(packed, 1 << 20), "gzip")]
-    assert sum(map(len, found)) == zeros
-    assert max(map(len, found)) <= 65_536
+    decoded = [piece async for piece in decode_content(by_pieces(packed, 1 << 20), "gzip")]
+    assert sum(map(len, decoded)) == zeros
+    assert max(map(len, decoded)) <= 65_536
 
 
 async def test_nothing_is_nothing() -> None:

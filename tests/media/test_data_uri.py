@@ -17,9 +17,9 @@ from mediagate_server.media.data_uri import (
 @given(content=st.binary(max_size=5_000), repeat=st.sampled_from([1, 1_000]))
 def test_base64_comes_back(content: bytes, repeat: int) -> None:
     """Whatever the size, in pieces that do not show."""
-    whole = content * repeat
-    uri = f"data:image/png;base64,{base64.b64encode(whole).decode()}"
-    assert b"".join(decode_chunks(uri)) == whole
+    full_content = content * repeat
+    uri = f"data:image/png;base64,{base64.b64encode(full_content).decode()}"
+    assert b"".join(decode_chunks(uri)) == full_content
     assert declared_media_type(uri) == "image/png"
 
 

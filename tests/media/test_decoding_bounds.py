@@ -13,7 +13,7 @@ from mediagate_server.network.content_encoding import UndecodableContent, decode
 
 from .file_server import FileServer
 from .test_content_encoding import encoded, raw_deflate
-from .test_output_archiver import PICTURE, Keep, content
+from .test_output_archiver import PICTURE, Archive, content
 from .test_output_archiver import keep as keep  # noqa: PLC0414 - the fixture
 
 EMPTY = gzip.compress(b"")
@@ -54,12 +54,12 @@ async def decoded(body: bytes, coding: str) -> bytes:
     ids=["members", "in gzip", "twice", "of one byte", "blocks", "blocks twice", "before a file"],
 )
 async def test_next_to_nothing_is_refused(
-    body: bytes, coding: str, keep: Keep, served: FileServer, folder: FileSystemMediaStore
+    body: bytes, coding: str, keep: Archive, served: FileServer, folder: FileSystemMediaStore
 ) -> None:
     """With its own words, and nothing is kept."""
-    kept = await keep(served.put("/out.png", encoded(body, coding)))
-    assert kept.failure is not None
-    assert kept.failure.metadata == {"cause": "next to nothing is in it for its length"}
+    stored = await keep(served.put("/out.png", encoded(body, coding)))
+    assert stored.failure is not None
+    assert stored.failure.metadata == {"cause": "next to nothing is in it for its length"}
     assert await folder.find("outputs/gen_1/0") is None
 
 
@@ -75,27 +75,27 @@ async def test_next_to_nothing_is_refused(
     ids=["few empty members", "padding", "in gzip twice", "behind deflate", "three layers"],
 )
 async def test_what_holds_a_file_is_kept(
-    body: bytes, coding: str, keep: Keep, served: FileServer, folder: FileSystemMediaStore
+    body: bytes, coding: str, keep: Archive, served: FileServer, folder: FileSystemMediaStore
 ) -> None:
     """Whatever stands behind it."""
-    kept = await keep(served.put("/out.png", encoded(body, coding)))
-    assert (kept.failure, kept.is_stored, kept.media_type) == (None, True, "image/png")
+    stored = await keep(served.put("/out.png", encoded(body, coding)))
+    assert (stored.failure, stored.is_stored, stored.media_type) == (None, True, "image/png")
     assert await content(folder) == PICTURE
 
 
 async def test_nothing_is_read_long_behind_the_end() -> None:
     """A body that has no end is left where its file has one."""
-    taken = 0
+    consumed = 0
 
     def endless() -> Iterable[bytes]:
-        nonlocal taken
+        nonlocal consumed
         yield gzip.compress(PICTURE)
-        for taken in itertools.count(1):  # noqa: B007 - told outside
+        for consumed in itertools.count(1):  # noqa: B007 - told outside
             yield bytes(16_384)
 
-    found = [piece async for piece in decode_content(at_once(endless()), "gzip")]
-    assert b"".join(found) == PICTURE
-    assert taken == 5
+    decoded = [piece async for piece in decode_content(at_once(endless()), "gzip")]
+    assert b"".join(decoded) == PICTURE
+    assert consumed == 5
 
 
 async def test_padding_that_looks_like_a_member_is_padding() -> None:

@@ -9,7 +9,7 @@ from mediagate_server.media.file_store import FileSystemMediaStore
 from mediagate_server.media.probe import is_error_page
 
 from .file_server import FileServer, file
-from .test_output_archiver import PICTURE, Keep, content
+from .test_output_archiver import PICTURE, Archive, content
 from .test_output_archiver import keep as keep  # noqa: PLC0414 - the fixture
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="8" height="4"/>'
@@ -36,7 +36,7 @@ PAGES = (
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
 async def test_a_page_with_an_error_is_no_picture(
-    page: tuple[bytes, str], keep: Keep, served: FileServer, folder: FileSystemMediaStore
+    page: tuple[bytes, str], keep: Archive, served: FileServer, folder: FileSystemMediaStore
 ) -> None:
     """Under status 200: the picture may come yet; if it does not, the page is not kept for it."""
     late = await keep(served.put("/late.png", file(*page), file(*page), file(PICTURE)))
@@ -67,16 +67,16 @@ DRAWINGS = (
 
 @pytest.mark.parametrize("drawing", DRAWINGS, ids=str)
 async def test_a_drawing_is_kept_however_it_begins(
-    drawing: tuple[bytes, str], keep: Keep, served: FileServer, folder: FileSystemMediaStore
+    drawing: tuple[bytes, str], keep: Archive, served: FileServer, folder: FileSystemMediaStore
 ) -> None:
     """At the first try, though another picture was expected: it is what was paid for."""
-    kept = await keep(served.put("/out", file(*drawing)))
-    assert (kept.is_stored, kept.media_type, kept.failure) == (True, "image/svg+xml", None)
+    stored = await keep(served.put("/out", file(*drawing)))
+    assert (stored.is_stored, stored.media_type, stored.failure) == (True, "image/svg+xml", None)
     assert await content(folder) == drawing[0]
     assert len(served.requests) == 1
 
 
-async def test_a_page_within_the_answer_is_not_tried_again(keep: Keep) -> None:
+async def test_a_page_within_the_answer_is_not_tried_again(keep: Archive) -> None:
     """There is nothing to come."""
     for page, _ in PAGES[:-1]:
         coded = base64.b64encode(page).decode()

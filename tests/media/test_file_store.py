@@ -52,9 +52,9 @@ async def test_what_a_crash_leaves_is_cleared(
 ) -> None:
     """Half a file in the spool, one without notes, notes half written: gone at the next start."""
     await put(folder, spool, "outputs/gen_1/0", b"whole")
-    kept = tmp_path / "kept" / "outputs" / "gen_1"
-    (kept / "1").write_bytes(b"no notes")
-    (kept / "2.half").write_bytes(b'{"wo')
+    stored = tmp_path / "kept" / "outputs" / "gen_1"
+    (stored / "1").write_bytes(b"no notes")
+    (stored / "2.half").write_bytes(b'{"wo')
     (tmp_path / "incoming" / "part").write_bytes(b"half")
     FileSystemMediaStore(tmp_path / "kept")
     TempFiles(tmp_path / "incoming")
@@ -98,10 +98,10 @@ async def test_a_half_that_cannot_be_cleared_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is not there for anybody; the others are cleared, and the folder is of use."""
-    kept = tmp_path / "kept" / "outputs" / "gen_1"
-    kept.mkdir(parents=True)
+    stored = tmp_path / "kept" / "outputs" / "gen_1"
+    stored.mkdir(parents=True)
     for name in ("0", "1", "2"):
-        (kept / name).write_bytes(b"no notes")
+        (stored / name).write_bytes(b"no notes")
     keep(monkeypatch, "1")
     with structlog.testing.capture_logs() as logs:
         folder = FileSystemMediaStore(tmp_path / "kept")
@@ -151,17 +151,17 @@ async def test_the_spool_counts_every_byte(
     """Up to the limit all of them, over it none; and the file is gone afterwards."""
     chunks = [Random(seed + index).randbytes(size) for index, size in enumerate(sizes)]
     spool = TempFiles(tmp_path_factory.mktemp("spool"))
-    whole = b"".join(chunks)
+    content = b"".join(chunks)
     async with spool.create(limit) as incoming:
         try:
             for chunk in chunks:
                 await incoming.write(chunk)
         except FileTooLarge:
-            assert len(whole) > limit
+            assert len(content) > limit
         else:
             await incoming.finish()
-            assert len(whole) <= limit
-            assert incoming.path.read_bytes() == whole
-            assert incoming.head == whole[:HEAD_BYTES]
-            assert incoming.sha256 == hashlib.sha256(whole).hexdigest()
+            assert len(content) <= limit
+            assert incoming.path.read_bytes() == content
+            assert incoming.head == content[:HEAD_BYTES]
+            assert incoming.sha256 == hashlib.sha256(content).hexdigest()
     assert not incoming.path.exists()

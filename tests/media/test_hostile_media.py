@@ -31,7 +31,7 @@ class CountedPath(type(Path())):  # type: ignore[misc]
     """A file whose reads, and bytes that were read, are counted."""
 
     calls = 0
-    taken = 0
+    bytes_read = 0
 
     def open(self, *arguments: Any, **options: Any) -> Any:
         """As Path.open."""
@@ -41,7 +41,7 @@ class CountedPath(type(Path())):  # type: ignore[misc]
             def read(self, size: int | None = -1) -> bytes | None:  # type: ignore[override]
                 data = super().read(-1 if size is None else size)
                 path.calls += 1
-                path.taken += len(data or b"")
+                path.bytes_read += len(data or b"")
                 return data
 
         return Counted(str(self))
@@ -120,7 +120,7 @@ def test_a_hostile_file_takes_few_reads(name: str, tmp_path: Path) -> None:
     looks = probe_file(path, media_type)
     assert looks == ProbeResult()
     assert path.calls <= MAX_CALLS
-    assert path.taken <= MAX_BYTES + 64 * 1024
+    assert path.bytes_read <= MAX_BYTES + 64 * 1024
 
 
 async def test_what_never_reads_is_killed(tmp_path: Path) -> None:

@@ -32,18 +32,18 @@ EXPIRES = datetime(2026, 11, 24, 13, tzinfo=UTC)
 
 ENDED = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
-Keep = Callable[..., Awaitable[StoredMedia]]
+Archive = Callable[..., Awaitable[StoredMedia]]
 
 
 @pytest.fixture
 async def keep(
     folder: FileSystemMediaStore, spool: TempFiles, served: FileServer
-) -> AsyncIterator[Keep]:
+) -> AsyncIterator[Archive]:
     """Keeps one output of at most 1 MB and tells what became of it; its clock jumps."""
     idle = [30.0]
     async with MediaDownloader(served.url, idle_timeout=lambda: idle[0]) as fetcher:
 
-        async def keep_one(
+        async def archive_one(
             uri: str,
             media_type: str = "image/png",
             max_bytes: int = 1_000_000,
@@ -51,7 +51,7 @@ async def keep(
         ) -> StoredMedia:
             idle[0] = idle_seconds
             clock = JumpingClock()
-            keeper = OutputArchiver(
+            archiver = OutputArchiver(
                 folder,
                 spool,
                 fetcher,
@@ -62,10 +62,12 @@ async def keep(
                 sleep=clock.sleep,
                 scheduler=FairScheduler(),
             )
-            (kept,) = await keeper.archive("gen_1", (StoredMedia(uri, media_type, EXPIRES),), ENDED)
-            return kept
+            (stored,) = await archiver.archive(
+                "gen_1", (StoredMedia(uri, media_type, EXPIRES),), ENDED
+            )
+            return stored
 
-        yield keep_one
+        yield archive_one
 
 
 async def content(folder: FileSystemMediaStore) -> bytes:
@@ -73,11 +75,11 @@ async def content(folder: FileSystemMediaStore) -> bytes:
     return b"".join([piece async for piece in folder.read("outputs/gen_1/0", 0, 1 << 30)])
 
 
-async def test_a_link(keep: Keep, served: FileServer, folder: FileSystemMediaStore) -> None:
+async def test_a_link(keep: Archive, served: FileServer, folder: FileSystemMediaStore) -> None:
     """Kept whole, looked into, and upstream's link stays with its expiry. No token is sent."""
     link = served.put("/out.bin", file(FILM, "application/octet-stream"))
-    kept = await keep(link, "image/png")
-    assert kept == StoredMedia(
+    stored = await keep(link, "image/png")
+    assert stored == StoredMedia(
         link,
         "video/mp4",
         EXPIRES,
@@ -93,13 +95,13 @@ async def test_a_link(keep: Keep, served: FileServer, folder: FileSystemMediaSto
     assert "Cookie" not in served.requests[0].headers
 
 
-async def test_a_data_uri(keep: Keep, folder: FileSystemMediaStore) -> None:
+async def test_a_data_uri(keep: Archive, folder: FileSystemMediaStore) -> None:
     """Kept like a link. One that would not fit into a message is shown by its copy alone."""
-    for body, shown in ((PICTURE[:200_000], True), (PICTURE + bytes(300_000), False)):
+    for body, is_inlined in ((PICTURE[:200_000], True), (PICTURE + bytes(300_000), False)):
         uri = f"data:image/png;base64,{base64.b64encode(body).decode()}"
-        kept = await keep(uri)
-        assert (kept.is_stored, kept.size, kept.width) == (True, len(body), 320)
-        assert kept.uri == (uri if shown else "")
+        stored = await keep(uri)
+        assert (stored.is_stored, stored.size, stored.width) == (True, len(body), 320)
+        assert stored.uri == (uri if is_inlined else "")
         assert await content(folder) == body
 
 
@@ -117,24 +119,28 @@ async def test_a_data_uri(keep: Keep, folder: FileSystemMediaStore) -> None:
 async def test_what_may_pass_is_tried_again(
     answers: tuple[Answer, ...],
     tries: int,
-    keep: Keep,
+    keep: Archive,
     served: FileServer,
     folder: FileSystemMediaStore,
 ) -> None:
     """As often as it takes; a redirect on the same host is followed."""
     served.put("/moved", file(PICTURE))
-    kept = await keep(served.put("/out.png", *answers))
-    assert kept.failure is None
+    stored = await keep(served.put("/out.png", *answers))
+    assert stored.failure is None
     assert await content(folder) == PICTURE
     assert len([request for request in served.requests if request.path == "/out.png"]) == tries
 
 
 async def test_what_is_damaged_for_good_is_kept_as_what_it_is(
-    keep: Keep, served: FileServer, folder: FileSystemMediaStore
+    keep: Archive, served: FileServer, folder: FileSystemMediaStore
 ) -> None:
     """It may be what the model made; but a picture it is not called. By itself it is taken so."""
-    kept = await keep(served.put("/out.png", file(NOISE, "image/png")))
-    assert (kept.is_stored, kept.media_type, kept.size) == (True, "application/octet-stream", 64)
+    stored = await keep(served.put("/out.png", file(NOISE, "image/png")))
+    assert (stored.is_stored, stored.media_type, stored.size) == (
+        True,
+        "application/octet-stream",
+        64,
+    )
     assert await content(folder) == NOISE
     assert len(served.requests) == 6
     inline = await keep(f"data:image/png;base64,{base64.b64encode(NOISE).decode()}")
@@ -162,17 +168,17 @@ async def test_what_cannot_be_kept(
     answer: Answer,
     tries: int,
     cause: str,
-    keep: Keep,
+    keep: Archive,
     served: FileServer,
     folder: FileSystemMediaStore,
 ) -> None:
     """A typed failure that says why, the link still there, and nothing on the disk."""
     link = served.put("/out.png", answer)
-    kept = await keep(link)
-    assert (kept.uri, kept.expires_at, kept.is_stored) == (link, EXPIRES, False)
-    assert kept.failure is not None
-    assert kept.failure.reason is Reason.OUTPUT_STORE_FAILED
-    assert kept.failure.metadata == {"cause": cause}
+    stored = await keep(link)
+    assert (stored.uri, stored.expires_at, stored.is_stored) == (link, EXPIRES, False)
+    assert stored.failure is not None
+    assert stored.failure.reason is Reason.OUTPUT_STORE_FAILED
+    assert stored.failure.metadata == {"cause": cause}
     assert await folder.find("outputs/gen_1/0") is None
     times = 4 if "redirects" in cause else tries
     assert len(served.requests) == times
@@ -189,7 +195,7 @@ async def test_what_cannot_change_is_not_tried_again(
     clock = JumpingClock()
     began = clock.now()
     async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
-        keeper = OutputArchiver(
+        archiver = OutputArchiver(
             folder,
             spool,
             fetcher,
@@ -200,9 +206,11 @@ async def test_what_cannot_change_is_not_tried_again(
             sleep=clock.sleep,
             scheduler=FairScheduler(),
         )
-        (kept,) = await keeper.archive("gen_1", (StoredMedia(uri, "image/png", EXPIRES),), ENDED)
-    assert kept.failure is not None
-    assert kept.failure.metadata["cause"] in ("the file is empty", "its data URI cannot be read")
+        (stored,) = await archiver.archive(
+            "gen_1", (StoredMedia(uri, "image/png", EXPIRES),), ENDED
+        )
+    assert stored.failure is not None
+    assert stored.failure.metadata["cause"] in ("the file is empty", "its data URI cannot be read")
     assert clock.now() == began
 
 
@@ -217,25 +225,25 @@ async def test_what_cannot_change_is_not_tried_again(
         "nonsense",
     ],
 )
-async def test_other_hosts_are_never_asked(uri: str, keep: Keep, served: FileServer) -> None:
+async def test_other_hosts_are_never_asked(uri: str, keep: Archive, served: FileServer) -> None:
     """Not upstream's host as it was configured: not fetched."""
     served.put("/a", file(PICTURE))
-    kept = await keep(uri.format(port=served.url.rpartition(":")[2]))
-    assert kept.failure is not None
+    stored = await keep(uri.format(port=served.url.rpartition(":")[2]))
+    assert stored.failure is not None
     assert served.requests == []
 
 
 @pytest.mark.parametrize("said", [b"", PICTURE[:99]])
 async def test_silence_is_bounded(
-    said: bytes, keep: Keep, served: FileServer, folder: FileSystemMediaStore
+    said: bytes, keep: Archive, served: FileServer, folder: FileSystemMediaStore
 ) -> None:
     """A server that says nothing, or nothing more, is asked again, and at last given up."""
-    kept = await keep(served.put("/out.png", silent(said)), idle_seconds=0.02)
-    assert kept.failure is not None
-    assert kept.failure.metadata == {"cause": "nothing more came"}
+    stored = await keep(served.put("/out.png", silent(said)), idle_seconds=0.02)
+    assert stored.failure is not None
+    assert stored.failure.metadata == {"cause": "nothing more came"}
     assert len(served.requests) == 37
-    kept = await keep(served.put("/out.png", silent(said), file(PICTURE)), idle_seconds=0.02)
-    assert kept.is_stored
+    stored = await keep(served.put("/out.png", silent(said), file(PICTURE)), idle_seconds=0.02)
+    assert stored.is_stored
     assert await content(folder) == PICTURE
 
 
@@ -245,13 +253,13 @@ async def test_one_of_several_may_fail(
     """The others are kept, in order."""
     good, bad = served.put("/a", file(PICTURE)), served.put("/b", file(b"", status=403))
     async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
-        keeper = keeper_of(folder, spool, fetcher)
-        media = await keeper.archive(
+        archiver = create_archiver(folder, spool, fetcher)
+        media = await archiver.archive(
             "gen_1", tuple(StoredMedia(link, "image/png") for link in (good, bad, good)), ENDED
         )
         assert [medium.is_stored for medium in media] == [True, False, True]
         assert await folder.keys("outputs/gen_1") == ("outputs/gen_1/0", "outputs/gen_1/2")
-        await keeper.delete("gen_1")
+        await archiver.delete("gen_1")
     assert await folder.keys("outputs/gen_1") == ()
 
 
@@ -260,16 +268,16 @@ async def test_a_trickle_is_bounded(
 ) -> None:
     """Bytes that go on and on, but too slowly: each try has its time."""
     async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
-        keeper = keeper_of(folder, spool, fetcher, seconds=0.02)
+        archiver = create_archiver(folder, spool, fetcher, seconds=0.02)
         link = served.put("/a", silent(PICTURE[:99]))
-        (kept,) = await keeper.archive("gen_1", (StoredMedia(link, "image/png"),), ENDED)
-    assert kept.failure is not None
-    assert kept.failure.metadata == {"cause": "it took too long"}
+        (stored,) = await archiver.archive("gen_1", (StoredMedia(link, "image/png"),), ENDED)
+    assert stored.failure is not None
+    assert stored.failure.metadata == {"cause": "it took too long"}
 
 
-@pytest.mark.parametrize("life", [3_600.0, 60.0])
+@pytest.mark.parametrize("lifetime", [3_600.0, 60.0])
 async def test_tries_go_on_to_half_of_the_sources_life(
-    life: float, served: FileServer, folder: FileSystemMediaStore, spool: TempFiles
+    lifetime: float, served: FileServer, folder: FileSystemMediaStore, spool: TempFiles
 ) -> None:
     """Ever further apart, the last one right then; never later, and once at least."""
     clock = JumpingClock()
@@ -280,20 +288,20 @@ async def test_tries_go_on_to_half_of_the_sources_life(
         return web.Response(status=503)
 
     link = served.put("/a", broken)
-    medium = StoredMedia(link, "image/png", ENDED + timedelta(seconds=life))
+    medium = StoredMedia(link, "image/png", ENDED + timedelta(seconds=lifetime))
     async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
-        keeper = keeper_of(folder, spool, fetcher, clock=clock)
-        (kept,) = await keeper.archive("gen_1", (medium,), ENDED)
-        assert kept.failure is not None
-        assert kept.failure.metadata == {"cause": "http status 503"}
-        assert tries[-1] == life / 2
+        archiver = create_archiver(folder, spool, fetcher, clock=clock)
+        (stored,) = await archiver.archive("gen_1", (medium,), ENDED)
+        assert stored.failure is not None
+        assert stored.failure.metadata == {"cause": "http status 503"}
+        assert tries[-1] == lifetime / 2
         pauses = [after - before for before, after in pairwise(tries)]
         assert pauses[:3] == [0.5, 1.0, 2.0]
         assert max(pauses) <= 60
         tries.clear()
         served.put("/a", file(PICTURE))
-        (kept,) = await keeper.archive("gen_1", (medium,), ENDED - timedelta(hours=5))
-        assert kept.is_stored
+        (stored,) = await archiver.archive("gen_1", (medium,), ENDED - timedelta(hours=5))
+        assert stored.is_stored
 
 
 async def test_what_was_kept_before_a_crash_is_not_fetched_again(
@@ -303,10 +311,10 @@ async def test_what_was_kept_before_a_crash_is_not_fetched_again(
     link = served.put("/a", file(FILM))
     medium = StoredMedia(link, "video/mp4", EXPIRES)
     async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
-        keeper = keeper_of(folder, spool, fetcher)
-        (first,) = await keeper.archive("gen_1", (medium,), ENDED)
+        archiver = create_archiver(folder, spool, fetcher)
+        (first,) = await archiver.archive("gen_1", (medium,), ENDED)
         served.put("/a", file(b"", status=404))
-        (second,) = await keeper.archive("gen_1", (medium,), ENDED, may_exist=True)
+        (second,) = await archiver.archive("gen_1", (medium,), ENDED, may_exist=True)
         assert second == first
         assert len(served.requests) == 1
 
@@ -318,18 +326,18 @@ async def test_files_that_never_end_hold_their_own_tenants_places(
     endless = StoredMedia(served.put("/endless", silent(PICTURE[:99])), "image/png", EXPIRES)
     link = served.put("/picture", file(PICTURE))
     async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
-        keeper = keeper_of(folder, spool, fetcher)
+        archiver = create_archiver(folder, spool, fetcher)
 
-        async def keep_of(tenant: str, *media: StoredMedia) -> tuple[StoredMedia, ...]:
+        async def archive_for(tenant: str, *media: StoredMedia) -> tuple[StoredMedia, ...]:
             caller.bind_caller(caller.Caller(tenant))
-            return await keeper.archive(f"gen_{tenant}", media, ENDED)
+            return await archiver.archive(f"gen_{tenant}", media, ENDED)
 
-        hostile = asyncio.create_task(keep_of("hostile", *[endless] * 100))
+        hostile = asyncio.create_task(archive_for("hostile", *[endless] * 100))
         async with asyncio.timeout(30):
             # A task that is made later comes to its place later.
-            task = keep_of("working", StoredMedia(link, "image/png", EXPIRES))
-            (kept,) = await asyncio.create_task(task)
-        assert kept.is_stored
+            task = archive_for("working", StoredMedia(link, "image/png", EXPIRES))
+            (stored,) = await asyncio.create_task(task)
+        assert stored.is_stored
         hostile.cancel()
         await asyncio.gather(hostile, return_exceptions=True)
 
@@ -350,9 +358,9 @@ async def test_media_by_the_thousand_are_taken_a_part_at_a_time(
     before = len(asyncio.all_tasks())
     async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
         media = (StoredMedia(link, "image/png", EXPIRES),) * 600
-        kept = await keeper_of(folder, spool, fetcher).archive("gen_1", media, ENDED)
-    assert all(one.is_stored for one in kept)
-    assert len(kept) == len(served.requests) == 600
+        stored = await create_archiver(folder, spool, fetcher).archive("gen_1", media, ENDED)
+    assert all(one.is_stored for one in stored)
+    assert len(stored) == len(served.requests) == 600
     assert before < most < before + 350
 
 
@@ -363,20 +371,24 @@ async def test_outputs_are_apart_while_another_tenant_is_there(
     link = served.put("/picture", file(PICTURE))
     share = FairScheduler(lambda: 100.0)
     async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
-        keeper = keeper_of(folder, spool, fetcher, share=share)
+        archiver = create_archiver(folder, spool, fetcher, share=share)
         caller.bind_caller(caller.Caller("a"))
-        (alone,) = await keeper.archive("gen_1", (StoredMedia(link, "image/png", EXPIRES),), ENDED)
+        (alone,) = await archiver.archive(
+            "gen_1", (StoredMedia(link, "image/png", EXPIRES),), ENDED
+        )
         assert share.delay("a outputs") == 0
         share.record_request("a")
         share.record_request("b")
-        (kept,) = await keeper.archive("gen_2", (StoredMedia(link, "image/png", EXPIRES),), ENDED)
+        (stored,) = await archiver.archive(
+            "gen_2", (StoredMedia(link, "image/png", EXPIRES),), ENDED
+        )
     assert alone.is_stored
-    assert kept.is_stored
+    assert stored.is_stored
     assert share.delay("a outputs") == pytest.approx(ARCHIVE_SPACING_SECONDS)
     assert share.delay("a") == share.delay("b") == 0
 
 
-def keeper_of(
+def create_archiver(
     folder: FileSystemMediaStore,
     spool: TempFiles,
     fetcher: MediaDownloader,

@@ -94,9 +94,9 @@ def test_pictures(form: str, media_type: str, tmp_path: Path) -> None:
 )
 def test_films(container: str, codec: str, media_type: str, tmp_path: Path) -> None:
     """Pixels and seconds."""
-    found, looks = read(film(container, codec), tmp_path)
-    assert (found, looks.width, looks.height) == (media_type, 64, 48)
-    assert looks.seconds == pytest.approx(2, abs=0.2)
+    detected_type, probe_result = read(film(container, codec), tmp_path)
+    assert (detected_type, probe_result.width, probe_result.height) == (media_type, 64, 48)
+    assert probe_result.seconds == pytest.approx(2, abs=0.2)
 
 
 def test_the_header_may_be_at_the_end_or_in_fragments(tmp_path: Path) -> None:
@@ -130,19 +130,19 @@ def test_a_long_film_in_fragments(tmp_path: Path) -> None:
 )
 def test_sounds(container: str, codec: str, media_type: str, tmp_path: Path) -> None:
     """Seconds, and no pixels."""
-    found, looks = read(sound(container, codec), tmp_path)
-    assert (found, looks.width, looks.height) == (media_type, None, None)
-    assert looks.seconds == pytest.approx(2, abs=0.15)
+    detected_type, probe_result = read(sound(container, codec), tmp_path)
+    assert (detected_type, probe_result.width, probe_result.height) == (media_type, None, None)
+    assert probe_result.seconds == pytest.approx(2, abs=0.15)
 
 
 def test_what_the_sandbox_makes(tmp_path: Path) -> None:
     """The size and length that were asked for."""
-    shown = render_file(ImageRecipe("a/b", "x", 1, 320, 192, "jpg"))
-    assert read(shown, tmp_path)[1] == ProbeResult(320, 192)
-    heard = render_file(AudioRecipe(1, 1.5, 32_000, 1, "wav"))
-    assert read(heard, tmp_path)[1] == ProbeResult(seconds=1.5)
-    seen = render_file(VideoRecipe("a/b", "x", 1, 320, 192, 1.0, 8, sound=True))
-    assert read(seen, tmp_path)[1] == ProbeResult(320, 192, 1.0)
+    image = render_file(ImageRecipe("a/b", "x", 1, 320, 192, "jpg"))
+    assert read(image, tmp_path)[1] == ProbeResult(320, 192)
+    audio = render_file(AudioRecipe(1, 1.5, 32_000, 1, "wav"))
+    assert read(audio, tmp_path)[1] == ProbeResult(seconds=1.5)
+    video = render_file(VideoRecipe("a/b", "x", 1, 320, 192, 1.0, 8, sound=True))
+    assert read(video, tmp_path)[1] == ProbeResult(320, 192, 1.0)
 
 
 def test_a_film_that_lies_on_its_side(tmp_path: Path) -> None:
@@ -151,8 +151,8 @@ def test_a_film_that_lies_on_its_side(tmp_path: Path) -> None:
     at = content.index(b"tkhd") + 4 + 40
     quarter_turn = (0, 1 << 16, 0, 0xFFFF0000, 0, 0, 64 << 16, 0, 1 << 30)
     content[at : at + 36] = b"".join(number.to_bytes(4, "big") for number in quarter_turn)
-    looks = read(bytes(content), tmp_path)[1]
-    assert (looks.width, looks.height) == (48, 64)
+    probe_result = read(bytes(content), tmp_path)[1]
+    assert (probe_result.width, probe_result.height) == (48, 64)
 
 
 def test_what_declares_the_type() -> None:
@@ -182,18 +182,18 @@ def test_a_broken_file_says_nothing_and_breaks_nothing(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Cut anywhere, with any bytes changed: every answer is a sane one, and there is one."""
-    whole = data.draw(st.sampled_from(FILES))
-    content = bytearray(whole[: data.draw(st.integers(12, len(whole)))])
+    damaged = data.draw(st.sampled_from(FILES))
+    content = bytearray(damaged[: data.draw(st.integers(12, len(damaged)))])
     for _ in range(data.draw(st.integers(0, 8))):
         content[data.draw(st.integers(12, len(content)) | st.just(12)) - 1] = data.draw(
             st.integers(0, 255)
         )
     path = tmp_path_factory.getbasetemp() / "broken"
     path.write_bytes(content)
-    looks = probe_file(path, detect_media_type(whole[:64]))
-    assert looks.width is None or 0 < looks.width <= 1_000_000
-    assert (looks.width is None) == (looks.height is None)
-    assert looks.seconds is None or 0 < looks.seconds <= 1e8
+    probe_result = probe_file(path, detect_media_type(damaged[:64]))
+    assert probe_result.width is None or 0 < probe_result.width <= 1_000_000
+    assert (probe_result.width is None) == (probe_result.height is None)
+    assert probe_result.seconds is None or 0 < probe_result.seconds <= 1e8
 
 
 @given(content=st.binary(max_size=400))
@@ -201,5 +201,5 @@ def test_no_bytes_make_the_readers_fail(content: bytes) -> None:
     """They find something or nothing; they never go on for ever."""
     for reader in (mp4.read_mp4_header, webm.read_webm_header):
         for start in (b"", b"\0\0\1\0moov", b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\xff"):
-            found = reader(BoundedFile(io.BytesIO(start + content)))
-            assert isinstance(found, mp4.VideoHeader)
+            detected_type = reader(BoundedFile(io.BytesIO(start + content)))
+            assert isinstance(detected_type, mp4.VideoHeader)

@@ -197,8 +197,8 @@ def test_a_gate_whose_log_nobody_reads_answers(tmp_path: Path) -> None:
     os.mkfifo(log)
     number = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
     fcntl.fcntl(number, fcntl.F_SETPIPE_SZ, SMALLEST_PIPE)
-    with os.fdopen(number, "rb") as reader, running_server(tmp_path) as gate:
-        with grpc.insecure_channel(gate.address) as channel:
+    with os.fdopen(number, "rb") as reader, running_server(tmp_path) as server:
+        with grpc.insecure_channel(server.address) as channel:
             models = ModelServiceStub(channel)
             for _ in range(300):
                 models.ListModels(ListModelsRequest(page_size=1), timeout=60)

@@ -15,7 +15,7 @@ from mediagate_server.config import Budget, Settings
 from mediagate_server.store.sqlite import SqliteStore
 from tests.rpc.stubs import OpenServer, Stubs
 from tests.rpc.tenant_keys import channel_of, tenant, tenant_key
-from tests.webhooks.ended_generations import told
+from tests.webhooks.ended_generations import deliver_end
 from tests.webhooks.webhook_receiver import receiving
 
 UNIT = 3_000_000
@@ -52,7 +52,7 @@ async def test_undelivered_ones_are_listed_and_sent_again(
         receiver.status = 410
         async with SqliteStore(tmp_path / "data") as store:
             for name in "abc":
-                await told(store, name, receiver.url)
+                await deliver_end(store, name, receiver.url)
         async with (
             open_server(sandbox.url, **INSIDE) as (_, server),
             AsyncClient(server.grpc_address) as client,

@@ -52,7 +52,7 @@ async def test_checks_wait_for_no_large_answer(
     """Of the same tenant, and many of them."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "workers"))
     monkeypatch.setattr(
-        large_responses, "_PREDICTION", Task("hostile_tasks:reduce_when_told", 2**30)
+        large_responses, "_PREDICTION", Task("hostile_tasks:reduce_on_signal", 2**30)
     )
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     received = received_event(monkeypatch)
@@ -80,7 +80,7 @@ async def test_a_gate_ends_though_an_answer_is_read_for_ever(
     """What the create's answer holds is not known then: the next server looks for it."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "workers"))
     monkeypatch.setattr(
-        large_responses, "_PREDICTION", Task("hostile_tasks:reduce_when_told", 2**30)
+        large_responses, "_PREDICTION", Task("hostile_tasks:reduce_on_signal", 2**30)
     )
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     received = received_event(monkeypatch)

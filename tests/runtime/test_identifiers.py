@@ -21,10 +21,10 @@ def test_a_token_begins_with_the_time() -> None:
 def test_a_uuid_is_one_of_version_7() -> None:
     before = time.time_ns() // 1_000_000
     text = identifiers.new_uuid()
-    drawn = UUID(text)
-    assert (drawn.version, drawn.variant) == (7, RFC_4122)
-    assert before <= drawn.int >> 80 <= time.time_ns() // 1_000_000
-    assert str(drawn) == text
+    uuid = UUID(text)
+    assert (uuid.version, uuid.variant) == (7, RFC_4122)
+    assert before <= uuid.int >> 80 <= time.time_ns() // 1_000_000
+    assert str(uuid) == text
 
 
 def test_names_made_later_sort_later(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +74,7 @@ def test_a_forked_process_draws_its_own() -> None:
         os._exit(0)
     os.waitpid(child, 0)
     os.close(writing)
-    drawn = os.read(reading, 64).decode()
+    uuid = os.read(reading, 64).decode()
     os.close(reading)
-    assert len(drawn) == 20
-    assert drawn not in {identifiers.new_token()[12:] for _ in range(600)}
+    assert len(uuid) == 20
+    assert uuid not in {identifiers.new_token()[12:] for _ in range(600)}

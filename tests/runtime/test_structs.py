@@ -8,7 +8,7 @@ import pytest
 
 from mediagate_server.store.records import Generation, LedgerEntry, State
 from mediagate_server.structs import replace
-from tests.store.records import made, reservation
+from tests.store.records import generation_record, reservation
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +23,14 @@ class Checked:
 
 @pytest.mark.parametrize("name", Generation.__struct_fields__)
 def test_any_one_field_and_no_other(name: str) -> None:
-    generation = made("one")
+    generation = generation_record("one")
     change: dict[str, Any] = {name: "other"}
     changed = msgspec.structs.asdict(replace(generation, **change))
     assert changed == msgspec.structs.asdict(generation) | change
 
 
 def test_nothing_and_much_at_once() -> None:
-    generation = made("one")
+    generation = generation_record("one")
     assert replace(generation) == generation
     assert replace(generation) is not generation
     changed = replace(generation, version=7, state=State.FAILED, labels={"a": "b"})
@@ -42,7 +42,7 @@ def test_what_a_record_checks_is_checked() -> None:
     assert replace(Checked(1, 2), low=2) == Checked(2, 2)
     with pytest.raises(ValueError, match="upside down"):
         replace(Checked(1, 2), low=3)
-    (entry,) = reservation(made("one"))
+    (entry,) = reservation(generation_record("one"))
     with pytest.raises(ValueError, match="negative"):
         replace(entry, amount_nanos=-1)
     assert isinstance(entry, LedgerEntry)
@@ -50,6 +50,6 @@ def test_what_a_record_checks_is_checked() -> None:
 
 def test_a_name_that_is_no_field() -> None:
     wrong: dict[str, Any] = {"nonsense": 1}
-    for record in (made("one"), Checked(1, 2)):
+    for record in (generation_record("one"), Checked(1, 2)):
         with pytest.raises(TypeError, match="nonsense"):
             replace(record, **wrong)

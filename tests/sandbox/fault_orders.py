@@ -18,8 +18,8 @@ async def order(caller: SandboxClient, *faults: Fault, **more: Any) -> Any:
 
 async def fired(caller: SandboxClient) -> list[Any]:
     """What fired so far, in order."""
-    found: list[Any] = (await caller.get("/sandbox/faults")).json["fired"]
-    return found
+    fired: list[Any] = (await caller.get("/sandbox/faults")).json["fired"]
+    return fired
 
 
 async def bill(caller: SandboxClient) -> list[Any]:

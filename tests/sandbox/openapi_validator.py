@@ -53,10 +53,10 @@ class Description:
             for status in operation.get("responses", ())
         }
 
-    def misfits(self, method: str, place: str, answer: Answer) -> list[str]:
+    def misfits(self, method: str, url: str, answer: Answer) -> list[str]:
         """What is wrong with an answer, in words."""
-        path, operation = self._operation(method, place)
-        where = f"{method} {path or place} {answer.status}"
+        path, operation = self._operation(method, url)
+        where = f"{method} {path or url} {answer.status}"
         if path is None or str(answer.status) not in operation["responses"]:
             return [f"{where}: {each}" for each in _problem_misfits(answer)]
         self.judged.add((method, path, answer.status))
@@ -68,9 +68,9 @@ class Description:
         reference = {"$ref": "#/components/schemas/schemas_prediction_response"}
         return list(self._schema_misfits(reference, document))
 
-    def _operation(self, method: str, place: str) -> tuple[str | None, Any]:
+    def _operation(self, method: str, url: str) -> tuple[str | None, Any]:
         for pattern, path, operations in self._paths:
-            if pattern.fullmatch(URL(place).raw_path) and method.lower() in operations:
+            if pattern.fullmatch(URL(url).raw_path) and method.lower() in operations:
                 return path, operations[method.lower()]
         return None, None
 
@@ -91,8 +91,8 @@ class Description:
         yield from self._schema_misfits(content[kind]["schema"], body)
 
     def _schema_misfits(self, schema: Any, value: Any) -> Iterator[str]:
-        whole = {**schema, "components": self._document["components"]}
-        validator = Draft202012Validator(whole, format_checker=_FORMATS)
+        full_schema = {**schema, "components": self._document["components"]}
+        validator = Draft202012Validator(full_schema, format_checker=_FORMATS)
         for error in validator.iter_errors(value):
             yield f"{error.json_path}: {error.message[:200]}"
 

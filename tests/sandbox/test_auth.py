@@ -92,12 +92,12 @@ async def test_nothing_secret_is_kept_or_logged(
     document = await sandbox_client.created(LLAMA, given, Authorization=f"Bearer {SECRET}")
     await sandbox_client.stream(document, Authorization=f"Bearer {SECRET}")
     key = document["urls"]["stream"].rpartition("/")[2]
-    told = json.dumps(await sandbox_client.state()) + "\n".join(
+    logged = json.dumps(await sandbox_client.state()) + "\n".join(
         record.getMessage() for record in caplog.records if record.name.startswith("mediagate")
     )
-    assert "POST /v1/predictions 201" in told
+    assert "POST /v1/predictions 201" in logged
     for secret in (SECRET, "private", key):
-        assert secret not in told
+        assert secret not in logged
 
 
 async def test_links_follow_the_host_that_was_asked(open_sandbox: Opener) -> None:
@@ -108,8 +108,8 @@ async def test_links_follow_the_host_that_was_asked(open_sandbox: Opener) -> Non
     async with open_sandbox(public_url="https://sandbox.example/") as caller:
         document = (await caller.create(SCHNELL, {"prompt": "x"}, Prefer="wait")).json
         assert document["output"][0].startswith("https://sandbox.example/files/")
-        place = caller.sandbox.url + "/v1/predictions/" + document["id"]
-        assert (await caller.get(place)).json["urls"]["get"].startswith("https://sandbox.example/")
+        url = caller.sandbox.url + "/v1/predictions/" + document["id"]
+        assert (await caller.get(url)).json["urls"]["get"].startswith("https://sandbox.example/")
 
 
 async def test_pages_for_people(sandbox_client: SandboxClient) -> None:

@@ -175,12 +175,12 @@ async def test_a_price_file_of_ones_own(open_sandbox: Opener, tmp_path: Path) ->
 async def test_the_bill_can_be_a_file(open_sandbox: Opener, tmp_path: Path) -> None:
     """A line of JSON for each end, kept over restarts of the sandbox."""
     file = tmp_path / "bill.jsonl"
-    shown = []
+    entries = []
     for _ in range(2):
         async with open_sandbox(bill_file=file) as caller:
             await caller.ran(SCHNELL, {"prompt": "x"})
-            shown += (await bill(caller))["entries"]
-    assert [json.loads(line) for line in file.read_text().splitlines()] == shown
+            entries += (await bill(caller))["entries"]
+    assert [json.loads(line) for line in file.read_text().splitlines()] == entries
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="no disk that is always full")
@@ -212,8 +212,8 @@ async def test_what_a_full_disk_refused_is_written_later(
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, usual)
         await caller.ran(SCHNELL, {"prompt": "x"})
-        shown = (await bill(caller))["entries"]
-    assert [json.loads(line) for line in file.read_text().splitlines()] == shown
+        entries = (await bill(caller))["entries"]
+    assert [json.loads(line) for line in file.read_text().splitlines()] == entries
     assert len([each for each in caplog.records if each.levelno >= logging.ERROR]) == 1
 
 

@@ -29,9 +29,9 @@ async def signed_link(caller: SandboxClient) -> str:
 
 async def struck(caller: SandboxClient, fault: Fault, **headers: str) -> Answer:
     """The answer to a download that the fault strikes."""
-    place = await signed_link(caller)
+    link = await signed_link(caller)
     await order(caller, {"on": "files"} | fault)
-    return await caller.get(place, **headers)
+    return await caller.get(link, **headers)
 
 
 async def test_its_answer_is_lost(sandbox_client: SandboxClient) -> None:
@@ -48,9 +48,9 @@ async def test_it_breaks_off(
     sandbox_client: SandboxClient, asked: dict[str, str], status: int, expected: bytes
 ) -> None:
     """After exactly so many bytes, under the length of all that was asked for."""
-    place = await signed_link(sandbox_client)
+    link = await signed_link(sandbox_client)
     await order(sandbox_client, {"do": "reset_body", "on": "files", "after_bytes": 70_000})
-    async with sandbox_client.session.get(place, headers=asked) as broken:
+    async with sandbox_client.session.get(link, headers=asked) as broken:
         assert (broken.status, broken.content_length) == (status, len(expected))
         assert broken.content_type == "text/plain"
         assert await broken.content.readexactly(70_000) == expected[:70_000]
@@ -63,9 +63,9 @@ async def test_it_is_garbage(sandbox_client: SandboxClient) -> None:
     answer = await struck(sandbox_client, {"do": "garbage", "text": "junk"})
     assert (answer.status, answer.body) == (200, b"junk")
     assert answer.headers["Content-Type"].startswith("text/plain")
-    part = await struck(sandbox_client, {"do": "garbage"}, Range="bytes=0-9")
-    assert part.status == 206
-    assert part.body not in CONTENT
+    partial = await struck(sandbox_client, {"do": "garbage"}, Range="bytes=0-9")
+    assert partial.status == 206
+    assert partial.body not in CONTENT
     beyond = await struck(sandbox_client, {"do": "garbage"}, Range=f"bytes={len(CONTENT)}-")
     assert beyond.status == 416
 

@@ -45,8 +45,8 @@ async def test_every_token_is_sent_by_itself_at_its_time(
             if received.startswith(b":"):
                 received = await answer.content.readuntil(b"\n\n")
             assert received.startswith(b"event: output\n"), number
-            shown = (await frozen_clock_client.get(document["urls"]["get"])).json["output"]
-            assert len(shown) == number + 1
+            output = (await frozen_clock_client.get(document["urls"]["get"])).json["output"]
+            assert len(output) == number + 1
         assert (await answer.content.readuntil(b"\n\n")).startswith(b"event: done\n")
 
 

@@ -21,13 +21,13 @@ async def test_data_goes_after_an_hour(
 ) -> None:
     """Input, output and logs go; status, times and metrics stay, as does its place in the list."""
     document = await frozen_clock_client.created(SCHNELL, {"prompt": "a boat"})
-    place = document["urls"]["get"]
+    url = document["urls"]["get"]
     await clock.advance(60)
-    done = (await frozen_clock_client.get(place)).json
+    done = (await frozen_clock_client.get(url)).json
     assert (done["data_removed"], len(done["output"])) == (False, 1)
     assert (await frozen_clock_client.get(done["output"][0])).status == 200
     await clock.advance(HOUR)
-    removed = (await frozen_clock_client.get(place)).json
+    removed = (await frozen_clock_client.get(url)).json
     assert removed["data_removed"] is True
     assert (removed["input"], removed["output"], removed["logs"]) == ({}, None, "")
     gone = {"data_removed", "input", "output", "logs"}
@@ -51,8 +51,8 @@ async def test_the_hour_begins_at_the_end(
     await clock.advance(HOUR - 999)
 
     async def removed() -> list[bool]:
-        places = [each["urls"]["get"] for each in (running, first, second)]
-        return [(await frozen_clock_client.get(each)).json["data_removed"] for each in places]
+        urls = [each["urls"]["get"] for each in (running, first, second)]
+        return [(await frozen_clock_client.get(each)).json["data_removed"] for each in urls]
 
     assert await removed() == [False, True, False]
     await clock.advance(1000)

@@ -100,8 +100,8 @@ async def test_what_fired_is_told_in_order(sandbox_client: SandboxClient) -> Non
     assert (only["fault"], only["do"], only["on"]) == ("gone", "lose_answer", "create")
     assert (only["model"], only["prediction"], only["count"]) == (LLAMA, lost, 2)
     assert only["at"].endswith("Z")
-    (shown,) = (await sandbox_client.get("/sandbox/faults")).json["faults"]
-    assert (shown["matched"], shown["fired"]) == (2, 1)
+    (fault,) = (await sandbox_client.get("/sandbox/faults")).json["faults"]
+    assert (fault["matched"], fault["fired"]) == (2, 1)
 
 
 async def test_a_seed_replays_its_draws(open_sandbox: Opener) -> None:

@@ -28,7 +28,7 @@ async def struck(caller: SandboxClient, endpoint: str, fault: Fault) -> Answer:
             return await caller.create(LLAMA, {"prompt": "x"})
         case "cancel":
             return await caller.send("POST", made["urls"]["cancel"])
-    place = {
+    url = {
         "get": made["urls"]["get"],
         "list": "/v1/predictions",
         "output": made["output"][0],
@@ -37,7 +37,7 @@ async def struck(caller: SandboxClient, endpoint: str, fault: Fault) -> Answer:
         "model": f"/v1/models/{LLAMA}",
         "stream": made["urls"].get("stream"),
     }
-    return await caller.get(place[endpoint])
+    return await caller.get(url[endpoint])
 
 
 async def creates(caller: SandboxClient) -> int:
@@ -113,12 +113,12 @@ async def test_reset_body_breaks_an_answer_off(
 
 async def test_reset_body_sends_so_many_bytes(sandbox_client: SandboxClient) -> None:
     """Exactly the first ones of the body, under the length of the whole."""
-    place = f"{sandbox_client.sandbox.url}/v1/models/{LLAMA}"
+    url = f"{sandbox_client.sandbox.url}/v1/models/{LLAMA}"
     headers = {"Authorization": "Bearer any"}
-    async with sandbox_client.session.get(place, headers=headers) as whole:
-        body = await whole.read()
+    async with sandbox_client.session.get(url, headers=headers) as complete:
+        body = await complete.read()
     await order(sandbox_client, {"do": "reset_body", "on": "model", "after_bytes": 40})
-    async with sandbox_client.session.get(place, headers=headers) as broken:
+    async with sandbox_client.session.get(url, headers=headers) as broken:
         assert broken.content_length == len(body)
         assert await broken.content.readexactly(40) == body[:40]
         with pytest.raises(aiohttp.ClientError):
@@ -188,8 +188,8 @@ async def test_error_anywhere(sandbox_client: SandboxClient, endpoint: str) -> N
 @pytest.mark.parametrize("endpoint", CALLED)
 async def test_redirect_elsewhere(sandbox_client: SandboxClient, endpoint: str) -> None:
     """Where it says, with the status it says; nothing was done."""
-    place = sandbox_client.sandbox.url + "/elsewhere"
-    fault = {"do": "redirect", "location": place, "status": 307}
+    url = sandbox_client.sandbox.url + "/elsewhere"
+    fault = {"do": "redirect", "location": url, "status": 307}
     assert (await struck(sandbox_client, endpoint, fault)).status == 404
     assert await creates(sandbox_client) == 0
     async with sandbox_client.session.get(
@@ -198,7 +198,7 @@ async def test_redirect_elsewhere(sandbox_client: SandboxClient, endpoint: str) 
         allow_redirects=False,
     ) as plain:
         assert plain.status == (307 if endpoint == "model" else 200)
-        assert plain.headers.get("Location") == (place if endpoint == "model" else None)
+        assert plain.headers.get("Location") == (url if endpoint == "model" else None)
 
 
 @pytest.mark.parametrize("endpoint", ANSWERED)

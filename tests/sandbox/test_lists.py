@@ -12,13 +12,13 @@ from .conftest import Opener
 from .sandbox_client import LLAMA, SandboxClient
 
 
-async def walk(caller: SandboxClient, place: str | None, link: str = "next") -> list[list[str]]:
+async def walk(caller: SandboxClient, url: str | None, link: str = "next") -> list[list[str]]:
     """Ids of each page, following one kind of link."""
     pages = []
-    while place is not None:
-        page = (await caller.get(place)).json
+    while url is not None:
+        page = (await caller.get(url)).json
         pages.append([each["id"] for each in page["results"]])
-        place = page[link]
+        url = page[link]
     return pages
 
 
@@ -105,11 +105,11 @@ async def test_queries_that_cannot_be_read(sandbox_client: SandboxClient, query:
 async def test_models_in_pages(open_sandbox: Opener) -> None:
     """Every model once, over as many pages as it takes."""
     async with open_sandbox(models_per_page=5) as caller:
-        place, names = "/v1/models", []
-        while place is not None:
-            page = (await caller.get(place)).json
+        url, names = "/v1/models", []
+        while url is not None:
+            page = (await caller.get(url)).json
             assert len(page["results"]) <= 5
             names += [f"{each['owner']}/{each['name']}" for each in page["results"]]
-            place = page["next"]
+            url = page["next"]
         assert len(names) == len(set(names)) >= 20
         assert LLAMA in names

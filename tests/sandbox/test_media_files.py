@@ -26,7 +26,7 @@ BARK = "b76242b40d67c76ab6742e987628a2a9ac019e11d56ab96c4e91ce03b79b2787"
 FRAME = "https://a.example/frame.png"
 
 
-async def made(caller: SandboxClient, version: str, given: dict[str, Any]) -> list[bytes]:
+async def generated(caller: SandboxClient, version: str, given: dict[str, Any]) -> list[bytes]:
     """Run a model and fetch all its files."""
     document = await caller.ran(version, given)
     assert document["status"] == "succeeded", document["error"]
@@ -63,7 +63,7 @@ async def test_pictures(
     kind: str,
 ) -> None:
     """Exactly the size asked for, in the format asked for, and not one flat colour."""
-    (content,) = await made(sandbox_client, version, {"prompt": "A boat. " * 30, **given})
+    (content,) = await generated(sandbox_client, version, {"prompt": "A boat. " * 30, **given})
     with Image.open(io.BytesIO(content)) as image:
         image.load()
         assert (image.size, image.format) == (size, kind)
@@ -75,7 +75,7 @@ async def test_pictures_show_their_prompt(sandbox_client: SandboxClient) -> None
     given = {"seed": 5, "output_format": "png", "megapixels": "0.25"}
     pictures = []
     for prompt in ("one boat", "two boats", "one boat"):
-        (content,) = await made(sandbox_client, SCHNELL, {"prompt": prompt, **given})
+        (content,) = await generated(sandbox_client, SCHNELL, {"prompt": prompt, **given})
         pictures.append(Image.open(io.BytesIO(content)).convert("RGB"))
     assert pictures[0].tobytes() == pictures[2].tobytes()
     assert pictures[0].tobytes() != pictures[1].tobytes()
@@ -88,9 +88,9 @@ async def test_seeds_decide(open_sandbox: Opener) -> None:
     drawn, given = {}, {"prompt": "x", "megapixels": "0.25", "num_outputs": 2}
     for seed in (1, 2):
         async with open_sandbox(seed=seed) as caller:
-            drawn[seed] = await made(caller, SCHNELL, given)
-            drawn[seed] += await made(caller, SCHNELL, {**given, "seed": 9})
-            assert drawn[seed][:2] == await made(caller, SCHNELL, given)
+            drawn[seed] = await generated(caller, SCHNELL, given)
+            drawn[seed] += await generated(caller, SCHNELL, {**given, "seed": 9})
+            assert drawn[seed][:2] == await generated(caller, SCHNELL, given)
     assert len({*drawn[1][:2], *drawn[2][:2]}) == 4
     assert drawn[1][2:] == drawn[2][2:]
 
@@ -98,7 +98,7 @@ async def test_seeds_decide(open_sandbox: Opener) -> None:
 async def test_wav(sandbox_client: SandboxClient) -> None:
     """Length, rate and channels as asked, and something to hear all along."""
     given = {"prompt": "rain", "duration": 3, "model_version": "stereo-large"}
-    (content,) = await made(sandbox_client, MUSICGEN, given)
+    (content,) = await generated(sandbox_client, MUSICGEN, given)
     with wave.open(io.BytesIO(content)) as sound:
         assert (sound.getnchannels(), sound.getframerate()) == (2, 32_000)
         assert sound.getnframes() == 3 * 32_000
@@ -132,7 +132,7 @@ async def test_mp3(
     channels: int,
 ) -> None:
     """Length, rate and channels as asked; speech is as long as its text."""
-    (content,) = await made(sandbox_client, version, given)
+    (content,) = await generated(sandbox_client, version, given)
     with av.open(io.BytesIO(content), "r") as sound:
         stream = sound.streams.audio[0]
         assert (stream.rate, stream.channels) == (rate, channels)
@@ -182,7 +182,7 @@ async def test_films(
     sound: bool,
 ) -> None:
     """Size, frame rate and length as asked; the picture moves; sound where it was asked for."""
-    (content,) = await made(sandbox_client, version, {"prompt": "A boat", **given})
+    (content,) = await generated(sandbox_client, version, {"prompt": "A boat", **given})
     with av.open(io.BytesIO(content), "r") as film:
         video = film.streams.video[0]
         assert (video.width, video.height) == size
@@ -197,7 +197,7 @@ async def test_films(
 async def test_films_without_sound(sandbox_client: SandboxClient) -> None:
     """A model that makes sound leaves it out when told to."""
     given = {"prompt": "x", "duration": 4, "resolution": "720p", "generate_audio": False}
-    (content,) = await made(sandbox_client, "google/veo-3-fast", given)
+    (content,) = await generated(sandbox_client, "google/veo-3-fast", given)
     with av.open(io.BytesIO(content), "r") as film:
         assert not film.streams.audio
 
@@ -207,8 +207,8 @@ async def test_ffprobe_agrees(sandbox_client: SandboxClient, tmp_path: Path) -> 
     if shutil.which("ffprobe") is None:
         pytest.skip("ffprobe is not installed (Debian package ffmpeg)")
     given = {"prompt": "x", "duration": 3, "resolution": "720p"}
-    (film,) = await made(sandbox_client, "bytedance/seedance-1-lite", given)
-    (sound,) = await made(sandbox_client, MUSICGEN, {"prompt": "x", "duration": 3})
+    (film,) = await generated(sandbox_client, "bytedance/seedance-1-lite", given)
+    (sound,) = await generated(sandbox_client, MUSICGEN, {"prompt": "x", "duration": 3})
     for content, expected in (
         (film, {"codec_name": "h264", "width": 1280, "height": 720, "r_frame_rate": "24/1"}),
         (sound, {"codec_name": "pcm_s16le", "sample_rate": "32000", "channels": 2}),
@@ -250,15 +250,15 @@ async def test_ranges(sandbox_client: SandboxClient, asked: str, part: slice) ->
     """206 with that part; 416 past the end; what is no range is answered whole."""
     document = await sandbox_client.ran(SCHNELL, {"prompt": "x", "megapixels": "0.25"})
     (link,) = document["output"]
-    whole = (await fetched(sandbox_client, link)).body
+    content = (await fetched(sandbox_client, link)).body
     answer = await fetched(sandbox_client, link, Range=asked)
-    assert (answer.status, answer.body) == (206, whole[part])
-    start, stop, _ = part.indices(len(whole))
-    assert answer.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{len(whole)}"
-    beyond = await sandbox_client.send("GET", link, Range=f"bytes={len(whole)}-")
-    assert (beyond.status, beyond.headers["Content-Range"]) == (416, f"bytes */{len(whole)}")
+    assert (answer.status, answer.body) == (206, content[part])
+    start, stop, _ = part.indices(len(content))
+    assert answer.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{len(content)}"
+    beyond = await sandbox_client.send("GET", link, Range=f"bytes={len(content)}-")
+    assert (beyond.status, beyond.headers["Content-Range"]) == (416, f"bytes */{len(content)}")
     for other in ("lines=1-2", "bytes=9-3", "bytes=0-1,4-5"):
-        assert (await fetched(sandbox_client, link, Range=other)).body == whole
+        assert (await fetched(sandbox_client, link, Range=other)).body == content
 
 
 async def test_no_file_before_the_end(sandbox_client: SandboxClient) -> None:

@@ -28,11 +28,11 @@ async def test_query_is_a_verb(sandbox_client: SandboxClient) -> None:
 async def test_query_pages(open_sandbox: Opener) -> None:
     """Every match once, over as many pages as it takes."""
     async with open_sandbox(models_per_page=3) as caller:
-        place, found = "/v1/models", list[str]()
-        while place:
-            page = (await caller.send("QUERY", place, b"video")).json
+        url, found = "/v1/models", list[str]()
+        while url:
+            page = (await caller.send("QUERY", url, b"video")).json
             found += slugs(page["results"])
-            place = page["next"]
+            url = page["next"]
         assert len(found) == len(set(found)) > 5
 
 

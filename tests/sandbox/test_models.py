@@ -31,8 +31,8 @@ async def test_versions(sandbox_client: SandboxClient) -> None:
     """A list of one, which can also be read by its id."""
     page = (await sandbox_client.get(f"/v1/models/{SCHNELL}/versions")).json
     (version,) = page["results"]
-    place = f"/v1/models/{SCHNELL}/versions/{version['id']}"
-    assert (await sandbox_client.get(place)).json == version
+    url = f"/v1/models/{SCHNELL}/versions/{version['id']}"
+    assert (await sandbox_client.get(url)).json == version
     assert version["cog_version"]
     assert (await sandbox_client.get(f"/v1/models/{SCHNELL}/versions/{'0' * 64}")).status == 404
 

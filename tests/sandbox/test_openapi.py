@@ -41,9 +41,9 @@ class JudgedCaller(SandboxClient):
 
     async def send(self, method: str, path: str, content: Any = None, /, **headers: str) -> Answer:
         answer = await super().send(method, path, content, **headers)
-        place = path.removeprefix(self.sandbox.url)
-        if place.startswith("/v1/") and answer.status != 405:
-            assert self.description.misfits(method, place, answer) == []
+        url = path.removeprefix(self.sandbox.url)
+        if url.startswith("/v1/") and answer.status != 405:
+            assert self.description.misfits(method, url, answer) == []
         return answer
 
 
@@ -75,10 +75,10 @@ async def predictions(caller: JudgedCaller) -> None:
     await caller.created(SCHNELL, {"prompt": "x"}, Prefer="wait")
     late = await caller.create(SCHNELL, {"prompt": "x [[hang]]"}, Prefer="wait=1")
     assert late.status == 202
-    for place in (f"models/{SCHNELL}", "deployments/sandbox/audio"):
+    for url in (f"models/{SCHNELL}", "deployments/sandbox/audio"):
         for prefer, status in (("", 201), ("wait=1", 202)):
             hanging = {"input": {"prompt": "x [[hang]]"}} if prefer else body
-            path = f"/v1/{place}/predictions"
+            path = f"/v1/{url}/predictions"
             answer = await caller.send("POST", path, hanging, Prefer=prefer)
             assert answer.status == status
     for slug, prompt in (
@@ -192,7 +192,7 @@ async def test_webhooks_fit(description: Description, open_sandbox: Opener) -> N
 
 async def test_the_judge_sees_what_is_wrong(judged: JudgedCaller) -> None:
     """Each of these mistakes would have been found."""
-    place = f"/v1/models/{SCHNELL}"
+    url = f"/v1/models/{SCHNELL}"
     good = await judged.get("/v1/predictions")
     created = await judged.created(LLAMA, {"prompt": "x"})
     description = judged.description
@@ -211,4 +211,4 @@ async def test_the_judge_sees_what_is_wrong(judged: JudgedCaller) -> None:
         Answer(404, {"Content-Type": "application/problem+json"}, b'{"status": 404}'),
     ]
     for answer in wrong:
-        assert description.misfits("GET", place, answer), answer
+        assert description.misfits("GET", url, answer), answer

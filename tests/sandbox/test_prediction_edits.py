@@ -47,10 +47,10 @@ async def test_metrics_are_changed_by_name(sandbox_client: SandboxClient) -> Non
 async def test_what_makes_no_sense_is_refused(sandbox_client: SandboxClient) -> None:
     """In words; one that runs has nothing to change yet."""
     made = await sandbox_client.ran(SCHNELL, PICTURE)
-    place = f"/sandbox/predictions/{made['id']}"
+    url = f"/sandbox/predictions/{made['id']}"
     bodies: tuple[Any, ...] = (b"{", [], {}, {"metrics": 1}, {"metrics": {"a": []}}, {"x": {}})
     for body in bodies:
-        assert (await sandbox_client.send("POST", place, body)).status == 400, body
+        assert (await sandbox_client.send("POST", url, body)).status == 400, body
     running = await sandbox_client.created("minimax/video-01", {"prompt": "[[hang]] x"})
     control = SandboxControl(sandbox_client.sandbox.url)
     for act in (control.forget, control.amend):

@@ -23,16 +23,16 @@ async def test_it_goes_from_starting_to_succeeded(
 ) -> None:
     """Boot, run with logs, end; output, times and metrics come with the end."""
     document = await frozen_clock_client.created(SCHNELL, {"prompt": "a boat"})
-    place = document["urls"]["get"]
-    assert (await frozen_clock_client.get(place)).json["status"] == "starting"
+    url = document["urls"]["get"]
+    assert (await frozen_clock_client.get(url)).json["status"] == "starting"
     await clock.advance(0.21)
-    running = (await frozen_clock_client.get(place)).json
+    running = (await frozen_clock_client.get(url)).json
     assert running["status"] == "processing"
     assert running["output"] is None
     assert running["logs"].startswith("Using seed: ")
     assert "metrics" not in running
     await clock.advance(10)
-    done = (await frozen_clock_client.get(place)).json
+    done = (await frozen_clock_client.get(url)).json
     assert done["status"] == "succeeded"
     assert len(done["output"]) == 1
     assert "100%" in done["logs"]

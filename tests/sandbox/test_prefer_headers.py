@@ -147,6 +147,6 @@ def test_any_header_is_read_or_refused(value: str) -> None:
 )
 def test_preferences(header: str, seconds: int) -> None:
     """Preferences come in lists; a wait is between one and sixty seconds."""
-    found = parse_prefer(header)
-    assert found is not None
-    assert found.seconds == seconds
+    parsed = parse_prefer(header)
+    assert parsed is not None
+    assert parsed.seconds == seconds

@@ -65,10 +65,10 @@ async def test_directives_that_make_no_sense(sandbox_client: SandboxClient, text
 def test_any_text_is_read(text: str) -> None:
     """Whatever a prompt holds, it is read or refused, and the rest of it stays."""
     try:
-        found = parse_directives({"prompt": text})
+        directives = parse_directives({"prompt": text})
     except DirectiveError:
         return
-    if found == PromptDirectives() and "[[" not in text:
+    if directives == PromptDirectives() and "[[" not in text:
         assert strip_directives(text) == text
 
 

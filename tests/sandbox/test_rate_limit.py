@@ -19,18 +19,18 @@ from .sandbox_client import LLAMA, SCHNELL, Answer, SandboxClient
 HANG = {"prompt": "x [[hang]]"}
 
 
-def told(answer: Answer) -> tuple[int, int]:
+def rate_limit_headers(answer: Answer) -> tuple[int, int]:
     """What an answer tells of its limit."""
     return int(answer.headers["ratelimit-remaining"]), int(answer.headers["ratelimit-reset"])
 
 
 async def test_answers_count_down(frozen_clock_client: SandboxClient) -> None:
     """Creates from 599, everything else from 2999; a full bucket is a second away."""
-    assert told(await frozen_clock_client.create(LLAMA, HANG)) == (599, 1)
-    assert told(await frozen_clock_client.create(SCHNELL, {})) == (598, 1)
-    assert told(await frozen_clock_client.get("/v1/predictions")) == (2999, 1)
-    assert told(await frozen_clock_client.get("/v1/models/no/body")) == (2998, 1)
-    assert told(await frozen_clock_client.create(LLAMA, {"prompt": 7})) == (597, 1)
+    assert rate_limit_headers(await frozen_clock_client.create(LLAMA, HANG)) == (599, 1)
+    assert rate_limit_headers(await frozen_clock_client.create(SCHNELL, {})) == (598, 1)
+    assert rate_limit_headers(await frozen_clock_client.get("/v1/predictions")) == (2999, 1)
+    assert rate_limit_headers(await frozen_clock_client.get("/v1/models/no/body")) == (2998, 1)
+    assert rate_limit_headers(await frozen_clock_client.create(LLAMA, {"prompt": 7})) == (597, 1)
 
 
 async def test_the_601st_create_of_a_moment(
@@ -39,12 +39,12 @@ async def test_the_601st_create_of_a_moment(
     """It is refused, others are not; a tenth of a second later there is room for one."""
     answers = [await frozen_clock_client.create(SCHNELL, {}) for _ in range(600)]
     assert {each.status for each in answers} == {422}
-    assert told(answers[-1]) == (0, 60)
+    assert rate_limit_headers(answers[-1]) == (0, 60)
     refused = await frozen_clock_client.create(LLAMA, HANG)
     assert refused.status == 429
     assert refused.headers["Content-Type"].startswith("application/problem+json")
     assert refused.headers["Retry-After"] == "1"
-    assert told(refused) == (0, 1)
+    assert rate_limit_headers(refused) == (0, 1)
     assert refused.json == {
         "detail": "Request was throttled. Your rate limit resets in ~1s.",
         "status": 429,
@@ -101,7 +101,7 @@ async def test_accounts_have_limits_of_their_own(open_sandbox: Opener) -> None:
 async def test_low_credit(frozen_clock_client: SandboxClient, clock: ManualClock) -> None:
     """One create every ten seconds; the refusal says why, and reads are as free as ever."""
     await frozen_clock_client.send("POST", "/sandbox/limits", {"credit": "low"})
-    assert told(await frozen_clock_client.create(LLAMA, HANG)) == (0, 10)
+    assert rate_limit_headers(await frozen_clock_client.create(LLAMA, HANG)) == (0, 10)
     await clock.advance(4.5)
     refused = await frozen_clock_client.create(LLAMA, HANG)
     assert refused.status == 429
@@ -109,7 +109,7 @@ async def test_low_credit(frozen_clock_client: SandboxClient, clock: ManualClock
     assert refused.headers["Retry-After"] == "6"
     assert "6 requests per minute with a burst of 1 requests" in refused.json["detail"]
     assert refused.json["detail"].endswith("Your rate limit resets in ~6s.")
-    assert told(await frozen_clock_client.get("/v1/account"))[0] == 2999
+    assert rate_limit_headers(await frozen_clock_client.get("/v1/account"))[0] == 2999
     await clock.advance(5.5)
     assert (await frozen_clock_client.create(LLAMA, HANG)).status == 201
     await clock.advance(60)
@@ -182,12 +182,12 @@ def test_no_window_lets_more_through(per_minute: int, waits: list[float]) -> Non
     for wait in waits:
         now += wait
         for _ in range(per_minute // 20 + 1):
-            taken = bucket.take(now)
-            if taken.allowed:
+            token_use = bucket.take(now)
+            if token_use.allowed:
                 passed.append(now)
             else:
-                assert taken.reset >= 1
-                now += taken.reset
+                assert token_use.reset >= 1
+                now += token_use.reset
                 assert bucket.take(now).allowed
                 passed.append(now)
     for at, first in enumerate(passed[::7]):

@@ -57,14 +57,14 @@ async def test_nothing_that_was_made_is_left(sandbox_client: SandboxClient) -> N
     file = await uploaded(sandbox_client)
     link = (await sandbox_client.get(f"/sandbox/files/{file['id']}/link")).json["url"]
     await reset(sandbox_client)
-    for place in (
+    for url in (
         text["urls"]["get"],
         text["urls"]["stream"],
         picture["output"][0],
         file["urls"]["get"],
         link,
     ):
-        assert (await sandbox_client.get(place)).status == 404, place
+        assert (await sandbox_client.get(url)).status == 404, url
     assert (await sandbox_client.get("/v1/predictions")).json["results"] == []
     assert (await sandbox_client.get("/v1/files")).json["results"] == []
     await reset(sandbox_client)
@@ -117,16 +117,16 @@ async def test_webhooks_are_given_up(
 
 async def test_what_was_ordered_is_lifted(sandbox_client: SandboxClient) -> None:
     """Faults, limits, cuts and another webhook secret, with their overlap."""
-    place = "/v1/webhooks/default/secret"
-    secret = (await sandbox_client.get(place)).json
+    url = "/v1/webhooks/default/secret"
+    secret = (await sandbox_client.get(url)).json
     await order(sandbox_client, {"do": "throttle", "on": "list"})
     await sandbox_client.get("/v1/predictions")
     await sandbox_client.send("POST", "/sandbox/limits", {"credit": "none"})
     await sandbox_client.send("POST", "/sandbox/streams/cut", {"after_bytes": 1})
     await sandbox_client.send("POST", "/sandbox/webhooks/secret", {"overlap_seconds": 60})
-    assert (await sandbox_client.get(place)).json != secret
+    assert (await sandbox_client.get(url)).json != secret
     await reset(sandbox_client)
-    assert (await sandbox_client.get(place)).json == secret
+    assert (await sandbox_client.get(url)).json == secret
     assert (
         (await sandbox_client.get("/sandbox/faults")).json["faults"]
         == await fired(sandbox_client)

@@ -122,17 +122,17 @@ SHOWCASES = [
 ]
 
 
-@pytest.mark.parametrize(("method", "place", "query"), SHOWCASES)
+@pytest.mark.parametrize(("method", "path", "query"), SHOWCASES)
 async def test_a_retired_model_is_shown_nowhere(
-    open_sandbox: Opener, method: str, place: str, query: bytes | None
+    open_sandbox: Opener, method: str, path: str, query: bytes | None
 ) -> None:
     """Neither in a list nor in a search, a collection or a deployment; others still are."""
     other = "black-forest-labs/flux-dev"
     deployments = {"own/schnell": SCHNELL, "own/dev": other}
     async with open_sandbox(models_per_page=1000, deployments=deployments) as caller:
-        assert SCHNELL.encode() in (await caller.send(method, place, query)).body
+        assert SCHNELL.encode() in (await caller.send(method, path, query)).body
         await order(caller, {"do": "retire_model", "model": SCHNELL})
-        shown = (await caller.send(method, place, query)).body
+        shown = (await caller.send(method, path, query)).body
         assert SCHNELL.encode() not in shown
         assert other.encode() in shown
         assert [each["do"] for each in await fired(caller)] == ["retire_model"]
@@ -149,16 +149,16 @@ async def test_a_list_shows_the_schema_as_it_was_changed(open_sandbox: Opener) -
 
 
 @pytest.mark.parametrize(
-    ("method", "place", "query"), [*SHOWCASES, ("GET", "/v1/collections", None)]
+    ("method", "path", "query"), [*SHOWCASES, ("GET", "/v1/collections", None)]
 )
 async def test_whatever_describes_models_can_fail(
-    sandbox_client: SandboxClient, method: str, place: str, query: bytes | None
+    sandbox_client: SandboxClient, method: str, path: str, query: bytes | None
 ) -> None:
     """And is about no model in particular."""
     await order(sandbox_client, {"do": "error", "on": "model", "model": SCHNELL})
-    assert (await sandbox_client.send(method, place, query)).status == 200
+    assert (await sandbox_client.send(method, path, query)).status == 200
     await order(sandbox_client, {"do": "error", "on": "model", "status": 503})
-    assert (await sandbox_client.send(method, place, query)).status == 503
+    assert (await sandbox_client.send(method, path, query)).status == 503
 
 
 @pytest.mark.parametrize("slug", [SCHNELL, SDXL])

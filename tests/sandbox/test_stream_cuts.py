@@ -39,16 +39,16 @@ async def test_a_cut_comes_after_exactly_so_many_bytes(
 ) -> None:
     """The bytes before it arrive, the rest does not, and there is no `done`."""
     document = await sandbox_client.created(LLAMA, GIVEN)
-    whole = await sandbox_client.stream(document)
+    complete = await sandbox_client.stream(document)
     await order(sandbox_client, after_bytes=after)
-    assert await read_until_cut(sandbox_client, document) == (whole[:after], True)
-    assert await read_until_cut(sandbox_client, document) == (whole, False)
+    assert await read_until_cut(sandbox_client, document) == (complete[:after], True)
+    assert await read_until_cut(sandbox_client, document) == (complete, False)
 
 
 async def test_a_cut_stream_resumes_without_loss(sandbox_client: SandboxClient) -> None:
     """Cut again and again, a reader that sends Last-Event-ID still gets every event once."""
     document = await sandbox_client.created(LLAMA, GIVEN)
-    whole = parse_events(await sandbox_client.stream(document))
+    complete = parse_events(await sandbox_client.stream(document))
     await order(sandbox_client, after_bytes=300, times="always")
     events: list[Event] = []
     last: dict[str, str] = {}
@@ -56,7 +56,7 @@ async def test_a_cut_stream_resumes_without_loss(sandbox_client: SandboxClient) 
         received, _ = await read_until_cut(sandbox_client, document, **last)
         events += parse_events(received)
         last = {"Last_Event_ID": events[-1].id}
-    assert events == whole
+    assert events == complete
     assert (await sandbox_client.state())["streams"]["cuts_made"] > 1
 
 

@@ -14,8 +14,8 @@ TEXT = {"prompt": "x [[say=one|two|three|four]]"}
 async def test_cut_stream_at_a_byte(sandbox_client: SandboxClient) -> None:
     """Abruptly in the middle of an event, or with a clean end but without done; then no more."""
     document = await sandbox_client.ran(LLAMA, TEXT)
-    whole = await sandbox_client.stream(document)
-    for count in (0, 1, 40, len(whole) - 1):
+    complete = await sandbox_client.stream(document)
+    for count in (0, 1, 40, len(complete) - 1):
         await order(
             sandbox_client,
             {"do": "cut_stream", "after_bytes": count, "times": 1},
@@ -23,9 +23,9 @@ async def test_cut_stream_at_a_byte(sandbox_client: SandboxClient) -> None:
         )
         async with sandbox_client.session.get(document["urls"]["stream"]) as answer:
             with pytest.raises(aiohttp.ClientPayloadError):
-                await answer.content.readexactly(len(whole))
-        assert await sandbox_client.stream(document) == whole[:count]
-        assert await sandbox_client.stream(document) == whole
+                await answer.content.readexactly(len(complete))
+        assert await sandbox_client.stream(document) == complete[:count]
+        assert await sandbox_client.stream(document) == complete
 
 
 async def test_a_cut_stream_goes_on_where_it_was_cut(sandbox_client: SandboxClient) -> None:
@@ -42,13 +42,13 @@ async def test_a_cut_stream_goes_on_where_it_was_cut(sandbox_client: SandboxClie
 async def test_garbage_comes_between_events(sandbox_client: SandboxClient) -> None:
     """All events are there, in order, and noise is among them; the text can be chosen."""
     document = await sandbox_client.ran(LLAMA, TEXT)
-    whole = await sandbox_client.stream(document)
+    complete = await sandbox_client.stream(document)
     await order(sandbox_client, {"do": "garbage", "on": "stream", "after_bytes": 50}, seed=5)
     noisy = await sandbox_client.stream(document)
-    at = next(n for n, (a, b) in enumerate(zip(whole, noisy, strict=False)) if a != b)
+    at = next(n for n, (a, b) in enumerate(zip(complete, noisy, strict=False)) if a != b)
     assert at >= 50
-    assert len(noisy) == len(whole) + 64 + 2
-    assert noisy[:at] + noisy[at + 66 :] == whole
+    assert len(noisy) == len(complete) + 64 + 2
+    assert noisy[:at] + noisy[at + 66 :] == complete
     assert await sandbox_client.stream(document) != noisy
     await order(sandbox_client, {"do": "garbage", "on": "stream", "after_bytes": 50}, seed=5)
     assert await sandbox_client.stream(document) == noisy

@@ -54,7 +54,7 @@ async def link(caller: SandboxClient, document: Any) -> str:
     return str(answer.json["url"])
 
 
-def kept(folder: Path) -> list[Path]:
+def stored_files(folder: Path) -> list[Path]:
     """Files on disk."""
     return [each for each in folder.rglob("*") if each.is_file()]
 
@@ -119,23 +119,23 @@ async def test_lists_are_paged_newest_first(open_sandbox: Opener) -> None:
     """Absolute links, as in every list."""
     async with open_sandbox(files_per_page=2) as caller:
         ids = [(await uploaded(caller, str(number)))["id"] for number in range(5)]
-        place, found = "/v1/files", list[str]()
-        while place:
-            page = (await caller.get(place)).json
+        url, found = "/v1/files", list[str]()
+        while url:
+            page = (await caller.get(url)).json
             found += [each["id"] for each in page["results"]]
-            place = page["next"]
+            url = page["next"]
         assert found == ids[::-1]
 
 
 async def test_what_was_deleted_is_gone(sandbox_client: SandboxClient) -> None:
     """204 once, then 404 from every side."""
     document = await uploaded(sandbox_client)
-    place, signed = document["urls"]["get"], await link(sandbox_client, document)
-    assert (await sandbox_client.send("DELETE", place)).status == 204
+    url, signed = document["urls"]["get"], await link(sandbox_client, document)
+    assert (await sandbox_client.send("DELETE", url)).status == 204
     for answer in (
-        await sandbox_client.get(place),
+        await sandbox_client.get(url),
         await sandbox_client.get(signed),
-        await sandbox_client.send("DELETE", place),
+        await sandbox_client.send("DELETE", url),
     ):
         assert answer.status == 404
         assert answer.json["detail"] == "File not found"
@@ -225,7 +225,7 @@ async def test_bodies_that_are_no_form(open_sandbox: Opener, disk: Path, body: b
         answer = await caller.send("POST", "/v1/files", body, Content_Type=kind)
         assert answer.status in (400, 422), answer.body
         assert answer.json["status"] == answer.status
-        assert kept(disk) == []
+        assert stored_files(disk) == []
 
 
 @pytest.mark.parametrize(
@@ -271,12 +271,12 @@ async def test_a_file_can_be_too_large(open_sandbox: Opener, disk: Path) -> None
     """One byte more than the limit is a 413 with Replicate's words; the limit itself is not."""
     async with open_sandbox(max_upload_bytes=3_000_000) as caller:
         assert (await uploaded(caller, chunks(3_000_000)))["size"] == 3_000_000
-        assert len(kept(disk)) == 1
+        assert len(stored_files(disk)) == 1
         answer = await upload(caller, chunks(3_000_001))
         assert answer.status == 413
         assert answer.json["detail"] == "Files must be less than 100MB in size"
         assert (await upload(caller, chunks(50_000_000))).status == 413
-        assert len(kept(disk)) == 1
+        assert len(stored_files(disk)) == 1
 
 
 async def test_a_hundred_megabytes(sandbox_client: SandboxClient, disk: Path) -> None:
@@ -293,7 +293,7 @@ async def test_the_oldest_go_when_there_is_no_room(open_sandbox: Opener, disk: P
         listed = [each["id"] for each in (await caller.get("/v1/files")).json["results"]]
         assert listed == ids[-1:]
         await uploaded(caller, b"x" * 20)
-        assert len(kept(disk)) == 1
+        assert len(stored_files(disk)) == 1
 
 
 async def test_files_need_a_token_and_tell_nothing_of_limits(sandbox_client: SandboxClient) -> None:
@@ -310,5 +310,5 @@ async def test_nothing_stays_behind(open_sandbox: Opener, disk: Path) -> None:
     """The folder goes with the sandbox."""
     async with open_sandbox() as caller:
         await uploaded(caller)
-        assert len(kept(disk)) == 1
-    assert kept(disk) == []
+        assert len(stored_files(disk)) == 1
+    assert stored_files(disk) == []

@@ -24,7 +24,7 @@ from mediagate_server.store.sqlite.connection import apply_settings
 from mediagate_server.store.sqlite.row_batch import RowBatch
 from mediagate_server.structs import replace
 
-from .records import NOON, made
+from .records import NOON, generation_record
 
 RACERS: Final = 8
 UNITS: Final = 200
@@ -53,7 +53,7 @@ def reserved(name: str) -> tuple[LedgerEntry, ...]:
 def by_accepting(connection: sqlite3.Connection, name: str, _: Barrier) -> bool:
     """As the store accepts a generation: looked at and written in one transaction."""
     books = BudgetUpdater(lambda _: (BUDGET,))
-    generation = replace(made(name), request_id=name)
+    generation = replace(generation_record(name), request_id=name)
     connection.execute("BEGIN IMMEDIATE")
     entered = books.apply(connection, generation, reserved(name))
     if entered.refusal is None:

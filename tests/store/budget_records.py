@@ -16,7 +16,7 @@ from mediagate_server.store.records import (
 )
 from mediagate_server.store.sqlite import SqliteStore
 
-from .records import made, moved
+from .records import advance, generation_record
 
 
 def budget(name: str, limit: int, period: str = "total", **more: Any) -> Budget:
@@ -42,7 +42,7 @@ def line(
 
 async def accept(store: SqliteStore, name: str, amount: int | None, **changes: Any) -> Generation:
     """Accept a generation that reserves so much."""
-    generation = made(name, **changes)
+    generation = generation_record(name, **changes)
     await store.accept(generation, line(generation, LedgerEntryKind.RESERVE, amount), 0)
     return generation
 
@@ -50,5 +50,5 @@ async def accept(store: SqliteStore, name: str, amount: int | None, **changes: A
 async def settle(store: SqliteStore, generation: Generation, amount: int | None) -> None:
     """End it at this cost."""
     await store.save(
-        moved(generation, State.SUCCEEDED), line(generation, LedgerEntryKind.SETTLE, amount)
+        advance(generation, State.SUCCEEDED), line(generation, LedgerEntryKind.SETTLE, amount)
     )

@@ -11,7 +11,7 @@ from mediagate_server.store.records import Checkpoint, State
 from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.store.sqlite.connection import apply_settings
 from tests.store.apsw_connection import connection
-from tests.store.records import NOON, made, moved, reservation, settlement
+from tests.store.records import NOON, advance, generation_record, reservation, settlement
 from tests.store.simulated_disk import Disk, Event, after_power_loss
 
 FILE = "mediagate.sqlite3"
@@ -48,17 +48,17 @@ async def write_down(seed: int, synchronous: str) -> list[Event]:
 
 async def _caller(store: SqliteStore, disk: Disk, name: str, random: Random) -> None:
     for number in range(8):
-        one = made(f"{name}_{number}", logs="x" * random.randrange(5_000))
+        one = generation_record(f"{name}_{number}", logs="x" * random.randrange(5_000))
         await store.accept(one, reservation(one), 0, pending=random.randbytes(300))
         disk.acknowledge(("version", one.id, 1))
         disk.acknowledge(("bound", one.request_id, one.id))
         disk.acknowledge(("line", one.attempt.id, "reserve"))
         for _ in range(random.randrange(3)):
-            one = moved(one, State.RUNNING)
+            one = advance(one, State.RUNNING)
             store.save_checkpoint(one.id, Checkpoint(0, 9, "1", "x" * 200))
             await store.save(one)
             disk.acknowledge(("version", one.id, one.version))
-        one = moved(one, State.SUCCEEDED)
+        one = advance(one, State.SUCCEEDED)
         await store.save(one, settlement(one))
         disk.acknowledge(("version", one.id, one.version))
         disk.acknowledge(("line", one.attempt.id, "settle"))
@@ -76,49 +76,53 @@ def judge(events: list[Event], states: int, random: Random, verdict: Verdict) ->
             for name, content in files.items():
                 (Path(folder) / name).write_bytes(content)
             try:
-                kept = kept_in(Path(folder) / FILE)
+                stored = facts_in(Path(folder) / FILE)
             except sqlite3.DatabaseError:
                 verdict.corrupt += 1
                 continue
-        verdict.lost += any(not _holds(kept, fact) for fact in promised)
+        verdict.lost += any(not _contains(stored, fact) for fact in promised)
 
 
 Facts = dict[tuple[str, str], int | str]
 
 
-def kept_in(path: Path) -> Facts:
+def facts_in(path: Path) -> Facts:
     """What a database holds. Raises sqlite3.DatabaseError where it is damaged."""
     database = sqlite3.connect(path, isolation_level=None)
     try:
         (sound,) = database.execute("PRAGMA integrity_check").fetchone()
         if sound != "ok":
             raise sqlite3.DatabaseError(sound)
-        kept: Facts = {}
+        stored: Facts = {}
         if not database.execute("PRAGMA user_version").fetchone()[0]:
-            return kept
+            return stored
         for one, version in database.execute("SELECT id, version FROM generations"):
-            kept["version", one] = version
+            stored["version", one] = version
         for one, bound in database.execute("SELECT request_id, generation_id FROM request_ids"):
-            kept["bound", one] = bound
+            stored["bound", one] = bound
         for attempt, kind in database.execute("SELECT attempt_id, kind FROM ledger"):
-            kept["line", f"{attempt} {kind}"] = 1
+            stored["line", f"{attempt} {kind}"] = 1
         if database.execute("PRAGMA user_version").fetchone()[0] >= 2:
             for (one,) in database.execute("SELECT id FROM webhooks"):
-                kept["webhook", one] = 1
-        return kept
+                stored["webhook", one] = 1
+        return stored
     finally:
         database.close()
 
 
-def _holds(kept: Facts, fact: tuple[str, str, int | str]) -> bool:
+def _contains(stored: Facts, fact: tuple[str, str, int | str]) -> bool:
     kind, key, value = fact
     match kind:
         case "version":
-            found = kept.get((kind, key), 0)
-            return isinstance(found, int) and isinstance(value, int) and found >= value
+            stored_version = stored.get((kind, key), 0)
+            return (
+                isinstance(stored_version, int)
+                and isinstance(value, int)
+                and stored_version >= value
+            )
         case "line":
-            return (kind, f"{key} {value}") in kept
+            return (kind, f"{key} {value}") in stored
         case "bound":
-            return kept.get((kind, key)) == value
+            return stored.get((kind, key)) == value
         case _:
-            return (kind, key) in kept
+            return (kind, key) in stored

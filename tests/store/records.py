@@ -18,7 +18,7 @@ from mediagate_server.structs import replace
 NOON = datetime(2026, 1, 2, 12, 0, 0, 123456, tzinfo=UTC)
 
 
-def made(name: str, **changes: object) -> Generation:
+def generation_record(name: str, **changes: object) -> Generation:
     """A generation as it is when accepted."""
     attempt = Attempt(
         id=f"att_{name}",
@@ -68,7 +68,7 @@ def settlement(generation: Generation) -> tuple[LedgerEntry, ...]:
     )
 
 
-def moved(
+def advance(
     generation: Generation,
     state: State,
     attempt: AttemptState | None = None,

@@ -139,7 +139,9 @@ def after_power_loss(
             content.since.append(event)
             content.is_entered = content.is_entered and not _is_deletion(event)
     left = {name: _torn(content, random) for name, content in files.items()}
-    return {name: bytes(held) for name, held in left.items() if held is not None}, promised
+    return {
+        name: bytes(restored) for name, restored in left.items() if restored is not None
+    }, promised
 
 
 def _sync_folder(files: dict[str, _Content]) -> None:
@@ -154,30 +156,30 @@ def _is_deletion(event: Write | Truncate) -> bool:
 
 
 def _torn(content: _Content, random: Random) -> bytearray | None:
-    held = None if content.synced is None else bytearray(content.synced)
+    restored = None if content.synced is None else bytearray(content.synced)
     for event in content.since:
         match random.choice(("all", "none", "part")):
             case "all":
-                held = _applied(held, event)
+                restored = _applied(restored, event)
             case "part" if isinstance(event, Write):
                 for start in range(0, len(event.data), SECTOR):
                     if random.random() < 0.5:
                         part = event.data[start : start + SECTOR]
-                        held = _applied(held, Write(event.file, event.offset + start, part))
+                        restored = _applied(restored, Write(event.file, event.offset + start, part))
             case _:
                 pass
-    return held
+    return restored
 
 
-def _applied(held: bytearray | None, event: Write | Truncate) -> bytearray | None:
+def _applied(restored: bytearray | None, event: Write | Truncate) -> bytearray | None:
     if _is_deletion(event):
         return None
-    held = bytearray() if held is None else held
+    restored = bytearray() if restored is None else restored
     if isinstance(event, Truncate):
-        del held[event.size :]
-        return held
+        del restored[event.size :]
+        return restored
     end = event.offset + len(event.data)
-    if len(held) < end:
-        held.extend(bytes(end - len(held)))
-    held[event.offset : end] = event.data
-    return held
+    if len(restored) < end:
+        restored.extend(bytes(end - len(restored)))
+    restored[event.offset : end] = event.data
+    return restored

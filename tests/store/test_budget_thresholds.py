@@ -19,9 +19,9 @@ async def spend(store: SqliteStore, name: str, cost: int) -> None:
     await settle(store, await accept(store, name, 0), cost)
 
 
-def facts(told: Sequence[ThresholdEvent]) -> list[tuple[int, int, int]]:
+def facts(events: Sequence[ThresholdEvent]) -> list[tuple[int, int, int]]:
     """The limit of each, the percent of it, and what was spent then."""
-    return [(one.limit_nanos, one.percent, one.spent_nanos) for one in told]
+    return [(one.limit_nanos, one.percent, one.spent_nanos) for one in events]
 
 
 async def test_thresholds_are_crossed_once_in_a_period(tmp_path: Path) -> None:
@@ -32,8 +32,8 @@ async def test_thresholds_are_crossed_once_in_a_period(tmp_path: Path) -> None:
             await settle(store, await accept(store, name, cost), cost)
         later = await accept(store, "f", 90, created_at=NOON + timedelta(days=1))
         await settle(store, later, 85)
-        told = await threshold_events(store)
-    seen = [(one.budget, one.span, one.percent, one.spent_nanos) for one in told]
+        events = await threshold_events(store)
+    seen = [(one.budget, one.span, one.percent, one.spent_nanos) for one in events]
     assert seen == [
         ("b", "2026-01-02", 50, 50),
         ("b", "2026-01-02", 80, 99),
@@ -41,9 +41,9 @@ async def test_thresholds_are_crossed_once_in_a_period(tmp_path: Path) -> None:
         ("b", "2026-01-03", 50, 85),
         ("b", "2026-01-03", 80, 85),
     ]
-    assert [one.sequence for one in told] == sorted({one.sequence for one in told})
-    assert told[0].tenant == "local"
-    assert told[0].limit_nanos == 100
+    assert [one.sequence for one in events] == sorted({one.sequence for one in events})
+    assert events[0].tenant == "local"
+    assert events[0].limit_nanos == 100
 
 
 async def test_a_limit_that_is_raised_has_thresholds_of_its_own(tmp_path: Path) -> None:
@@ -58,12 +58,12 @@ async def test_a_limit_that_is_raised_has_thresholds_of_its_own(tmp_path: Path) 
         await spend(store, "f", 1)
         bound = budget("b", 100)
         await spend(store, "g", 1)
-        told = await threshold_events(store)
-    assert facts(told) == [
+        events = await threshold_events(store)
+    assert facts(events) == [
         *((10, percent, 10) for percent in (50, 80, 100)),
         *((100, percent, spent) for percent, spent in ((50, 50), (80, 100), (100, 100))),
     ]
-    assert [one.sequence for one in told] == sorted({one.sequence for one in told})
+    assert [one.sequence for one in events] == sorted({one.sequence for one in events})
 
 
 async def test_an_override_leaves_the_budgets_own_alarms(tmp_path: Path) -> None:
@@ -76,8 +76,8 @@ async def test_an_override_leaves_the_budgets_own_alarms(tmp_path: Path) -> None
         await settle(store, later, 70)
         await store.override_budget("local", "b", 10, NOON + timedelta(hours=2))
         await spend(store, "c", 1)
-        told = await threshold_events(store)
-    assert facts(told) == [
+        events = await threshold_events(store)
+    assert facts(events) == [
         *((10, percent, 10) for percent in (50, 80, 100)),
         *((100, percent, 80) for percent in (50, 80)),
     ]

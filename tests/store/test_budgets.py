@@ -16,7 +16,7 @@ from mediagate_server.store.sqlite.budget_rows import BudgetRowKey
 from mediagate_server.structs import replace
 
 from .budget_records import accept, budget, line, opened, settle
-from .records import NOON, moved
+from .records import NOON, advance
 
 Kind = LedgerEntryKind
 
@@ -36,10 +36,10 @@ async def test_what_fits_is_accepted_to_the_last_nano(tmp_path: Path) -> None:
         await accept(store, "a", 4)
         with pytest.raises(BudgetExceeded) as raised:
             await accept(store, "b", 7)
-        told = raised.value.failure.metadata
-        assert (told["budget"], told["limit_usd_nanos"]) == ("b", "10")
-        assert (told["reserved_usd_nanos"], told["spent_usd_nanos"]) == ("4", "0")
-        assert (told["asked_usd_nanos"], told["period"]) == ("7", "total")
+        metadata = raised.value.failure.metadata
+        assert (metadata["budget"], metadata["limit_usd_nanos"]) == ("b", "10")
+        assert (metadata["reserved_usd_nanos"], metadata["spent_usd_nanos"]) == ("4", "0")
+        assert (metadata["asked_usd_nanos"], metadata["period"]) == ("7", "total")
         assert await store.find_binding("local", "request-b") is None
         assert await store.get("local", "gen_b") is None
         await accept(store, "c", 6)
@@ -52,7 +52,7 @@ async def test_settling_frees_what_was_held_and_not_used(tmp_path: Path) -> None
     async with opened(tmp_path, bound) as store:
         cheap, refused, dear = [await accept(store, name, 3) for name in "abc"]
         await settle(store, cheap, 1)
-        await store.save(moved(refused, State.FAILED), line(refused, Kind.RELEASE, 0))
+        await store.save(advance(refused, State.FAILED), line(refused, Kind.RELEASE, 0))
         await settle(store, dear, 9)
         assert await stands(store, bound) == [(10, 0)]
         with pytest.raises(BudgetExceeded):
@@ -75,9 +75,9 @@ async def test_a_prediction_that_turns_up_after_its_release_is_spent(tmp_path: P
     bound = budget("b", 10)
     async with opened(tmp_path, bound) as store:
         late = await accept(store, "a", 4)
-        ended = moved(late, State.FAILED)
+        ended = advance(late, State.FAILED)
         await store.save(ended, line(late, Kind.RELEASE, 0))
-        await store.save(moved(ended, State.FAILED), line(late, Kind.SETTLE, 3))
+        await store.save(advance(ended, State.FAILED), line(late, Kind.SETTLE, 3))
         assert await stands(store, bound) == [(3, 0)]
 
 
@@ -88,7 +88,7 @@ async def test_a_new_attempt_must_fit_too(tmp_path: Path) -> None:
         first = await accept(store, "a", 6)
         await accept(store, "other", 4)
         second = replace(first.attempt, id="att_a2", ordinal=2)
-        again = replace(moved(first, State.QUEUED), attempts=(first.attempt, second))
+        again = replace(advance(first, State.QUEUED), attempts=(first.attempt, second))
         closing = line(first, Kind.RELEASE, 0)
         with pytest.raises(BudgetExceeded):
             await store.save(again, (*closing, *line(again, Kind.RESERVE, 7)))
@@ -216,9 +216,9 @@ async def test_rows_are_what_the_ledger_says(tmp_path: Path) -> None:
             one = await accept(store, f"{number}", number, labels=labels)
             if number % 3:
                 await settle(store, one, None if number % 5 == 0 else 2 * number)
-        shown = await stands(store, *budgets)
+        usages = await stands(store, *budgets)
     connection = connect(tmp_path / "mediagate.sqlite3")
-    for bound, uses in zip(budgets, shown, strict=True):
+    for bound, uses in zip(budgets, usages, strict=True):
         scope = BudgetRowKey.of("local", bound, period_of(bound.period, NOON))
         assert budget_rows.read_usage(connection, scope) == uses
         assert budget_rows.sum_ledger(connection, scope) == uses

@@ -16,12 +16,12 @@ from mediagate_server.store.records import (
 )
 from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.structs import replace
-from tests.store.records import NOON, made, moved, reservation
+from tests.store.records import NOON, advance, generation_record, reservation
 
 
 async def accepted(store: SqliteStore, *names: str, **changes: object) -> list[Generation]:
     """Generations of these names, accepted one after the other."""
-    several = [made(name, **changes) for name in names]
+    several = [generation_record(name, **changes) for name in names]
     for one in several:
         assert isinstance(await store.accept(one, reservation(one), 0), int)
     return several
@@ -30,8 +30,8 @@ async def accepted(store: SqliteStore, *names: str, **changes: object) -> list[G
 async def test_every_change_has_the_next_number(store: SqliteStore) -> None:
     """Of whatever generation; each is told as it stands, at its last number."""
     a, b = await accepted(store, "a", "b")
-    assert await store.save(moved(a, State.RUNNING)) == 3
-    assert await store.save(moved(b, State.FAILED)) == 4
+    assert await store.save(advance(a, State.RUNNING)) == 3
+    assert await store.save(advance(b, State.FAILED)) == 4
     changes = await store.changed_since("local", GenerationFilter(), 0, 9)
     assert [(c.sequence, c.generation.id, c.generation.version) for c in changes] == [
         (3, "gen_a", 2),
@@ -51,7 +51,7 @@ async def test_a_refused_write_takes_no_number_from_others(store: SqliteStore) -
     """Numbers only ever grow, whatever fails in between."""
     (a,) = await accepted(store, "a")
     stale = store.save(replace(a, version=7))
-    good = store.save(moved(a, State.RUNNING))
+    good = store.save(advance(a, State.RUNNING))
     with pytest.raises(Exception, match="gen_a"):
         await stale
     number = await good
@@ -75,7 +75,7 @@ async def test_numbers_go_on_after_a_restart_and_a_deletion(tmp_path: Path) -> N
     other.close()
     async with SqliteStore(tmp_path) as store:
         assert await store.change_range() == ChangeRange(oldest=2, newest=2)
-        c = made("c")
+        c = generation_record("c")
         assert await store.accept(c, reservation(c), 0) == 3
 
 
@@ -83,12 +83,12 @@ async def test_doubts_are_found_again(store: SqliteStore) -> None:
     """Also of a generation that has ended; what is absent only while it may still turn up."""
     sure, unsure, absent = await accepted(store, "sure", "unsure", "absent")
     before = NOON - timedelta(hours=2)
-    attempt = replace(made("old").attempt, created_at=before)
+    attempt = replace(generation_record("old").attempt, created_at=before)
     (old,) = await accepted(store, "old", created_at=before, attempts=(attempt,))
-    await store.save(moved(sure, State.RUNNING, AttemptState.ACCEPTED))
-    unsure = moved(unsure, State.UNCONFIRMED, AttemptState.UNCONFIRMED)
-    absent = moved(absent, State.FAILED, AttemptState.ABSENT)
-    for one in (unsure, absent, moved(old, State.FAILED, AttemptState.ABSENT)):
+    await store.save(advance(sure, State.RUNNING, AttemptState.ACCEPTED))
+    unsure = advance(unsure, State.UNCONFIRMED, AttemptState.UNCONFIRMED)
+    absent = advance(absent, State.FAILED, AttemptState.ABSENT)
+    for one in (unsure, absent, advance(old, State.FAILED, AttemptState.ABSENT)):
         await store.save(one)
     assert await store.list_unconfirmed() == (unsure,)
     assert await store.list_unconfirmed(NOON - timedelta(hours=1)) == (absent, unsure)
@@ -98,12 +98,14 @@ async def test_doubts_are_found_again(store: SqliteStore) -> None:
 async def test_one_that_waited_long_for_its_turn_may_still_turn_up(store: SqliteStore) -> None:
     """It counts from its send: upstream cannot have made it before."""
     before = NOON - timedelta(hours=2)
-    attempt = replace(made("waited").attempt, created_at=before, state=AttemptState.QUEUED)
+    attempt = replace(
+        generation_record("waited").attempt, created_at=before, state=AttemptState.QUEUED
+    )
     (waited,) = await accepted(store, "waited", created_at=before, attempts=(attempt,))
     sent = replace(attempt, state=AttemptState.SUBMITTING, sent_at=NOON)
     waited = replace(waited, version=2, attempts=(sent,))
     await store.save(waited)
-    waited = moved(waited, State.FAILED, AttemptState.ABSENT)
+    waited = advance(waited, State.FAILED, AttemptState.ABSENT)
     await store.save(waited)
     assert await store.list_unconfirmed(NOON) == (waited,)
     assert await store.list_unconfirmed(NOON + timedelta(seconds=1)) == ()
@@ -112,22 +114,22 @@ async def test_one_that_waited_long_for_its_turn_may_still_turn_up(store: Sqlite
 async def test_a_prediction_is_adopted_once(store: SqliteStore) -> None:
     """Of two that want it one is refused whole. Without a claim nothing is looked at."""
     a, b, c = await accepted(store, "a", "b", "c")
-    adopted = moved(a, State.STARTING, AttemptState.ACCEPTED, "p1")
+    adopted = advance(a, State.STARTING, AttemptState.ACCEPTED, "p1")
     await store.save(adopted, claims=("p1",))
-    late = moved(b, State.STARTING, AttemptState.ACCEPTED, "p1")
+    late = advance(b, State.STARTING, AttemptState.ACCEPTED, "p1")
     with pytest.raises(PredictionAlreadyClaimed):
         await store.save(late, claims=("p1",))
     assert await store.get("local", b.id) == b
-    await store.save(moved(adopted, State.RUNNING), claims=("p1",))
+    await store.save(advance(adopted, State.RUNNING), claims=("p1",))
     assert await store.claimed_predictions(("p1", "p2")) == {"p1"}
     assert await store.claimed_predictions(()) == frozenset()
-    await store.save(moved(c, State.STARTING, AttemptState.ACCEPTED, "p1"))
+    await store.save(advance(c, State.STARTING, AttemptState.ACCEPTED, "p1"))
 
 
 async def test_attempts_and_predictions_lead_to_their_generation(store: SqliteStore) -> None:
     """Whoever's it is: a webhook names no tenant."""
     (a,) = await accepted(store, "a", tenant="another")
-    a = moved(a, State.STARTING, AttemptState.ACCEPTED, "p1")
+    a = advance(a, State.STARTING, AttemptState.ACCEPTED, "p1")
     await store.save(a)
     assert await store.find_by_attempt("att_a") == a
     assert await store.find_by_attempt("att_none") is None

@@ -27,7 +27,7 @@ from mediagate_server.store.records import (
 from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.structs import replace
 
-from .records import NOON, made, moved, reservation
+from .records import NOON, advance, generation_record, reservation
 
 LABELS: tuple[dict[str, str], ...] = ({}, {"team": "a"}, {"team": "b", 'odd."key': "x"})
 ALL = ChargeFilter()
@@ -44,23 +44,23 @@ async def settle(
 ) -> None:
     """A generation of one attempt, at its end."""
     model = str(facts.pop("charge_model", "a/b"))
-    generation = made(name, **facts)
+    generation = generation_record(name, **facts)
     attempt = replace(generation.attempt, model=model)
     generation = replace(generation, attempts=(attempt,))
     await store.accept(generation, reservation(generation), 0)
-    ended = moved(generation, State.SUCCEEDED, AttemptState.SUCCEEDED, f"p{name}")
+    ended = advance(generation, State.SUCCEEDED, AttemptState.SUCCEEDED, f"p{name}")
     attempt = replace(ended.attempt, completed_at=at, charged=charged)
     line = LedgerEntry(attempt.id, LedgerEntryKind.SETTLE, nanos, state, "2026-01")
     await store.save(replace(ended, attempts=(attempt,)), (line,))
 
 
-async def every_charge(store: SqliteStore, wanted: ChargeFilter, size: int) -> list[Charge]:
+async def every_charge(store: SqliteStore, charge_filter: ChargeFilter, size: int) -> list[Charge]:
     """All pages."""
-    found: list[Charge] = []
-    while page := await store.charges(wanted, size, found[-1].at if found else None):
+    charges: list[Charge] = []
+    while page := await store.charges(charge_filter, size, charges[-1].at if charges else None):
         assert len(page) <= size
-        found += page
-    return found
+        charges += page
+    return charges
 
 
 def by_hand(
@@ -92,7 +92,7 @@ def by_hand(
     }
 
 
-def as_told(totals: Sequence[ChargeTotal]) -> dict[tuple[str, ...], tuple[int, ...]]:
+def totals_by_group(totals: Sequence[ChargeTotal]) -> dict[tuple[str, ...], tuple[int, ...]]:
     """Totals in the same form."""
     assert len({one.group for one in totals}) == len(totals)
     return {
@@ -110,22 +110,22 @@ def as_told(totals: Sequence[ChargeTotal]) -> dict[tuple[str, ...], tuple[int, .
 
 async def test_sums_are_those_of_the_single_charges(store: SqliteStore, seed: int) -> None:
     """Sixty charges of all kinds, grouped by every two dimensions and filtered in every way."""
-    draw = Random(seed)
+    random = Random(seed)
     for number in range(60):
-        state = draw.choice((CostState.SETTLED, CostState.ASSUMED, CostState.UNKNOWN))
-        tokens = draw.choice((None, draw.randrange(10**6)))
-        usage = Usage(output_tokens=tokens, run_seconds=draw.choice((None, 0.1, 1 / 3)))
+        state = random.choice((CostState.SETTLED, CostState.ASSUMED, CostState.UNKNOWN))
+        tokens = random.choice((None, random.randrange(10**6)))
+        usage = Usage(output_tokens=tokens, run_seconds=random.choice((None, 0.1, 1 / 3)))
         await settle(
             store,
             str(number),
-            None if state is CostState.UNKNOWN else draw.randrange(10**15),
+            None if state is CostState.UNKNOWN else random.randrange(10**15),
             state,
-            NOON + timedelta(hours=draw.randrange(100), microseconds=draw.randrange(10**6)),
-            ChargeBasis(usage, tier=draw.choice(("", "resolution is 720p"))),
-            tenant=draw.choice(("local", "acme")),
-            modality=draw.choice(("text", "video")),
-            charge_model=draw.choice(("a/b", "c/d", "e/f")),
-            labels=draw.choice(LABELS),
+            NOON + timedelta(hours=random.randrange(100), microseconds=random.randrange(10**6)),
+            ChargeBasis(usage, tier=random.choice(("", "resolution is 720p"))),
+            tenant=random.choice(("local", "acme")),
+            modality=random.choice(("text", "video")),
+            charge_model=random.choice(("a/b", "c/d", "e/f")),
+            labels=random.choice(LABELS),
         )
     filters = (
         ALL,
@@ -136,12 +136,12 @@ async def test_sums_are_those_of_the_single_charges(store: SqliteStore, seed: in
         ChargeFilter(settled_from=NOON + timedelta(hours=20), settled_before=NOON + timedelta(50)),
         ChargeFilter(tenant="nobody"),
     )
-    for wanted in filters:
-        charges = await every_charge(store, wanted, draw.randrange(1, 9))
+    for charge_filter in filters:
+        charges = await every_charge(store, charge_filter, random.randrange(1, 9))
         assert [one.at for one in charges] == sorted((one.at for one in charges), key=_place)[::-1]
         for group_by in ((), *permutations(GroupBy, 2)):
-            totals = await store.totals(wanted, group_by, "team")
-            assert as_told(totals) == by_hand(charges, group_by)
+            totals = await store.totals(charge_filter, group_by, "team")
+            assert totals_by_group(totals) == by_hand(charges, group_by)
             sums = [one.settled_nanos + one.assumed_nanos for one in totals]
             assert sums == sorted(sums, reverse=True)
     assert len(await every_charge(store, ALL, 1000)) == 60
@@ -164,22 +164,22 @@ async def test_a_time_begins_where_it_says_and_leaves_its_end_out(store: SqliteS
 
 async def test_only_what_is_settled_is_a_charge(store: SqliteStore) -> None:
     """Neither what is held nor what was given back. What is settled after that is one."""
-    generation = made("one")
+    generation = generation_record("one")
     await store.accept(generation, reservation(generation), 0)
-    absent = moved(generation, State.FAILED, AttemptState.ABSENT)
+    absent = advance(generation, State.FAILED, AttemptState.ABSENT)
     gone = LedgerEntry(generation.attempt.id, LedgerEntryKind.RELEASE, 0, CostState.SETTLED, "2026")
     await store.save(absent, (gone,))
     assert await store.totals(ALL) == ()
-    found = moved(absent, State.FAILED, AttemptState.SUCCEEDED, "p")
+    charges = advance(absent, State.FAILED, AttemptState.SUCCEEDED, "p")
     line = LedgerEntry(generation.attempt.id, LedgerEntryKind.SETTLE, 7, CostState.SETTLED, "2026")
-    await store.save(found, (line,))
+    await store.save(charges, (line,))
     (one,) = await store.charges(ALL, 9, None)
     assert (one.cost, one.prediction_id) == (Cost(7, CostState.SETTLED, "2026"), "p")
 
 
 async def test_a_screening_is_a_charge_of_its_own_kind(store: SqliteStore) -> None:
     """It counts as safety, and as the same generation."""
-    generation = made("both")
+    generation = generation_record("both")
     screen = replace(generation.attempt, id="att_screen", purpose=Purpose.SCREEN, model="g/u")
     picture = replace(generation.attempt, id="att_picture", ordinal=2)
     generation = replace(generation, modality="image", attempts=(screen, picture))
@@ -194,8 +194,8 @@ async def test_a_screening_is_a_charge_of_its_own_kind(store: SqliteStore) -> No
         (("image", "a/b"), 5),
         (("safety", "g/u"), 1),
     ]
-    (whole,) = await store.totals(ALL)
-    assert (whole.charges, whole.generations) == (2, 1)
+    (total,) = await store.totals(ALL)
+    assert (total.charges, total.generations) == (2, 1)
 
 
 async def test_a_charge_is_never_changed(store: SqliteStore, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from mediagate_server.store.sqlite.writer import (
     MAX_COMMIT_JOBS,
     CommitBatcher,
 )
-from tests.store.records import made, moved, reservation, settlement
+from tests.store.records import advance, generation_record, reservation, settlement
 
 WORK, NOTHING = 0.001, 0.000_01
 
@@ -121,9 +121,9 @@ async def test_many_at_once_are_durable_when_told_so(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path) as store:
 
         async def one(name: str) -> None:
-            generation = made(name)
+            generation = generation_record(name)
             assert isinstance(await store.accept(generation, reservation(generation), 0), int)
-            ended = moved(generation, State.SUCCEEDED)
+            ended = advance(generation, State.SUCCEEDED)
             await store.save(ended, settlement(generation))
             assert await store.get("local", generation.id) == ended
 
@@ -135,6 +135,6 @@ async def test_what_was_given_before_the_end_is_written(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path) as store:
         given = [asyncio.ensure_future(store.secret_key(str(number))) for number in range(200)]
         await asyncio.sleep(0)
-    kept = [one.result() for one in given]
+    results = [one.result() for one in given]
     async with SqliteStore(tmp_path) as store:
-        assert [await store.secret_key(str(number)) for number in range(200)] == kept
+        assert [await store.secret_key(str(number)) for number in range(200)] == results

@@ -9,9 +9,9 @@ from mediagate_server.store.encryption import DecryptionFailed, EncryptionKeyErr
 from mediagate_server.store.records import Checkpoint
 from mediagate_server.store.sqlite import SqliteStore
 
-from .records import NOON, made, reservation
+from .records import NOON, generation_record, reservation
 
-FIRST = made("a")
+FIRST = generation_record("a")
 SPOIL = "UPDATE secrets SET sealed = x'00'"
 
 
@@ -76,8 +76,8 @@ async def test_what_is_given_up_is_given_up_once(harm: object, tmp_path: Path) -
             assert (await store.resumptions((FIRST.id,)))[FIRST.id].checkpoints == ()
             after = await store.secret_key("webhook-url")
     assert after != before
-    (told,) = [line for line in logs if line["event"] == "encryption_key_replaced"]
-    assert sorted(told["redrawn"]) == ["media-url", "webhook-url"]
+    (event,) = [line for line in logs if line["event"] == "encryption_key_replaced"]
+    assert sorted(event["redrawn"]) == ["media-url", "webhook-url"]
     assert not lost.exists()
     async with SqliteStore(tmp_path) as store:
         assert await store.secret_key("webhook-url") == after

@@ -14,8 +14,8 @@ from mediagate_server.store.records import GenerationFilter, State
 from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.store.sqlite.connection import apply_settings
 from tests.store.apsw_connection import connection
-from tests.store.power_loss import FILE, kept_in
-from tests.store.records import NOON, made, moved, reservation, settlement
+from tests.store.power_loss import FILE, facts_in
+from tests.store.records import NOON, advance, generation_record, reservation, settlement
 from tests.store.simulated_disk import Disk, after_power_loss
 from tests.store_rows import ledger_entries
 
@@ -61,13 +61,13 @@ async def test_what_cannot_be_written_is_unavailable_and_is_not_there(
     disk: Disk, store: SqliteStore, kind: str
 ) -> None:
     """Accepts, saves, claims and keys alike; once the disk is well the same calls work."""
-    first, second = made("a"), made("b")
+    first, second = generation_record("a"), generation_record("b")
     await store.accept(first, reservation(first), 0)
     break_down(disk, kind)
     with pytest.raises(StoreUnavailable):
         await store.accept(second, reservation(second), 0)
     with pytest.raises(StoreUnavailable):
-        await store.save(moved(first, State.SUCCEEDED), settlement(first))
+        await store.save(advance(first, State.SUCCEEDED), settlement(first))
     with pytest.raises(StoreUnavailable):
         await store.claim_webhook("msg", NOON)
     with pytest.raises(StoreUnavailable):
@@ -76,7 +76,7 @@ async def test_what_cannot_be_written_is_unavailable_and_is_not_there(
     assert await store.find_binding("local", second.request_id) is None
     mend(disk)
     assert isinstance(await store.accept(second, reservation(second), 0), int)
-    await store.save(moved(first, State.SUCCEEDED), settlement(first))
+    await store.save(advance(first, State.SUCCEEDED), settlement(first))
     assert await store.claim_webhook("msg", NOON)
     assert await ledger_entries(store, first.attempt.id) == (
         *reservation(first),
@@ -95,7 +95,7 @@ async def test_a_failure_takes_its_own_batch_along_and_no_other(
         return apsw.IOError() if fails else None
 
     disk.fault = now_and_then
-    several = [made(f"g{n}") for n in range(300)]
+    several = [generation_record(f"g{n}") for n in range(300)]
 
     async def accept(number: int) -> int | BaseException:
         await asyncio.sleep(0)
@@ -134,18 +134,18 @@ async def test_what_was_refused_does_not_come_back_to_life(
 ) -> None:
     """A commit that failed at its sync lies whole in the log; the next write goes over it."""
     break_down(disk, "cannot sync")
-    refused = made("refused")
+    refused = generation_record("refused")
     with pytest.raises(StoreUnavailable):
         await store.accept(refused, reservation(refused), 0)
     mend(disk)
-    accepted = made("accepted")
+    accepted = generation_record("accepted")
     await store.accept(accepted, reservation(accepted), 0)
     files, _ = after_power_loss(disk.events, len(disk.events), Random(seed))
     for name, content in files.items():
         (tmp_path / f"copy.{name}").write_bytes(content)
-    kept = kept_in(tmp_path / f"copy.{FILE}")
-    assert ("version", accepted.id) in kept
-    assert ("version", refused.id) not in kept
+    stored = facts_in(tmp_path / f"copy.{FILE}")
+    assert ("version", accepted.id) in stored
+    assert ("version", refused.id) not in stored
     assert await store.find_binding("local", refused.request_id) is None
 
 
@@ -154,7 +154,7 @@ async def test_a_database_that_was_damaged_is_unavailable(
 ) -> None:
     """Reads and writes say so; nothing is answered from what is left of it."""
     async with SqliteStore(tmp_path) as store:
-        first = made("a")
+        first = generation_record("a")
         await store.accept(first, reservation(first), 0)
     path = tmp_path / "mediagate.sqlite3"
     async with SqliteStore(tmp_path) as store:
@@ -162,6 +162,6 @@ async def test_a_database_that_was_damaged_is_unavailable(
         path.write_bytes(path.read_bytes()[:4096] + b"\xff" * (size - 4096))
         with pytest.raises(StoreUnavailable):
             await store.get("local", first.id)
-        second = made("b")
+        second = generation_record("b")
         with pytest.raises(StoreUnavailable):
             await store.accept(second, reservation(second), 0)

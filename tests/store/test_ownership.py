@@ -14,7 +14,7 @@ from mediagate_server.store.records import Checkpoint, GenerationFilter, State
 from mediagate_server.store.sqlite import DataFolderInUse, SqliteStore, connect
 from mediagate_server.store.sqlite.connection import apply_settings
 from tests.store.conftest import FakeMonotonicClock
-from tests.store.records import NOON, made, moved, reservation, settlement
+from tests.store.records import NOON, advance, generation_record, reservation, settlement
 from tests.store_rows import ledger_entries
 
 
@@ -25,14 +25,16 @@ async def test_a_second_process_is_refused_while_the_lease_is_fresh(
     with pytest.raises(DataFolderInUse, match=rf"\({os.getpid()}\).*MEDIAGATE_DATA_DIR"):
         async with SqliteStore(tmp_path):
             pass
-    assert isinstance(await store.accept(made("a"), reservation(made("a")), 0), int)
+    assert isinstance(
+        await store.accept(generation_record("a"), reservation(generation_record("a")), 0), int
+    )
 
 
 async def test_a_paused_owner_is_fenced_off_once_its_lease_has_run_out(
     tmp_path: Path, clock: FakeMonotonicClock
 ) -> None:
     """Everything that it still tries to write fails, nothing of it is there, and it is told."""
-    first = made("a")
+    first = generation_record("a")
     async with SqliteStore(tmp_path, clock=clock) as paused:
         await paused.accept(first, reservation(first), 0)
         clock.seconds += 14.9
@@ -42,9 +44,9 @@ async def test_a_paused_owner_is_fenced_off_once_its_lease_has_run_out(
         assert paused.lease_left() < 0
         async with SqliteStore(tmp_path, clock=clock) as successor:
             with pytest.raises(StaleOwner):
-                await paused.save(moved(first, State.SUCCEEDED), settlement(first))
+                await paused.save(advance(first, State.SUCCEEDED), settlement(first))
             for write in (
-                paused.accept(made("b"), reservation(made("b")), 0),
+                paused.accept(generation_record("b"), reservation(generation_record("b")), 0),
                 paused.save_checkpoint(first.id, Checkpoint(0, 1, "", "x")),
                 paused.claim_webhook("w", NOON),
                 paused.secret_key("k"),
@@ -57,7 +59,7 @@ async def test_a_paused_owner_is_fenced_off_once_its_lease_has_run_out(
             assert await ledger_entries(successor, first.attempt.id) == reservation(first)
             assert (await successor.resumptions((first.id,)))[first.id].checkpoints == ()
             assert await successor.claim_webhook("w", NOON)
-            await successor.save(moved(first, State.RUNNING))
+            await successor.save(advance(first, State.RUNNING))
 
 
 async def test_the_successor_of_a_paused_owner_holds_a_lock_of_its_own(
@@ -176,7 +178,7 @@ async def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path)
     """Its generations are numbered in the order in which they were made."""
     async with SqliteStore(tmp_path / "new") as store:
         for name in ("b", "a"):
-            await store.accept(made(name), reservation(made(name)), 0)
+            await store.accept(generation_record(name), reservation(generation_record(name)), 0)
     new = connect(tmp_path / "new" / "mediagate.sqlite3")
     old = connect(tmp_path / "mediagate.sqlite3")
     old.executescript(_first_schema())
@@ -188,7 +190,9 @@ async def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path)
     async with SqliteStore(tmp_path) as store:
         changes = await store.changed_since("local", GenerationFilter(), 0, 9)
         assert [(c.sequence, c.generation.id) for c in changes] == [(1, "gen_a"), (2, "gen_b")]
-        assert await store.accept(made("c"), reservation(made("c")), 0) == 3
+        assert (
+            await store.accept(generation_record("c"), reservation(generation_record("c")), 0) == 3
+        )
 
 
 async def test_a_lost_store_is_unavailable_to_callers() -> None:

@@ -26,7 +26,7 @@ from mediagate_server.store.sqlite.connection import connect
 from mediagate_server.store.sqlite.row_batch import RowBatch, StatementKind
 from mediagate_server.store.sqlite.writer_cache import RECENT_BINDINGS
 from mediagate_server.structs import replace
-from tests.store.records import NOON, made, moved, reservation, settlement
+from tests.store.records import NOON, advance, generation_record, reservation, settlement
 from tests.store_rows import ledger_entries
 
 HUGE = 2**63
@@ -97,7 +97,7 @@ class PoisonJob:
 @pytest.mark.parametrize("kind", POISONS)
 async def test_a_poisonous_job_fails_alone(store: SqliteStore, kind: str) -> None:
     """First, in the midst and last of a batch."""
-    ones = [made(f"{n}") for n in range(3)]
+    ones = [generation_record(f"{n}") for n in range(3)]
     for place in range(4):
         jobs: list[Any] = [store.accept(one, reservation(one), 0) for one in ones]
         jobs.insert(place, store._writer.submit_rows(POISONS[kind]))
@@ -106,7 +106,7 @@ async def test_a_poisonous_job_fails_alone(store: SqliteStore, kind: str) -> Non
         assert isinstance(poisoned, Exception)
         assert not isinstance(poisoned, StoreUnavailable)
         assert all(isinstance(one, int) for one in outcomes), outcomes
-        ones = [made(f"{place}-{n}") for n in range(3)]
+        ones = [generation_record(f"{place}-{n}") for n in range(3)]
     assert len(await store.list_unfinished()) == 12
 
 
@@ -141,13 +141,15 @@ async def test_random_batches_lose_exactly_the_poisonous_jobs(tmp_path: Path, se
 
 
 def batch(
-    store: SqliteStore, random: Random, number: int, held: dict[str, Generation]
+    store: SqliteStore, random: Random, number: int, active: dict[str, Generation]
 ) -> list[PoisonJob]:
     """Some of each, poison among them."""
-    attacks = [accepted(store, made(f"{number}-{n}")) for n in range(random.randrange(1, 8))]
-    going = [one for one in held.values() if not one.state.is_terminal]
+    attacks = [
+        accepted(store, generation_record(f"{number}-{n}")) for n in range(random.randrange(1, 8))
+    ]
+    going = [one for one in active.values() if not one.state.is_terminal]
     for one in random.sample(going, min(len(going), random.randrange(6))):
-        ended = moved(one, random.choice([State.SUCCEEDED, State.FAILED]))
+        ended = advance(one, random.choice([State.SUCCEEDED, State.FAILED]))
         attacks.append(PoisonJob("save", partial(store.save, ended, settlement(ended)), ended))
     attacks += [
         PoisonJob(kind, partial(store._writer.submit_rows, POISONS[kind]))
@@ -164,7 +166,7 @@ def accepted(store: SqliteStore, one: Generation) -> PoisonJob:
 
 def poisonous_call(store: SqliteStore, random: Random, name: str) -> PoisonJob:
     """A call of the port with a value that no row holds."""
-    one = made(name)
+    one = generation_record(name)
     entry = reservation(one)[0]
     bad, entries = one, (entry,)
     match random.randrange(5):
@@ -183,7 +185,7 @@ def poisonous_call(store: SqliteStore, random: Random, name: str) -> PoisonJob:
 
 async def test_a_poisonous_checkpoint_is_told_once_and_harms_nothing(store: SqliteStore) -> None:
     """Nobody waits for it."""
-    first = made("a")
+    first = generation_record("a")
     await store.accept(first, reservation(first), 0)
     bad = store.save_checkpoint(first.id, Checkpoint(0, HUGE, "", "x"))
     good = store.save_checkpoint(first.id, Checkpoint(0, 1, "", "x"))
@@ -198,7 +200,7 @@ async def test_a_poisonous_checkpoint_is_told_once_and_harms_nothing(store: Sqli
 async def test_a_failing_disk_still_fails_all_of_a_batch(tmp_path: Path) -> None:
     """What the database says of itself is nobody's own fault."""
     async with SqliteStore(tmp_path) as store:
-        first = made("a")
+        first = generation_record("a")
         await store.accept(first, reservation(first), 0)
 
         def interrupted(rows: RowBatch) -> None:
@@ -209,12 +211,12 @@ async def test_a_failing_disk_still_fails_all_of_a_batch(tmp_path: Path) -> None
 
         bad = store._writer.submit_rows(interrupted)
         with pytest.raises(StoreUnavailable):
-            await store.save(moved(first, State.SUCCEEDED), settlement(first))
+            await store.save(advance(first, State.SUCCEEDED), settlement(first))
         with pytest.raises(StoreUnavailable):
             await bad
-        await store.save(moved(first, State.SUCCEEDED), settlement(first))
+        await store.save(advance(first, State.SUCCEEDED), settlement(first))
         with pytest.raises(StaleWrite):
-            await store.save(moved(first, State.SUCCEEDED))
+            await store.save(advance(first, State.SUCCEEDED))
 
 
 class Traced:
@@ -229,7 +231,7 @@ class Traced:
         connection.set_trace_callback(self.statements.append)
         return connection
 
-    def check_nothing_was_taken_back(self) -> None:
+    def check_no_rollback(self) -> None:
         """No job was run twice."""
         assert not [one for one in self.statements if one.startswith(("ROLLBACK", "SAVEPOINT"))]
 
@@ -238,14 +240,14 @@ async def test_refusals_cost_no_second_try(tmp_path: Path) -> None:
     """Of a tenant that runs all it may, and of many who erase the same, between others' calls."""
     traced = Traced()
     async with SqliteStore(tmp_path, connect=traced.connect) as store:
-        full = made("full", tenant="full")
+        full = generation_record("full", tenant="full")
         await store.accept(full, reservation(full), 1)
-        ended = moved(made("ended"), State.SUCCEEDED)
-        await store.accept(made("ended"), reservation(ended), 0)
+        ended = advance(generation_record("ended"), State.SUCCEEDED)
+        await store.accept(generation_record("ended"), reservation(ended), 0)
         await store.save(ended, settlement(ended))
         several: list[Any] = []
         for n in range(30):
-            one, more = made(f"{n}"), made(f"more-{n}", tenant="full")
+            one, more = generation_record(f"{n}"), generation_record(f"more-{n}", tenant="full")
             several.append(store.accept(one, reservation(one), 0))
             several.append(store.accept(more, reservation(more), 1))
             several.append(store.history.erase(replace(ended, version=3, erased_at=NOON)))
@@ -254,7 +256,7 @@ async def test_refusals_cost_no_second_try(tmp_path: Path) -> None:
         assert {type(one) for one in outcomes[1::3]} == {TooManyInFlight}
         assert [one for one in outcomes[2::3] if one is None] == [None]
         assert {type(one) for one in outcomes[2::3]} == {type(None), StaleWrite}
-    traced.check_nothing_was_taken_back()
+    traced.check_no_rollback()
 
 
 async def test_repeats_that_race_cost_no_second_try(tmp_path: Path) -> None:
@@ -262,32 +264,32 @@ async def test_repeats_that_race_cost_no_second_try(tmp_path: Path) -> None:
     traced = Traced()
     async with SqliteStore(tmp_path, connect=traced.connect) as store:
         for time in range(3):
-            racing = [made(f"{n}-{time}", request_id="the same") for n in range(100)]
-            others = [made(f"other-{n}-{time}") for n in range(20)]
+            racing = [generation_record(f"{n}-{time}", request_id="the same") for n in range(100)]
+            others = [generation_record(f"other-{n}-{time}") for n in range(20)]
             outcomes = await asyncio.gather(
                 *(store.accept(one, reservation(one), 0) for one in (*racing, *others))
             )
             bound = {one for one in outcomes[:100] if isinstance(one, RequestBinding)}
             assert bound == {RequestBinding("gen_0-0", "f")}
             assert all(isinstance(one, int) for one in outcomes[100:])
-    traced.check_nothing_was_taken_back()
+    traced.check_no_rollback()
 
 
 async def test_a_binding_is_found_also_after_much_was_forgotten(store: SqliteStore) -> None:
     """What the writing thread knows is bounded, and wrong of nothing that was taken back."""
-    first = made("first")
+    first = generation_record("first")
     await store.accept(first, reservation(first), 0)
     with pytest.raises(OverflowError):
         await store._writer.submit_rows(POISONS["integer in a row"])
-    assert await store.accept(made("b", request_id=first.request_id), (), 0) == RequestBinding(
-        first.id, "f"
-    )
-    ended = moved(first, State.FAILED)
+    assert await store.accept(
+        generation_record("b", request_id=first.request_id), (), 0
+    ) == RequestBinding(first.id, "f")
+    ended = advance(first, State.FAILED)
     await store.save(ended, settlement(first), release_request_id=True)
-    again = made("again", request_id=first.request_id)
+    again = generation_record("again", request_id=first.request_id)
     assert isinstance(await store.accept(again, reservation(again), 0), int)
-    several = [made(f"{n}") for n in range(RECENT_BINDINGS + 1)]
+    several = [generation_record(f"{n}") for n in range(RECENT_BINDINGS + 1)]
     await asyncio.gather(*(store.accept(one, reservation(one), 0) for one in several))
     assert len(store._cache._bindings) <= RECENT_BINDINGS
-    late = made("late", request_id=first.request_id, created_at=NOON)
+    late = generation_record("late", request_id=first.request_id, created_at=NOON)
     assert await store.accept(late, reservation(late), 0) == RequestBinding(again.id, "f")

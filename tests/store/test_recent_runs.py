@@ -7,14 +7,14 @@ from mediagate_server.store.records import AttemptState, Generation, State
 from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.structs import replace
 
-from .records import NOON, made, moved, reservation, settlement
+from .records import NOON, advance, generation_record, reservation, settlement
 
 
 async def ended(store: SqliteStore, name: str, model: str, seconds: float, **more: object) -> None:
     """A success that ran so long, or whatever else is said of it."""
-    first = made(name, model=model)
+    first = generation_record(name, model=model)
     await store.accept(first, reservation(first), 0)
-    last: Generation = moved(first, State.SUCCEEDED, AttemptState.SUCCEEDED, f"p-{name}")
+    last: Generation = advance(first, State.SUCCEEDED, AttemptState.SUCCEEDED, f"p-{name}")
     attempt = replace(last.attempt, completed_at=NOON + timedelta(seconds=seconds))
     changes = {"started_at": NOON, "attempts": (attempt,), **more}
     await store.save(replace(last, **changes), settlement(first))  # type: ignore[arg-type]
@@ -30,7 +30,7 @@ async def test_the_last_runs_of_each_model_are_read(tmp_path: Path) -> None:
         await ended(store, "odd", "b/b", 9, started_at=None)
         await ended(store, "toy", "b/b", 10, sandbox=True)
         await ended(store, "long", "b/b", 11, logs="x" * 100_000)
-        unfinished = made("running", model="b/b")
+        unfinished = generation_record("running", model="b/b")
         await store.accept(unfinished, reservation(unfinished), 0)
         real = await store.history.recent_runs(3, sandbox=False)
         toys = await store.history.recent_runs(3, sandbox=True)

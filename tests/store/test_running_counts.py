@@ -10,7 +10,7 @@ from mediagate_server.errors import TooManyInFlight
 from mediagate_server.store.generations import StaleWrite
 from mediagate_server.store.records import AttemptState, State
 from mediagate_server.store.sqlite import SqliteStore
-from tests.store.records import made, moved, reservation
+from tests.store.records import advance, generation_record, reservation
 
 TENANTS = ("a", "b", "c")
 
@@ -20,7 +20,7 @@ async def check(store: SqliteStore, running: Counter[str], name: str) -> None:
     for tenant in TENANTS:
         assert await store.in_flight(tenant) == running[tenant]
         if running[tenant]:
-            refused = made(f"{name}_{tenant}", tenant=tenant)
+            refused = generation_record(f"{name}_{tenant}", tenant=tenant)
             with pytest.raises(TooManyInFlight) as error:
                 await store.accept(refused, reservation(refused), running[tenant])
             assert error.value.failure.metadata["in_flight"] == str(running[tenant])
@@ -29,16 +29,16 @@ async def check(store: SqliteStore, running: Counter[str], name: str) -> None:
 async def test_it_is_what_counting_says(tmp_path: Path) -> None:
     """Through every kind of change: accepted, moved, ended, ended twice, failed, and reopened."""
     async with SqliteStore(tmp_path) as store:
-        live = [made(str(n), tenant=random.choice(TENANTS)) for n in range(60)]
+        live = [generation_record(str(n), tenant=random.choice(TENANTS)) for n in range(60)]
         for generation in live:
             await store.accept(generation, reservation(generation), 0)
         for step in range(200):
             at = random.randrange(len(live))
             state = random.choice([State.RUNNING, State.SUCCEEDED, State.FAILED, State.STARTING])
-            following = moved(live[at], state, AttemptState.ACCEPTED)
+            following = advance(live[at], state, AttemptState.ACCEPTED)
             if step % 10 == 0:
                 with pytest.raises(StaleWrite):
-                    await store.save(moved(following, State.CANCELLED))
+                    await store.save(advance(following, State.CANCELLED))
             await store.save(following)
             live[at] = following
         running = Counter(one.tenant for one in live if not one.state.is_terminal)

@@ -12,11 +12,11 @@ from mediagate_server.store.records import Generation, GenerationFilter, State
 from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.store.sqlite.generation_rows import microseconds, to_document
 from mediagate_server.structs import replace
-from tests.store.records import NOON, made, moved, reservation, settlement
+from tests.store.records import NOON, advance, generation_record, reservation, settlement
 from tests.store_rows import ledger_entries
 
 BEFORE = 8
-LIKENESS = "0123456789abcdef" * 4
+REUSE_KEY = "0123456789abcdef" * 4
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,11 @@ class Old:
 
 def numbered_from(number: int) -> Old:
     """Three, the newest of which comes first by its id."""
-    running = made("a", created_at=NOON + timedelta(minutes=2))
-    ended = made("b", created_at=NOON + timedelta(minutes=1), version=number, tenant="local")
-    erased = made("c", erased_at=NOON, state=State.SUCCEEDED)
+    running = generation_record("a", created_at=NOON + timedelta(minutes=2))
+    ended = generation_record(
+        "b", created_at=NOON + timedelta(minutes=1), version=number, tenant="local"
+    )
+    erased = generation_record("c", erased_at=NOON, state=State.SUCCEEDED)
     return Old(running, replace(ended, state=State.SUCCEEDED), erased)
 
 
@@ -95,7 +97,7 @@ def _write(file: sqlite3.Connection, one: Generation, change: int) -> None:
         price_as_of="2026",
     )
     if not erased:
-        _insert(file, "likenesses", **key, likeness=LIKENESS, created_us=created)
+        _insert(file, "likenesses", **key, likeness=REUSE_KEY, created_us=created)
 
 
 def _insert(file: sqlite3.Connection, table: str, **row: object) -> None:
@@ -118,8 +120,10 @@ async def test_nothing_of_it_is_lost(tmp_path: Path) -> None:
         assert await store.list_unfinished() == (old.running,)
         assert await store.in_flight("local") == 1
         assert await store.pending_input(old.running.id) == b"to be sent"
-        assert await store.history.find_reusable("local", LIKENESS, NOON) == (old.ended,)
-        assert await store.history.find_reusable("local", LIKENESS, NOON + timedelta(hours=1)) == ()
+        assert await store.history.find_reusable("local", REUSE_KEY, NOON) == (old.ended,)
+        assert (
+            await store.history.find_reusable("local", REUSE_KEY, NOON + timedelta(hours=1)) == ()
+        )
         soon = NOON + timedelta(hours=1)
         assert await store.history.find_expired(("text",), soon, 9) == (old.ended,)
         assert await ledger_entries(store, old.ended.attempt.id) == reservation(old.ended)
@@ -130,15 +134,15 @@ async def test_it_is_gone_on_with(tmp_path: Path) -> None:
     old = numbered_from(1)
     write_old(tmp_path, old)
     async with SqliteStore(tmp_path) as store:
-        ended = moved(old.running, State.SUCCEEDED)
+        ended = advance(old.running, State.SUCCEEDED)
         assert await store.save(ended, settlement(ended)) == 4
         assert await store.pending_input(ended.id) is None
-        new = made("d", created_at=NOON + timedelta(minutes=3))
-        assert await store.accept(new, reservation(new), 0, reuse_key=LIKENESS) == 5
+        new = generation_record("d", created_at=NOON + timedelta(minutes=3))
+        assert await store.accept(new, reservation(new), 0, reuse_key=REUSE_KEY) == 5
         alike = (ended, old.ended)
-        assert await store.history.find_reusable("local", LIKENESS, NOON) == alike
-        await store.history.erase(moved(ended, State.SUCCEEDED))
-        assert await store.history.find_reusable("local", LIKENESS, NOON) == (old.ended,)
+        assert await store.history.find_reusable("local", REUSE_KEY, NOON) == alike
+        await store.history.erase(advance(ended, State.SUCCEEDED))
+        assert await store.history.find_reusable("local", REUSE_KEY, NOON) == (old.ended,)
     with contextlib.closing(sqlite3.connect(tmp_path / "mediagate.sqlite3")) as file:
         assert file.execute("PRAGMA foreign_key_check").fetchall() == []
         assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)

@@ -10,7 +10,7 @@ from mediagate_server.store.encryption import Cipher, DecryptionFailed, Encrypti
 from mediagate_server.store.records import Checkpoint, State
 from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.structs import replace
-from tests.store.records import NOON, made, moved, reservation
+from tests.store.records import NOON, advance, generation_record, reservation
 
 SECRET = "a lighthouse that nobody may read of"
 
@@ -19,11 +19,11 @@ async def test_pending_inputs_survive_a_restart_and_end_with_the_generation(
     tmp_path: Path,
 ) -> None:
     """A later process can send what is queued; what has ended has no input any more."""
-    first = made("a")
+    first = generation_record("a")
     async with SqliteStore(tmp_path) as store:
         await store.accept(first, reservation(first), 0, pending=SECRET.encode())
-        await store.accept(made("b"), reservation(made("b")), 0)
-        await store.save(moved(first, State.QUEUED))
+        await store.accept(generation_record("b"), reservation(generation_record("b")), 0)
+        await store.save(advance(first, State.QUEUED))
     async with SqliteStore(tmp_path) as store:
         assert await store.pending_input("gen_a") == SECRET.encode()
         assert await store.pending_input("gen_b") is None
@@ -36,7 +36,7 @@ async def test_checkpoints_follow_on_each_other_and_end_with_the_generation(
     store: SqliteStore,
 ) -> None:
     """In order, up to the first gap; a piece that comes after the end is not kept."""
-    first = made("a")
+    first = generation_record("a")
     await store.accept(first, reservation(first), 0)
     pieces = (Checkpoint(0, 3, "7:0", "été"[:2]), Checkpoint(3, 9, "8:0", "six-en"))
     for piece in (*pieces, Checkpoint(10, 12, "9:0", "no")):
@@ -48,7 +48,7 @@ async def test_checkpoints_follow_on_each_other_and_end_with_the_generation(
         store.save_checkpoint(first.id, piece)
     await store.save_checkpoint(first.id, over[-1])
     assert (await store.resumptions((first.id,)))[first.id].checkpoints == (*pieces, *over)
-    ended = store.save(moved(first, State.SUCCEEDED))
+    ended = store.save(advance(first, State.SUCCEEDED))
     await store.save_checkpoint(first.id, Checkpoint(14, 15, "", "x"))
     await ended
     assert (await store.resumptions((first.id,)))[first.id].checkpoints == ()
@@ -56,7 +56,7 @@ async def test_checkpoints_follow_on_each_other_and_end_with_the_generation(
 
 async def test_no_prompt_and_no_text_lies_on_disk_in_clear(tmp_path: Path) -> None:
     """Not in the database, not in its log, not in the key's file, not beside them."""
-    first = made("a")
+    first = generation_record("a")
     folder = tmp_path / "data"
     async with SqliteStore(folder) as store:
         await store.accept(first, reservation(first), 0, pending=SECRET.encode())

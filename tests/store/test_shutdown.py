@@ -22,14 +22,14 @@ async def test_a_writer_that_hangs_does_not_hold_up_the_end(tmp_path: Path) -> N
 
     store = SqliteStore(tmp_path, close_seconds=0.01)
     async with store:
-        held = store._writer.submit(job)
+        pending = store._writer.submit(job)
         await asyncio.to_thread(hanging.wait)
-    assert not held.done()
+    assert not pending.done()
     with pytest.raises(DataFolderInUse):
         async with SqliteStore(tmp_path):
             pass
     hang.set()
-    await held
+    await pending
     store._writer._thread.join()
     store._anchor.close()
     store._lock.release()

@@ -11,7 +11,7 @@ _NUMBERED = re.compile(r"\?\d")
 
 def test_no_statement_has_numbered_placeholders() -> None:
     """A budget's statement had one: Python 3.12 warns of it, which is an error here."""
-    found = [
+    statements = [
         f"{path.name}:{node.lineno}"
         for path in Path(mediagate_server.__file__).parent.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
@@ -19,4 +19,4 @@ def test_no_statement_has_numbered_placeholders() -> None:
         and isinstance(node.value, str)
         and _NUMBERED.search(node.value)
     ]
-    assert found == []
+    assert statements == []

@@ -28,13 +28,13 @@ from mediagate_server.store.records import (
 )
 from mediagate_server.store.sqlite import SqliteStore, history
 from mediagate_server.structs import replace
-from tests.store.records import NOON, made, moved, reservation, settlement
+from tests.store.records import NOON, advance, generation_record, reservation, settlement
 from tests.store_rows import ledger_entries
 
 
 async def test_what_is_written_is_read_back_whole(store: SqliteStore) -> None:
     """Every field, down to microseconds, violations and a cost that is not known."""
-    first = made("a", labels={"team": "x"}, seed=0)
+    first = generation_record("a", labels={"team": "x"}, seed=0)
     assert await store.accept(first, reservation(first), 0) == 1
     failure = Failure(Reason.INPUT_REJECTED, "no", {"k": "v"}, (Violation("input.a", "b"),), 1.5)
     last = replace(
@@ -57,7 +57,7 @@ async def test_what_is_written_is_read_back_whole(store: SqliteStore) -> None:
 
 async def test_twins_race_for_one_request_id(store: SqliteStore) -> None:
     """Of many at once exactly one is bound; the rest learn whom it is bound to."""
-    twins = [made(str(n), request_id="same") for n in range(50)]
+    twins = [generation_record(str(n), request_id="same") for n in range(50)]
     outcomes = await asyncio.gather(*(store.accept(t, reservation(t), 0) for t in twins))
     (winner,) = (
         twin.id
@@ -69,58 +69,60 @@ async def test_twins_race_for_one_request_id(store: SqliteStore) -> None:
 
 async def test_the_limit_in_flight_is_never_passed(store: SqliteStore) -> None:
     """Counted in the commit that accepts; a terminal one makes room."""
-    several = [made(str(n)) for n in range(9)]
+    several = [generation_record(str(n)) for n in range(9)]
     outcomes = await asyncio.gather(
         *(store.accept(g, reservation(g), 3) for g in several), return_exceptions=True
     )
     assert sum(isinstance(o, TooManyInFlight) for o in outcomes) == 6
     accepted = next(g for g, o in zip(several, outcomes, strict=True) if isinstance(o, int))
     await store.save(replace(accepted, version=2, state=State.SUCCEEDED))
-    late = made("late")
+    late = generation_record("late")
     assert isinstance(await store.accept(late, reservation(late), 3), int)
 
 
 async def test_a_stale_owner_cannot_write(store: SqliteStore) -> None:
     """Only the version after the stored one is taken, and nothing of the other is kept."""
-    first = made("a")
+    first = generation_record("a")
     await store.accept(first, reservation(first), 0)
     await store.save(replace(first, version=2, state=State.STARTING))
     settled = LedgerEntry(first.attempt.id, LedgerEntryKind.SETTLE, 1, CostState.SETTLED, "2026")
     with pytest.raises(StaleWrite):
         await store.save(replace(first, version=2, state=State.FAILED), (settled,))
-    found = await store.get("local", first.id)
-    assert found is not None
-    assert found.state is State.STARTING
+    stored = await store.get("local", first.id)
+    assert stored is not None
+    assert stored.state is State.STARTING
     assert await ledger_entries(store, first.attempt.id) == reservation(first)
 
 
 async def test_the_ledger_takes_each_line_once(store: SqliteStore) -> None:
     """A second settling of an attempt is refused with all that came with it."""
-    first = made("a")
+    first = generation_record("a")
     await store.accept(first, reservation(first), 0)
     settled = LedgerEntry(first.attempt.id, LedgerEntryKind.SETTLE, 1, CostState.SETTLED, "2026")
     await store.save(replace(first, version=2, state=State.RUNNING), (settled,))
     with pytest.raises(Exception, match="UNIQUE"):
         await store.save(replace(first, version=3, state=State.FAILED), (settled,))
-    found = await store.get("local", first.id)
-    assert found is not None
-    assert found.version == 2
+    stored = await store.get("local", first.id)
+    assert stored is not None
+    assert stored.version == 2
 
 
 async def test_a_released_request_id_can_be_bound_again(store: SqliteStore) -> None:
     """Where upstream took nothing the same request may be sent again."""
-    first = made("a", request_id="same")
+    first = generation_record("a", request_id="same")
     await store.accept(first, reservation(first), 0)
     await store.save(replace(first, version=2, state=State.FAILED), release_request_id=True)
     assert await store.find_binding("local", "same") is None
-    second = made("b", request_id="same")
+    second = generation_record("b", request_id="same")
     assert isinstance(await store.accept(second, reservation(second), 0), int)
 
 
 async def test_pages_go_on_where_they_ended(store: SqliteStore) -> None:
     """Newest first, also among those of the same microsecond; filters hold."""
     for n in range(7):
-        one = made(str(n), created_at=NOON + timedelta(microseconds=n // 2), labels={"n": str(n)})
+        one = generation_record(
+            str(n), created_at=NOON + timedelta(microseconds=n // 2), labels={"n": str(n)}
+        )
         await store.accept(one, reservation(one), 0)
     seen: list[str] = []
     after: ListPosition | None = None
@@ -134,7 +136,7 @@ async def test_pages_go_on_where_they_ended(store: SqliteStore) -> None:
         await store.list_generations("local", GenerationFilter(labels={"n' OR 1": "3"}), 9, None)
         == ()
     )
-    found = await store.list_generations(
+    stored = await store.list_generations(
         "local",
         GenerationFilter(
             created_after=NOON + timedelta(microseconds=1), states=(State.SUBMITTING,)
@@ -142,12 +144,12 @@ async def test_pages_go_on_where_they_ended(store: SqliteStore) -> None:
         9,
         None,
     )
-    assert len(found) == 5
+    assert len(stored) == 5
 
 
 async def test_it_survives_being_closed(tmp_path: Path) -> None:
     """What was acknowledged is there when the file is opened again."""
-    first = made("a")
+    first = generation_record("a")
     async with SqliteStore(tmp_path) as opened:
         await opened.accept(first, reservation(first), 0)
     async with SqliteStore(tmp_path) as opened:
@@ -160,7 +162,7 @@ async def test_a_database_that_cannot_be_written_says_so(
     """Nothing may be spent without a durable record: the caller gets STORE_UNAVAILABLE."""
     other = sqlite3.connect(tmp_path / "mediagate.sqlite3", isolation_level=None)
     other.execute("DROP TABLE request_ids")
-    first = made("a")
+    first = generation_record("a")
     with pytest.raises(StoreUnavailable):
         await store.accept(first, reservation(first), 0)
     other.close()
@@ -170,26 +172,26 @@ async def test_one_that_fails_half_way_takes_nothing_of_the_others_with_it(
     store: SqliteStore,
 ) -> None:
     """All at once, in one commit: each has its own outcome, and what runs is counted right."""
-    several = [made(str(n)) for n in range(40)]
+    several = [generation_record(str(n)) for n in range(40)]
     await asyncio.gather(*(store.accept(g, reservation(g), 40) for g in several))
     # Every third writes its reservation again: a line that is there already.
     saves = [
-        store.save(moved(g, State.SUCCEEDED), reservation(g) if n % 3 == 0 else settlement(g))
+        store.save(advance(g, State.SUCCEEDED), reservation(g) if n % 3 == 0 else settlement(g))
         for n, g in enumerate(several)
     ]
     outcomes = await asyncio.gather(*saves, return_exceptions=True)
     for n, (one, outcome) in enumerate(zip(several, outcomes, strict=True)):
-        found = await store.get("local", one.id)
-        assert found is not None
+        stored = await store.get("local", one.id)
+        assert stored is not None
         if n % 3 == 0:
             assert isinstance(outcome, sqlite3.IntegrityError)
-            assert found == one
+            assert stored == one
             assert await ledger_entries(store, one.attempt.id) == reservation(one)
         else:
             assert isinstance(outcome, int)
-            assert found.state is State.SUCCEEDED
+            assert stored.state is State.SUCCEEDED
     running = sum(n % 3 == 0 for n in range(40))
-    late = made("late")
+    late = generation_record("late")
     with pytest.raises(TooManyInFlight) as raised:
         await store.accept(late, reservation(late), running)
     assert raised.value.failure.metadata == {"limit": str(running), "in_flight": str(running)}
@@ -200,10 +202,10 @@ async def test_one_that_breaks_after_its_rows_leaves_none_of_them(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bug in the midst of a job: of it nothing is written, of the others in its commit all."""
-    several = [made(str(n)) for n in range(20)]
+    several = [generation_record(str(n)) for n in range(20)]
 
-    def remember(*around: Any) -> None:
-        if around[2] in several[::4]:
+    def remember(*arguments: Any) -> None:
+        if arguments[2] in several[::4]:
             raise KeyError("a bug")
 
     monkeypatch.setattr(history, "insert_request", remember)
@@ -221,7 +223,7 @@ async def test_one_that_breaks_after_its_rows_leaves_none_of_them(
 
 async def test_twins_and_strangers_in_one_commit(store: SqliteStore) -> None:
     """Of those with one request_id the first is accepted; the others are told, and harm nobody."""
-    several = [made(str(n), request_id=f"request-{n % 10}") for n in range(40)]
+    several = [generation_record(str(n), request_id=f"request-{n % 10}") for n in range(40)]
     outcomes = await asyncio.gather(
         *(
             store.accept(g, reservation(g), 0, pending=g.id.encode(), reuse_key=g.request_id)
@@ -245,19 +247,19 @@ async def test_twins_and_strangers_in_one_commit(store: SqliteStore) -> None:
 
 async def test_what_belongs_together_comes_in_order_within_one_commit(store: SqliteStore) -> None:
     """Accepted, moved, streamed, ended and bound anew, none of it awaited before the next."""
-    one = made("a", request_id="same")
+    one = generation_record("a", request_id="same")
     accepted = asyncio.ensure_future(store.accept(one, reservation(one), 0, pending=b"x"))
     await asyncio.sleep(0)
-    running = moved(one, State.RUNNING, AttemptState.ACCEPTED, "p")
-    ended = moved(running, State.FAILED)
+    running = advance(one, State.RUNNING, AttemptState.ACCEPTED, "p")
+    ended = advance(running, State.FAILED)
     going = store.save(running)
-    kept = store.save_checkpoint(one.id, Checkpoint(0, 5, "1", "hello"))
+    checkpoint_saved = store.save_checkpoint(one.id, Checkpoint(0, 5, "1", "hello"))
     end = store.save(ended, settlement(one), release_request_id=True)
     late = store.save_checkpoint(one.id, Checkpoint(5, 9, "2", "late"))
-    second = made("b", request_id="same")
+    second = generation_record("b", request_id="same")
     again = asyncio.ensure_future(store.accept(second, reservation(second), 1))
     assert list(await asyncio.gather(accepted, going, end, again)) == [1, 2, 3, 4]
-    await asyncio.gather(kept, late)
+    await asyncio.gather(checkpoint_saved, late)
     assert await store.get("local", one.id) == ended
     assert await ledger_entries(store, one.attempt.id) == (*reservation(one), *settlement(one))
     assert await store.find_binding("local", "same") == RequestBinding(second.id, "f")
@@ -269,11 +271,11 @@ async def test_what_belongs_together_comes_in_order_within_one_commit(store: Sql
 
 async def test_a_bound_request_finds_its_generation_in_a_full_house(store: SqliteStore) -> None:
     """Whoever repeats a call adds nothing to what runs."""
-    first = made("a")
+    first = generation_record("a")
     await store.accept(first, reservation(first), 1)
-    twin = made("b", request_id=first.request_id)
+    twin = generation_record("b", request_id=first.request_id)
     assert await store.accept(twin, reservation(twin), 1) == RequestBinding(first.id, "f")
-    other = made("c")
+    other = generation_record("c")
     with pytest.raises(TooManyInFlight):
         await store.accept(other, reservation(other), 1)
 
@@ -282,11 +284,11 @@ async def test_what_runs_is_counted_after_a_restart(tmp_path: Path) -> None:
     """By tenant, from the file."""
     async with SqliteStore(tmp_path) as opened:
         for name, tenant in (("a", "x"), ("b", "x"), ("c", "y")):
-            one = made(name, tenant=tenant)
+            one = generation_record(name, tenant=tenant)
             await opened.accept(one, reservation(one), 0)
-        await opened.save(moved(made("b", tenant="x"), State.FAILED))
+        await opened.save(advance(generation_record("b", tenant="x"), State.FAILED))
     async with SqliteStore(tmp_path) as opened:
-        late = made("d", tenant="x")
+        late = generation_record("d", tenant="x")
         with pytest.raises(TooManyInFlight):
             await opened.accept(late, reservation(late), 1)
         assert isinstance(await opened.accept(late, reservation(late), 2), int)

@@ -22,7 +22,7 @@ from mediagate_server.store.records import (
 )
 from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.structs import replace
-from tests.store.records import made, moved, reservation, settlement
+from tests.store.records import advance, generation_record, reservation, settlement
 from tests.store_rows import ledger_entries
 
 REQUESTS = st.sampled_from(["r1", "r2", "r3", "r4"])
@@ -42,14 +42,14 @@ class StoreMachine(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.loop = asyncio.new_event_loop()
         self.store = self.opened()
-        self.held: dict[str, Generation] = {}
+        self.expected: dict[str, Generation] = {}
         self.bound: dict[tuple[str, str], str] = {}
         self.lines: dict[str, tuple[LedgerEntry, ...]] = {}
         self.pending: dict[str, bytes] = {}
         self.texts: dict[str, list[Checkpoint]] = {}
         self.numbers: dict[str, int] = {}
         self.webhooks: set[str] = set()
-        self.made = 0
+        self.count = 0
 
     def opened(self) -> SqliteStore:
         """The store on the folder, open."""
@@ -86,9 +86,11 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(target=accepted, tenant=TENANTS, request_id=REQUESTS, secret=st.binary(max_size=9))
     def accept(self, tenant: str, request_id: str, secret: bytes) -> str:
         """Bound, refused, or there."""
-        self.made += 1
-        one = made(f"{self.made:03}", tenant=tenant, request_id=request_id)
-        running = sum(g.tenant == tenant and not g.state.is_terminal for g in self.held.values())
+        self.count += 1
+        one = generation_record(f"{self.count:03}", tenant=tenant, request_id=request_id)
+        running = sum(
+            g.tenant == tenant and not g.state.is_terminal for g in self.expected.values()
+        )
         existing = self.bound.get((tenant, request_id))
         try:
             outcome = self.call("accept", one, reservation(one), MOST, pending=secret)
@@ -101,24 +103,24 @@ class StoreMachine(RuleBasedStateMachine):
             return existing
         assert running < MOST
         self.number(one, outcome)
-        self.held[one.id], self.bound[tenant, request_id] = one, one.id
+        self.expected[one.id], self.bound[tenant, request_id] = one, one.id
         self.lines[one.id], self.pending[one.id] = reservation(one), secret
         return one.id
 
     @rule(name=accepted, state=GOING)
     def go_on(self, name: str, state: State) -> None:
         """The next version of what runs."""
-        if name not in self.held or self.held[name].state.is_terminal:
+        if name not in self.expected or self.expected[name].state.is_terminal:
             return
-        self.held[name] = moved(self.held[name], state)
-        self.number(self.held[name], self.call("save", self.held[name]))
+        self.expected[name] = advance(self.expected[name], state)
+        self.number(self.expected[name], self.call("save", self.expected[name]))
 
     @rule(name=consumes(accepted), state=ENDS, releases=st.booleans())
     def end(self, name: str, state: State, releases: bool) -> None:
         """Settled, and nothing of its input and stream is kept."""
-        if name not in self.held or self.held[name].state.is_terminal:
+        if name not in self.expected or self.expected[name].state.is_terminal:
             return
-        one = self.held[name] = moved(self.held[name], state)
+        one = self.expected[name] = advance(self.expected[name], state)
         change = self.call("save", one, settlement(one), release_request_id=releases)
         self.number(one, change)
         self.lines[name] += settlement(one)
@@ -130,9 +132,9 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(name=accepted, ahead=st.sampled_from([-1, 0, 2]))
     def write_stale(self, name: str, ahead: int) -> None:
         """Any version but the next is refused, with all that comes with it."""
-        if name not in self.held:
+        if name not in self.expected:
             return
-        one = replace(self.held[name], version=self.held[name].version + ahead)
+        one = replace(self.expected[name], version=self.expected[name].version + ahead)
         try:
             self.call("save", one, settlement(one))
         except StaleWrite:
@@ -142,19 +144,19 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(name=accepted, text=st.text(max_size=5))
     def stream(self, name: str, text: str) -> None:
         """A piece that follows on the last one; of one that has ended nothing is kept."""
-        if name not in self.held:
+        if name not in self.expected:
             return
         pieces = self.texts.setdefault(name, [])
         start = pieces[-1].sequence if pieces else 0
         piece = Checkpoint(start, start + 1 + len(text), "1:0", text)
         self.call("save_checkpoint", name, piece)
-        if not self.held[name].state.is_terminal:
+        if not self.expected[name].state.is_terminal:
             pieces.append(piece)
 
     @rule(number=st.integers(0, 3))
     def claim(self, number: int) -> None:
         """True once."""
-        first = self.call("claim_webhook", f"msg_{number}", made("x").created_at)
+        first = self.call("claim_webhook", f"msg_{number}", generation_record("x").created_at)
         assert first == (f"msg_{number}" not in self.webhooks)
         self.webhooks.add(f"msg_{number}")
 
@@ -165,22 +167,22 @@ class StoreMachine(RuleBasedStateMachine):
         self.store = self.opened()
 
     @invariant()
-    def holds_what_it_should(self) -> None:
+    def equals_the_model(self) -> None:
         """Generations, ledger, inputs, texts, bindings and changes."""
-        for name, one in self.held.items():
+        for name, one in self.expected.items():
             assert self.call("get", one.tenant, name) == one
             lines = self.loop.run_until_complete(ledger_entries(self.store, one.attempt.id))
             assert lines == self.lines[name]
             assert self.call("pending_input", name) == self.pending.get(name)
-            kept = self.call("resumptions", (name,))[name]
-            assert kept.checkpoints == tuple(self.texts.get(name, ()))
-        going = [g for g in self.held.values() if not g.state.is_terminal]
+            resumption = self.call("resumptions", (name,))[name]
+            assert resumption.checkpoints == tuple(self.texts.get(name, ()))
+        going = [g for g in self.expected.values() if not g.state.is_terminal]
         assert self.call("list_unfinished") == tuple(going)
         for (tenant, request_id), name in self.bound.items():
             assert self.call("find_binding", tenant, request_id) == RequestBinding(name, "f")
         for tenant in ("x", "y"):
             changes = self.call("changed_since", tenant, GenerationFilter(), 0, 999)
-            expected = {n: s for n, s in self.numbers.items() if self.held[n].tenant == tenant}
+            expected = {n: s for n, s in self.numbers.items() if self.expected[n].tenant == tenant}
             assert {c.generation.id: c.sequence for c in changes} == expected
             assert sorted(expected.values()) == [c.sequence for c in changes]
 

@@ -20,7 +20,7 @@ from mediagate_server.webhooks.http_client import format_secret
 from tests.server_process import free_ports
 from tests.store.records import NOON
 
-from .ended_generations import accepted, end, told
+from .ended_generations import accepted, deliver_end, end
 from .manual_clock_dispatcher import ManualDispatcherClock, playing
 from .webhook_receiver import Received, Receiver, receiving
 
@@ -55,7 +55,7 @@ async def test_an_end_is_told_at_once(
     """As proto JSON, signed, once; of what has not ended nothing is told."""
     async with playing(store, clock) as played:
         await accepted(store, "open", receiver.url)
-        ended = await told(store, "a", receiver.url)
+        ended = await deliver_end(store, "a", receiver.url)
         (got,) = await receiver.received(1)
         await played.rest()
         seen = their_view(await secret_of(store), got)
@@ -119,7 +119,7 @@ async def test_a_receiver_that_is_down_for_an_hour_misses_nothing(
             ):
                 for n in half:
                     await played.until(at := happened[f"evt_{n:02}"])
-                    await told(store, f"{n:02}", url, at)
+                    await deliver_end(store, f"{n:02}", url, at)
                 await played.rest()
         async with SqliteStore(tmp_path / "data") as store, playing(store, clock) as played:
             secret = await secret_of(store)
@@ -146,7 +146,7 @@ async def test_ten_tries_over_a_day_then_it_is_listed(
     """With the same id and another signature each time. By hand it can be sent still."""
     receiver.status = 503
     async with playing(store, clock) as played:
-        await told(store, "a", receiver.url)
+        await deliver_end(store, "a", receiver.url)
         await played.until(NOON + timedelta(hours=20))
         assert not await store.outbox.list_undelivered("local", 10, "")
         await played.until(NOON + timedelta(hours=24))
@@ -173,7 +173,7 @@ async def test_who_is_gone_is_not_asked_again(
     """410 is an answer for good."""
     receiver.status = 410
     async with playing(store, clock) as played:
-        await told(store, "a", receiver.url)
+        await deliver_end(store, "a", receiver.url)
         await receiver.received(1)
         await played.rest()
     (listed,) = await store.outbox.list_undelivered("", 10, "")
@@ -186,7 +186,7 @@ async def test_a_redirect_is_not_followed(
     """It is a try that failed, wherever it leads."""
     receiver.status, receiver.headers = 307, {"Location": receiver.url}
     async with playing(store, clock) as played:
-        await told(store, "a", receiver.url)
+        await deliver_end(store, "a", receiver.url)
         await receiver.received(1)
         await played.rest()
         assert len(receiver.all) == 1
@@ -207,7 +207,7 @@ async def test_a_bug_does_not_end_the_sending(
         return await due(outbox, *args, **more)
 
     monkeypatch.setattr(type(store.outbox), "due", broken)
-    await told(store, "a", receiver.url)
+    await deliver_end(store, "a", receiver.url)
     async with playing(store, clock) as played:
         while clock.wakes_at is None:
             clock.began.clear()
@@ -225,7 +225,7 @@ async def test_what_was_to_be_sent_survives_a_restart(
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}/hook"
     async with SqliteStore(tmp_path / "data") as store:
-        await told(store, "a", url)
+        await deliver_end(store, "a", url)
         late = await accepted(store, "b", url)
     async with SqliteStore(tmp_path / "data") as store, receiving(port) as receiver:
         await end(store, late)
@@ -236,7 +236,7 @@ async def test_what_was_to_be_sent_survives_a_restart(
 
 async def test_a_url_lies_sealed(tmp_path: Path, store: SqliteStore) -> None:
     """It may hold a secret."""
-    await told(store, "a", "https://example.com/hook?token=canary-4711")
+    await deliver_end(store, "a", "https://example.com/hook?token=canary-4711")
     for file in (tmp_path / "data").iterdir():
         if file.is_file():
             assert b"canary-4711" not in file.read_bytes(), file.name
@@ -257,10 +257,10 @@ async def test_a_slow_receiver_does_not_keep_others_waiting(
     async with slow:
         port = slow.sockets[0].getsockname()[1]
         for n in range(40):
-            await told(store, f"s{n:02}", f"http://127.0.0.2:{port}/", NOON)
+            await deliver_end(store, f"s{n:02}", f"http://127.0.0.2:{port}/", NOON)
         async with playing(store, clock) as played:
             await taken.wait()
-            await told(store, "z", receiver.url)
+            await deliver_end(store, "z", receiver.url)
             (got,) = await receiver.received(1)
             assert got.id == "evt_z"
             assert len(played.sender._deliveries) <= 9
@@ -271,6 +271,6 @@ async def test_what_the_operator_does_not_let_in_is_not_reached(
 ) -> None:
     """Also where it was let in when the call was accepted."""
     async with playing(store, clock, EgressPolicy()) as played:
-        await told(store, "a", receiver.url)
+        await deliver_end(store, "a", receiver.url)
         await played.until(NOON + timedelta(minutes=20))
     assert not receiver.all

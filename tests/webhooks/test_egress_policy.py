@@ -78,14 +78,14 @@ class Changing(AbstractResolver):
     """A name server that says something else at each look."""
 
     def __init__(self, *answers: list[str]) -> None:
-        self.asked = 0
+        self.lookup_count = 0
         self._answers = answers
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        found = self._answers[min(self.asked, len(self._answers) - 1)]
-        self.asked += 1
+        addresses = self._answers[min(self.lookup_count, len(self._answers) - 1)]
+        self.lookup_count += 1
         return [
             ResolveResult(
                 hostname=host,
@@ -95,7 +95,7 @@ class Changing(AbstractResolver):
                 proto=0,
                 flags=socket.AI_NUMERICHOST,
             )
-            for address in found
+            for address in addresses
         ]
 
     async def close(self) -> None:
@@ -116,7 +116,7 @@ async def test_names_that_lead_inside(
         for _ in range(3):
             url = f"https://hooks.example.com:{port}/hook"
             assert await poster.post(url, {}, b"{}") == NO_RESPONSE
-    assert resolver.asked == 3
+    assert resolver.lookup_count == 3
     assert not came
 
 

@@ -16,10 +16,10 @@ DAY = timedelta(days=1)
 
 async def test_the_first_is_the_one_that_was_signed_with(store: SqliteStore) -> None:
     """What was sent before anybody asked can be verified afterwards; the next is another."""
-    (drawn,) = await store.outbox.get_or_create_secrets("acme", NOON)
-    assert (drawn,) == await store.outbox.get_or_create_secrets("acme", NOON)
+    (secret,) = await store.outbox.get_or_create_secrets("acme", NOON)
+    assert (secret,) == await store.outbox.get_or_create_secrets("acme", NOON)
     first = await store.outbox.rotate_secret("acme", NOON, NOON + DAY)
-    assert (first.secret, first.previous_expires_at) == (drawn, None)
+    assert (first.secret, first.previous_expires_at) == (secret, None)
     second = await store.outbox.rotate_secret("acme", NOON, NOON + DAY)
     assert second.secret != first.secret
     assert second.previous_expires_at == NOON + DAY
@@ -48,10 +48,10 @@ async def test_tenants_share_no_secret(store: SqliteStore) -> None:
 
 async def test_nothing_of_a_secret_lies_in_clear(store: SqliteStore, tmp_path: Path) -> None:
     """Sealed, as everything is that must not be seen in a copy of the database."""
-    made = await store.outbox.rotate_secret("acme", NOON, NOON + DAY)
+    rotated = await store.outbox.rotate_secret("acme", NOON, NOON + DAY)
     files = [file for file in (tmp_path / "data").iterdir() if file.is_file()]
     assert files
-    assert not any(made.secret in file.read_bytes() for file in files)
+    assert not any(rotated.secret in file.read_bytes() for file in files)
 
 
 @pytest.mark.parametrize("known", [0, 1])

@@ -18,7 +18,7 @@ from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.webhooks.http_client import WebhookHttpClient
 from tests.store.records import NOON
 
-from .ended_generations import told
+from .ended_generations import deliver_end
 from .manual_clock_dispatcher import LOOPBACK, ManualDispatcherClock, playing
 from .webhook_receiver import Receiver
 
@@ -34,7 +34,7 @@ class Silent:
         """One of its hosts."""
         return f"http://127.1.{number >> 8}.{number & 255}:{self._port}/"
 
-    async def taken(self, count: int) -> None:
+    async def wait_for_requests(self, count: int) -> None:
         """Until so many more have come."""
         for _ in range(count):
             await self.came.acquire()
@@ -62,11 +62,11 @@ async def test_one_tenants_silent_receivers(
 ) -> None:
     """Hosts without number, due for longer than all else: a part of the places is all they get."""
     for n in range(100):
-        await told(store, f"s{n:03}", silent.url(n), NOON - timedelta(hours=1), "silent")
+        await deliver_end(store, f"s{n:03}", silent.url(n), NOON - timedelta(hours=1), "silent")
     async with playing(store, clock) as played:
-        await silent.taken(16)
+        await silent.wait_for_requests(16)
         for n in range(20):
-            await told(store, f"w{n:02}", receiver.url, tenant="well")
+            await deliver_end(store, f"w{n:02}", receiver.url, tenant="well")
         await receiver.received(20)
         await played.landed("well")
         assert played.in_flight() == {"silent": 16}
@@ -77,11 +77,13 @@ async def test_many_tenants_silent_receivers(
 ) -> None:
     """Where every place is held, a tenant with none on its way has one all the same."""
     for n in range(200):
-        await told(store, f"s{n:03}", silent.url(n), NOON - timedelta(hours=1), f"silent{n % 8}")
+        await deliver_end(
+            store, f"s{n:03}", silent.url(n), NOON - timedelta(hours=1), f"silent{n % 8}"
+        )
     async with playing(store, clock) as played:
-        await silent.taken(64)
+        await silent.wait_for_requests(64)
         for n in range(20):
-            await told(store, f"w{n:02}", receiver.url, tenant="well")
+            await deliver_end(store, f"w{n:02}", receiver.url, tenant="well")
         await receiver.received(20)
         await played.landed("well")
         assert played.in_flight() == {f"silent{n}": 8 for n in range(8)}
@@ -92,11 +94,11 @@ async def test_a_shared_host(
 ) -> None:
     """What one tenant has on its way to a host is no reason for another's to wait."""
     for n in range(20):
-        await told(store, f"s{n:02}", silent.url(7), NOON - timedelta(hours=1), "silent")
+        await deliver_end(store, f"s{n:02}", silent.url(7), NOON - timedelta(hours=1), "silent")
     async with playing(store, clock):
-        await silent.taken(8)
-        await told(store, "w", silent.url(7), tenant="well")
-        await silent.taken(1)
+        await silent.wait_for_requests(8)
+        await deliver_end(store, "w", silent.url(7), tenant="well")
+        await silent.wait_for_requests(1)
 
 
 async def test_a_try_that_falls_due_while_places_are_held(
@@ -105,12 +107,12 @@ async def test_a_try_that_falls_due_while_places_are_held(
     """It is begun at its time, not when somebody else's post has ended."""
     receiver.status = 503
     async with playing(store, clock) as played:
-        await told(store, "w", receiver.url, tenant="well")
+        await deliver_end(store, "w", receiver.url, tenant="well")
         await receiver.received(1)
         await played.rest()
         for n in range(30):
-            await told(store, f"s{n:02}", silent.url(n), tenant="silent")
-        await silent.taken(16)
+            await deliver_end(store, f"s{n:02}", silent.url(n), tenant="silent")
+        await silent.wait_for_requests(16)
         while clock.wakes_at is None or clock.wakes_at > NOON + timedelta(seconds=10):
             clock.began.clear()
             await clock.began.wait()
@@ -123,24 +125,32 @@ async def test_places_are_dealt_out_in_turn(store: SqliteStore) -> None:
     for tenant, count in (("a", 30), ("b", 3), ("c", 30)):
         for n in range(count):
             at = NOON + timedelta(seconds=n)
-            await told(store, f"{tenant}{n:02}", f"http://{tenant}{n % 3}/", at, tenant)
+            await deliver_end(store, f"{tenant}{n:02}", f"http://{tenant}{n % 3}/", at, tenant)
 
-    async def dealt(places: DeliverySlots, *hosts: tuple[str, str], seconds: int = 60) -> list[str]:
+    async def due_events(
+        slots: DeliverySlots, *hosts: tuple[str, str], seconds: int = 60
+    ) -> list[str]:
         now = NOON + timedelta(seconds=seconds)
-        found = await store.outbox.due(now, places, not_ids=("evt_a00",), not_hosts=hosts)
+        found = await store.outbox.due(now, slots, not_ids=("evt_a00",), not_hosts=hosts)
         return sorted(one.id.removeprefix("evt_") for one in found)
 
-    assert await dealt(DeliverySlots(6, 0, 16)) == ["a01", "a02", "b00", "b01", "c00", "c01"]
-    assert await dealt(DeliverySlots(4, 0, 16, {"a": 3})) == ["b00", "b01", "c00", "c01"]
-    assert await dealt(DeliverySlots(100, 0, 2, {"a": 2, "c": 1})) == ["b00", "b01", "c00"]
-    assert await dealt(DeliverySlots(0, 9, 16, {"a": 5})) == ["b00", "c00"]
-    assert await dealt(DeliverySlots(0, 1, 16)) in (["a01"], ["b00"], ["c00"])
-    assert await dealt(DeliverySlots(0, 0, 16)) == []
-    assert await dealt(DeliverySlots(2, 0, 16, {"c": 9}), ("a", "a1"), ("b", "a0")) == [
+    assert await due_events(DeliverySlots(6, 0, 16)) == ["a01", "a02", "b00", "b01", "c00", "c01"]
+    assert await due_events(DeliverySlots(4, 0, 16, {"a": 3})) == ["b00", "b01", "c00", "c01"]
+    assert await due_events(DeliverySlots(100, 0, 2, {"a": 2, "c": 1})) == ["b00", "b01", "c00"]
+    assert await due_events(DeliverySlots(0, 9, 16, {"a": 5})) == ["b00", "c00"]
+    assert await due_events(DeliverySlots(0, 1, 16)) in (["a01"], ["b00"], ["c00"])
+    assert await due_events(DeliverySlots(0, 0, 16)) == []
+    assert await due_events(DeliverySlots(2, 0, 16, {"c": 9}), ("a", "a1"), ("b", "a0")) == [
         "a02",
         "b00",
     ]
-    assert await dealt(DeliverySlots(9, 0, 16), seconds=1) == ["a01", "b00", "b01", "c00", "c01"]
+    assert await due_events(DeliverySlots(9, 0, 16), seconds=1) == [
+        "a01",
+        "b00",
+        "b01",
+        "c00",
+        "c01",
+    ]
 
 
 async def test_by_hand_one_post_at_a_time(
@@ -152,7 +162,7 @@ async def test_by_hand_one_post_at_a_time(
     """Whoever comes while one is about to begin waits for it, too."""
     receiver.status = 410
     async with playing(store, clock) as played:
-        await told(store, "a", receiver.url)
+        await deliver_end(store, "a", receiver.url)
         await receiver.received(1)
         await played.rest()
         now = most = 0

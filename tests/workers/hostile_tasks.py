@@ -45,7 +45,7 @@ def wait(payload: bytes) -> bytes:
     return b""
 
 
-def reduce_when_told(payload: bytes) -> bytes:
+def reduce_on_signal(payload: bytes) -> bytes:
     """Reads a large answer, once there is a file that says so."""
     from mediagate_server.upstream.documents.json_reduction import reduce_prediction
 
@@ -58,11 +58,11 @@ def eat(payload: bytes) -> bytes:
     return str(len([bytes(1024) for _ in range(int(payload))])).encode()
 
 
-KEPT: list[bytes] = []
+RETAINED: list[bytes] = []
 
 
-def keep(payload: bytes) -> bytes:
-    KEPT.extend(bytes(1024) for _ in range(int(payload)))
+def retain(payload: bytes) -> bytes:
+    RETAINED.extend(bytes(1024) for _ in range(int(payload)))
     return payload
 
 

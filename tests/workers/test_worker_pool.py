@@ -142,7 +142,7 @@ async def test_what_needs_too_much_memory_is_ended(workers: WorkerPool) -> None:
 
 async def test_a_worker_that_stays_large_is_replaced(workers: WorkerPool) -> None:
     pid = await pid_of(workers)
-    assert await workers.run(task("keep", 512 * MIB), b"100000", seconds=LONG) == b"100000"
+    assert await workers.run(task("retain", 512 * MIB), b"100000", seconds=LONG) == b"100000"
     await until_gone(pid)
 
 

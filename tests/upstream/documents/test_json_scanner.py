@@ -53,9 +53,9 @@ def test_a_value_ends_where_a_parser_says(
     """Whatever is in its strings, and whatever follows."""
     text = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode()
     data = b"  " + text + after.encode()
-    found = scan_value(data, 0)
-    assert data[found.begin : found.end] == text
-    assert found.entries == entries(value)
+    extracted = scan_value(data, 0)
+    assert data[extracted.begin : extracted.end] == text
+    assert extracted.entries == entries(value)
 
 
 @given(st.dictionaries(TEXT, VALUES, max_size=6), st.lists(VALUES, max_size=6))
@@ -103,9 +103,9 @@ def test_a_text_is_written_as_it_is(
         "prefix_size": len(text[:begins]),
         "prefix_sha256": hashlib.sha256(text[:begins]).hexdigest(),
     }
-    found = json.loads(json_extraction.extract_text(json.dumps(order).encode()))
+    extracted = json.loads(json_extraction.extract_text(json.dumps(order).encode()))
     assert (folder / "text").read_bytes() == text
-    assert found == {"size": len(text), "prefix": True}
+    assert extracted == {"size": len(text), "prefix": True}
 
 
 @pytest.mark.parametrize("value", [None, {}, [None]])
@@ -138,8 +138,8 @@ def _written_text(value: Any, folder: Path) -> str | None:
     (folder / "body").write_bytes(data)
     order = {"path": str(folder / "body"), "target": str(folder / "text")}
     order |= {"begin": 0, "end": len(data), "prefix_size": 0, "prefix_sha256": ""}  # type: ignore[dict-item]
-    found = json.loads(json_extraction.extract_text(json.dumps(order).encode()))
-    return (folder / "text").read_text() if found else None
+    extracted = json.loads(json_extraction.extract_text(json.dumps(order).encode()))
+    return (folder / "text").read_text() if extracted else None
 
 
 def test_links_are_lifted_out_of_a_value(tmp_path: Path) -> None:
@@ -154,8 +154,8 @@ def test_links_are_lifted_out_of_a_value(tmp_path: Path) -> None:
     (tmp_path / "body").write_bytes(data)
     order = {"path": str(tmp_path / "body"), "target": str(tmp_path / "json")}
     order |= {"begin": 0, "end": len(data), "media": [], "anywhere": True, "typed": False}  # type: ignore[dict-item]
-    found = json.loads(json_extraction.extract_json(json.dumps(order).encode()))
-    assert [medium["uri"] for medium in found["media"]] == [
+    extracted = json.loads(json_extraction.extract_json(json.dumps(order).encode()))
+    assert [medium["uri"] for medium in extracted["media"]] == [
         link,
         "https://pbxt.replicate.delivery/c",
         link,
@@ -179,9 +179,9 @@ def test_a_models_own_words_are_no_places(tmp_path: Path) -> None:
     (tmp_path / "body").write_bytes(body)
     order = {"path": str(tmp_path / "body"), "target": str(tmp_path / "json")}
     order |= {"begin": 0, "end": len(body), "media": [], "anywhere": True, "typed": False}  # type: ignore[dict-item]
-    found = json.loads(json_extraction.extract_json(json.dumps(order).encode()))
+    extracted = json.loads(json_extraction.extract_json(json.dumps(order).encode()))
     written = (tmp_path / "json").read_bytes()
-    assert found["size"] == len(written)
+    assert extracted["size"] == len(written)
     assert json.loads(written) == {
         "media:1": "text:media:0",
         "a": ["text:text:media:7", "text:words", "media:x", "t"],
@@ -202,9 +202,9 @@ def test_words_where_links_are_to_be_are_words(tmp_path: Path) -> None:
     (tmp_path / "body").write_bytes(data)
     order = {"path": str(tmp_path / "body"), "target": str(tmp_path / "json")}
     order |= {"begin": 0, "end": len(data), "media": [["*"]], "anywhere": False, "typed": False}  # type: ignore[dict-item]
-    found = json.loads(json_extraction.extract_json(json.dumps(order).encode()))
+    extracted = json.loads(json_extraction.extract_json(json.dumps(order).encode()))
     expected = [*value[:4], "media:0", "media:1"]
-    assert [one["uri"] for one in found["media"]] == value[4:]
+    assert [one["uri"] for one in extracted["media"]] == value[4:]
     assert json.loads((tmp_path / "json").read_bytes()) == expected
     small = extract_media(value, [("*",)], "", datetime(2026, 1, 1, tzinfo=UTC))
     assert small.value == expected
@@ -221,9 +221,9 @@ def test_a_prediction_is_cut_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ' "output": [' + "1, " * 50 + "2]}"
     )
     places, _, document = json_reduction.reduce_prediction(str(path).encode()).partition(b"\n")
-    found = json.loads(document)
-    assert found.pop("error").startswith("NSFW ä\\ con")
-    assert found == {"id": "p", "logs": "short", "metrics": {"a": 0.1}}
+    extracted = json.loads(document)
+    assert extracted.pop("error").startswith("NSFW ä\\ con")
+    assert extracted == {"id": "p", "logs": "short", "metrics": {"a": 0.1}}
     begin, end, _ = json.loads(places)["output"]
     assert json.loads(path.read_bytes()[begin:end])[-1] == 2
 
@@ -240,7 +240,7 @@ def test_a_long_error_is_cut_between_escapes(
     text = '"' + "x" * shift + escape * 50 + '"'
     path.write_text(f'{{"error": {text}, "logs": {text}, "id": "p"}}')
     _, _, document = json_reduction.reduce_prediction(str(path).encode()).partition(b"\n")
-    found = json.loads(document)
-    assert found["id"] == "p"
-    assert json.loads(text).startswith(found["error"])
-    assert json.loads(text).startswith(found["logs"].partition("\n\n[")[0])
+    extracted = json.loads(document)
+    assert extracted["id"] == "p"
+    assert json.loads(text).startswith(extracted["error"])
+    assert json.loads(text).startswith(extracted["logs"].partition("\n\n[")[0])

@@ -43,7 +43,7 @@ async def content() -> AsyncIterator[bytes]:
 FILE = FileToUpload("input.png", "image/png", 5, content)
 UPLOADED = UploadedFile("https://upstream/files/1", None)
 MODEL = PublishedModel("o/n", is_official=True)
-DOUBT = NoResponse("timeout")
+NO_RESPONSE = NoResponse("timeout")
 DOWN = RequestRefused(RefusalReason.UNREACHABLE)
 INPUT = RequestRefused(RefusalReason.INPUT, http_status=422)
 
@@ -57,11 +57,11 @@ class Scripted(Upstream):
 
     def __init__(self, *ends: BaseException) -> None:
         self.ends: Iterator[BaseException] = iter(ends)
-        self.asked: list[tuple[str, float]] = []
+        self.requests: list[tuple[str, float]] = []
         self.closed = 0
 
     def ask(self, endpoint: str) -> None:
-        self.asked.append((endpoint, asyncio.get_running_loop().time()))
+        self.requests.append((endpoint, asyncio.get_running_loop().time()))
         end = next(self.ends, None)
         if end is not None:
             raise end
@@ -134,7 +134,7 @@ class Scripted(Upstream):
             self.closed += 1
 
     def times(self) -> list[float]:
-        return [at - 1_000 for _, at in self.asked]
+        return [at - 1_000 for _, at in self.requests]
 
 
 def outbound(upstream: Upstream, **rates: int) -> ResilientUpstream:

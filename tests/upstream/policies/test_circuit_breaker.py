@@ -37,12 +37,12 @@ def send(
 ) -> None:
     """One request through the breaker that ends so."""
 
-    async def proceed() -> str:
+    async def call_next() -> str:
         if end is not None:
             raise end
         return "answer"
 
-    request = breaker(UpstreamRequest(endpoint, model), proceed)
+    request = breaker(UpstreamRequest(endpoint, model), call_next)
     with pytest.raises(StopIteration if end is None else type(end)) as ended:
         request.send(None)  # nothing in it waits
     assert getattr(ended.value, "value", ended.value) == (end or "answer")

@@ -8,8 +8,10 @@ from mediagate_server.upstream.port import CreateReservation
 
 async def test_what_another_thread_collects_is_given_back_by_the_loop() -> None:
     given_back: asyncio.Queue[int] = asyncio.Queue()
-    held = [CreateReservation(lambda: None, lambda: given_back.put_nowait(threading.get_ident()))]
-    await asyncio.to_thread(held.clear)
+    reservations = [
+        CreateReservation(lambda: None, lambda: given_back.put_nowait(threading.get_ident()))
+    ]
+    await asyncio.to_thread(reservations.clear)
     assert await asyncio.wait_for(given_back.get(), 30) == threading.get_ident()
 
 
@@ -17,9 +19,9 @@ async def test_it_is_given_back_once() -> None:
     given_back: list[None] = []
     turn = CreateReservation(lambda: None, lambda: given_back.append(None))
     turn.release()
-    held = [turn]
+    reservations = [turn]
     del turn
-    await asyncio.to_thread(held.clear)
+    await asyncio.to_thread(reservations.clear)
     await asyncio.sleep(0)
     assert len(given_back) == 1
 

@@ -42,7 +42,7 @@ def test_whoever_gives_up_is_passed_over(
     """Whenever that is: one holds it at a time, all others get it, and in the end it is free."""
     random = Random(n)
     holders: set[int] = set()
-    served: defaultdict[str, list[int]] = defaultdict(list)
+    order_by_tenant: defaultdict[str, list[int]] = defaultdict(list)
 
     async def main() -> None:
         lock = FairLock()
@@ -55,7 +55,7 @@ def test_whoever_gives_up_is_passed_over(
                     await asyncio.sleep(random.choice((0, 0, 1)))
                 finally:
                     holders.remove(number)
-                served[tenant].append(number)
+                order_by_tenant[tenant].append(number)
 
         tasks = [asyncio.create_task(one(*each)) for each in enumerate(tenants)]
         gone = [task for task in tasks if random.random() < 0.4]
@@ -64,12 +64,14 @@ def test_whoever_gives_up_is_passed_over(
                 await asyncio.sleep(0)
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        assert sum(map(len, served.values())) == sum(not task.cancelled() for task in tasks)
+        assert sum(map(len, order_by_tenant.values())) == sum(
+            not task.cancelled() for task in tasks
+        )
         async with asyncio.timeout(1), lock.acquire("last"):
             pass
 
     run_on_virtual_loop(main())
-    assert all(numbers == sorted(numbers) for numbers in served.values())
+    assert all(numbers == sorted(numbers) for numbers in order_by_tenant.values())
 
 
 def test_a_full_queue_keeps_nobody_else_waiting(run_on_virtual_loop: Virtually) -> None:

@@ -66,28 +66,28 @@ def test_no_minute_ever_holds_more_than_the_limit(
     run_on_virtual_loop: Virtually,
     per_minute: int,
     tenths: list[int],
-    holds: list[tuple[float, float]],
+    pauses: list[tuple[float, float]],
 ) -> None:
     """Whoever comes when, waiting or not, with holds in between; turns come in order."""
     rate = RateLimiter(per_minute)
     arrivals = [tenth / 10 for tenth in tenths]
-    taken: list[float] = []
-    held: list[tuple[float, float]] = []
+    acquired: list[float] = []
+    paused: list[tuple[float, float]] = []
 
-    async def hold(at: float, seconds: float) -> None:
+    async def pause(at: float, seconds: float) -> None:
         await asyncio.sleep(at)
         rate.pause(seconds)
-        held.append((now(), now() + seconds))
+        paused.append((now(), now() + seconds))
 
     async def hasty(at: float) -> None:
         await asyncio.sleep(at)
         if rate.try_acquire():
-            taken.append(now())
+            acquired.append(now())
 
     async def main() -> list[float]:
         async with asyncio.TaskGroup() as group:
-            for each in holds:
-                group.create_task(hold(*each))
+            for each in pauses:
+                group.create_task(pause(*each))
             for at in arrivals[::3]:
                 group.create_task(hasty(at))
             patient = group.create_task(turns(rate, arrivals))
@@ -95,9 +95,9 @@ def test_no_minute_ever_holds_more_than_the_limit(
 
     waited = run_on_virtual_loop(main())
     assert waited == sorted(waited)
-    moments = waited + taken
+    moments = waited + acquired
     assert most_in_a_minute(moments) <= per_minute
-    for start, end in held:
+    for start, end in paused:
         assert not any(start < moment < end - 1e-6 for moment in moments)
 
 
@@ -132,10 +132,10 @@ def test_one_that_gives_up_costs_no_turn(run_on_virtual_loop: Virtually) -> None
     async def main() -> None:
         rate = RateLimiter(6)
         await rate.acquire()
-        gone, next_one = asyncio.create_task(rate.acquire()), asyncio.create_task(rate.acquire())
+        gone, next_call = asyncio.create_task(rate.acquire()), asyncio.create_task(rate.acquire())
         await asyncio.sleep(5)
         gone.cancel()
-        assert await next_one == pytest.approx(10, abs=0.01)
+        assert await next_call == pytest.approx(10, abs=0.01)
         assert gone.cancelled()
 
     run_on_virtual_loop(main())
@@ -216,11 +216,11 @@ def test_what_is_given_back_leaks_in_no_direction(
     """
     used: list[float] = []
 
-    async def doomed(rate: RateLimiter, at: float, held: float, *, sends: bool) -> None:
+    async def doomed(rate: RateLimiter, at: float, paused: float, *, sends: bool) -> None:
         await asyncio.sleep(at)
         if (turn := rate.try_reserve()) is None:
             return
-        await asyncio.sleep(held)
+        await asyncio.sleep(paused)
         if sends:
             turn.use()
             used.append(now())
@@ -235,8 +235,8 @@ def test_what_is_given_back_leaks_in_no_direction(
     async def main() -> None:
         rate = RateLimiter(per_minute)
         async with asyncio.TaskGroup() as group:
-            for at, held, sends in hostile:
-                group.create_task(doomed(rate, at, held, sends=sends))
+            for at, paused, sends in hostile:
+                group.create_task(doomed(rate, at, paused, sends=sends))
             for tenth in tenths:
                 group.create_task(patient(rate, tenth / 10))
         twin = RateLimiter(per_minute)

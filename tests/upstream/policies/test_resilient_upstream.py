@@ -14,9 +14,9 @@ from mediagate_server.upstream.port import (
 )
 from tests.upstream.policies.scripted_upstream import (
     ANSWERS,
-    DOUBT,
     DOWN,
     INPUT,
+    NO_RESPONSE,
     REQUEST,
     RunOnVirtualLoop,
     Scripted,
@@ -51,7 +51,7 @@ def test_an_answer_passes_through(run_on_virtual_loop: RunOnVirtualLoop, endpoin
     ("endpoint", "tries"),
     [("get", 3), ("list", 3), ("model", 3), ("stream", 3), ("cancel", 5), ("upload", 3)],
 )
-@pytest.mark.parametrize("end", [DOUBT, DOWN, LIMIT])
+@pytest.mark.parametrize("end", [NO_RESPONSE, DOWN, LIMIT])
 def test_reads_and_cancels_are_tried_again(
     run_on_virtual_loop: RunOnVirtualLoop, endpoint: str, tries: int, end: BaseException
 ) -> None:
@@ -60,17 +60,17 @@ def test_reads_and_cancels_are_tried_again(
     async def main() -> None:
         upstream = Scripted(*[end] * (tries - 1))
         assert await ask(outbound(upstream), endpoint) == ANSWERS[endpoint]
-        assert len(upstream.asked) == tries
+        assert len(upstream.requests) == tries
         assert len(set(upstream.times())) == tries
         assert upstream.times()[-1] < 30
 
         if end is LIMIT and endpoint in {"model", "upload"}:
             return  # Their callers wait for a minute: test_slow_connect_retries.py.
         upstream = Scripted(*[end] * 9)
-        with pytest.raises(type(end)) as told:
+        with pytest.raises(type(end)) as raised:
             await ask(outbound(upstream), endpoint)
-        assert told.value is end
-        assert len(upstream.asked) == tries
+        assert raised.value is end
+        assert len(upstream.requests) == tries
         assert upstream.closed == 0
 
     run_on_virtual_loop(main())
@@ -84,7 +84,7 @@ def test_what_is_published_is_read_by_one_rate(run_on_virtual_loop: RunOnVirtual
         out = outbound(upstream)
         assert await out.get_version("o/n", "v") == PublishedVersion("v")
         assert (await out.get_deployment("o/d")).model == "o/n"
-        assert [endpoint for endpoint, _ in upstream.asked] == ["model", "model"]
+        assert [endpoint for endpoint, _ in upstream.requests] == ["model", "model"]
 
     run_on_virtual_loop(main())
 
@@ -104,12 +104,14 @@ def test_what_cannot_change_is_not_asked_again(
             upstream = Scripted(end)
             with pytest.raises(type(end)):
                 await ask(outbound(upstream), endpoint)
-            assert len(upstream.asked) == 1
+            assert len(upstream.requests) == 1
 
     run_on_virtual_loop(main())
 
 
-@pytest.mark.parametrize("end", [DOUBT, DOWN, throttled(1.0), INPUT, asyncio.CancelledError()])
+@pytest.mark.parametrize(
+    "end", [NO_RESPONSE, DOWN, throttled(1.0), INPUT, asyncio.CancelledError()]
+)
 def test_a_create_is_never_sent_twice(
     run_on_virtual_loop: RunOnVirtualLoop, end: BaseException
 ) -> None:
@@ -119,7 +121,7 @@ def test_a_create_is_never_sent_twice(
         upstream = Scripted(end)
         with pytest.raises(type(end)):
             await ask(outbound(upstream), "create")
-        assert len(upstream.asked) == 1
+        assert len(upstream.requests) == 1
 
     run_on_virtual_loop(main())
 
@@ -134,7 +136,7 @@ def test_a_told_wait_is_kept(run_on_virtual_loop: RunOnVirtualLoop) -> None:
         await asyncio.sleep(1)
         await ask(out, "list")
         await first
-        assert [at for _, at in upstream.asked][1:] == pytest.approx([1_007, 1_007], abs=0.1)
+        assert [at for _, at in upstream.requests][1:] == pytest.approx([1_007, 1_007], abs=0.1)
 
     run_on_virtual_loop(main())
 
@@ -157,14 +159,14 @@ def test_a_throttled_create_holds_every_create(run_on_virtual_loop: RunOnVirtual
     run_on_virtual_loop(main())
 
 
-@pytest.mark.parametrize(("told", "held"), [(None, 1), (0.0, 0.25), (60.0, 60)])
+@pytest.mark.parametrize(("retry_after", "held"), [(None, 1), (0.0, 0.25), (60.0, 60)])
 def test_how_long_a_hold_is(
-    run_on_virtual_loop: RunOnVirtualLoop, told: float | None, held: float
+    run_on_virtual_loop: RunOnVirtualLoop, retry_after: float | None, held: float
 ) -> None:
     """A second where upstream told none. That a told one is bounded: test_error_mapping.py."""
 
     async def main() -> None:
-        out = outbound(Scripted(throttled(told)))
+        out = outbound(Scripted(throttled(retry_after)))
         with pytest.raises(RequestRefused):
             await ask(out, "create")
         await out.admission.admit()
@@ -216,7 +218,7 @@ def test_an_open_circuit_takes_no_turn(run_on_virtual_loop: RunOnVirtualLoop) ->
     """Creates of a model that fails are stopped before they wait; reads of it go on."""
 
     async def main() -> None:
-        upstream = Scripted(*[DOUBT] * 20)
+        upstream = Scripted(*[NO_RESPONSE] * 20)
         out = outbound(upstream, creates_per_minute=6)
         for _ in range(20):
             with pytest.raises(NoResponse):
@@ -243,7 +245,7 @@ def test_a_circuit_that_opens_while_a_create_waits_stops_it(
     """It is looked at again after the wait."""
 
     async def main() -> None:
-        out = outbound(Scripted(*[DOUBT] * 20), creates_per_minute=6)
+        out = outbound(Scripted(*[NO_RESPONSE] * 20), creates_per_minute=6)
         (await out.admission.admit("llama-70b")).use()
         waiting = asyncio.create_task(out.admission.admit("llama-70b"))
         await asyncio.sleep(5)
@@ -266,7 +268,7 @@ def test_every_try_is_counted(run_on_virtual_loop: RunOnVirtualLoop) -> None:
         }
         causes = ("no_answer", "unreachable", "throttled")
         retried = {c: count("upstream_retries_total", endpoint="cancel", cause=c) for c in causes}
-        out = outbound(Scripted(DOUBT, DOWN, throttled(0.0)))
+        out = outbound(Scripted(NO_RESPONSE, DOWN, throttled(0.0)))
         await ask(out, "cancel")
         for end in (INPUT, asyncio.CancelledError(), ZeroDivisionError()):
             with pytest.raises(type(end)):
@@ -289,8 +291,8 @@ def test_a_break_within_a_stream_is_not_opened_again(run_on_virtual_loop: RunOnV
         out = outbound(upstream)
         with pytest.raises(NoResponse):
             async with out.stream("http://s", last_event_id="7"):
-                raise DOUBT
-        assert len(upstream.asked) == 1
+                raise NO_RESPONSE
+        assert len(upstream.requests) == 1
         assert upstream.closed == 1
 
     run_on_virtual_loop(main())

@@ -10,7 +10,7 @@ from mediagate_server.upstream.policies.policy import UpstreamRequest
 from mediagate_server.upstream.policies.retry import RetryPolicy
 from mediagate_server.upstream.port import RefusalReason, RequestRefused
 
-from .scripted_upstream import DOUBT, DOWN, RunOnVirtualLoop
+from .scripted_upstream import DOWN, NO_RESPONSE, RunOnVirtualLoop
 
 SLOW = RequestRefused(RefusalReason.UNREACHABLE, was_slow=True)
 
@@ -21,7 +21,7 @@ SLOW = RequestRefused(RefusalReason.UNREACHABLE, was_slow=True)
         ("model", SLOW, 1),
         ("upload", SLOW, 1),
         ("model", DOWN, 3),
-        ("model", DOUBT, 3),
+        ("model", NO_RESPONSE, 3),
         ("get", RequestRefused(RefusalReason.THROTTLED), 3),
         ("get", SLOW, 3),
         ("cancel", SLOW, 5),
@@ -34,38 +34,38 @@ def test_what_a_caller_waits_for_is_not_tried_again(
 
     How long all of it took says nothing: a try may have waited for its turn before it was sent.
     """
-    asked: list[float] = []
+    attempts: list[float] = []
 
-    async def proceed() -> None:
-        asked.append(asyncio.get_running_loop().time())
+    async def call_next() -> None:
+        attempts.append(asyncio.get_running_loop().time())
         await asyncio.sleep(3.0)
         raise failure
 
     async def main() -> None:
         with pytest.raises(type(failure)):
-            await RetryPolicy(Random(1))(UpstreamRequest(endpoint), proceed)
+            await RetryPolicy(Random(1))(UpstreamRequest(endpoint), call_next)
 
     run_on_virtual_loop(main())
-    assert len(asked) == tries
+    assert len(attempts) == tries
 
 
-@pytest.mark.parametrize(("told", "tries"), [(5.0, 13), (1.0, 61), (0.0, 61)])
+@pytest.mark.parametrize(("retry_after", "tries"), [(5.0, 13), (1.0, 61), (0.0, 61)])
 @pytest.mark.parametrize("endpoint", ["model", "upload"])
 def test_a_limit_is_waited_for(
-    run_on_virtual_loop: RunOnVirtualLoop, endpoint: Any, told: float, tries: int
+    run_on_virtual_loop: RunOnVirtualLoop, endpoint: Any, retry_after: float, tries: int
 ) -> None:
     """For a minute, which is what limits are made of, and never faster than is told."""
-    asked: list[float] = []
+    attempts: list[float] = []
 
-    async def proceed() -> None:
-        asked.append(asyncio.get_running_loop().time())
+    async def call_next() -> None:
+        attempts.append(asyncio.get_running_loop().time())
         await asyncio.sleep(0.05)
-        raise RequestRefused(RefusalReason.THROTTLED, retry_after=told)
+        raise RequestRefused(RefusalReason.THROTTLED, retry_after=retry_after)
 
     async def main() -> None:
         with pytest.raises(RequestRefused):
-            await RetryPolicy(Random(1))(UpstreamRequest(endpoint), proceed)
+            await RetryPolicy(Random(1))(UpstreamRequest(endpoint), call_next)
 
     run_on_virtual_loop(main())
-    assert 60 <= asked[-1] + 0.05 - asked[0] < 60 + max(told, 1) + 0.1
-    assert len(asked) <= tries
+    assert 60 <= attempts[-1] + 0.05 - attempts[0] < 60 + max(retry_after, 1) + 0.1
+    assert len(attempts) <= tries

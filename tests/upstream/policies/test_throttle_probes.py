@@ -16,8 +16,8 @@ from mediagate_server.upstream.port import (
     RequestRefused,
 )
 from tests.upstream.policies.scripted_upstream import (
-    DOUBT,
     DOWN,
+    NO_RESPONSE,
     PREDICTION,
     REQUEST,
     RunOnVirtualLoop,
@@ -34,10 +34,10 @@ def now() -> float:
 class ThrottledAccount:
     """Refuses creates until a moment, then takes all. An answer takes 0.3 s."""
 
-    def __init__(self, until: float, told: float | None, per_minute: int = 600) -> None:
+    def __init__(self, until: float, retry_after: float | None, per_minute: int = 600) -> None:
         self.rate = RateLimiter(per_minute)
         self.opens_at = now() + until
-        self.told = told
+        self.retry_after = retry_after
         self.sent: list[tuple[float, str]] = []
 
     async def create(self, name: str, tenant: str = "") -> int:
@@ -53,32 +53,32 @@ class ThrottledAccount:
             if sent_at >= self.opens_at:
                 self.rate.on_accepted(sent_at)
                 return number
-            self.rate.on_throttled(sent_at, self.told)
+            self.rate.on_throttled(sent_at, self.retry_after)
             again = True
         raise AssertionError(name)
 
 
-@pytest.mark.parametrize("told", [None, 0.0, 1.0, 5.0])
+@pytest.mark.parametrize("retry_after", [None, 0.0, 1.0, 5.0])
 def test_a_crowd_sends_one_probe_for_each_wait(
-    run_on_virtual_loop: RunOnVirtualLoop, told: float | None
+    run_on_virtual_loop: RunOnVirtualLoop, retry_after: float | None
 ) -> None:
     """However many wait: between the refusals there is one create, and no more after the end."""
 
     async def main() -> None:
-        account = ThrottledAccount(60.0, told)
+        account = ThrottledAccount(60.0, retry_after)
         first = await account.rate.reserve()
         first.use()
-        account.rate.on_throttled(now(), told)
+        account.rate.on_throttled(now(), retry_after)
         crowd = [asyncio.create_task(account.create(f"c{n}")) for n in range(50)]
         tries = [await one for one in crowd]
         probes = [at for at, _ in account.sent if at < account.opens_at]
         assert sum(tries) == len(probes) + 50
-        assert len(probes) <= 60 / (told or 1)
-        assert min(b - a for a, b in pairwise(probes)) >= max(told or 0, 0.25)
+        assert len(probes) <= 60 / (retry_after or 1)
+        assert min(b - a for a, b in pairwise(probes)) >= max(retry_after or 0, 0.25)
         assert now() <= account.opens_at + 20
         # Whoever was refused comes first; the one who waits for the probe's answer may pass it.
-        taken = [int(name[1:]) for at, name in account.sent if at >= account.opens_at]
-        assert taken in (list(range(50)), [1, 0, *range(2, 50)])
+        sent_numbers = [int(name[1:]) for at, name in account.sent if at >= account.opens_at]
+        assert sent_numbers in (list(range(50)), [1, 0, *range(2, 50)])
 
     run_on_virtual_loop(main())
 
@@ -168,14 +168,14 @@ def test_a_create_sent_before_says_nothing_of_the_limit() -> None:
 
 def test_waits_that_are_kept_and_not_enough_grow() -> None:
     """Up to 5 s where one is told, up to 10 s where none is: a call may wait for an hour."""
-    for told, most in ((0.0, 5.0), (1.0, 5.0), (None, 10.0), (30.0, 30.0)):
+    for retry_after, most in ((0.0, 5.0), (1.0, 5.0), (None, 10.0), (30.0, 30.0)):
         throttle, waits, moment = RateLimitBackoff(), [], 0.0
         for _ in range(12):
-            waits.append(throttle.on_throttled(moment, moment, told))
+            waits.append(throttle.on_throttled(moment, moment, retry_after))
             moment = throttle.open_at
         assert waits == sorted(waits)
         assert waits[-1] == most
-        assert waits[0] >= (told or 0)
+        assert waits[0] >= (retry_after or 0)
 
 
 def test_a_rate_that_upstream_tells_is_kept(run_on_virtual_loop: RunOnVirtualLoop) -> None:
@@ -215,7 +215,7 @@ class SlowCreateUpstream(Scripted):
     async def create(
         self, request: CreateRequest, *, model: str = "", turn: CreateReservation | None = None
     ) -> Prediction:
-        self.asked.append(("create", asyncio.get_running_loop().time()))
+        self.requests.append(("create", asyncio.get_running_loop().time()))
         seconds, failure = self.next_answer()
         await asyncio.sleep(seconds)
         if failure is not None:
@@ -276,8 +276,15 @@ class AlternatingUpstream(SlowCreateUpstream):
         self.random = random
 
     def next_answer(self) -> tuple[float, BaseException | None]:
-        told = self.random.choice([None, 0.0, 0.5, 3.0])
-        ends = [None, DOWN, DOUBT, throttled(told), throttled(told), throttled(told)]
+        retry_after = self.random.choice([None, 0.0, 0.5, 3.0])
+        ends = [
+            None,
+            DOWN,
+            NO_RESPONSE,
+            throttled(retry_after),
+            throttled(retry_after),
+            throttled(retry_after),
+        ]
         return self.random.choice([0.01, 0.3, 1.5, 6.0]), self.random.choice(ends)
 
 
@@ -290,7 +297,7 @@ async def come_and_go(out: ResilientUpstream, random: Random) -> None:
     try:
         await asyncio.sleep(random.choice([0.0, 0.0, 0.2, 2.0]))
         if random.random() < 0.7:
-            with suppress(RequestRefused, type(DOUBT)):
+            with suppress(RequestRefused, type(NO_RESPONSE)):
                 await out.create(REQUEST, turn=turn)
     finally:
         if random.random() < 0.5:

@@ -20,7 +20,7 @@ from tests.upstream.replicate.adapter_requests import (
 )
 
 HEAD = b"HTTP/1.1 201 Created\r\nContent-Type: application/json\r\n"
-WHOLE = b'{"id":"p1","status":"starting"}'
+COMPLETE = b'{"id":"p1","status":"starting"}'
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,11 @@ WHOLE = b'{"id":"p1","status":"starting"}'
         (),
         (b"HTTP/1.1 201 Cre",),
         (b"\x00\xff garbage\r\n\r\n",),
-        (HEAD, b"Content-Length: 100\r\n\r\n", WHOLE[:12]),
-        (HEAD, b"Transfer-Encoding: chunked\r\n\r\n1f\r\n", WHOLE[:12]),
+        (HEAD, b"Content-Length: 100\r\n\r\n", COMPLETE[:12]),
+        (HEAD, b"Transfer-Encoding: chunked\r\n\r\n1f\r\n", COMPLETE[:12]),
         (HEAD, b"Transfer-Encoding: chunked\r\n\r\nnonsense"),
         (HEAD, b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\n", b"plain"),
-        (HEAD, b"Content-Encoding: zebra\r\nContent-Length: 31\r\n\r\n", WHOLE),
+        (HEAD, b"Content-Encoding: zebra\r\nContent-Length: 31\r\n\r\n", COMPLETE),
     ],
 )
 @pytest.mark.parametrize("reset", [False, True])
@@ -55,7 +55,7 @@ async def test_a_kept_connection_that_dies_under_a_create_is_a_doubt(serve_raw: 
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         posts.append(await read_request(reader))
-        writer.write(HEAD + b"Content-Length: 31\r\n\r\n" + WHOLE)
+        writer.write(HEAD + b"Content-Length: 31\r\n\r\n" + COMPLETE)
         posts.append(await read_request(reader))
 
     async with ReplicateClient(settings(await serve_raw(handler))) as client:
@@ -68,14 +68,19 @@ async def test_a_kept_connection_that_dies_under_a_create_is_a_doubt(serve_raw: 
 @pytest.mark.parametrize(
     "pieces",
     [
-        (HEAD, b"\r\n", WHOLE),
-        (HEAD, b"Content-Length: 31\r\nContent-Encoding: identity\r\n\r\n", WHOLE[:9], WHOLE[9:]),
-        (HEAD, b"Content-Encoding: gzip\r\n\r\n", gzip.compress(WHOLE)),
-        (HEAD, b"Content-Encoding: gzip, gzip\r\n\r\n", gzip.compress(gzip.compress(WHOLE))),
-        (HEAD, b"Content-Encoding: deflate\r\n\r\n", zlib.compress(WHOLE)),
-        (HEAD, b"Content-Encoding: deflate\r\n\r\n", zlib.compress(WHOLE, wbits=-15)),
-        (HEAD, b"Content-Encoding: none\r\n\r\n", WHOLE),
-        (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n", HEAD, b"\r\n", WHOLE),
+        (HEAD, b"\r\n", COMPLETE),
+        (
+            HEAD,
+            b"Content-Length: 31\r\nContent-Encoding: identity\r\n\r\n",
+            COMPLETE[:9],
+            COMPLETE[9:],
+        ),
+        (HEAD, b"Content-Encoding: gzip\r\n\r\n", gzip.compress(COMPLETE)),
+        (HEAD, b"Content-Encoding: gzip, gzip\r\n\r\n", gzip.compress(gzip.compress(COMPLETE))),
+        (HEAD, b"Content-Encoding: deflate\r\n\r\n", zlib.compress(COMPLETE)),
+        (HEAD, b"Content-Encoding: deflate\r\n\r\n", zlib.compress(COMPLETE, wbits=-15)),
+        (HEAD, b"Content-Encoding: none\r\n\r\n", COMPLETE),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n", HEAD, b"\r\n", COMPLETE),
     ],
 )
 async def test_whole_bodies_in_any_form_are_answers(
@@ -136,7 +141,7 @@ async def test_what_is_answered_before_it_was_sent_has_no_successor(serve_raw: S
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         heads.append(await reader.readuntil(b"\r\n\r\n"))
-        writer.write(HEAD + b"Content-Length: 31\r\n\r\n" + WHOLE)
+        writer.write(HEAD + b"Content-Length: 31\r\n\r\n" + COMPLETE)
         await over.wait()
 
     url = await serve_raw(handler)
@@ -151,7 +156,7 @@ async def test_what_is_answered_before_it_was_sent_has_no_successor(serve_raw: S
 async def test_a_large_create_arrives_whole(serve_raw: ServeRaw) -> None:
     """More than a socket takes at once."""
     posts: list[bytes] = []
-    url = await serve_raw(answers(HEAD, b"\r\n", WHOLE, posts=posts))
+    url = await serve_raw(answers(HEAD, b"\r\n", COMPLETE, posts=posts))
     async with ReplicateClient(settings(url)) as client:
         assert (await client.create(CreateRequest("a/b", {"x": "y" * 2**24}, 5))).id == "p1"
     assert json.loads(posts[0].partition(b"\r\n\r\n")[2]) == {"input": {"x": "y" * 2**24}}
@@ -163,11 +168,11 @@ async def test_a_large_create_arrives_whole(serve_raw: ServeRaw) -> None:
 async def test_the_last_word_before_the_first_byte(serve: Serve) -> None:
     """Asked once there is a connection; a create that may not be sent any more has not been."""
     upstream = RawHttpUpstream()
-    asked: list[bool] = []
+    attempts: list[bool] = []
 
     def may_send() -> bool:
-        asked.append(len(asked) != 1)
-        return asked[-1]
+        attempts.append(len(attempts) != 1)
+        return attempts[-1]
 
     async with ReplicateClient(settings(await serve(upstream))) as client:
         await client.create(request(may_send=may_send))
@@ -176,7 +181,7 @@ async def test_the_last_word_before_the_first_byte(serve: Serve) -> None:
         await client.create(request(may_send=may_send))
         await client.create(request())
     assert refused.value.refusal is RefusalReason.UNREACHABLE
-    assert asked == [True, False, True]
+    assert attempts == [True, False, True]
     assert len(upstream.bodies) == 3
 
 
@@ -261,7 +266,7 @@ async def test_an_answer_that_does_not_come_is_a_doubt(serve_raw: ServeRaw) -> N
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         posts.append(await read_request(reader))
         if len(posts) > 1:
-            writer.write(HEAD + b"Content-Length: 31\r\n\r\n" + WHOLE[:9])
+            writer.write(HEAD + b"Content-Length: 31\r\n\r\n" + COMPLETE[:9])
         await reader.read(-1)
 
     url = await serve_raw(handler)

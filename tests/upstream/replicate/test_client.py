@@ -175,9 +175,9 @@ async def test_redirects_are_not_followed(serve: Serve, status: int) -> None:
     upstream = RawHttpUpstream(status=status, Location=f"{elsewhere}/v1/predictions/p1")
     async with ReplicateClient(settings(await serve(upstream))) as client:
         for call in (client.create(request()), client.get("p1"), client.cancel("p1")):
-            with pytest.raises(NoResponse) as doubt:
+            with pytest.raises(NoResponse) as no_response:
                 await call
-            assert doubt.value.http_status == status
+            assert no_response.value.http_status == status
     assert len(upstream.seen) == 3
     assert foreign.seen == []
 

@@ -37,21 +37,21 @@ async def test_one_tenant_has_half_at_the_most() -> None:
 
 
 async def test_those_who_wait_take_turns() -> None:
-    space, served = DiskReservation(100), list[str]()
+    space, order = DiskReservation(100), list[str]()
     await space.acquire("x", 50)
     await space.acquire("y", 50)
 
     async def take(tenant: str) -> None:
         await space.acquire(tenant, 50)
-        served.append(tenant)
+        order.append(tenant)
         space.release(tenant, 50)
 
     tasks = [asyncio.create_task(take(tenant)) for tenant in "aaabbc"]
     await rounds()
-    assert not served
+    assert not order
     space.release("x", 50)
     await asyncio.gather(*tasks)
-    assert served[:3] == ["a", "b", "c"]
+    assert order[:3] == ["a", "b", "c"]
     assert space.free == 50
 
 

@@ -19,9 +19,9 @@ NOW = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 
 def failure(status: int, body: bytes = b"", **headers: str) -> RequestRefused | NoResponse:
     sent = httpx.Headers({name.replace("_", "-"): value for name, value in headers.items()})
-    told = error_for_response(status, sent, body, NOW)
-    assert isinstance(told, RequestRefused | NoResponse)
-    return told
+    error = error_for_response(status, sent, body, NOW)
+    assert isinstance(error, RequestRefused | NoResponse)
+    return error
 
 
 @pytest.mark.parametrize(
@@ -44,9 +44,9 @@ def failure(status: int, body: bytes = b"", **headers: str) -> RequestRefused | 
 def test_definite_refusals(status: int, refusal: RefusalReason) -> None:
     """Nothing was taken, whatever the body looks like."""
     for body in (b"", b"<html>", b"[1]", b"null", b'{"detail":"x"}', b"\xff"):
-        told = failure(status, body)
-        assert isinstance(told, RequestRefused)
-        assert (told.refusal, told.http_status) == (refusal, status)
+        error = failure(status, body)
+        assert isinstance(error, RequestRefused)
+        assert (error.refusal, error.http_status) == (refusal, status)
 
 
 @pytest.mark.parametrize(
@@ -54,9 +54,9 @@ def test_definite_refusals(status: int, refusal: RefusalReason) -> None:
 )
 def test_doubtful_statuses(status: int) -> None:
     """Redirects, gateways that gave up and servers that failed: the request may have been taken."""
-    told = failure(status, b'{"detail":"x"}')
-    assert isinstance(told, NoResponse)
-    assert told.http_status == status
+    error = failure(status, b'{"detail":"x"}')
+    assert isinstance(error, NoResponse)
+    assert error.http_status == status
 
 
 PROBLEM = b'{"title":"Internal server error","detail":"x","status":500}'
@@ -89,9 +89,9 @@ def test_only_the_api_itself_says_that_it_failed(
     status: int, body: bytes, kind: str, *, api_error: bool
 ) -> None:
     """A 500 or 503 in its own JSON, and nothing that a proxy may have written."""
-    told = failure(status, body, **({"Content_Type": kind} if kind else {}))
-    assert isinstance(told, NoResponse)
-    assert told.api_error is api_error
+    error = failure(status, body, **({"Content_Type": kind} if kind else {}))
+    assert isinstance(error, NoResponse)
+    assert error.api_error is api_error
 
 
 LOW_CREDIT = (
@@ -145,9 +145,9 @@ def test_where_the_wait_is_read(
 
     What is told to reset is full then: the next token comes within ten seconds.
     """
-    told = failure(429, body, **headers)
-    assert isinstance(told, RequestRefused)
-    assert told.retry_after == seconds
+    error = failure(429, body, **headers)
+    assert isinstance(error, RequestRefused)
+    assert error.retry_after == seconds
 
 
 @pytest.mark.parametrize(
@@ -164,9 +164,9 @@ def test_where_the_wait_is_read(
 )
 def test_the_rate_that_an_account_is_reduced_to(body: bytes, rate: int | None) -> None:
     """Only where a 429 of the API's own says so, and only what can be meant."""
-    told = failure(429, body)
-    assert isinstance(told, RequestRefused)
-    assert told.per_minute == rate
+    error = failure(429, body)
+    assert isinstance(error, RequestRefused)
+    assert error.per_minute == rate
     other = failure(422, body)
     assert isinstance(other, RequestRefused)
     assert other.per_minute is None
@@ -174,14 +174,14 @@ def test_the_rate_that_an_account_is_reduced_to(body: bytes, rate: int | None) -
 
 def test_only_a_throttle_tells_to_wait() -> None:
     """A wait on any other refusal would be misread as a promise that it then works."""
-    told = failure(422, b"{}", Retry_After="5")
-    assert isinstance(told, RequestRefused)
-    assert told.retry_after is None
+    error = failure(422, b"{}", Retry_After="5")
+    assert isinstance(error, RequestRefused)
+    assert error.retry_after is None
 
 
 def test_fields_that_upstream_lists() -> None:
     """The property is named, not the object that lacks it."""
-    told = failure(
+    error = failure(
         422,
         b'{"title":"Input validation failed","detail":"- input: prompt is required\\n",'
         b'"status":422,'
@@ -189,8 +189,8 @@ def test_fields_that_upstream_lists() -> None:
         b'{"field":"input.num_outputs","description":"Must be less than or equal to 4"},'
         b'{"field":"input","description":"Additional property promt is not allowed"}]}',
     )
-    assert isinstance(told, RequestRefused)
-    assert told.invalid_fields == {
+    assert isinstance(error, RequestRefused)
+    assert error.invalid_fields == {
         "prompt": "is required",
         "num_outputs": "Must be less than or equal to 4",
         "promt": "is not an input of the model",
@@ -235,8 +235,8 @@ def test_no_address_ever_gets_through(field: str, description: str) -> None:
     """Whatever upstream writes, no name or reason holds a link, a tag or a path."""
     hostile = [(field, f"{description}https://a.b/c"), (f"{field}/x", description)]
     for name, words in hostile:
-        told = parse_invalid_fields({"invalid_fields": [{"field": name, "description": words}]})
-        assert not any("/" in text or "<" in text for pair in told.items() for text in pair)
+        error = parse_invalid_fields({"invalid_fields": [{"field": name, "description": words}]})
+        assert not any("/" in text or "<" in text for pair in error.items() for text in pair)
 
 
 @pytest.mark.parametrize("listed", [5, [5], [None], [{}], [{"field": 5}], [{"field": "a b"}]])

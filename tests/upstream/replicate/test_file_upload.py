@@ -28,8 +28,8 @@ def file(pieces: int, *, size: int | None = None) -> FileToUpload:
         for _ in range(pieces):
             yield PIECE
 
-    whole = pieces * len(PIECE) if size is None else size
-    return FileToUpload("input.bin", "video/mp4", whole, content)
+    total_bytes = pieces * len(PIECE) if size is None else size
+    return FileToUpload("input.bin", "video/mp4", total_bytes, content)
 
 
 def settings(url: str, **changes: Any) -> ReplicateSettings:

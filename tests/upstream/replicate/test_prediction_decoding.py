@@ -129,11 +129,11 @@ def test_no_metric_ever_passes_through_a_float(number: Decimal) -> None:
     """Any literal comes back as it was written."""
     literal = str(number)
     body = f'{{"id":"p","metrics":{{"a":0.5,"n":{literal}}}}}'.encode()
-    told = (decode_prediction(body).metrics or {}).get("n")
+    decoded_metrics = (decode_prediction(body).metrics or {}).get("n")
     if number and (number.adjusted() < -30 or number > 2**63 - 1):
-        assert told == UNUSABLE_VALUE
+        assert decoded_metrics == UNUSABLE_VALUE
     else:
-        assert str(told) == str(number)
+        assert str(decoded_metrics) == str(number)
 
 
 _LITERALS = st.decimals(0, 1000, allow_nan=False, places=17).map(str) | st.sampled_from(
@@ -185,19 +185,19 @@ def test_metrics_are_those_of_the_prediction_wherever_they_stand(
     fields = [("id", '"p"'), *before, ("metrics", metrics), *after]
     body = "{" + comma.join(f'"{name}":{value}' for name, value in fields) + "}"
     exact = json.loads(body, parse_float=Decimal)["metrics"]
-    told = decode_prediction(body.encode()).metrics
+    decoded_metrics = decode_prediction(body.encode()).metrics
     if not isinstance(exact, dict | None):
-        assert told is None
+        assert decoded_metrics is None
         return
-    assert told is not None
+    assert decoded_metrics is not None
     wanted = exact or {}
     scalars = {
         name: value if isinstance(value, Decimal | int | str) else UNUSABLE_VALUE
         for name, value in wanted.items()
         if value is not None
     }
-    assert told == scalars
-    assert {name: str(value) for name, value in told.items()} == {
+    assert decoded_metrics == scalars
+    assert {name: str(value) for name, value in decoded_metrics.items()} == {
         name: str(value) for name, value in scalars.items()
     }
 
@@ -284,7 +284,7 @@ def test_numbers_that_nothing_holds_are_texts(literal: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "moment"),
+    ("text", "moment"),
     [
         ("9999-12-31T23:59:59Z", None),
         ("0001-01-01T00:00:00+05:00", None),
@@ -295,9 +295,9 @@ def test_numbers_that_nothing_holds_are_texts(literal: str) -> None:
         ("1970-01-01T05:00:00+05:00", datetime(1970, 1, 1, tzinfo=UTC)),
     ],
 )
-def test_times_that_no_clock_can_tell_are_none(told: str, moment: datetime | None) -> None:
+def test_times_that_no_clock_can_tell_are_none(text: str, moment: datetime | None) -> None:
     """Nothing behind has to add to them with care."""
-    prediction = decode(created_at=told, started_at=told, completed_at=told)
+    prediction = decode(created_at=text, started_at=text, completed_at=text)
     assert prediction.created_at == prediction.started_at == prediction.completed_at == moment
 
 

@@ -144,12 +144,12 @@ class WebhookSecretAccount:
 
     def __init__(self) -> None:
         self.secret = SECRET
-        self.asked = 0
+        self.call_count = 0
         self.answers = True
         self.seconds = 0.0
 
     async def fetch(self) -> str:
-        self.asked += 1
+        self.call_count += 1
         await asyncio.sleep(0)
         if not self.answers:
             raise NoResponse("down")
@@ -166,17 +166,17 @@ async def test_the_accounts_secret_is_asked_for_once_a_minute() -> None:
     """However many webhooks come; and at the first of them."""
     account = WebhookSecretAccount()
     secrets = account.secrets()
-    assert account.asked == 0
+    assert account.call_count == 0
     assert (
         await asyncio.gather(*(secrets.keys() for _ in range(9)))
         == [(decode_webhook_secret(SECRET),)] * 9
     )
     account.seconds = 60
     await secrets.keys()
-    assert account.asked == 1
+    assert account.call_count == 1
     account.seconds = 61
     await secrets.keys()
-    assert account.asked == 2
+    assert account.call_count == 2
 
 
 async def test_a_rotated_secret_is_found_and_the_old_one_counts_no_more() -> None:
@@ -186,7 +186,7 @@ async def test_a_rotated_secret_is_found_and_the_old_one_counts_no_more() -> Non
     await secrets.keys()
     account.secret = "whsec_" + base64.b64encode(b"n" * 24).decode()
     assert await asyncio.gather(*(secrets.refresh() for _ in range(9))) == [(b"n" * 24,)] * 9
-    assert account.asked == 3
+    assert account.call_count == 3
 
 
 async def test_a_crowd_of_forged_ones_does_not_ask_for_each() -> None:
@@ -195,7 +195,7 @@ async def test_a_crowd_of_forged_ones_does_not_ask_for_each() -> None:
     secrets = account.secrets()
     await secrets.keys()
     assert len(await asyncio.gather(*(secrets.refresh() for _ in range(500)))) == 500
-    assert account.asked == 3
+    assert account.call_count == 3
 
 
 async def test_upstream_that_does_not_tell() -> None:
