@@ -44,7 +44,7 @@ def spool(tmp_path: Path) -> TempFiles:
 
 
 @pytest.fixture
-async def served() -> AsyncIterator[FileServer]:
+async def file_server() -> AsyncIterator[FileServer]:
     """A server of files that does as it is told, and notes what it was asked."""
     async with FileServer.open() as opened:
         yield opened

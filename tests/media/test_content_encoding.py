@@ -18,7 +18,7 @@ from mediagate_server.network.content_encoding import (
 
 from .file_server import Answer, FileServer
 from .test_output_archiver import PICTURE, Archive, content
-from .test_output_archiver import keep as keep  # noqa: PLC0414 - the fixture
+from .test_output_archiver import archive as archive  # noqa: PLC0414 - the fixture
 
 
 def raw_deflate(data: bytes) -> bytes:
@@ -64,15 +64,15 @@ HALF = len(PICTURE) // 2
     ],
 )
 async def test_the_file_is_kept(
-    answer: Answer, keep: Archive, served: FileServer, folder: FileSystemMediaStore
+    answer: Answer, archive: Archive, file_server: FileServer, folder: FileSystemMediaStore
 ) -> None:
     """Its own size, digest and looks; what was only said to be encoded is the file itself."""
-    stored = await keep(served.put("/out.png", answer))
+    stored = await archive(file_server.put("/out.png", answer))
     assert (stored.failure, stored.is_stored, stored.media_type) == (None, True, "image/png")
     assert (stored.size, stored.sha256) == (len(PICTURE), hashlib.sha256(PICTURE).hexdigest())
     assert (stored.width, stored.height) == (320, 192)
     assert await content(folder) == PICTURE
-    assert len(served.requests) == 1
+    assert len(file_server.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -99,25 +99,25 @@ async def test_what_cannot_be_kept(
     answer: Answer,
     tries: int,
     cause: str,
-    keep: Archive,
-    served: FileServer,
+    archive: Archive,
+    file_server: FileServer,
     folder: FileSystemMediaStore,
 ) -> None:
     """Nothing encoded passes for the file, and a bomb is given up at the bound."""
-    stored = await keep(served.put("/out.png", answer))
+    stored = await archive(file_server.put("/out.png", answer))
     assert stored.failure is not None
     assert stored.failure.metadata == {"cause": cause}
     assert await folder.find("outputs/gen_1/0") is None
-    assert len(served.requests) == tries
+    assert len(file_server.requests) == tries
 
 
-async def test_the_length_of_what_is_encoded_is_not_the_files(served: FileServer) -> None:
+async def test_the_length_of_what_is_encoded_is_not_the_files(file_server: FileServer) -> None:
     """It is no bound, neither for a file that is larger nor for one that is smaller."""
     packed = gzip.compress(PICTURE)
-    async with MediaDownloader(served.url, idle_timeout=lambda: 5.0) as fetcher:
-        async with fetcher.open(served.put("/a", encoded(packed, "gzip"))) as file:
+    async with MediaDownloader(file_server.url, idle_timeout=lambda: 5.0) as fetcher:
+        async with fetcher.open(file_server.put("/a", encoded(packed, "gzip"))) as file:
             assert file.size is None
-        async with fetcher.open(served.put("/b", encoded(PICTURE, "identity"))) as file:
+        async with fetcher.open(file_server.put("/b", encoded(PICTURE, "identity"))) as file:
             assert file.size == len(PICTURE)
 
 

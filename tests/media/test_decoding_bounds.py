@@ -14,7 +14,7 @@ from mediagate_server.network.content_encoding import UndecodableContent, decode
 from .file_server import FileServer
 from .test_content_encoding import encoded, raw_deflate
 from .test_output_archiver import PICTURE, Archive, content
-from .test_output_archiver import keep as keep  # noqa: PLC0414 - the fixture
+from .test_output_archiver import archive as archive  # noqa: PLC0414 - the fixture
 
 EMPTY = gzip.compress(b"")
 NOTHING = b"\x00\x00\x00\xff\xff"
@@ -54,10 +54,14 @@ async def decoded(body: bytes, coding: str) -> bytes:
     ids=["members", "in gzip", "twice", "of one byte", "blocks", "blocks twice", "before a file"],
 )
 async def test_next_to_nothing_is_refused(
-    body: bytes, coding: str, keep: Archive, served: FileServer, folder: FileSystemMediaStore
+    body: bytes,
+    coding: str,
+    archive: Archive,
+    file_server: FileServer,
+    folder: FileSystemMediaStore,
 ) -> None:
     """With its own words, and nothing is kept."""
-    stored = await keep(served.put("/out.png", encoded(body, coding)))
+    stored = await archive(file_server.put("/out.png", encoded(body, coding)))
     assert stored.failure is not None
     assert stored.failure.metadata == {"cause": "next to nothing is in it for its length"}
     assert await folder.find("outputs/gen_1/0") is None
@@ -75,10 +79,14 @@ async def test_next_to_nothing_is_refused(
     ids=["few empty members", "padding", "in gzip twice", "behind deflate", "three layers"],
 )
 async def test_what_holds_a_file_is_kept(
-    body: bytes, coding: str, keep: Archive, served: FileServer, folder: FileSystemMediaStore
+    body: bytes,
+    coding: str,
+    archive: Archive,
+    file_server: FileServer,
+    folder: FileSystemMediaStore,
 ) -> None:
     """Whatever stands behind it."""
-    stored = await keep(served.put("/out.png", encoded(body, coding)))
+    stored = await archive(file_server.put("/out.png", encoded(body, coding)))
     assert (stored.failure, stored.is_stored, stored.media_type) == (None, True, "image/png")
     assert await content(folder) == PICTURE
 

@@ -10,7 +10,7 @@ from mediagate_server.media.probe import is_error_page
 
 from .file_server import FileServer, file
 from .test_output_archiver import PICTURE, Archive, content
-from .test_output_archiver import keep as keep  # noqa: PLC0414 - the fixture
+from .test_output_archiver import archive as archive  # noqa: PLC0414 - the fixture
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="8" height="4"/>'
 XML = b'<?xml version="1.0" encoding="UTF-8" standalone="no"?>\n'
@@ -36,19 +36,19 @@ PAGES = (
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
 async def test_a_page_with_an_error_is_no_picture(
-    page: tuple[bytes, str], keep: Archive, served: FileServer, folder: FileSystemMediaStore
+    page: tuple[bytes, str], archive: Archive, file_server: FileServer, folder: FileSystemMediaStore
 ) -> None:
     """Under status 200: the picture may come yet; if it does not, the page is not kept for it."""
-    late = await keep(served.put("/late.png", file(*page), file(*page), file(PICTURE)))
+    late = await archive(file_server.put("/late.png", file(*page), file(*page), file(PICTURE)))
     assert (late.is_stored, late.media_type) == (True, "image/png")
     assert await content(folder) == PICTURE
-    served.requests.clear()
-    never = await keep(served.put("/never", file(*page)))
+    file_server.requests.clear()
+    never = await archive(file_server.put("/never", file(*page)))
     assert (never.is_stored, never.failure and never.failure.reason) == (
         False,
         Reason.OUTPUT_STORE_FAILED,
     )
-    assert len(served.requests) == 6
+    assert len(file_server.requests) == 6
 
 
 DRAWINGS = (
@@ -67,20 +67,23 @@ DRAWINGS = (
 
 @pytest.mark.parametrize("drawing", DRAWINGS, ids=str)
 async def test_a_drawing_is_kept_however_it_begins(
-    drawing: tuple[bytes, str], keep: Archive, served: FileServer, folder: FileSystemMediaStore
+    drawing: tuple[bytes, str],
+    archive: Archive,
+    file_server: FileServer,
+    folder: FileSystemMediaStore,
 ) -> None:
     """At the first try, though another picture was expected: it is what was paid for."""
-    stored = await keep(served.put("/out", file(*drawing)))
+    stored = await archive(file_server.put("/out", file(*drawing)))
     assert (stored.is_stored, stored.media_type, stored.failure) == (True, "image/svg+xml", None)
     assert await content(folder) == drawing[0]
-    assert len(served.requests) == 1
+    assert len(file_server.requests) == 1
 
 
-async def test_a_page_within_the_answer_is_not_tried_again(keep: Archive) -> None:
+async def test_a_page_within_the_answer_is_not_tried_again(archive: Archive) -> None:
     """There is nothing to come."""
     for page, _ in PAGES[:-1]:
         coded = base64.b64encode(page).decode()
-        inline = await keep(f"data:image/png;base64,{coded}")
+        inline = await archive(f"data:image/png;base64,{coded}")
         assert not inline.is_stored
 
 

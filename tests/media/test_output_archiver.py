@@ -36,12 +36,12 @@ Archive = Callable[..., Awaitable[StoredMedia]]
 
 
 @pytest.fixture
-async def keep(
-    folder: FileSystemMediaStore, spool: TempFiles, served: FileServer
+async def archive(
+    folder: FileSystemMediaStore, spool: TempFiles, file_server: FileServer
 ) -> AsyncIterator[Archive]:
     """Keeps one output of at most 1 MB and tells what became of it; its clock jumps."""
     idle = [30.0]
-    async with MediaDownloader(served.url, idle_timeout=lambda: idle[0]) as fetcher:
+    async with MediaDownloader(file_server.url, idle_timeout=lambda: idle[0]) as fetcher:
 
         async def archive_one(
             uri: str,
@@ -75,10 +75,12 @@ async def content(folder: FileSystemMediaStore) -> bytes:
     return b"".join([piece async for piece in folder.read("outputs/gen_1/0", 0, 1 << 30)])
 
 
-async def test_a_link(keep: Archive, served: FileServer, folder: FileSystemMediaStore) -> None:
+async def test_a_link(
+    archive: Archive, file_server: FileServer, folder: FileSystemMediaStore
+) -> None:
     """Kept whole, looked into, and upstream's link stays with its expiry. No token is sent."""
-    link = served.put("/out.bin", file(FILM, "application/octet-stream"))
-    stored = await keep(link, "image/png")
+    link = file_server.put("/out.bin", file(FILM, "application/octet-stream"))
+    stored = await archive(link, "image/png")
     assert stored == StoredMedia(
         link,
         "video/mp4",
@@ -91,15 +93,15 @@ async def test_a_link(keep: Archive, served: FileServer, folder: FileSystemMedia
         is_stored=True,
     )
     assert await content(folder) == FILM
-    assert "Authorization" not in served.requests[0].headers
-    assert "Cookie" not in served.requests[0].headers
+    assert "Authorization" not in file_server.requests[0].headers
+    assert "Cookie" not in file_server.requests[0].headers
 
 
-async def test_a_data_uri(keep: Archive, folder: FileSystemMediaStore) -> None:
+async def test_a_data_uri(archive: Archive, folder: FileSystemMediaStore) -> None:
     """Kept like a link. One that would not fit into a message is shown by its copy alone."""
     for body, is_inlined in ((PICTURE[:200_000], True), (PICTURE + bytes(300_000), False)):
         uri = f"data:image/png;base64,{base64.b64encode(body).decode()}"
-        stored = await keep(uri)
+        stored = await archive(uri)
         assert (stored.is_stored, stored.size, stored.width) == (True, len(body), 320)
         assert stored.uri == (uri if is_inlined else "")
         assert await content(folder) == body
@@ -119,35 +121,35 @@ async def test_a_data_uri(keep: Archive, folder: FileSystemMediaStore) -> None:
 async def test_what_may_pass_is_tried_again(
     answers: tuple[Answer, ...],
     tries: int,
-    keep: Archive,
-    served: FileServer,
+    archive: Archive,
+    file_server: FileServer,
     folder: FileSystemMediaStore,
 ) -> None:
     """As often as it takes; a redirect on the same host is followed."""
-    served.put("/moved", file(PICTURE))
-    stored = await keep(served.put("/out.png", *answers))
+    file_server.put("/moved", file(PICTURE))
+    stored = await archive(file_server.put("/out.png", *answers))
     assert stored.failure is None
     assert await content(folder) == PICTURE
-    assert len([request for request in served.requests if request.path == "/out.png"]) == tries
+    assert len([request for request in file_server.requests if request.path == "/out.png"]) == tries
 
 
 async def test_what_is_damaged_for_good_is_kept_as_what_it_is(
-    keep: Archive, served: FileServer, folder: FileSystemMediaStore
+    archive: Archive, file_server: FileServer, folder: FileSystemMediaStore
 ) -> None:
     """It may be what the model made; but a picture it is not called. By itself it is taken so."""
-    stored = await keep(served.put("/out.png", file(NOISE, "image/png")))
+    stored = await archive(file_server.put("/out.png", file(NOISE, "image/png")))
     assert (stored.is_stored, stored.media_type, stored.size) == (
         True,
         "application/octet-stream",
         64,
     )
     assert await content(folder) == NOISE
-    assert len(served.requests) == 6
-    inline = await keep(f"data:image/png;base64,{base64.b64encode(NOISE).decode()}")
+    assert len(file_server.requests) == 6
+    inline = await archive(f"data:image/png;base64,{base64.b64encode(NOISE).decode()}")
     assert (inline.is_stored, inline.media_type) == (True, "application/octet-stream")
-    other = await keep(served.put("/out", file(NOISE, "image/x-unheard-of")))
+    other = await archive(file_server.put("/out", file(NOISE, "image/x-unheard-of")))
     assert (other.is_stored, other.media_type) == (True, "image/x-unheard-of")
-    assert len(served.requests) == 7
+    assert len(file_server.requests) == 7
 
 
 @pytest.mark.parametrize(
@@ -168,20 +170,20 @@ async def test_what_cannot_be_kept(
     answer: Answer,
     tries: int,
     cause: str,
-    keep: Archive,
-    served: FileServer,
+    archive: Archive,
+    file_server: FileServer,
     folder: FileSystemMediaStore,
 ) -> None:
     """A typed failure that says why, the link still there, and nothing on the disk."""
-    link = served.put("/out.png", answer)
-    stored = await keep(link)
+    link = file_server.put("/out.png", answer)
+    stored = await archive(link)
     assert (stored.uri, stored.expires_at, stored.is_stored) == (link, EXPIRES, False)
     assert stored.failure is not None
     assert stored.failure.reason is Reason.OUTPUT_STORE_FAILED
     assert stored.failure.metadata == {"cause": cause}
     assert await folder.find("outputs/gen_1/0") is None
     times = 4 if "redirects" in cause else tries
-    assert len(served.requests) == times
+    assert len(file_server.requests) == times
 
 
 @pytest.mark.parametrize(
@@ -189,12 +191,12 @@ async def test_what_cannot_be_kept(
     ["data:,", "data:image/png;base64,", "data:image/png,", "DATA:;base64,", "data:;base64,%3D"],
 )
 async def test_what_cannot_change_is_not_tried_again(
-    uri: str, folder: FileSystemMediaStore, spool: TempFiles, served: FileServer
+    uri: str, folder: FileSystemMediaStore, spool: TempFiles, file_server: FileServer
 ) -> None:
     """All there is of an empty medium is within its URI: it is refused without a pause."""
     clock = JumpingClock()
     began = clock.now()
-    async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
+    async with MediaDownloader(file_server.url, idle_timeout=lambda: 30.0) as fetcher:
         archiver = OutputArchiver(
             folder,
             spool,
@@ -225,34 +227,38 @@ async def test_what_cannot_change_is_not_tried_again(
         "nonsense",
     ],
 )
-async def test_other_hosts_are_never_asked(uri: str, keep: Archive, served: FileServer) -> None:
+async def test_other_hosts_are_never_asked(
+    uri: str, archive: Archive, file_server: FileServer
+) -> None:
     """Not upstream's host as it was configured: not fetched."""
-    served.put("/a", file(PICTURE))
-    stored = await keep(uri.format(port=served.url.rpartition(":")[2]))
+    file_server.put("/a", file(PICTURE))
+    stored = await archive(uri.format(port=file_server.url.rpartition(":")[2]))
     assert stored.failure is not None
-    assert served.requests == []
+    assert file_server.requests == []
 
 
 @pytest.mark.parametrize("said", [b"", PICTURE[:99]])
 async def test_silence_is_bounded(
-    said: bytes, keep: Archive, served: FileServer, folder: FileSystemMediaStore
+    said: bytes, archive: Archive, file_server: FileServer, folder: FileSystemMediaStore
 ) -> None:
     """A server that says nothing, or nothing more, is asked again, and at last given up."""
-    stored = await keep(served.put("/out.png", silent(said)), idle_seconds=0.02)
+    stored = await archive(file_server.put("/out.png", silent(said)), idle_seconds=0.02)
     assert stored.failure is not None
     assert stored.failure.metadata == {"cause": "nothing more came"}
-    assert len(served.requests) == 37
-    stored = await keep(served.put("/out.png", silent(said), file(PICTURE)), idle_seconds=0.02)
+    assert len(file_server.requests) == 37
+    stored = await archive(
+        file_server.put("/out.png", silent(said), file(PICTURE)), idle_seconds=0.02
+    )
     assert stored.is_stored
     assert await content(folder) == PICTURE
 
 
 async def test_one_of_several_may_fail(
-    served: FileServer, folder: FileSystemMediaStore, spool: TempFiles
+    file_server: FileServer, folder: FileSystemMediaStore, spool: TempFiles
 ) -> None:
     """The others are kept, in order."""
-    good, bad = served.put("/a", file(PICTURE)), served.put("/b", file(b"", status=403))
-    async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
+    good, bad = file_server.put("/a", file(PICTURE)), file_server.put("/b", file(b"", status=403))
+    async with MediaDownloader(file_server.url, idle_timeout=lambda: 30.0) as fetcher:
         archiver = create_archiver(folder, spool, fetcher)
         media = await archiver.archive(
             "gen_1", tuple(StoredMedia(link, "image/png") for link in (good, bad, good)), ENDED
@@ -264,12 +270,12 @@ async def test_one_of_several_may_fail(
 
 
 async def test_a_trickle_is_bounded(
-    served: FileServer, folder: FileSystemMediaStore, spool: TempFiles
+    file_server: FileServer, folder: FileSystemMediaStore, spool: TempFiles
 ) -> None:
     """Bytes that go on and on, but too slowly: each try has its time."""
-    async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
+    async with MediaDownloader(file_server.url, idle_timeout=lambda: 30.0) as fetcher:
         archiver = create_archiver(folder, spool, fetcher, seconds=0.02)
-        link = served.put("/a", silent(PICTURE[:99]))
+        link = file_server.put("/a", silent(PICTURE[:99]))
         (stored,) = await archiver.archive("gen_1", (StoredMedia(link, "image/png"),), ENDED)
     assert stored.failure is not None
     assert stored.failure.metadata == {"cause": "it took too long"}
@@ -277,7 +283,7 @@ async def test_a_trickle_is_bounded(
 
 @pytest.mark.parametrize("lifetime", [3_600.0, 60.0])
 async def test_tries_go_on_to_half_of_the_sources_life(
-    lifetime: float, served: FileServer, folder: FileSystemMediaStore, spool: TempFiles
+    lifetime: float, file_server: FileServer, folder: FileSystemMediaStore, spool: TempFiles
 ) -> None:
     """Ever further apart, the last one right then; never later, and once at least."""
     clock = JumpingClock()
@@ -287,9 +293,9 @@ async def test_tries_go_on_to_half_of_the_sources_life(
         tries.append((clock.now() - ENDED).total_seconds())
         return web.Response(status=503)
 
-    link = served.put("/a", broken)
+    link = file_server.put("/a", broken)
     medium = StoredMedia(link, "image/png", ENDED + timedelta(seconds=lifetime))
-    async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
+    async with MediaDownloader(file_server.url, idle_timeout=lambda: 30.0) as fetcher:
         archiver = create_archiver(folder, spool, fetcher, clock=clock)
         (stored,) = await archiver.archive("gen_1", (medium,), ENDED)
         assert stored.failure is not None
@@ -299,33 +305,33 @@ async def test_tries_go_on_to_half_of_the_sources_life(
         assert pauses[:3] == [0.5, 1.0, 2.0]
         assert max(pauses) <= 60
         tries.clear()
-        served.put("/a", file(PICTURE))
+        file_server.put("/a", file(PICTURE))
         (stored,) = await archiver.archive("gen_1", (medium,), ENDED - timedelta(hours=5))
         assert stored.is_stored
 
 
 async def test_what_was_kept_before_a_crash_is_not_fetched_again(
-    served: FileServer, folder: FileSystemMediaStore, spool: TempFiles
+    file_server: FileServer, folder: FileSystemMediaStore, spool: TempFiles
 ) -> None:
     """Though its link has died meanwhile: what it is stands beside it."""
-    link = served.put("/a", file(FILM))
+    link = file_server.put("/a", file(FILM))
     medium = StoredMedia(link, "video/mp4", EXPIRES)
-    async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
+    async with MediaDownloader(file_server.url, idle_timeout=lambda: 30.0) as fetcher:
         archiver = create_archiver(folder, spool, fetcher)
         (first,) = await archiver.archive("gen_1", (medium,), ENDED)
-        served.put("/a", file(b"", status=404))
+        file_server.put("/a", file(b"", status=404))
         (second,) = await archiver.archive("gen_1", (medium,), ENDED, may_exist=True)
         assert second == first
-        assert len(served.requests) == 1
+        assert len(file_server.requests) == 1
 
 
 async def test_files_that_never_end_hold_their_own_tenants_places(
-    folder: FileSystemMediaStore, spool: TempFiles, served: FileServer
+    folder: FileSystemMediaStore, spool: TempFiles, file_server: FileServer
 ) -> None:
     """However many of one tenant's files come without end, another's is fetched at once."""
-    endless = StoredMedia(served.put("/endless", silent(PICTURE[:99])), "image/png", EXPIRES)
-    link = served.put("/picture", file(PICTURE))
-    async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
+    endless = StoredMedia(file_server.put("/endless", silent(PICTURE[:99])), "image/png", EXPIRES)
+    link = file_server.put("/picture", file(PICTURE))
+    async with MediaDownloader(file_server.url, idle_timeout=lambda: 30.0) as fetcher:
         archiver = create_archiver(folder, spool, fetcher)
 
         async def archive_for(tenant: str, *media: StoredMedia) -> tuple[StoredMedia, ...]:
@@ -343,10 +349,10 @@ async def test_files_that_never_end_hold_their_own_tenants_places(
 
 
 async def test_media_by_the_thousand_are_taken_a_part_at_a_time(
-    folder: FileSystemMediaStore, spool: TempFiles, served: FileServer
+    folder: FileSystemMediaStore, spool: TempFiles, file_server: FileServer
 ) -> None:
     """All are kept, and only a part of them is under way: each task of 5,000 would take memory."""
-    link = served.put("/picture", file(PICTURE))
+    link = file_server.put("/picture", file(PICTURE))
     most = 0
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -354,23 +360,23 @@ async def test_media_by_the_thousand_are_taken_a_part_at_a_time(
         most = max(most, len(asyncio.all_tasks()))
         return await file(PICTURE)(request)
 
-    served.put("/picture", answer)
+    file_server.put("/picture", answer)
     before = len(asyncio.all_tasks())
-    async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
+    async with MediaDownloader(file_server.url, idle_timeout=lambda: 30.0) as fetcher:
         media = (StoredMedia(link, "image/png", EXPIRES),) * 600
         stored = await create_archiver(folder, spool, fetcher).archive("gen_1", media, ENDED)
     assert all(one.is_stored for one in stored)
-    assert len(stored) == len(served.requests) == 600
+    assert len(stored) == len(file_server.requests) == 600
     assert before < most < before + 350
 
 
 async def test_outputs_are_apart_while_another_tenant_is_there(
-    folder: FileSystemMediaStore, spool: TempFiles, served: FileServer
+    folder: FileSystemMediaStore, spool: TempFiles, file_server: FileServer
 ) -> None:
     """Thousands of one tenant's leave the others most of the processor; its calls wait for none."""
-    link = served.put("/picture", file(PICTURE))
+    link = file_server.put("/picture", file(PICTURE))
     share = FairScheduler(lambda: 100.0)
-    async with MediaDownloader(served.url, idle_timeout=lambda: 30.0) as fetcher:
+    async with MediaDownloader(file_server.url, idle_timeout=lambda: 30.0) as fetcher:
         archiver = create_archiver(folder, spool, fetcher, share=share)
         caller.bind_caller(caller.Caller("a"))
         (alone,) = await archiver.archive(
