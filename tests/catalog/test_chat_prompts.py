@@ -16,16 +16,12 @@ from mediagate_server.catalog.request import (
     Value,
 )
 from mediagate_server.errors import InvalidRequest, ParameterUnsupported
+from tests.catalog.builders import message
 
 CATALOG = Catalog.load()
 CAT = MediaInput("https://example.com/cat.png")
 DOG = MediaInput("https://example.com/dog.png")
 BEGIN = "<|begin_of_text|>"
-
-
-def message(role: str, *parts: str | MediaInput) -> Message:
-    """One turn."""
-    return Message(role, parts)
 
 
 def header(role: str) -> str:

@@ -10,6 +10,7 @@ from mediagate_server.catalog.models.model_file import read_models
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.pricing.prices import Estimate, compute_cost
 from mediagate_server.catalog.request import MediaInput, Modality, ModelRequest, Value
+from tests.catalog.builders import exact_estimate
 
 MODELS = Path(__file__).with_name("more_models.toml").read_text(encoding="utf-8")
 CATALOG = Catalog(read_models("more_models.toml", MODELS), defaults={})
@@ -18,11 +19,6 @@ CATALOG = Catalog(read_models("more_models.toml", MODELS), defaults={})
 def plan_for(modality: Modality, model: str, **parameters: Value) -> Plan:
     """A plan by these models."""
     return CATALOG.plan(ModelRequest(modality, model, {"prompt": "x", **parameters}))
-
-
-def exact_estimate(nanos: int) -> Estimate:
-    """A cost that is known before."""
-    return Estimate(nanos, nanos, nanos)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from mediagate_server.errors import (
     PriceUnknown,
 )
 from mediagate_server.structs import replace
+from tests.catalog.builders import exact_estimate
 
 CATALOG = Catalog.load(generate_seed=lambda: 7)
 FRAME = MediaInput("https://example.com/a.png")
@@ -43,11 +44,6 @@ def plan_for(
         Modality(modality), model, all_parameters, strict=strict, max_cost_nanos=most
     )
     return CATALOG.plan(request)
-
-
-def exact_estimate(nanos: int) -> Estimate:
-    """A cost that is known before."""
-    return Estimate(nanos, nanos, nanos)
 
 
 def refused(

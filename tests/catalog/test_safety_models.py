@@ -9,6 +9,7 @@ from mediagate_server.catalog.parameters.parameter_report import ParameterHandli
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.request import MediaInput, Message, Modality, ModelRequest, Value
 from mediagate_server.errors import InvalidRequest, MaxCostExceeded, ParameterUnsupported
+from tests.catalog.builders import message
 
 CATALOG = Catalog.load()
 PICTURE = MediaInput("https://example.com/a.png")
@@ -17,11 +18,6 @@ PICTURE = MediaInput("https://example.com/a.png")
 def plan_check(parameters: Mapping[str, Value], **more: object) -> Plan:
     """The plan of the default safety model."""
     return CATALOG.plan(ModelRequest(Modality.SAFETY, "", parameters, **more))  # type: ignore[arg-type]
-
-
-def message(role: str, *parts: str | MediaInput) -> Message:
-    """One turn."""
-    return Message(role, parts)
 
 
 def handlings(plan: Plan) -> dict[str, ParameterHandling]:

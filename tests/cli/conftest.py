@@ -1,4 +1,4 @@
-"""The command line in this process, against a scripted gate and a server of finished files."""
+"""The command line in this process, against a scripted server and a server of finished files."""
 
 import threading
 from collections.abc import Callable, Iterator

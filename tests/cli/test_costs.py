@@ -1,4 +1,4 @@
-"""`mediagate costs`: what a running gate spent, as a table, as JSON, and beside an invoice."""
+"""`mediagate costs`: what a running server spent, as a table, as JSON, and beside an invoice."""
 
 import json
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ FLUX, CLAUDE, FILM = "black-forest-labs/flux-dev", "anthropic/claude-4.5-sonnet"
 
 @pytest.fixture(scope="module")
 def spent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, int]]]:
-    """A gate that has made a little of everything, and the sandbox's bill by model."""
+    """A server that has made a little of everything, and the sandbox's bill by model."""
     folder = tmp_path_factory.mktemp("spent")
     with running_sandbox(folder, *AT_ONCE, *UNLIMITED) as sandbox:
         environment = {
@@ -46,7 +46,7 @@ def spent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[
 def costs(
     spent: tuple[str, dict[str, int]], mediagate: Mediagate, monkeypatch: pytest.MonkeyPatch
 ) -> Mediagate:
-    """`mediagate costs` against that gate."""
+    """`mediagate costs` against that server."""
     monkeypatch.setenv("MEDIAGATE_TARGET", spent[0])
     return lambda *arguments, **more: mediagate("costs", *arguments, **more)
 

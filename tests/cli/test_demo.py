@@ -1,4 +1,4 @@
-"""`mediagate demo`: against a gate that runs, and with one of its own."""
+"""`mediagate demo`: against a server that runs, and with one of its own."""
 
 import subprocess
 import sys
@@ -87,7 +87,7 @@ def test_a_tour_with_a_gate_of_its_own(tmp_path: Path) -> None:
 
 
 def test_what_is_not_built_is_left_out(mediagate: Mediagate, scripted_server: Scripted) -> None:
-    """A young gate gets a shorter tour; what fails for another reason counts."""
+    """A young server gets a shorter tour; what fails for another reason counts."""
     checked_generation = Generation(
         id="gen-1", model="meta/llama", text=TextOutput(text="ok"), cost=Cost(usd_nanos=1)
     )

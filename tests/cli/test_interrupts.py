@@ -51,7 +51,7 @@ def start(scripted_server: ScriptedServer, tmp_path: Path) -> Iterator[Callable[
 def test_ctrl_c_cancels_a_text(
     start: Callable[..., Process], scripted_server: ScriptedServer
 ) -> None:
-    """The gate is told by name; what came stays on the screen; the number is 130."""
+    """The server is told by name; what came stays on the screen; the number is 130."""
     scripted_server.plays("StreamText", started(), delta("so far", 6), HeldCall())
     process = start("text", "Why?")
     assert process.stdout is not None
@@ -87,7 +87,7 @@ def test_ctrl_c_cancels_a_picture(
 def test_ctrl_c_before_anything_is_accepted(
     start: Callable[..., Process], scripted_server: ScriptedServer
 ) -> None:
-    """The rpc ends; there is no id to cancel, the gate sees its caller leave."""
+    """The rpc ends; there is no id to cancel, the server sees its caller leave."""
 
     def reached(_request: object) -> HeldCall:
         process.send_signal(signal.SIGINT)

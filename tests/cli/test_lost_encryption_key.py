@@ -1,4 +1,4 @@
-"""A gate whose sealing key is gone, as its operator sees it."""
+"""A server whose sealing key is gone, as its operator sees it."""
 
 from pathlib import Path
 

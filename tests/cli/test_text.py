@@ -129,7 +129,7 @@ def test_what_came_before_a_failure_stays(
 
 
 def test_nobody_there(mediagate: Mediagate) -> None:
-    """The line says how to get a gate, not what gRPC thinks of sockets."""
+    """The line says how to get a server, not what gRPC thinks of sockets."""
     done = mediagate("text", "Why?", "--target", "127.0.0.1:1", "--timeout", "5")
     assert done.exit_code == 1
     assert done.stderr.startswith("mediagate: no server answers at 127.0.0.1:1: start one")

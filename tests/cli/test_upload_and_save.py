@@ -1,4 +1,4 @@
-"""`mediagate upload` and `save`, and what a gate keeps as input."""
+"""`mediagate upload` and `save`, and what a server keeps as input."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ SHA = hashlib.sha256(FILE).hexdigest()
 
 
 def uploaded() -> UploadMediaResponse:
-    """What a gate says that has got the file."""
+    """What a server says that has got the file."""
     answer = UploadMediaResponse(
         upload_id="upl_1", size_bytes=len(FILE), sha256=SHA, media_type="image/png"
     )
@@ -79,7 +79,7 @@ def test_files_that_cannot_be_uploaded(
 def test_what_stands_for_a_medium(
     text: str, field: str, value: Any, mediagate: Mediagate, scripted_server: ScriptedServer
 ) -> None:
-    """The id of what the gate keeps, or a URL."""
+    """The id of what the server keeps, or a URL."""
     failed = Generation(id="gen_2", state=Generation.STATE_FAILED)
     scripted_server.plays("GenerateVideo", GenerateVideoResponse(generation=failed))
     mediagate("video", "waves", "--first-frame", text)
@@ -106,7 +106,7 @@ def test_a_file_of_that_name_comes_first(
 def test_outputs_are_saved_later(
     mediagate: Mediagate, scripted_server: ScriptedServer, tmp_path: Path
 ) -> None:
-    """From the gate itself, once their link has died."""
+    """From the server itself, once their link has died."""
     medium = Media(id="gen_1/0", media_type="image/png", size_bytes=len(FILE), sha256=SHA)
     failed = Generation(
         id="gen_1",

@@ -1,4 +1,4 @@
-"""A scripted gate, and a client of each face that is quick to try again."""
+"""A scripted server, and a client of each face that is quick to try again."""
 
 from collections.abc import AsyncIterator, Iterator
 

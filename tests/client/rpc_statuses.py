@@ -1,4 +1,4 @@
-"""Statuses as a gate sends them."""
+"""Statuses as a server sends them."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Generations as a gate shows them."""
+"""Generations as a server shows them."""
 
 import grpc
 

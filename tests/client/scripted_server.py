@@ -1,4 +1,4 @@
-"""A small gate on loopback that plays from a script: real sockets, real gRPC, no upstream."""
+"""A small server on loopback that plays from a script: real sockets, real gRPC, no upstream."""
 
 import queue
 import threading
@@ -42,7 +42,7 @@ Answer: TypeAlias = Step | Callable[[Any], Step]
 
 @dataclass(frozen=True)
 class ReceivedCall:
-    """One call as the gate got it."""
+    """One call as the server got it."""
 
     method: str
     request: Any

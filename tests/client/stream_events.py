@@ -37,7 +37,7 @@ def completed(sequence: int = 0) -> StreamTextResponse:
 
 
 def stream_events(pieces: list[str], after: int = 0) -> Iterator[StreamTextResponse]:
-    """What a gate sends for a text of these pieces, after that sequence."""
+    """What a server sends for a text of these pieces, after that sequence."""
     yield started(sequence=after)
     sequence = 0
     for piece in pieces:

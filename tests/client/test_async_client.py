@@ -1,4 +1,4 @@
-"""The asyncio client against a scripted gate, over real gRPC."""
+"""The asyncio client against a scripted server, over real gRPC."""
 
 import asyncio
 import uuid
@@ -92,7 +92,7 @@ async def test_a_text_without_completion_is_no_success(
 async def test_cancelling_the_reader_cancels_the_generation(
     async_client: AsyncClient, scripted_server: ScriptedServer
 ) -> None:
-    """A task that is cancelled in mid-stream tells the gate, then ends as cancelled."""
+    """A task that is cancelled in mid-stream tells the server, then ends as cancelled."""
     scripted_server.plays("StreamText", started(), delta("so", 2), HeldCall())
     stream = async_client.stream_text("Why?")
     assert await anext(stream) == "so"
@@ -144,7 +144,7 @@ async def test_a_complete_text_cancels_nothing(
 async def test_cancelling_a_paid_call_ends_its_rpc(
     async_client: AsyncClient, scripted_server: ScriptedServer
 ) -> None:
-    """The gate sees the caller leave; the rest is up to its grace."""
+    """The server sees the caller leave; the rest is up to its grace."""
     reached = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -164,7 +164,7 @@ async def test_cancelling_a_paid_call_ends_its_rpc(
 async def test_a_paid_call_survives_a_cut(
     async_client: AsyncClient, scripted_server: ScriptedServer
 ) -> None:
-    """Sent again under the same request_id, after the pause that the gate asked for."""
+    """Sent again under the same request_id, after the pause that the server asked for."""
     scripted_server.plays("GenerateText", CUT)
     scripted_server.plays(
         "GenerateText", status(C.RESOURCE_EXHAUSTED, "QUEUE_FULL", retry_after=0.001)
@@ -264,7 +264,7 @@ async def test_what_can_be_seen_to_be_wrong_is_not_sent(
 async def test_a_deadline_passes(
     async_client: AsyncClient, scripted_server: ScriptedServer
 ) -> None:
-    """rpc_timeout ends a stream that a gate does not feed; it can be gone on with."""
+    """rpc_timeout ends a stream that a server does not feed; it can be gone on with."""
     scripted_server.plays("StreamText", started(), HeldCall())
     with pytest.raises(DeadlineExceeded) as raised:
         await async_client.stream_text("Why?", rpc_timeout=0.05).read()

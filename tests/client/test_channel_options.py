@@ -137,7 +137,7 @@ async def test_pings_without_data_are_bounded_without(server: Server) -> None:
 
 @pytest.mark.parametrize("permit", [0, 1])
 async def test_a_channel_without_any_call_pings_by_its_permit(server: Server, permit: int) -> None:
-    """With our service config there is one: the watch of the gate's health."""
+    """With our service config there is one: the watch of the server's health."""
     quick = {"keepalive_time_ms": 100, "keepalive_permit_without_calls": permit}
     async with connected(server.target, service_config="{}", **quick):
         # That there is none can only be waited for; one that is to come may take its time.
@@ -208,7 +208,7 @@ def test_the_channel_itself_sends_nothing_again(
 def test_messages_are_bounded_both_ways(
     channel: grpc.Channel, scripted_server: ScriptedServer
 ) -> None:
-    """By what a gate takes; nothing larger is sent, nothing larger is read."""
+    """By what a server takes; nothing larger is sent, nothing larger is read."""
     large = "x" * (4 * 1024 * 1024)
     with pytest.raises(grpc.RpcError) as raised:
         TextServiceStub(channel).GenerateText(GenerateTextRequest(prompt=large), timeout=20)

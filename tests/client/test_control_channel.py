@@ -15,7 +15,7 @@ from .scripted_server import HeldCall, ScriptedServer, open_scripted_server
 from .stream_events import started
 
 ROOM = 3
-"""Streams that a connection of this gate has room for; a real one's has 500."""
+"""Streams that a connection of this server has room for; a real one's has 500."""
 
 
 @pytest.fixture

@@ -133,7 +133,7 @@ def test_details_that_cannot_be_used_are_left_aside(metadata: object) -> None:
 
 
 def test_another_domains_reason_is_not_ours() -> None:
-    """A proxy's ErrorInfo does not pass for the gate's."""
+    """A proxy's ErrorInfo does not pass for the server's."""
     info = error_details_pb2.ErrorInfo(reason="RATE_LIMITED", domain="proxy.example")
     error = from_status(status(C.UNAVAILABLE, more=[info]))
     assert (type(error), error.reason) == (errors.Unavailable, "")
@@ -173,7 +173,7 @@ def test_a_failed_generation_comes_with_its_error() -> None:
     ],
 )
 def test_a_cut_is_told_from_an_answer(made: object, cut: bool) -> None:
-    """What a connection did is not what a gate said: a gate always gives a reason."""
+    """What a connection did is not what a server said: a server always gives a reason."""
     assert is_interrupted(from_status(made)) is cut
 
 

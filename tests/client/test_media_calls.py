@@ -33,13 +33,13 @@ STORED = Media(id="gen_1/0", media_type="image/png", size_bytes=len(FILE), sha25
 
 
 def upload_response(content: bytes, sha256: str = "") -> UploadMediaResponse:
-    """What a gate answers that got these bytes."""
+    """What a server answers that got these bytes."""
     digest = sha256 or hashlib.sha256(content).hexdigest()
     return UploadMediaResponse(upload_id="upl_1", size_bytes=len(content), sha256=digest)
 
 
 def sent(content: bytes, start: int = 0, stop: int | None = None) -> Iterator[ReadMediaResponse]:
-    """How a gate streams a part of a file."""
+    """How a server streams a part of a file."""
     digest = hashlib.sha256(content).hexdigest()
     yield ReadMediaResponse(media=Media(id="gen_1/0", size_bytes=len(content), sha256=digest))
     part = content[start:stop]
@@ -230,7 +230,7 @@ async def test_another_medium_after_a_cut(scripted_server: ScriptedServer, clien
 async def test_downloads_of_what_has_no_link(
     scripted_server: ScriptedServer, client: Client, async_client: AsyncClient, tmp_path: Path
 ) -> None:
-    """From the gate itself, and proven whole."""
+    """From the server itself, and proven whole."""
     for _ in range(2):
         scripted_server.plays("ReadMedia", sent(FILE))
     client.download(STORED, tmp_path / "one")

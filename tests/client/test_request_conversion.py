@@ -237,7 +237,7 @@ def test_every_call_is_named() -> None:
 
 
 def test_a_call_gets_a_little_longer_than_its_generation() -> None:
-    """The gate's own answer to a timeout always comes before the client's."""
+    """The server's own answer to a timeout always comes before the client's."""
     seconds = [
         rpc_seconds(billable_request(StreamTextRequest, "x", {})),
         rpc_seconds(billable_request(GenerateTextRequest, "x", {})),

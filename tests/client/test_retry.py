@@ -134,7 +134,7 @@ def test_a_gate_that_is_away_is_waited_for_while_it_is_started_anew(away: Mediag
 
 
 def test_a_gate_that_has_answered_is_waited_for_while_it_is_started_anew() -> None:
-    """Long enough for a drain and a start; not so for a gate that cannot now."""
+    """Long enough for a drain and a start; not so for a server that cannot now."""
     tries, _ = retries(RetryPolicy(), draw=0.0)
     lost = from_status(status(C.UNAVAILABLE, "INTERNAL"))
     assert len(_delays(tries, lost)) == 4

@@ -1,4 +1,4 @@
-"""Paid calls that reach their own deadline: the gate answers, and the client says what that is."""
+"""Billable calls that reach their own deadline: the server answers, the client says what it is."""
 
 import inspect
 from typing import Any
@@ -43,7 +43,7 @@ async def called(client: Client | AsyncClient, name: str, **arguments: Any) -> G
 def script_generation(
     server: ScriptedServer, name: str, state: int = Generation.STATE_RUNNING
 ) -> Generation:
-    """The gate answers with a generation that is not at its end."""
+    """The server answers with a generation that is not at its end."""
     method, response = ANY[name]
     running = Generation(id=RUNNING.id, request_id="r-1", state=state)  # type: ignore[arg-type]
     server.plays(method, response(generation=running))

@@ -43,7 +43,7 @@ async def far(server_process: ServerProcess) -> AsyncIterator[AsyncClient]:
 
 
 async def test_texts_side_by_side(far: AsyncClient) -> None:
-    """Each stream is whole: its pieces add up to what the gate has kept."""
+    """Each stream is whole: its pieces add up to what the server has kept."""
 
     async def read_text(question: str) -> tuple[str, str]:
         stream = far.stream_text(messages=[user(question)], max_output_tokens=60)
@@ -150,7 +150,7 @@ async def test_leaving_a_run_cancels_it(far: AsyncClient) -> None:
 
 
 async def test_leaving_a_text_cancels_it_for_good(far: AsyncClient) -> None:
-    """Well before the grace of 15 s is over, because the gate was told."""
+    """Well before the grace of 15 s is over, because the server was told."""
     async with far.stream_text("A long story", max_output_tokens=4000) as stream:
         await anext(stream)
     with pytest.raises(GenerationCancelled) as raised:
@@ -197,7 +197,7 @@ def test_a_picture_becomes_a_video(near: Client, tmp_path: Path) -> None:
 
 
 def test_a_picture_becomes_a_video_without_passing_through(near: Client, tmp_path: Path) -> None:
-    """By its generation, or by the medium; what the gate keeps is the file that was made."""
+    """By its generation, or by the medium; what the server keeps is the file that was made."""
     picture = near.generate_image("a cat", size=(256, 256), output_format="png")
     [medium] = media_of(picture)
     for first_frame in (picture, medium):

@@ -23,7 +23,7 @@ def request() -> StreamTextRequest:
 def test_nothing_is_lost_and_nothing_told_twice(
     pieces: list[str], cuts: list[int], forgetful: bool
 ) -> None:
-    """However often a text is cut, its pieces add up to it, even if a gate repeats itself."""
+    """However often a text is cut, its pieces add up to it, even if a server repeats itself."""
     state = StreamState(request())
     heard = ""
     for cut in [*cuts, 1000]:

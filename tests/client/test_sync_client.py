@@ -1,4 +1,4 @@
-"""The blocking client against a scripted gate, over real gRPC."""
+"""The blocking client against a scripted server, over real gRPC."""
 
 import threading
 import uuid
@@ -68,7 +68,7 @@ def test_a_cut_text_is_whole(client: Client, scripted_server: ScriptedServer) ->
     scripted_server.plays("StreamText", CUT)
     scripted_server.plays("StreamText", whole[:1], CUT)
     scripted_server.plays("StreamText", whole[:3], CUT)
-    scripted_server.plays("StreamText", whole)  # a gate that begins anew instead of going on
+    scripted_server.plays("StreamText", whole)  # a server that begins anew instead of going on
     assert client.stream_text("Dichte").read() == "".join(pieces)
     assert len({request.request_id for request in scripted_server.requests_of("StreamText")}) == 1
 
@@ -117,7 +117,7 @@ def test_a_failure_stays_one_where_its_generation_cannot_be_had(
 
 
 def test_leaving_a_text_cancels_it(client: Client, scripted_server: ScriptedServer) -> None:
-    """The gate sees the stream go, and is told by name to stop."""
+    """The server sees the stream go, and is told by name to stop."""
     scripted_server.plays("StreamText", started(), delta("so", 2), HeldCall())
     with client.stream_text("Why?") as stream:
         assert next(stream) == "so"
@@ -155,7 +155,7 @@ def test_a_ready_made_request_is_sent_as_it_is(
 
 
 def test_a_paid_call_survives_a_cut(client: Client, scripted_server: ScriptedServer) -> None:
-    """Sent again under the same request_id, with time for the gate to hold the run."""
+    """Sent again under the same request_id, with time for the server to hold the run."""
     scripted_server.plays("GenerateText", CUT)
     scripted_server.plays("GenerateText", status(C.CANCELLED, message="not taken"))
     scripted_server.plays("GenerateText", GenerateTextResponse(generation=DONE))
@@ -269,7 +269,7 @@ def test_what_a_gate_lacks_is_said(client: Client, scripted_server: ScriptedServ
 
 
 def test_a_deadline_passes(client: Client, scripted_server: ScriptedServer) -> None:
-    """rpc_timeout ends a call that a gate does not answer."""
+    """rpc_timeout ends a call that a server does not answer."""
     scripted_server.plays("GenerateText", HeldCall())
     with pytest.raises(DeadlineExceeded) as raised:
         client.generate_text("Why?", rpc_timeout=0.05)
@@ -279,7 +279,7 @@ def test_a_deadline_passes(client: Client, scripted_server: ScriptedServer) -> N
 
 
 def test_nobody_there() -> None:
-    """A gate that cannot be reached is Unavailable, with the request_id to come back with."""
+    """A server that cannot be reached is Unavailable, with the request_id to come back with."""
     with Client("127.0.0.1:1") as client, pytest.raises(Unavailable) as raised:
         client.generate_text("Why?", request_id="r-1", rpc_timeout=1)
     assert raised.value.request_id == "r-1"

@@ -107,7 +107,7 @@ def fake_server() -> FakeChannelServer:
 
 @pytest.fixture
 def background() -> Iterator[Callable[..., "Future[Any]"]]:
-    """Runs the caller's side while the test plays the gate."""
+    """Runs the caller's side while the test plays the server."""
     with ThreadPoolExecutor(2) as pool:
         yield pool.submit
 
@@ -168,7 +168,7 @@ def test_it_gives_up_before_the_deadline(fake_server: FakeChannelServer, backgro
 
 
 def test_it_gives_up_after_so_many_tries(fake_server: FakeChannelServer, background: Any) -> None:
-    """A gate that stays away is reported as such, after max_attempts calls."""
+    """A server that stays away is reported as such, after max_attempts calls."""
     call = background(fake_server.client().generate_image, "a cat")
     for _ in range(4):
         _, rpc = fake_server.unary("ImageService", "GenerateImage")
@@ -284,7 +284,7 @@ def test_a_lost_text_is_not_asked_for_again(
 def test_a_text_has_a_deadline_over_all_connections(
     fake_server: FakeChannelServer, background: Any
 ) -> None:
-    """rpc_timeout is over while the gate is away: the failure is told at once."""
+    """rpc_timeout is over while the server is away: the failure is told at once."""
     stream = fake_server.client().stream_text("Why?", rpc_timeout=30)
     heard = background(lambda: list(stream))
     _, rpc = fake_server.stream("TextService", "StreamText")
@@ -310,7 +310,7 @@ def test_the_queue_is_told(fake_server: FakeChannelServer, background: Any) -> N
 
 
 def test_closing_early_cancels(fake_server: FakeChannelServer, background: Any) -> None:
-    """Leaving the block before the end tells the gate so, by the generation's id."""
+    """Leaving the block before the end tells the server so, by the generation's id."""
 
     def leave_after_the_first() -> str:
         with fake_server.client().stream_text("Why?") as stream:
@@ -328,7 +328,7 @@ def test_closing_early_cancels(fake_server: FakeChannelServer, background: Any) 
 
 
 def test_closing_does_not_complain(fake_server: FakeChannelServer, background: Any) -> None:
-    """A gate that cannot be told finds out by itself; the caller's own way out stays clear."""
+    """A server that cannot be told finds out by itself; the caller's own way out stays clear."""
 
     def leave_after_the_first() -> str:
         with fake_server.client().stream_text("Why?") as stream:
@@ -359,7 +359,7 @@ def test_closing_a_complete_text_cancels_nothing(
 
 
 def test_waiting_goes_on_slice_by_slice(fake_server: FakeChannelServer, background: Any) -> None:
-    """A wait of minutes is several calls, and a gate that restarts meanwhile is waited for."""
+    """A wait of minutes is several calls, and a server that restarts meanwhile is waited for."""
     call = background(fake_server.client().wait, GENERATION)
     request, rpc = fake_server.unary("GenerationService", "WaitGeneration")
     assert (request.id, request.wait.seconds) == (GENERATION, 300)

@@ -1,4 +1,4 @@
-"""verify_webhook: what a gate signed is an event, and nothing else is."""
+"""verify_webhook: what a server signed is an event, and nothing else is."""
 
 import base64
 import hmac
@@ -98,7 +98,7 @@ def test_another_body() -> None:
     "body", [b"", b"[]", b"\xff", b'{"generation":[7]}', b"null", b"[" * 99_999]
 )
 def test_what_is_signed_and_no_event(body: bytes) -> None:
-    """A typed error still. Signed by hand: no gate signs what is no text."""
+    """A typed error still. Signed by hand: no server signs what is no text."""
     mac = hmac.digest(KEY, f"evt_1.{NOW:.0f}.".encode() + body, "sha256")
     headers = {
         "webhook-id": "evt_1",

@@ -25,7 +25,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def configuration(path: Path) -> Configuration:
-    """What a gate was started with."""
+    """What a server was started with."""
     return Configuration(load_settings(path), path)
 
 

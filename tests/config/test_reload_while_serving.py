@@ -1,4 +1,4 @@
-"""A running gate takes changed files by itself, keeps the last good ones and says what is wrong."""
+"""Reload: a running server reads changed files, keeps the last valid ones and logs the error."""
 
 import asyncio
 from collections.abc import Callable
@@ -33,7 +33,7 @@ async def wait_for_models(models: Any, is_so: Callable[[str], bool]) -> None:
 
 
 async def said(output: Path, words: str) -> None:
-    """Waits until the gate has written these words."""
+    """Waits until the server has written these words."""
     async with asyncio.timeout(SECONDS):
         while words not in await asyncio.to_thread(output.read_text):
             await asyncio.to_thread(output.stat)

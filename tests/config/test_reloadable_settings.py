@@ -1,4 +1,4 @@
-"""What a gate asks its settings each time anew can be reloaded; what it reads once cannot."""
+"""What a server asks its settings each time anew can be reloaded; what it reads once cannot."""
 
 from typing import Any
 

@@ -144,7 +144,7 @@ def test_settings_cannot_be_changed_in_place() -> None:
 
 @pytest.mark.parametrize("name", sorted(UNIMPLEMENTED))
 def test_what_is_not_built_cannot_be_set(name: str) -> None:
-    """It is refused: a gate that took it would run on something else, and look as if it did not."""
+    """It is refused: a server that ignored it would only look as if it was used."""
     with pytest.raises(ValueError, match="is not built yet") as raised:
         Settings.model_validate({name: SecretStr("kind://user:hush@host")})
     assert "hush" not in str(raised.value)

@@ -74,7 +74,7 @@ def test_what_a_file_says(path: Path) -> None:
 
 
 def test_a_reference_may_lead_to_a_digest(path: Path) -> None:
-    """So that the key itself is nowhere on the gate's machine."""
+    """So that the key itself is nowhere on the server's machine."""
     settings = load_settings(path, {"ACME_KEY": f"sha256:{digest(KEY).hex()}"})
     assert settings.tenants[0].keys[0] == digest(KEY)
 
@@ -164,7 +164,7 @@ def test_keys_change_while_the_gate_runs(path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_the_last_tenant_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file without tenants, as one is while it is being written, opens the gate to nobody."""
+    """A file without tenants, as one is while it is being written, opens the server to nobody."""
     monkeypatch.setenv("ACME_KEY", KEY)
     configuration = Configuration(load_settings(path), path)
     before = configuration.current

@@ -39,7 +39,7 @@ def test_what_is_like_nothing_is_told_as_well() -> None:
 
 
 def test_what_somebody_reads_is_no_stray(tmp_path: Path) -> None:
-    """Settings, what the tools around the gate read, and what the file refers to."""
+    """Settings, what the tools around the server read, and what the file refers to."""
     environ = {
         environment_variable(setting): "x" for setting in Settings.model_fields.keys() - FILE_ONLY
     }

@@ -49,7 +49,7 @@ def touch_every_metric() -> None:
 
 
 async def test_life_and_readiness(stack: AsyncExitStack) -> None:
-    """Life is answering; readiness follows what the gate says, with its reason."""
+    """Life is answering; readiness follows what the server says, with its reason."""
     reasons = ["store is opening"]
     port = await stack.enter_async_context(OperationsHttpServer("127.0.0.1:0", lambda: reasons[-1]))
     alive = await get(port, "/healthz")

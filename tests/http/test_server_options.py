@@ -1,4 +1,4 @@
-"""What aiohttp's options do for whoever connects to the gate's two HTTP ports."""
+"""What aiohttp's options do for whoever connects to the server's two HTTP ports."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A large output through a gate that runs as a process: its memory stays what it was."""
+"""A large output through a server that runs as a process: its memory stays what it was."""
 
 import asyncio
 import hashlib
@@ -99,7 +99,7 @@ async def _turn(stubs: Stubs, scripted: ScriptedUpstream, size: int) -> medium_p
 def storage_settings(
     storage: str, request: pytest.FixtureRequest, missing: Missing
 ) -> dict[str, str]:
-    """The settings of a gate that keeps media in a "folder" or in "s3", its memory measured."""
+    """The settings of a server that keeps media in a "folder" or in "s3", its memory measured."""
     if not Path("/proc/self/clear_refs").exists():
         missing("/proc/PID/clear_refs, to measure memory")
     if storage == "folder":

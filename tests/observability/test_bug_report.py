@@ -1,4 +1,4 @@
-"""A task in the background that a bug ends: told when it happens, not when the gate ends."""
+"""A task in the background that a bug ends: told when it happens, not when the server ends."""
 
 import asyncio
 from datetime import UTC, datetime

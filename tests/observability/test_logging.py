@@ -112,7 +112,7 @@ def test_the_last_lines_of_a_process_are_written() -> None:
 
 
 async def test_a_target_that_takes_no_more_stops_nobody() -> None:
-    """A full disk: the lines are lost, the gate goes on."""
+    """A full disk: the lines are lost, the server goes on."""
 
     class Full(io.StringIO):
         def write(self, text: str) -> int:

@@ -2,7 +2,7 @@
 
     python installed_client.py host:port
 
-Imports every stub and the client, calls a gate, and says what it got as JSON.
+Imports every stub and the client, calls a server, and says what it got as JSON.
 """
 
 import importlib

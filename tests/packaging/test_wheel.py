@@ -88,7 +88,7 @@ def test_asks_for_little(wheel: Path) -> None:
 def test_calls_a_gate_from_a_clean_environment(
     outside: Path, server_process: ServerProcess, tmp_path: Path
 ) -> None:
-    """Stubs and client import and call a running gate with nothing of the server's installed."""
+    """Stubs and client import and call a running server with nothing of the server's installed."""
     caller = tmp_path / "installed_client.py"
     caller.write_bytes((Path(__file__).parent / "installed_client.py").read_bytes())
     said: dict[str, Any] = json.loads(

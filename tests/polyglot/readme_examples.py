@@ -1,4 +1,4 @@
-"""The examples of README.md and docs/clients.md, by language, pointed at the gate that runs."""
+"""The examples of README.md and docs/clients.md, by language, pointed at the server that runs."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ ADDRESS = "127.0.0.1:50051"
 
 
 def example(language: str, address: str) -> str:
-    """The one example in a language that speaks to a gate."""
+    """The one example in a language that speaks to a server."""
     found = [
         text
         for page in PAGES

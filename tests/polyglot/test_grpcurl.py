@@ -1,4 +1,4 @@
-"""grpcurl knows nothing of the contract but what the gate's reflection tells."""
+"""grpcurl knows nothing of the contract but what the server's reflection tells."""
 
 import json
 from collections.abc import Callable

@@ -122,7 +122,7 @@ def test_a_broken_mark_is_nobodys(tmp_path: Path, left: bytes) -> None:
     ],
 )
 def test_blames_that_cannot_be_read_are_none(tmp_path: Path, left: str) -> None:
-    """A gate that does not start for it would be worse."""
+    """A server that does not start for it would be worse."""
     (tmp_path / "blames.json").write_bytes(left.encode("utf-8", "surrogatepass"))
     die(tmp_path, "in:a")
     assert blames(tmp_path, "a") == [1]

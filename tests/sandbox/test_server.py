@@ -54,7 +54,7 @@ async def test_it_serves_alone_until_it_is_told_to_stop(number: signal.Signals) 
 
 
 async def test_media_libraries_are_not_loaded_at_start() -> None:
-    """A gate that embeds the sandbox does not wait for codecs."""
+    """A server that embeds the sandbox does not wait for codecs."""
     process = await python(LAZY)
     assert (await process.communicate())[0] == b"[]\n"
 

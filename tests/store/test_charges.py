@@ -208,7 +208,7 @@ async def test_a_charge_is_never_changed(store: SqliteStore, tmp_path: Path) -> 
 
 
 async def test_what_was_settled_before_there_were_charges_is_one(tmp_path: Path) -> None:
-    """A file of an older gate: brought up to date, it has the same charges."""
+    """A file of an older server: brought up to date, it has the same charges."""
     usage = Usage(output_tokens=5, media_seconds=1.5, run_seconds=0.25)
     moments = (NOON, NOON.replace(microsecond=0), NOON.replace(microsecond=70))
     async with SqliteStore(tmp_path) as store:

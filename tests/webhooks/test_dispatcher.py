@@ -106,7 +106,7 @@ async def test_a_receiver_that_is_down_for_an_hour_misses_nothing(
 ) -> None:
     """Each event comes once it is back, with its own time, and any library takes it.
 
-    A new gate in the midst of it changes nothing.
+    A new server in the midst of it changes nothing.
     """
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}/hook"
@@ -221,7 +221,7 @@ async def test_a_bug_does_not_end_the_sending(
 async def test_what_was_to_be_sent_survives_a_restart(
     tmp_path: Path, clock: ManualDispatcherClock
 ) -> None:
-    """Also what was accepted by one gate and ended by the next."""
+    """Also what was accepted by one server and ended by the next."""
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}/hook"
     async with SqliteStore(tmp_path / "data") as store:

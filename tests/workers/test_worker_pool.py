@@ -179,7 +179,7 @@ async def test_a_worker_sees_no_secret(
 
 
 async def test_a_worker_holds_no_socket_of_its_parent(workers: WorkerPool) -> None:
-    """The port of a gate that was killed would else be taken when the next one starts."""
+    """The port of a server that was killed would else be taken when the next one starts."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.set_inheritable(True)
         ours = f"socket:[{os.fstat(listening.fileno()).st_ino}]"
