@@ -11,7 +11,7 @@ class ValueUnreadable(Exception):
 
 
 class TextFile(Struct, frozen=True):
-    """A text in a file: `size` in bytes of UTF-8. `begins_so`: it has the expected prefix."""
+    """A text in a file: `size` in bytes of UTF-8. `has_prefix`: it begins as expected."""
 
     size: int
     has_prefix: bool

@@ -173,8 +173,8 @@ def model_time_share(
 ) -> float | None:
     """Seconds of those left that this model's run may take; None: all, there is no fallback.
 
-    `plans` are the chain, `shortest` is the shortest timeout that upstream accepts, `usual` gives
-    the usual run time of a plan.
+    `plans` are the chain, `shortest` is the shortest timeout that upstream accepts,
+    `duration_of` gives the usual run time of a plan.
     """
     models = [plan.slug for plan in plans]
     if model not in models:
