@@ -87,7 +87,7 @@ OTHERS: Final = (
     "before_submitting",
     "after_unsent",
 )
-WRITING: Final = {"commit", "_commit", "_finish", "_end_lane", "update_async"}
+WRITING: Final = {"commit", "_commit", "_finish", "_end_step", "update_async"}
 """What is called with the name of a step."""
 OVERRUN: Final = ("before_overrun", "after_overrun")
 """Upstream makes what it was declared not to have, once another attempt has done the work."""
@@ -217,7 +217,7 @@ def test_every_place_in_the_code_has_a_name() -> None:
                 name = getattr(call.func, "attr", "")
                 words = [
                     *call.args[:1],
-                    *(keyword.value for keyword in call.keywords if keyword.arg == "step"),
+                    *(keyword.value for keyword in call.keywords if keyword.arg == "failpoint"),
                 ]
                 said = {str(word.value) for word in words if isinstance(word, ast.Constant)}
                 steps_in_code |= said if name in {"hit", "is_armed"} else set()
