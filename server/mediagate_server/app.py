@@ -10,12 +10,12 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final, Self
 
-from mediagate_server.api.convert.responses import WebhookEventEncoder
-from mediagate_server.api.grpc_server import (
+from mediagate_server.api.connection_drain import (
     close_connections,
     has_connections,
     refuse_connections,
 )
+from mediagate_server.api.convert.responses import WebhookEventEncoder
 from mediagate_server.catalog.live import LiveCatalog
 from mediagate_server.config import Configuration, Settings
 from mediagate_server.config.tenant_limits import TenantLimits
@@ -159,8 +159,8 @@ class Server:
         """Graceful shutdown of the API: end the rpcs with DRAINING, then stop the gRPC server.
 
         Health says so first, and nobody's wait goes on. Nothing is cancelled upstream. The server
-        takes calls all the while, and refuses what would begin something: see api.grpc_server for
-        what becomes of a call that it has not taken when it stops.
+        takes calls all the while, and refuses what would begin something: see api.connection_drain
+        for what becomes of a call that it has not taken when it stops.
         """
         self._ready = False
         api.health.enter_graceful_shutdown()

@@ -21,12 +21,12 @@ from mediagate_server.api.interceptors.authentication import (
     AuthInterceptor,
     authenticate_local,
 )
-from mediagate_server.api.interceptors.chain import InterceptorChain
+from mediagate_server.api.interceptors.cost_trailer import MeteringInterceptor
 from mediagate_server.api.interceptors.error_handler import ErrorInterceptor
-from mediagate_server.api.interceptors.metering import MeteringInterceptor
+from mediagate_server.api.interceptors.interceptor_chain import InterceptorChain
+from mediagate_server.api.interceptors.metrics_and_access_log import RpcMetricsInterceptor
 from mediagate_server.api.interceptors.rate_limit import RateLimitInterceptor
 from mediagate_server.api.interceptors.request_validation import ValidationInterceptor
-from mediagate_server.api.interceptors.rpc_metrics import RpcMetricsInterceptor
 from mediagate_server.runtime.fair_scheduler import FairScheduler
 
 MOST_AT_WORK = 2

@@ -8,7 +8,11 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
-from mediagate_server.api.grpc_server import close_connections, has_connections, refuse_connections
+from mediagate_server.api.connection_drain import (
+    close_connections,
+    has_connections,
+    refuse_connections,
+)
 from tests.grpc_errors import rpc_error
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mediagate.v1 import text_pb2_grpc
-from mediagate_server.api.interceptors.metering import COST_TRAILER
+from mediagate_server.api.interceptors.cost_trailer import COST_TRAILER
 from mediagate_server.context import call_summary
 from mediagate_server.context.call_summary import CallSummary
 from tests.builders import stream_text_request, text_request

@@ -18,7 +18,7 @@ from mediagate.v1.text_pb2 import GenerateTextRequest
 from mediagate.v1.text_pb2_grpc import TextServiceStub
 from mediagate_client.channel import SEPARATE_CONNECTION, channel_options
 from tests.api.http2_peer import ACK, GOAWAY, PING, SETTINGS
-from tests.api.test_grpc_server import user_timeouts
+from tests.api.test_server_options import user_timeouts
 
 from .rpc_statuses import status
 from .sample_generations import DONE

@@ -14,7 +14,7 @@ from mediagate_server.generations.dependencies import EngineDeps
 from mediagate_server.generations.engine import GenerationEngine
 from mediagate_server.generations.execution.attachment import Attachment
 from mediagate_server.generations.execution.execution_plan import ExecutionPlan
-from mediagate_server.generations.submission import Submission
+from mediagate_server.generations.submission_request import Submission
 from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.upstream.port import (
     CreateRequest,

@@ -13,7 +13,7 @@ from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.request import MediaInput, Modality, ModelRequest
 from mediagate_server.generations.engine import GenerationEngine
 from mediagate_server.generations.execution.execution_plan import ExecutionPlan
-from mediagate_server.generations.submission import Submission
+from mediagate_server.generations.submission_request import Submission
 from mediagate_server.store.records import AttemptState, Generation, State
 from mediagate_server.structs import replace
 from mediagate_server.upstream.port import (

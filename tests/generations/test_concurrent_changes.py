@@ -12,7 +12,7 @@ import pytest
 from mediagate_server.catalog.pricing import prices
 from mediagate_server.errors import Failure, Reason
 from mediagate_server.generations.engine import GenerationEngine
-from mediagate_server.generations.submission import Submission
+from mediagate_server.generations.submission_request import Submission
 from mediagate_server.generations.transitions import settlement
 from mediagate_server.store.records import AttemptState, LedgerEntry, LedgerEntryKind, State
 from mediagate_server.store.sqlite import SqliteStore

@@ -5,7 +5,7 @@ import hmac
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediagate_server.generations.submission import input_hash, keyed_hash
+from mediagate_server.generations.submission_request import input_hash, keyed_hash
 
 
 @given(key=st.binary(min_size=1, max_size=100), content=st.binary(max_size=5_000))

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from mediagate_server.generations.outputs import json_output_validation
+from mediagate_server.generations.outputs import json_validation_process
 from mediagate_server.generations.outputs.json_output import JsonReading
-from mediagate_server.generations.outputs.json_output_validation import JsonAnswerValidator
+from mediagate_server.generations.outputs.json_validation_process import JsonAnswerValidator
 from mediagate_server.workers.worker_pool import WorkerPool
 
 NOT_HARMLESS = json.dumps({"type": "string", "pattern": "^a+$"})
@@ -25,7 +25,7 @@ async def test_no_process_can_be_started_for_a_while(monkeypatch: pytest.MonkeyP
         return start(*arguments, **options)
 
     monkeypatch.setattr(subprocess, "Popen", starts)
-    monkeypatch.setattr(json_output_validation, "_PAUSE", 0.0)
+    monkeypatch.setattr(json_validation_process, "_PAUSE", 0.0)
     async with WorkerPool() as workers:
         assert await JsonAnswerValidator(workers).read('"aaa"', NOT_HARMLESS, "t") == JsonReading(
             '"aaa"'

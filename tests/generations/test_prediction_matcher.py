@@ -20,7 +20,7 @@ from mediagate_server.generations.matching.prediction_matcher import (
     matches_value,
     without_media,
 )
-from mediagate_server.generations.submission import input_hash
+from mediagate_server.generations.submission_request import input_hash
 from mediagate_server.store.records import Attempt, AttemptState, Purpose
 from mediagate_server.structs import replace
 from mediagate_server.upstream.port import Prediction, PredictionStatus

@@ -13,7 +13,7 @@ from mediagate_server.catalog.pricing import prices
 from mediagate_server.generations.dependencies import EngineTimeouts
 from mediagate_server.generations.engine import GenerationEngine
 from mediagate_server.generations.execution import execution_plan as stored_work
-from mediagate_server.generations.submission import input_hash
+from mediagate_server.generations.submission_request import input_hash
 from mediagate_server.store.port import Store
 from mediagate_server.store.records import (
     AttemptState,
@@ -23,7 +23,7 @@ from mediagate_server.store.records import (
     LedgerEntryKind,
     State,
 )
-from mediagate_server.store.sqlite.reconciliations import SqliteReconciliationStore
+from mediagate_server.store.sqlite.ledger_reconciliations import SqliteReconciliationStore
 from mediagate_server.structs import replace
 from mediagate_server.upstream.port import Prediction, PredictionPage, PredictionStatus
 from tests.faults.simulation.simulated_store import DiskStore

@@ -10,7 +10,7 @@ import pytest
 
 from mediagate_server.generations.engine import GenerationEngine
 from mediagate_server.generations.execution.execution_plan import ExecutionPlan
-from mediagate_server.generations.submission import Submission
+from mediagate_server.generations.submission_request import Submission
 from mediagate_server.store.records import AttemptState, Generation
 from mediagate_server.upstream.port import Prediction, PredictionStatus
 from tests.faults.simulation.simulated_store import DiskStore

@@ -14,8 +14,8 @@ from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.pricing import prices
 from mediagate_server.catalog.pricing.prices import PriceRate, PriceSchedule, Scalar, Tier
 from mediagate_server.catalog.request import Modality, ModelRequest
-from mediagate_server.generations.recovery.reconciler import compare_charges
-from mediagate_server.store.reconciliations import SettledCharge
+from mediagate_server.generations.recovery.ledger_reconciler import compare_charges
+from mediagate_server.store.ledger_reconciliations import SettledCharge
 from mediagate_server.store.records import CostState, LedgerEntry, LedgerEntryKind
 from mediagate_server.structs import replace
 from mediagate_server.upstream.port import Prediction, PredictionStatus

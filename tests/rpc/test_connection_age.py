@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from mediagate.v1 import generation_pb2, generations_pb2, text_pb2
 from mediagate_sandbox.server import Sandbox
-from mediagate_server.api.grpc_server import server_options
+from mediagate_server.api.server_options import server_options
 from mediagate_server.config import Settings
 from tests.api.http2_peer import Peer
 from tests.builders import image_request, stream_text_request, video_request

@@ -10,7 +10,7 @@ from prometheus_client import generate_latest
 
 from mediagate.v1 import cost_pb2, generation_pb2
 from mediagate_sandbox.server import Sandbox
-from mediagate_server.generations.execution.submitter import Submitter
+from mediagate_server.generations.execution.prediction_create import Submitter
 from mediagate_server.generations.streaming.stream_reader import StreamReader
 from mediagate_server.generations.transitions import settlement
 from mediagate_server.observability.metrics import REGISTRY

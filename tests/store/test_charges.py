@@ -12,7 +12,13 @@ from random import Random
 
 import pytest
 
-from mediagate_server.store.charges import Charge, ChargeFilter, ChargeTotal, GroupBy, UsageTotals
+from mediagate_server.store.charge_queries import (
+    Charge,
+    ChargeFilter,
+    ChargeTotal,
+    GroupBy,
+    UsageTotals,
+)
 from mediagate_server.store.records import (
     AttemptState,
     ChargeBasis,

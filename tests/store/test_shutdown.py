@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mediagate_server.store.charges import ChargeFilter
+from mediagate_server.store.charge_queries import ChargeFilter
 from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.store.sqlite.ownership import DataFolderInUse
 

@@ -47,7 +47,7 @@ def wait(payload: bytes) -> bytes:
 
 def reduce_on_signal(payload: bytes) -> bytes:
     """Reads a large answer, once there is a file that says so."""
-    from mediagate_server.upstream.documents.json_reduction import reduce_prediction
+    from mediagate_server.upstream.documents.json_member_filter import reduce_prediction
 
     while not Path(os.environ["TMPDIR"], "told").exists():
         time.sleep(0.01)

@@ -35,7 +35,7 @@ from mediagate_server.generations.engine import GenerationEngine
 from mediagate_server.generations.execution.attachment import Attachment
 from mediagate_server.generations.execution.execution_plan import ExecutionPlan
 from mediagate_server.generations.inputs.media_inputs import MediaInputs
-from mediagate_server.generations.submission import Submission, canonical_request_id
+from mediagate_server.generations.submission_request import Submission, canonical_request_id
 from mediagate_server.media.signed_links import NO_LINKS, MediaLinkSigner, SignedLink
 from mediagate_server.runtime.fair_scheduler import MAX_STEP, FairScheduler
 from mediagate_server.store.records import Generation

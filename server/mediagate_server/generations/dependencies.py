@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from mediagate_server.generations.outputs.json_output_validation import (
+from mediagate_server.generations.outputs.json_validation_process import (
     ReadJsonAnswer,
     read_in_process,
 )

@@ -36,13 +36,13 @@ from mediagate_server.generations.execution.execution_plan import ExecutionPlan
 from mediagate_server.generations.execution.generation_run import GenerationRun
 from mediagate_server.generations.execution.prediction_claims import PredictionClaims
 from mediagate_server.generations.recovery.late_predictions import LatePredictions
-from mediagate_server.generations.recovery.reconciler import Reconciler
+from mediagate_server.generations.recovery.ledger_reconciler import Reconciler
 from mediagate_server.generations.recovery.retention import Retention, RetentionJob, has_all_outputs
 from mediagate_server.generations.recovery.supervisor import Supervisor
 from mediagate_server.generations.recovery.unconfirmed_sweeper import UnconfirmedSweeper
 from mediagate_server.generations.registry import ActiveGenerations
 from mediagate_server.generations.run_durations import MAX_RUNS
-from mediagate_server.generations.submission import Submission
+from mediagate_server.generations.submission_request import Submission
 from mediagate_server.generations.transitions import attempts
 from mediagate_server.generations.transitions.settlement import NEVER_ACCEPTED
 from mediagate_server.generations.watch import (

@@ -4,12 +4,12 @@ from datetime import datetime
 from typing import Protocol
 
 from mediagate_server.store.budgets import BudgetStore
-from mediagate_server.store.charges import LedgerStore
+from mediagate_server.store.charge_queries import LedgerStore
 from mediagate_server.store.generations import GenerationStore
-from mediagate_server.store.history import GenerationHistory
+from mediagate_server.store.ledger_reconciliations import ReconciliationStore
 from mediagate_server.store.outbox import Outbox
 from mediagate_server.store.ownership import Ownership
-from mediagate_server.store.reconciliations import ReconciliationStore
+from mediagate_server.store.stored_requests import GenerationHistory
 
 
 class Store(GenerationStore, LedgerStore, BudgetStore, Ownership, Protocol):

@@ -8,19 +8,18 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from mediagate_server.api.billable_calls import BillableCallHandler
-from mediagate_server.api.grpc_server import listen, server_options
 from mediagate_server.api.interceptors.admission import (
     AdmissionInterceptor,
     ConcurrencyLimitInterceptor,
     ReceiveLimitInterceptor,
 )
 from mediagate_server.api.interceptors.authentication import ApiKeyAuthenticator, AuthInterceptor
-from mediagate_server.api.interceptors.chain import InterceptorChain
+from mediagate_server.api.interceptors.cost_trailer import MeteringInterceptor
 from mediagate_server.api.interceptors.error_handler import ErrorInterceptor
-from mediagate_server.api.interceptors.metering import MeteringInterceptor
+from mediagate_server.api.interceptors.interceptor_chain import InterceptorChain
+from mediagate_server.api.interceptors.metrics_and_access_log import RpcMetricsInterceptor
 from mediagate_server.api.interceptors.rate_limit import RateLimitInterceptor
 from mediagate_server.api.interceptors.request_validation import ValidationInterceptor
-from mediagate_server.api.interceptors.rpc_metrics import RpcMetricsInterceptor
 from mediagate_server.api.page_tokens import PageTokens
 from mediagate_server.api.registration import (
     SERVICES,
@@ -28,6 +27,7 @@ from mediagate_server.api.registration import (
     UNIMPLEMENTED_METHODS,
     register_services,
 )
+from mediagate_server.api.server_options import listen, server_options
 from mediagate_server.api.services.admin import AdminService
 from mediagate_server.api.services.health import HealthService
 from mediagate_server.api.services.usage import UsageService

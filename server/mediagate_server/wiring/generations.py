@@ -5,7 +5,7 @@ from typing import Final
 
 from mediagate_server.generations.dependencies import EngineDeps, no_webhook_url
 from mediagate_server.generations.engine import GenerationEngine
-from mediagate_server.generations.outputs.json_output_validation import JsonAnswerValidator
+from mediagate_server.generations.outputs.json_validation_process import JsonAnswerValidator
 from mediagate_server.media.module import MediaModule
 from mediagate_server.runtime.crash_marks import CrashMarks
 from mediagate_server.upstream.replicate.webhook_verification import WebhookUrls

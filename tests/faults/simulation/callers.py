@@ -11,7 +11,7 @@ from uuid import UUID
 from mediagate_server.catalog.request import Modality
 from mediagate_server.errors import MediagateError, Reason
 from mediagate_server.generations.streaming.text_buffer import TextChunk
-from mediagate_server.generations.submission import Submission
+from mediagate_server.generations.submission_request import Submission
 from mediagate_server.store.records import Generation
 from mediagate_server.structs import replace
 from tests.generations.engine_deps import submit

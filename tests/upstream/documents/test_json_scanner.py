@@ -11,8 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mediagate_server.generations.outputs.media_discovery import extract_media
-from mediagate_server.upstream.documents import json_extraction, json_reduction, json_scanner
-from mediagate_server.upstream.documents.json_scanner import (
+from mediagate_server.upstream.documents import (
+    json_extraction,
+    json_member_filter,
+    json_skip_scanner,
+)
+from mediagate_server.upstream.documents.json_skip_scanner import (
     MalformedJson,
     scan_items,
     scan_members,
@@ -32,8 +36,8 @@ ANY_FOLDER = settings(suppress_health_check=[HealthCheck.function_scoped_fixture
 @pytest.fixture(autouse=True)
 def _small_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every value lies across several windows."""
-    monkeypatch.setattr(json_scanner, "_WINDOW", 16)
-    monkeypatch.setattr(json_scanner, "_FIRST_WINDOW", 4)
+    monkeypatch.setattr(json_skip_scanner, "_WINDOW", 16)
+    monkeypatch.setattr(json_skip_scanner, "_FIRST_WINDOW", 4)
     monkeypatch.setattr(json_extraction, "_WINDOW", 24)
 
 
@@ -212,15 +216,15 @@ def test_words_where_links_are_to_be_are_words(tmp_path: Path) -> None:
 
 def test_a_prediction_is_cut_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To what is read of it; an error to its beginning; the last of two outputs counts."""
-    monkeypatch.setattr(json_reduction, "_MOST_OF_A_FIELD", 32)
-    monkeypatch.setattr(json_reduction, "MAX_INLINE_BYTES", 32)
+    monkeypatch.setattr(json_member_filter, "_MOST_OF_A_FIELD", 32)
+    monkeypatch.setattr(json_member_filter, "MAX_INLINE_BYTES", 32)
     path = tmp_path / "body"
     path.write_text(
         '{"id": "p", "output": [1], "logs": "short", "input": {"x": "y"}, "version": "v",'
         ' "error": "NSFW \\u00e4\\\\ content was detected and more", "metrics": {"a": 0.10},'
         ' "output": [' + "1, " * 50 + "2]}"
     )
-    places, _, document = json_reduction.reduce_prediction(str(path).encode()).partition(b"\n")
+    places, _, document = json_member_filter.reduce_prediction(str(path).encode()).partition(b"\n")
     extracted = json.loads(document)
     assert extracted.pop("error").startswith("NSFW ä\\ con")
     assert extracted == {"id": "p", "logs": "short", "metrics": {"a": 0.1}}
@@ -234,12 +238,12 @@ def test_a_long_error_is_cut_between_escapes(
     shift: int, escape: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Wherever it is cut: half an escape would take the quote behind it, and the id with that."""
-    monkeypatch.setattr(json_reduction, "_MOST_OF_A_FIELD", 32)
-    monkeypatch.setattr(json_reduction, "MAX_INLINE_BYTES", 32)
+    monkeypatch.setattr(json_member_filter, "_MOST_OF_A_FIELD", 32)
+    monkeypatch.setattr(json_member_filter, "MAX_INLINE_BYTES", 32)
     path = tmp_path / "body"
     text = '"' + "x" * shift + escape * 50 + '"'
     path.write_text(f'{{"error": {text}, "logs": {text}, "id": "p"}}')
-    _, _, document = json_reduction.reduce_prediction(str(path).encode()).partition(b"\n")
+    _, _, document = json_member_filter.reduce_prediction(str(path).encode()).partition(b"\n")
     extracted = json.loads(document)
     assert extracted["id"] == "p"
     assert json.loads(text).startswith(extracted["error"])

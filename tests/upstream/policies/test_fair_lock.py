@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediagate_server.upstream.policies.rate_limiter import FairLock, RateLimiter
+from mediagate_server.upstream.policies.fair_lock import FairLock
+from mediagate_server.upstream.policies.rate_limiter import RateLimiter
 
 Virtually = Callable[[Coroutine[Any, Any, Any]], Any]
 

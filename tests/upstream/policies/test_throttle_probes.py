@@ -7,8 +7,9 @@ from random import Random
 
 import pytest
 
-from mediagate_server.upstream.policies.rate_limiter import RateLimitBackoff, RateLimiter
+from mediagate_server.upstream.policies.rate_limiter import RateLimiter
 from mediagate_server.upstream.policies.resilient_upstream import ResilientUpstream
+from mediagate_server.upstream.policies.throttle_backoff import RateLimitBackoff
 from mediagate_server.upstream.port import (
     CreateRequest,
     CreateReservation,

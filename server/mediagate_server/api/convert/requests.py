@@ -48,7 +48,7 @@ from mediagate_server.catalog.request import (
     Value,
 )
 from mediagate_server.config.tenants import StoreInputs
-from mediagate_server.generations.submission import keyed_hash
+from mediagate_server.generations.submission_request import keyed_hash
 from mediagate_server.media_type import sniff
 from mediagate_server.network.request_url import ascii_url
 

@@ -14,7 +14,7 @@ from mediagate_server.api.convert import responses
 from mediagate_server.api.page_tokens import PageTokens
 from mediagate_server.context import caller
 from mediagate_server.errors import InvalidRequest, ScopeMissing
-from mediagate_server.store.charges import (
+from mediagate_server.store.charge_queries import (
     Charge,
     ChargeFilter,
     ChargePosition,
@@ -22,13 +22,13 @@ from mediagate_server.store.charges import (
     GroupBy,
     UsageTotals,
 )
-from mediagate_server.store.port import Store
-from mediagate_server.store.reconciliations import (
+from mediagate_server.store.ledger_reconciliations import (
     Discrepancy,
     DiscrepancyKind,
     Reconciliation,
     ReconciliationFindings,
 )
+from mediagate_server.store.port import Store
 from mediagate_server.store.records import LARGEST_NANOS
 
 _KINDS: Final = {

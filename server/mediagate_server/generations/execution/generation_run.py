@@ -20,11 +20,7 @@ from mediagate_server.generations.execution import quarantine
 from mediagate_server.generations.execution.attached_callers import AttachedCallers
 from mediagate_server.generations.execution.deadline import DeadlineTimer
 from mediagate_server.generations.execution.execution_plan import EMPTY_PLAN, ExecutionPlan
-from mediagate_server.generations.execution.large_outputs import (
-    count_media,
-    is_large,
-    stored_text,
-)
+from mediagate_server.generations.execution.large_outputs import count_media, is_large, stored_text
 from mediagate_server.generations.execution.output_finalizer import OutputFinalizer
 from mediagate_server.generations.execution.quarantine import QuarantineLevel
 from mediagate_server.generations.execution.run_progress import RunProgress

@@ -23,12 +23,12 @@ from mediagate_server.generations.dependencies import (
 )
 from mediagate_server.generations.execution.deadline import OUT_OF_TIME, AttemptDeadline
 from mediagate_server.generations.execution.prediction_claims import report_misanswer
+from mediagate_server.generations.execution.prediction_create import SubmitResult, Submitter
 from mediagate_server.generations.execution.step_protocols import (
     PredictionEnd,
     StepHost,
     StepRegistry,
 )
-from mediagate_server.generations.execution.submitter import SubmitResult, Submitter
 from mediagate_server.generations.matching.prediction_list import find_in_list
 from mediagate_server.generations.matching.prediction_matcher import UnconfirmedAttempt
 from mediagate_server.generations.metrics import record_cost

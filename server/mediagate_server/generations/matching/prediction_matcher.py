@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.generations.dependencies import EngineTimeouts
-from mediagate_server.generations.submission import input_hash
+from mediagate_server.generations.submission_request import input_hash
 from mediagate_server.store.records import Attempt
 from mediagate_server.structs import replace
 from mediagate_server.upstream.port import Prediction

@@ -9,7 +9,7 @@ from mediagate_server import ledger
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.pricing import prices
 from mediagate_server.generations.dependencies import EngineDeps
-from mediagate_server.generations.submission import Submission, input_hash
+from mediagate_server.generations.submission_request import Submission, input_hash
 from mediagate_server.store.records import (
     Attempt,
     AttemptState,

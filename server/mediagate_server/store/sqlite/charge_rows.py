@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from mediagate_server.store.charges import (
+from mediagate_server.store.charge_queries import (
     Charge,
     ChargeFilter,
     ChargePosition,
@@ -27,7 +27,7 @@ from mediagate_server.store.records import (
     Usage,
 )
 from mediagate_server.store.sqlite.generation_rows import microseconds
-from mediagate_server.store.sqlite.row_batch import RowBatch, StatementKind
+from mediagate_server.store.sqlite.write_batch import RowBatch, StatementKind
 
 _GROUPS: Final = {
     GroupBy.TENANT: "tenant",

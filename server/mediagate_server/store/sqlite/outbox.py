@@ -26,7 +26,7 @@ from mediagate_server.store.outbox import (
     SecretRotation,
 )
 from mediagate_server.store.records import Generation
-from mediagate_server.store.sqlite import sealed_rows
+from mediagate_server.store.sqlite import encrypted_rows
 from mediagate_server.store.sqlite.generation_rows import microseconds
 from mediagate_server.store.sqlite.reader import ReadThread
 from mediagate_server.store.sqlite.writer import GroupCommitWriter
@@ -329,17 +329,17 @@ class SqliteOutbox:
 
     async def get_or_create_secrets(self, tenant: str, now: datetime) -> tuple[bytes, ...]:
         secrets = await self._reader.read(
-            lambda c: sealed_rows.read_secrets(c, self._cipher, tenant, now)
+            lambda c: encrypted_rows.read_secrets(c, self._cipher, tenant, now)
         )
         if secrets:
             return secrets
         created: tuple[bytes, ...] = await self._writer.submit(
-            lambda c: sealed_rows.read_or_create_secrets(c, self._cipher, tenant, now)
+            lambda c: encrypted_rows.read_or_create_secrets(c, self._cipher, tenant, now)
         )
         return created
 
     async def rotate_secret(self, tenant: str, now: datetime, until: datetime) -> SecretRotation:
         rotated: SecretRotation = await self._writer.submit(
-            lambda c: sealed_rows.rotate_secret(c, self._cipher, tenant, now, until)
+            lambda c: encrypted_rows.rotate_secret(c, self._cipher, tenant, now, until)
         )
         return rotated

@@ -26,7 +26,7 @@ from mediagate_server.store.budgets import (
     matches_labels,
     no_budgets,
 )
-from mediagate_server.store.charges import (
+from mediagate_server.store.charge_queries import (
     Charge,
     ChargeFilter,
     ChargePosition,
@@ -47,11 +47,11 @@ from mediagate_server.store.records import (
 from mediagate_server.store.sqlite import (
     budget_rows,
     charge_rows,
+    encrypted_rows,
     generation_queries,
     generation_rows,
-    history,
     outbox,
-    sealed_rows,
+    stored_requests,
 )
 from mediagate_server.store.sqlite.budget_updates import (
     BudgetResult,
@@ -60,12 +60,12 @@ from mediagate_server.store.sqlite.budget_updates import (
 )
 from mediagate_server.store.sqlite.connection import Connect, connect
 from mediagate_server.store.sqlite.encryption_key import open_cipher
-from mediagate_server.store.sqlite.history import SqliteGenerationHistory
+from mediagate_server.store.sqlite.ledger_reconciliations import SqliteReconciliationStore
 from mediagate_server.store.sqlite.outbox import SqliteOutbox, no_webhook
 from mediagate_server.store.sqlite.ownership import DataFolderLock, boot_seconds
 from mediagate_server.store.sqlite.reader import ReadThread
-from mediagate_server.store.sqlite.reconciliations import SqliteReconciliationStore
-from mediagate_server.store.sqlite.row_batch import RowBatch
+from mediagate_server.store.sqlite.stored_requests import SqliteGenerationHistory
+from mediagate_server.store.sqlite.write_batch import RowBatch
 from mediagate_server.store.sqlite.writer import GroupCommitWriter
 from mediagate_server.store.sqlite.writer_cache import WriterCache
 
@@ -208,11 +208,11 @@ class SqliteStore:
                 RequestBinding(generation.id, generation.fingerprint),
             )
             if pending is not None:
-                sealed_rows.write_pending_input(rows, self._cipher, generation.id, pending)
+                encrypted_rows.write_pending_input(rows, self._cipher, generation.id, pending)
             if webhook_url:
                 outbox.insert_expected_event(rows.flush(), self._cipher, generation, webhook_url)
             if request is not None:
-                history.insert_request(rows.flush(), self._cipher, generation, request)
+                stored_requests.insert_request(rows.flush(), self._cipher, generation, request)
             return change
 
         outcome: RequestBinding | int | MediagateError = await self._writer.submit_rows(job)
@@ -261,9 +261,9 @@ class SqliteStore:
     def _delete_run_data(self, rows: RowBatch, generation: Generation) -> None:
         """Delete with a terminal version what only a running generation needs."""
         if not generation.has_unconfirmed_attempt:
-            sealed_rows.delete_pending(rows, generation.id)
+            encrypted_rows.delete_pending(rows, generation.id)
         if self._cache.pop_checkpoints(rows.flush, generation.id):
-            sealed_rows.delete_checkpoints(rows.flush(), generation.id)
+            encrypted_rows.delete_checkpoints(rows.flush(), generation.id)
         if generation.sends_webhook:
             outbox.release_expected_event(rows.flush(), generation)
 
@@ -317,18 +317,18 @@ class SqliteStore:
 
     async def pending_input(self, generation_id: str) -> bytes | None:
         return await self._reader.read(
-            lambda c: sealed_rows.read_pending_input(c, self._cipher, generation_id)
+            lambda c: encrypted_rows.read_pending_input(c, self._cipher, generation_id)
         )
 
     async def resumptions(self, generation_ids: Sequence[str]) -> Mapping[str, Resumption]:
         return await self._searches.read(
-            lambda c: sealed_rows.read_resumptions(c, self._cipher, generation_ids)
+            lambda c: encrypted_rows.read_resumptions(c, self._cipher, generation_ids)
         )
 
     def save_checkpoint(self, generation_id: str, piece: Checkpoint) -> "asyncio.Future[None]":
 
         def job(connection: sqlite3.Connection) -> None:
-            if sealed_rows.write_checkpoint(connection, self._cipher, generation_id, piece):
+            if encrypted_rows.write_checkpoint(connection, self._cipher, generation_id, piece):
                 self._cache.on_checkpoint(lambda: connection, generation_id)
 
         commit = self._writer.submit(job)
@@ -375,16 +375,16 @@ class SqliteStore:
 
     async def claim_webhook(self, webhook_id: str, now: datetime) -> bool:
         first: bool = await self._writer.submit(
-            lambda c: sealed_rows.claim_webhook(c, webhook_id, now)
+            lambda c: encrypted_rows.claim_webhook(c, webhook_id, now)
         )
         return first
 
     async def has_webhook(self, webhook_id: str) -> bool:
-        return await self._reader.read(lambda c: sealed_rows.has_webhook(c, webhook_id))
+        return await self._reader.read(lambda c: encrypted_rows.has_webhook(c, webhook_id))
 
     async def secret_key(self, name: str) -> bytes:
         key: bytes = await self._writer.submit(
-            lambda c: sealed_rows.read_or_create_key(c, self._cipher, name)
+            lambda c: encrypted_rows.read_or_create_key(c, self._cipher, name)
         )
         return key
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 from urllib.parse import unquote_to_bytes
 
-from mediagate_server.upstream.documents.json_reduction import map_file
-from mediagate_server.upstream.documents.json_scanner import Data
+from mediagate_server.upstream.documents.json_member_filter import map_file
+from mediagate_server.upstream.documents.json_skip_scanner import Data
 from mediagate_server.upstream.documents.media_references import (
     MAX_LINK_CHARACTERS,
     PLACEHOLDER_ESCAPE,

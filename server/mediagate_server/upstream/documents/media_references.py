@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from mediagate_server.media_type import UNKNOWN, sniff
-from mediagate_server.upstream.documents.json_scanner import Data, MalformedJson
+from mediagate_server.upstream.documents.json_skip_scanner import Data, MalformedJson
 
 ANY_STEP: Final = "*"
 """Path step: any item or any member."""

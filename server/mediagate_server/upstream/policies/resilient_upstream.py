@@ -15,7 +15,7 @@ from mediagate_server.observability import metrics
 from mediagate_server.observability.metrics import OTHER_MODEL
 from mediagate_server.upstream.policies.circuit_breaker import CircuitBreaker
 from mediagate_server.upstream.policies.create_admission import CreateAdmission
-from mediagate_server.upstream.policies.pacer import Pacer
+from mediagate_server.upstream.policies.pacing_policy import Pacer
 from mediagate_server.upstream.policies.policy import Endpoint, T, UpstreamPolicy, UpstreamRequest
 from mediagate_server.upstream.policies.request_metrics import RequestMetrics
 from mediagate_server.upstream.policies.retry import CreateRetryPolicy, RetryPolicy

@@ -2,7 +2,7 @@
 
 A response contains a model's output, which may be anything. Up to 256 KiB it is decoded directly. A
 larger one, or one with very many values, is written to a file as it arrives; a worker reduces it to
-the fields that are read (`json_reduction.py`), and what it leaves out stays in the file as a
+the fields that are read (`json_member_filter.py`), and what it leaves out stays in the file as a
 `LargeValue`. Disk space is bounded, and shared fairly between tenants.
 """
 

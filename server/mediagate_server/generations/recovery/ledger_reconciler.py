@@ -36,8 +36,8 @@ from mediagate_server.generations.registry import ActiveGenerations
 from mediagate_server.observability import metrics
 from mediagate_server.observability.bug_report import BackgroundJob, report_bug
 from mediagate_server.runtime.notifier import Notifier
-from mediagate_server.store.charges import ChargeFilter
-from mediagate_server.store.reconciliations import (
+from mediagate_server.store.charge_queries import ChargeFilter
+from mediagate_server.store.ledger_reconciliations import (
     Discrepancy,
     DiscrepancyKind,
     DueCharges,

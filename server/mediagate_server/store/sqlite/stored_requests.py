@@ -11,10 +11,10 @@ import structlog
 
 from mediagate_server.store.encryption import Cipher, DecryptionFailed
 from mediagate_server.store.records import Generation, ListPosition, RequestBinding
-from mediagate_server.store.sqlite import generation_queries, generation_rows, sealed_rows
+from mediagate_server.store.sqlite import encrypted_rows, generation_queries, generation_rows
 from mediagate_server.store.sqlite.generation_rows import microseconds
 from mediagate_server.store.sqlite.reader import ReadThread
-from mediagate_server.store.sqlite.row_batch import RowBatch
+from mediagate_server.store.sqlite.write_batch import RowBatch
 from mediagate_server.store.sqlite.writer import GroupCommitWriter
 from mediagate_server.store.sqlite.writer_cache import WriterCache
 
@@ -103,7 +103,7 @@ class SqliteGenerationHistory:
             # Checked first, so that of many who erase the same all but one have written nothing.
             generation_rows.check_version(rows.flush(), generation)
             generation_rows.update_generation(rows, generation, (), self._next_change())
-            sealed_rows.delete_pending(rows, generation.id)
+            encrypted_rows.delete_pending(rows, generation.id)
             delete_request(rows.flush(), generation.id)
 
         await self._writer.submit_rows(job)

@@ -13,7 +13,8 @@ import pytest
 from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from mediagate.v1 import generation_pb2, text_pb2, text_pb2_grpc
-from mediagate_server.api.grpc_server import _connected_at, server_options
+from mediagate_server.api.connection_drain import _connected_at
+from mediagate_server.api.server_options import server_options
 from mediagate_server.config import Settings
 from tests.builders import text_request
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from mediagate_server.store.reconciliations import (
+from mediagate_server.store.ledger_reconciliations import (
     Discrepancy,
     DiscrepancyKind,
     DueCharges,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from mediagate_server.upstream.documents.json_scanner import (
+from mediagate_server.upstream.documents.json_skip_scanner import (
     Data,
     JsonSpan,
     MalformedJson,
