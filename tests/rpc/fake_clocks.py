@@ -96,6 +96,7 @@ class ManualTimerClock(SystemClock):
     def __init__(self) -> None:
         self.seconds = 0.0
         self._alarms: list[_Alarm] = []
+        self._is_set = Notifier()
 
     def now(self) -> datetime:
         return super().now() + timedelta(seconds=self.seconds)
@@ -107,7 +108,16 @@ class ManualTimerClock(SystemClock):
     def call_later(self, seconds: float, callback: Callable[[], object]) -> Timer:
         alarm = _Alarm(self.seconds + seconds, seconds, callback)
         self._alarms.append(alarm)
+        self._is_set.notify()
         return alarm
+
+    async def until_timer_between(self, shortest: float, longest: float) -> None:
+        """Wait until a timer of that many seconds is set."""
+        while True:
+            count = self._is_set.count
+            if any(shortest <= alarm.seconds <= longest for alarm in self._alarms):
+                return
+            await self._is_set.wait(count)
 
     async def wait(self, notifier: Notifier, seconds: float, after: int = 0) -> bool:
         over = Notifier()

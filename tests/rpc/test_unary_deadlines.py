@@ -28,6 +28,7 @@ async def test_the_answer_is_the_generation_as_it_stands(
         service, request = CALLS[method]
         call: Any = getattr(getattr(stubs, service), method)(request, timeout=5.0)
         await scripted_upstream.received(1)
+        await clock.until_timer_between(4.1, 4.8)  # The wait, which ends before the deadline.
         clock.advance(4.0)
         assert not call.done()
         clock.advance(0.8)
