@@ -1,6 +1,6 @@
-"""What a decent developer would write in an afternoon. python -m bench.baseline_gateway
-UPSTREAM_URL.
+"""Baseline gateway: a minimal gRPC proxy to Replicate.
 
+Started by `python -m bench.baseline_gateway UPSTREAM_URL`.
 The `replicate` SDK as it comes, asyncio as it comes, one message for each token, and nothing else:
 no store, no limits, no costs, no metrics, no logs.
 """

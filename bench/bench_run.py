@@ -1,4 +1,4 @@
-"""One run of the bench: what is measured in which order, and every sample of it."""
+"""Benchmark run: what is measured in which order, and every sample of it."""
 
 import shutil
 import sys

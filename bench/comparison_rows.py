@@ -1,4 +1,4 @@
-"""What a comparison measures: rows, each with the figures that are judged."""
+"""Rows of a comparison: what is measured, and which figures are judged."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The floor: gRPC for Python with nothing behind it, on uvloop. python -m bench.echo_server.
+"""Echo server: gRPC for Python with nothing behind it, on uvloop. python -m bench.echo_server.
 
 It answers both rpcs of TextService from memory: as many words as it was asked for, one message
 each, in the messages of the contract.

@@ -1,4 +1,4 @@
-"""A server of Replicate's shape that is as fast as Python can be: python -m bench.fast_upstream.
+"""Fake upstream with Replicate's API, as fast as Python can be. python -m bench.fast_upstream.
 
 It stands in for Replicate only where speed is measured. It checks nothing, forgets everything and
 holds no state of a prediction: the script that is set by PUT /bench says how each is answered.

@@ -1,4 +1,4 @@
-"""Load by h2load, which speaks gRPC well enough: HTTP/2, one framed message up, all frames down.
+"""Load generator h2load, with gRPC over HTTP/2: one framed message up, all frames down.
 
 It does not look at gRPC's own status, so whoever asks for load also checks what came back: every
 reply must be at least as long as the text that it has to hold.

@@ -1,4 +1,4 @@
-"""One measurement each. All give plain numbers by name and raise where an answer was not right."""
+"""Measurements: each returns numbers by name, and raises where a response was not right."""
 
 import re
 import statistics

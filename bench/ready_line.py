@@ -1,4 +1,4 @@
-"""The one line by which a server of the bench says where it serves."""
+"""Ready line: a server of the bench prints its address once it serves."""
 
 import sys
 

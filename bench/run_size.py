@@ -1,4 +1,4 @@
-"""How much is measured: all of it, or enough to see whether a change helped."""
+"""Size of a benchmark run: complete, or quick to see whether a change helped."""
 
 from dataclasses import dataclass
 

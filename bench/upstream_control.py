@@ -1,4 +1,4 @@
-"""The hand on the fast upstream: set its script, read its counts, let held streams go."""
+"""Client of the fast upstream's control endpoints: script, counts, release of held streams."""
 
 import http.client
 import json

@@ -1,4 +1,4 @@
-"""What the fast upstream answers: documents and streams, put together once and sent many times.
+"""Responses of the fast upstream: documents and streams, built once and sent many times.
 
 The shapes are those of Replicate's API. Nothing here does I/O.
 """

@@ -1,4 +1,4 @@
-"""What is compared: a checkout, the interpreter that runs it, and its settings."""
+"""Variants of a comparison: a checkout, the interpreter that runs it, and its settings."""
 
 import json
 import os

@@ -93,32 +93,32 @@ class ActiveGenerations:
         at = self._clock.now() + timedelta(seconds=seconds)
         return replace(record, queue_position=QueuePosition(position, at, seconds))
 
-    # Implements step_protocols.StepRegistry
+    # What steps need of it: step_protocols.StepRegistry
 
     async def claim(self, attempt_id: str, prediction_id: str) -> bool:
-        """See StepRegistry."""
+        """Claim a prediction for an attempt; False where it is another's."""
         return await self.claims.claim(attempt_id, prediction_id)
 
     def unclaim(self, attempt_id: str, prediction_id: str) -> None:
-        """See StepRegistry."""
+        """Release a claim: the prediction is another's after all."""
         self.claims.release_claim(attempt_id, prediction_id)
 
     def enqueue(self, attempt_id: str, tenant: str, *, again: bool = False) -> None:
-        """See StepRegistry."""
+        """Add an attempt to the queue of its tenant; `again`: ahead of the others."""
         self.queue.add(attempt_id, tenant, first=again)
 
     def dequeue(self, attempt_id: str) -> None:
-        """See StepRegistry."""
+        """Remove an attempt from the queue."""
         self.queue.remove(attempt_id)
 
     def register(self, attempt_id: str, step: WebhookReceiver) -> None:
-        """See StepRegistry."""
+        """Register the step that an attempt belongs to."""
         self._steps[attempt_id] = step
 
     def on_unconfirmed(self) -> None:
-        """See StepRegistry."""
+        """Wake the sweeper: an attempt is unconfirmed."""
         self.unconfirmed.notify()
 
     def notify(self, tenant: str) -> None:
-        """See StepRegistry."""
+        """Publish a new durable version to the tenant's change feed."""
         self.feed.publish(tenant)

@@ -1,1 +1,1 @@
-"""What survives a restart."""
+"""Store: ports and records of all that survives a restart."""

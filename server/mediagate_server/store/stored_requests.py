@@ -1,4 +1,4 @@
-"""Generation history port: stored requests, reusable results, expiry and erasure."""
+"""Store port of stored requests, reusable results, expiry and erasure of generations."""
 
 from datetime import datetime
 from typing import Protocol

@@ -297,18 +297,18 @@ class GenerationRun:
         return self._breaks[0]
 
     def reset_error_count(self) -> None:
-        """See StepHost."""
+        """Count unexpected errors from zero again: there was progress."""
         self._breaks = (0, 0)
 
     @property
     def quarantine(self) -> Failure | None:
-        """See StepHost."""
+        """The failure that a quarantined generation ends with; None: it is in no quarantine."""
         level, cause = self._quarantine
         return failures.quarantine_failure(self.record.model, cause) if level else None
 
     @property
     def is_output_skipped(self) -> bool:
-        """See StepHost."""
+        """Whether outputs are not read any more, as reading them has ended processes."""
         return self._quarantine[0] is QuarantineLevel.UNREAD
 
     def drain(self) -> None:
@@ -367,7 +367,7 @@ class GenerationRun:
 
     @property
     def is_watched(self) -> bool:
-        """See StepHost."""
+        """Whether a caller watches each change."""
         return self.watchers > 0
 
     def progress(self, key: StepKey, prediction: Prediction) -> None:
@@ -386,12 +386,12 @@ class GenerationRun:
             self.changed.notify()
 
     def progress_of(self, key: StepKey) -> float | None:
-        """See StepHost."""
+        """Progress of a step's run, 0 to 1, as its log says; None where it says nothing."""
         return self._activity.progress_of(key) if self._activity else None
 
     @property
     def after_content_refusal(self) -> bool:
-        """See StepHost."""
+        """Whether fallback goes on after a refusal of the content."""
         return self._work.after_content_refusal
 
     def is_superseded(self, attempt: Attempt) -> bool:
@@ -403,23 +403,23 @@ class GenerationRun:
 
     @property
     def next_when_unconfirmed(self) -> bool:
-        """See StepHost."""
+        """Whether the next model is sent while a create is unconfirmed."""
         return self._work.next_when_unconfirmed
 
     @property
     def has_streamed(self) -> bool:
-        """See StepHost."""
+        """Whether text has been streamed to callers: then there is no fallback."""
         return bool(self.text.sequence)
 
     def may_have_streamed(self, end: Prediction) -> bool:
-        """See StepHost."""
+        """Whether text may have been streamed, by this process or an earlier one."""
         if self.has_streamed or not self._recovered or self.record.method not in STREAMING_METHODS:
             return self.has_streamed
         made = is_large(end) or failures.output_text(end.output)
         return bool(made or failures.usage_from(end).output_tokens)
 
     async def wait_for_screening(self, key: StepKey) -> None:
-        """See StepHost."""
+        """Wait until the screening has passed, for a step that generates."""
         if key[0] is Purpose.GENERATE and not self._screened.happened:
             await self._screened.wait()
 

@@ -130,7 +130,7 @@ class Step:
         return self.plan_of(self.attempt)
 
     def plan_of(self, attempt: Attempt) -> Plan | None:
-        """See WebhookReceiver."""
+        """The plan of an attempt, by its model; None where it is not known any more."""
         return next((plan for plan in self._plans if plan.slug == attempt.model), None)
 
     async def run(self) -> None:
@@ -194,7 +194,7 @@ class Step:
         return UnconfirmedAttempt(self.attempt, self.plan, self._deps.hash_key) if is_open else None
 
     def on_webhook(self, attempt_id: str, prediction_id: str) -> bool:
-        """See WebhookReceiver. Upstream is polled for what the hint is worth."""
+        """Take a webhook as a hint: upstream is polled for what it is worth."""
         attempt = self.attempt
         if attempt.id != attempt_id or attempt.prediction_id not in {"", prediction_id}:
             return False
@@ -206,7 +206,7 @@ class Step:
         return True
 
     async def wait_until_recorded(self) -> None:
-        """See WebhookReceiver."""
+        """Wait until the prediction id of an unconfirmed attempt is durable, where it is known."""
         while self._prediction_id and self.attempt.state is AttemptState.UNCONFIRMED:
             await self._recorded.wait(self._recorded.count)
 
@@ -215,7 +215,7 @@ class Step:
         self._recorded.notify()
 
     def was_never_accepted(self, attempt_id: str) -> bool:
-        """See WebhookReceiver."""
+        """Whether the attempt was closed as one that upstream never accepted."""
         tries = attempts.attempts_of_step(self._host.saved.current, self.key)
         return any(one.id == attempt_id and one.state in settlement.NEVER_ACCEPTED for one in tries)
 
@@ -758,7 +758,7 @@ class Step:
         )
 
     def _extra_time(self, sent: datetime, last: float) -> tuple[float, float] | None:
-        """See AttemptDeadline: how long a run goes on whose share is over, and how far it is.
+        """Extra time of a run whose share of the timeout is over, and its progress.
 
         It is paid, so it is only cut where another model is sent at once.
         """

@@ -51,7 +51,7 @@ class JsonAnswerValidator:
         self._workers = workers
 
     async def read(self, answer: str, schema: str, tenant: str) -> JsonReading:
-        """See `json_output.read_json`. Raises TaskFailed only."""
+        """Parse and validate as `json_output.read_json` does. Raises TaskFailed only."""
         if len(answer) <= _LONGEST and len(schema) <= _LONGEST:
             found = cheap_schema(schema)
             if found is not None and found[0] * len(answer) <= MAX_STEPS_IN_PROCESS:

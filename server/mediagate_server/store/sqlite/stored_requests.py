@@ -1,4 +1,4 @@
-"""Generation history: rows of stored requests, erasure, and the port over the store's threads.
+"""Stored requests: their rows, erasure, and the port over the store's threads.
 
 The functions work within the caller's transaction, except `truncate_wal`.
 """

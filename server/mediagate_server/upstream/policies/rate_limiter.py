@@ -1,9 +1,7 @@
-"""Rate limiter by GCRA, with reservations, fair queuing of tenants, and back-off after a 429.
+"""Rate limiter by GCRA, with reservations and fair queuing of tenants.
 
-The limit per minute is never exceeded in any 60 seconds; small bursts are possible. After a 429 one
-create at a time is sent, as a probe. The limit is the account's, not the call's: if each of a
-hundred callers retried by itself, ninety-nine would be refused again, and each refusal is an
-attempt. So all wait for one probe, and a 429 costs one more create. No I/O.
+The limit per minute is never exceeded in any 60 seconds; small bursts are possible. After a 429
+it pauses, as `throttle_backoff.py` says. No I/O.
 """
 
 import asyncio

@@ -5,8 +5,9 @@ each retry is observed, paced and counted like the first request.
 
 `CreateRetryPolicy` only decides when a refused create may be attempted again: each try is a new
 attempt with its own record, committed before it is sent, so the loop is in `generations`. A create
-without an answer is not refused but unconfirmed, and never retried here. One that was refused with
-429 waits with the whole account: see `rate_limiter.py`.
+without an answer is not refused but unconfirmed, and never retried here. A 429 is retried
+by `generations/execution/step.py` (`_on_refused`), after a wait of the whole account
+(`throttle_backoff.py`).
 """
 
 import asyncio

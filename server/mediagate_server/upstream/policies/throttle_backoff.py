@@ -1,4 +1,9 @@
-"""Back-off after HTTP 429: how long an account pauses, and who probes whether it is over."""
+"""Back-off after HTTP 429: how long an account pauses, and who probes whether it is over.
+
+After a 429 one create at a time is sent, as a probe. The limit is the account's, not the call's: if
+each of a hundred callers retried by itself, ninety-nine would be refused again, and each refusal is
+an attempt. So all wait for one probe, and a 429 costs one more create. No I/O.
+"""
 
 import math
 

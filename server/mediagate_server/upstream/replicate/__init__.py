@@ -1,1 +1,1 @@
-"""Replicate as it is: its predictions, its streams, its errors, behind one port."""
+"""Replicate's HTTP API: predictions, streams, errors and webhooks, behind the upstream port."""
