@@ -92,6 +92,8 @@ async def left_running(
         caller = LeavingCaller(stubs, server, method, **options)
         name = await caller.begin()
         await scripted.received(1)
+        while (await caller.state(name)).state == State.STATE_SUBMITTING:
+            pass  # The answer to the create is on its way, or its prediction is being claimed.
         await caller.leave()
         yield caller, name, clock
 
