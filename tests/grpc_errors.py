@@ -1,5 +1,6 @@
 """gRPC errors: waits for the error of an rpc and reads the details of its status."""
 
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 import grpc
@@ -19,6 +20,21 @@ async def rpc_error(call: Any) -> grpc.aio.AioRpcError:
     except grpc.aio.AioRpcError as error:
         return error.with_traceback(None)  # Its frames hold the call: no cycle is left of it.
     pytest.fail("the rpc ended well")
+
+
+async def upload_error(
+    upload: Callable[[AsyncIterator[Any]], Any], requests: Callable[[], AsyncIterator[Any]]
+) -> grpc.aio.AioRpcError:
+    """The error that a request stream is refused with, while it is still being sent.
+
+    gRPC's asyncio client loses it now and then: a message that it can't send any more ends the
+    call with a status of its own, where that comes before the server's has been read. Sent again.
+    """
+    for _ in range(10):
+        error = await rpc_error(upload(requests()))
+        if error.details() != "Internal error from Core":
+            return error
+    pytest.fail("gRPC's client lost the status ten times in a row")
 
 
 async def _read_to_end(call: Any) -> None:

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from mediagate.v1 import media_pb2, media_pb2_grpc, models_pb2_grpc, text_pb2, text_pb2_grpc
 from mediagate.v1.models_pb2 import EstimateCostRequest, GetModelRequest
 from tests.builders import stream_text_request, text_request
-from tests.grpc_errors import detail_of, reason_of, rpc_error, violations_of
+from tests.grpc_errors import detail_of, reason_of, rpc_error, upload_error, violations_of
 
 from .conftest import InterceptorServer, Start
 from .fake_servicers import EndlessTexts, Texts, Uploads, WrittenTexts, both_ways
@@ -72,7 +72,7 @@ async def test_requests_that_stream(start: Start) -> None:
     media: Any = media_pb2_grpc.MediaServiceStub(server.channel)
     reply = await media.UploadMedia(uploads(b"12", b"345"))
     assert reply.size_bytes == 5
-    error = await rpc_error(media.UploadMedia(uploads(b"12", b"")))
+    error = await upload_error(media.UploadMedia, lambda: uploads(b"12", b""))
     assert (error.code(), reason_of(error)) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
     assert list(violations_of(error)) == ["chunk"]
 

@@ -167,6 +167,7 @@ def test_a_failed_generation_comes_with_its_error() -> None:
         (status(C.CANCELLED, "CANCELLED"), False),
         (status(C.INTERNAL, message="Received RST_STREAM with error code 2"), True),
         (status(C.UNKNOWN, message="Stream removed"), True),
+        (status(C.INTERNAL, message="Internal error from Core"), True),
         (status(C.INTERNAL, message="boom"), False),
         (status(C.INTERNAL, "INTERNAL", message="RST_STREAM"), False),
         (status(C.UNAVAILABLE, "CIRCUIT_OPEN"), False),

@@ -18,7 +18,7 @@ from mediagate.v1 import generations_pb2, media_pb2, models_pb2, usage_pb2
 from mediagate_server.api.validation.entry_limit import MAX_ENTRIES
 from tests.builders import run_model_request, text_request
 from tests.conftest import Missing
-from tests.grpc_errors import fields_of, reason_of, rpc_error
+from tests.grpc_errors import fields_of, reason_of, rpc_error, upload_error
 from tests.process_memory import Memory
 from tests.server_process import ServerProcess, running_server
 
@@ -238,12 +238,13 @@ async def test_endless_small_chunks(
 
     async def endless() -> AsyncIterator[media_pb2.UploadMediaRequest]:
         nonlocal sent
+        sent = 0
         yield media_pb2.UploadMediaRequest(metadata=media_pb2.UploadMetadata())
         while True:
             sent += 1
             yield media_pb2.UploadMediaRequest(chunk=chunk)
 
-    error = await rpc_error(Stubs.on(channel).media.UploadMedia(endless()))
+    error = await upload_error(Stubs.on(channel).media.UploadMedia, endless)
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert fields_of(error) == {field}
     assert sent < 50_000

@@ -21,7 +21,7 @@ from mediagate_server.media.file_store import FileSystemMediaStore
 from mediagate_server.media.isolated_probe import IsolatedProbe
 from mediagate_server.media.temp_files import TempFiles
 from mediagate_server.media.uploads import Upload, UploadStore
-from tests.grpc_errors import fields_of, reason_of, rpc_error
+from tests.grpc_errors import fields_of, reason_of, rpc_error, upload_error
 
 from .media_transfers import messages, read, read_upload, until, upload
 from .stubs import OpenServer, Stubs
@@ -140,7 +140,7 @@ async def test_bad_uploads(case: str, sandbox_stubs: Stubs, tmp_path: Path) -> N
         for request in requests:
             yield request
 
-    error = await rpc_error(sandbox_stubs.media.UploadMedia(sent()))
+    error = await upload_error(sandbox_stubs.media.UploadMedia, sent)
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert reason_of(error) == reason
     assert fields_of(error) == {field}
@@ -157,7 +157,9 @@ async def test_more_than_the_most_is_refused_while_it_comes(
             yield bytes(2_000_000)
         yield b"x"
 
-    error = await rpc_error(sandbox_stubs.media.UploadMedia(messages(chunks(), Metadata())))
+    error = await upload_error(
+        sandbox_stubs.media.UploadMedia, lambda: messages(chunks(), Metadata())
+    )
     assert reason_of(error) == "MEDIA_TOO_LARGE"
     assert fields_of(error) == {"chunk"}
     assert stored_files(tmp_path) == []

@@ -44,8 +44,9 @@ _BY_REASON: Final[dict[str, type[MediagateError]]] = {
 }
 
 # Messages of gRPC where a connection, not the server, ended the call: a proxy that resets the
-# stream causes other codes than UNAVAILABLE.
-_RESET_MESSAGES: Final = ("RST_STREAM", "Stream removed")
+# stream causes other codes than UNAVAILABLE, and asyncio's client has a status of its own for a
+# message that it could not send, even where the server's status is on its way.
+_RESET_MESSAGES: Final = ("RST_STREAM", "Stream removed", "Internal error from Core")
 
 
 def from_rpc_error(error: grpc.RpcError) -> MediagateError:
