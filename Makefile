@@ -5,7 +5,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run demo test test-interpreters faults check lint generate check-generated bench properties clean
+.PHONY: help run demo test test-failed test-interpreters faults check lint generate check-generated bench properties clean
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -46,6 +46,9 @@ demo: $(VENV)/.run ## Take a tour against a running server, or one of its own
 WORKERS ?= auto
 test: $(VENV)/.dev ## Run the tests; TESTS='tests/contract -k enum' for some of them, WORKERS=0 in one process
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(TESTS)
+
+test-failed: $(VENV)/.dev ## Run what failed last again, each test alone and three times
+	$(BIN)/python scripts/rerun_failed_tests.py
 
 test-interpreters: $(VENV)/.dev ## Run the quick tests on each other Python on this machine
 	$(BIN)/python scripts/check_interpreters.py
