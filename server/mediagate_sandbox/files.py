@@ -6,8 +6,10 @@ Files are made one at a time in a worker thread, which bounds both CPU and memor
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections import OrderedDict
+from dataclasses import dataclass
 
 from mediagate_sandbox.generators.spec import (
     AudioRecipe,
@@ -20,6 +22,14 @@ from mediagate_sandbox.generators.spec import (
 from mediagate_sandbox.store import Store
 
 log = logging.getLogger("mediagate.sandbox")
+
+
+@dataclass(frozen=True, slots=True)
+class OutputFile:
+    """Bytes of a file and their MD5, which is its ETag as in Google's storage."""
+
+    content: bytes
+    etag: str
 
 
 def find_recipe(store: Store, key: str, name: str) -> Recipe | None:
@@ -60,34 +70,39 @@ class OutputFiles:
         """Cache at most `most_bytes`, least recently used first out; `small` makes files tiny."""
         self._most_bytes = most_bytes
         self._small = small
-        self._cache: OrderedDict[Recipe, bytes] = OrderedDict()
+        self._cache: OrderedDict[Recipe, OutputFile] = OrderedDict()
         self._cached_bytes = 0
         self._lock = asyncio.Lock()
 
-    async def read(self, recipe: Recipe) -> bytes:
-        """Return the file's bytes, generated if not cached; a recipe always gives the same."""
+    async def read(self, recipe: Recipe) -> OutputFile:
+        """Return the file, generated if not cached; a recipe always gives the same bytes."""
         if self._small:
             recipe = shrink_to_tiny(recipe)
-        content = self._find(recipe)
-        if content is not None:
-            return content
+        file = self._find(recipe)
+        if file is not None:
+            return file
         async with self._lock:
-            content = self._find(recipe)
-            if content is None:
-                content = await asyncio.to_thread(render_file, recipe)
-                log.info("made a file: %s, %d bytes", file_format(recipe), len(content))
-                self._store(recipe, content)
-        return content
+            file = self._find(recipe)
+            if file is None:
+                file = await asyncio.to_thread(_render, recipe)
+                log.info("made a file: %s, %d bytes", file_format(recipe), len(file.content))
+                self._store(recipe, file)
+        return file
 
-    def _find(self, recipe: Recipe) -> bytes | None:
-        content = self._cache.get(recipe)
-        if content is not None:
+    def _find(self, recipe: Recipe) -> OutputFile | None:
+        file = self._cache.get(recipe)
+        if file is not None:
             self._cache.move_to_end(recipe)
-        return content
+        return file
 
-    def _store(self, recipe: Recipe, content: bytes) -> None:
-        self._cache[recipe] = content
-        self._cached_bytes += len(content)
+    def _store(self, recipe: Recipe, file: OutputFile) -> None:
+        self._cache[recipe] = file
+        self._cached_bytes += len(file.content)
         while self._cached_bytes > self._most_bytes and len(self._cache) > 1:
             _, dropped = self._cache.popitem(last=False)
-            self._cached_bytes -= len(dropped)
+            self._cached_bytes -= len(dropped.content)
+
+
+def _render(recipe: Recipe) -> OutputFile:
+    content = render_file(recipe)
+    return OutputFile(content, hashlib.md5(content, usedforsecurity=False).hexdigest())

@@ -26,6 +26,7 @@ from mediagate_sandbox.faults.webhook_faults import choose_delivery_policy
 from mediagate_sandbox.files import OutputFiles
 from mediagate_sandbox.input_links import InputLinks
 from mediagate_sandbox.middleware.auth import auth_middleware
+from mediagate_sandbox.middleware.cors import add_cors_headers, cors_middleware
 from mediagate_sandbox.middleware.rate_limit import RateLimitMiddleware
 from mediagate_sandbox.models import load_catalog
 from mediagate_sandbox.price_list import load_price_list
@@ -158,12 +159,14 @@ class Sandbox:
         faults = FaultMiddleware(self.faults, classifier, clock)
         # What every request passes, the outermost first.
         doors = (
+            cors_middleware(),
             auth_middleware(settings, request_log),
             rate_limit.middleware(),
             faults.middleware(),
         )
         application = web.Application(middlewares=doors, client_max_size=settings.max_body_bytes)
         application.on_shutdown.append(faults.stop)
+        application.on_response_prepare.append(add_cors_headers)
         predictions = PredictionRoutes(
             settings,
             clock,

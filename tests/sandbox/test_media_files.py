@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import json
 import shutil
 import wave
 from array import array
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ import pytest
 from PIL import Image
 
 from .conftest import Opener
-from .sandbox_client import SCHNELL, SandboxClient
+from .sandbox_client import LLAMA, SCHNELL, SandboxClient
 
 PRO = "black-forest-labs/flux-1.1-pro"
 SDXL = "7762fd07cf82c948538e41f63f77d685e02b063e37e496e96eefd46c929f9bdc"
@@ -259,6 +262,63 @@ async def test_ranges(sandbox_client: SandboxClient, asked: str, part: slice) ->
     assert (beyond.status, beyond.headers["Content-Range"]) == (416, f"bytes */{len(content)}")
     for other in ("lines=1-2", "bytes=9-3", "bytes=0-1,4-5"):
         assert (await fetched(sandbox_client, link, Range=other)).body == content
+
+
+async def test_conditional_requests(sandbox_client: SandboxClient) -> None:
+    """ETag and Last-Modified; 304 for the file that a caller has, 412 for one that it has not."""
+    document = await sandbox_client.ran(SCHNELL, {"prompt": "x", "megapixels": "0.25"})
+    (link,) = document["output"]
+    whole = await fetched(sandbox_client, link)
+    etag, modified = whole.headers["ETag"], whole.headers["Last-Modified"]
+    assert etag == f'"{hashlib.md5(whole.body, usedforsecurity=False).hexdigest()}"'
+    ended = datetime.fromisoformat(document["completed_at"]).replace(microsecond=0)
+    assert parsedate_to_datetime(modified) == ended
+    for headers, status in (
+        ({"If_None_Match": etag}, 304),
+        ({"If_None_Match": f'"other", W/{etag}'}, 304),
+        ({"If_None_Match": "*"}, 304),
+        ({"If_None_Match": '"other"'}, 200),
+        ({"If_None_Match": '"other"', "If_Modified_Since": modified}, 200),
+        ({"If_None_Match": etag, "Range": "bytes=0-9"}, 304),
+        ({"If_Modified_Since": modified}, 304),
+        ({"If_Modified_Since": "Thu, 01 Jan 2015 00:00:00 GMT"}, 200),
+        ({"If_Modified_Since": "yesterday"}, 200),
+        ({"If_Match": etag}, 200),
+        ({"If_Match": '"other"'}, 412),
+        ({"If_Unmodified_Since": "Thu, 01 Jan 2015 00:00:00 GMT"}, 412),
+        ({"If_Range": etag, "Range": "bytes=0-9"}, 206),
+        ({"If_Range": modified, "Range": "bytes=0-9"}, 206),
+        ({"If_Range": '"other"', "Range": "bytes=0-9"}, 200),
+        ({"If_Range": '"other"', "Range": "bytes=99999999-"}, 200),
+    ):
+        answer = await sandbox_client.send("GET", link, Authorization="", **headers)
+        assert answer.status == status, headers
+        assert answer.headers["ETag"] == etag
+        parts = {200: whole.body, 206: whole.body[:10], 304: b""}
+        assert answer.body == parts.get(status, answer.body)
+
+
+async def test_files_and_streams_are_read_by_browsers(sandbox_client: SandboxClient) -> None:
+    """CORS for any origin, also on errors; preflights take no token; the API has none."""
+    document = await sandbox_client.ran(SCHNELL, {"prompt": "x", "megapixels": "0.25"})
+    text = await sandbox_client.ran(LLAMA, {"prompt": "x"})
+    asks = {"Origin": "https://page.example", "Access_Control_Request_Method": "GET"}
+    for link in (document["output"][0], text["urls"]["stream"]):
+        for url, status in ((link, 200), (f"{link}x", 404)):
+            answer = await sandbox_client.get(url, Origin="https://page.example")
+            assert answer.status == status
+            assert answer.headers["Access-Control-Allow-Origin"] == "*"
+            assert "Content-Range" in answer.headers["Access-Control-Expose-Headers"]
+        preflight = await sandbox_client.send(
+            "OPTIONS", link, Authorization="", Access_Control_Request_Headers="range", **asks
+        )
+        assert preflight.status == 204
+        assert preflight.headers["Access-Control-Allow-Headers"] == "range"
+        assert "GET" in preflight.headers["Access-Control-Allow-Methods"]
+    api = await sandbox_client.get(document["urls"]["get"], Origin="https://page.example")
+    assert "Access-Control-Allow-Origin" not in api.headers
+    preflight = await sandbox_client.send("OPTIONS", document["urls"]["get"], **asks)
+    assert preflight.status == 405
 
 
 async def test_no_file_before_the_end(sandbox_client: SandboxClient) -> None:

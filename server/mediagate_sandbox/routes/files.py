@@ -1,4 +1,4 @@
-"""Endpoint of output files: complete or a byte range, without a token, as of a CDN."""
+"""Endpoint of output files: complete, a byte range or unchanged, without a token, as of a CDN."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from aiohttp import web
 
 from mediagate_sandbox.api_errors import not_found
 from mediagate_sandbox.files import OutputFiles, find_recipe
-from mediagate_sandbox.generators.spec import CONTENT_TYPES, Recipe, file_format
-from mediagate_sandbox.range_responses import requested_range
+from mediagate_sandbox.generators.spec import CONTENT_TYPES, file_format
+from mediagate_sandbox.range_responses import conditional_response
 from mediagate_sandbox.store import Store
 
 
@@ -25,16 +25,20 @@ class FileRoutes:
 
     async def read(self, request: web.Request) -> web.Response:
         """`GET /files/{key}/{name}`: the file, generated if not cached."""
-        recipe = self._find(request)
-        content = await self._files.read(recipe)
+        key = request.match_info["key"]
+        prediction = self._store.by_file(key)
+        recipe = find_recipe(self._store, key, request.match_info["name"])
+        if prediction is None or recipe is None:
+            raise not_found()
+        file = await self._files.read(recipe)
         headers = {
             "Cache-Control": "public,max-age=3600",
             "Content-Type": CONTENT_TYPES[file_format(recipe)],
         }
-        return requested_range(request, content, headers)
-
-    def _find(self, request: web.Request) -> Recipe:
-        recipe = find_recipe(self._store, request.match_info["key"], request.match_info["name"])
-        if recipe is None:
-            raise not_found()
-        return recipe
+        return conditional_response(
+            request,
+            file.content,
+            headers,
+            etag=file.etag,
+            last_modified=prediction.completed_at or prediction.created_at,
+        )
