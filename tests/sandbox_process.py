@@ -37,7 +37,7 @@ def running_sandbox(folder: Path, *arguments: str) -> Iterator[SandboxControl]:
     with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
-        match = re.search(r"http://[^ ]+", line)
+        match = re.search(r"https?://[^ ]+", line)
         assert match, line + process.stderr.read()
         print(line, end="")
         # A pipe that nobody reads fills up, and stops whoever writes into it.

@@ -22,6 +22,11 @@ _BILL = "Billing"
 _FAULTS = "Faults"
 
 
+_TRUST_VARIABLES = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
+"""By what clients trust one more certificate: Python, Go and OpenSSL by the first, Node the other.
+"""
+
+
 class Auth(StrEnum):
     """Which tokens are accepted."""
 
@@ -165,6 +170,13 @@ def sandbox(
     faults: FaultOptions,
     host: Annotated[str, typer.Option(help="Where to listen; loopback.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8787,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="Speak https, by a certificate made at the start.")
+    ] = False,
+    tls_ca_file: Annotated[
+        Path | None,
+        typer.Option(help="Where the certificate to trust is written. Default: a temporary file."),
+    ] = None,
     public_url: Annotated[
         str, typer.Option(help="Origin of links. Empty: the host that each caller asked for.")
     ] = "",
@@ -180,6 +192,8 @@ def sandbox(
     values: dict[str, Any] = {
         "host": host,
         "port": port,
+        "tls": tls,
+        "tls_ca_file": tls_ca_file,
         "public_url": public_url,
         **asdict(runs),
         **asdict(access),
@@ -216,6 +230,9 @@ def _serve(settings: "SandboxSettings") -> None:
     def started(running: "Sandbox") -> None:
         seeds = f"seed {running.settings.seed}, fault seed {running.faults.seed}"
         print_error(f"The sandbox answers at {running.url} ({seeds}).")
+        if running.ca_file is not None:
+            trust = ", ".join(f"{name}={running.ca_file.absolute()}" for name in _TRUST_VARIABLES)
+            print_error(f"To trust its certificate: {trust}")
         if running.settings.control:
             print_error(f"What it did and what it would have cost: {running.url}/sandbox/bill")
 
@@ -230,6 +247,8 @@ USAGE_EXAMPLES = """\
 [bold]Examples[/bold]
 
   mediagate sandbox --time-scale 0 --token-time-scale 0
+  mediagate sandbox --tls --tls-ca-file ca.pem
+  curl --cacert ca.pem -s https://localhost:8787/sandbox/bill
   mediagate sandbox --faults plan.toml --fault-seed 7 --verbose
   curl -s localhost:8787/sandbox/bill
   curl -s localhost:8787/sandbox/faults

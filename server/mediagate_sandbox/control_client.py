@@ -6,10 +6,12 @@ It needs nothing but the standard library and no event loop, so that any test ca
 from __future__ import annotations
 
 import json
+import ssl
 from contextlib import closing
 from datetime import datetime
 from http import HTTPStatus
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -25,10 +27,14 @@ class ControlError(RuntimeError):
 class SandboxControl:
     """Client of the control endpoints of the sandbox at `url`."""
 
-    def __init__(self, url: str) -> None:
-        """Create a client of this origin (http, without a path); it connects at the first call."""
+    def __init__(self, url: str, ca_file: Path | None = None) -> None:
+        """Create a client of this origin, without a path; it connects at the first call.
+
+        `ca_file` is what a sandbox with TLS is trusted by; None: what this machine trusts.
+        """
         self.url = url.rstrip("/")
-        self._host = urlsplit(url).netloc
+        self.ca_file = ca_file
+        self._scheme, self._host = urlsplit(url)[:2]
 
     def bill(self, since: datetime | None = None, model: str | None = None) -> Any:
         """Get the bill: `total_nanos`, and `entries` with id, status, metrics and nano-dollars."""
@@ -86,10 +92,15 @@ class SandboxControl:
         """
         self._ask("POST", "/sandbox/reset")
 
+    def _connection(self) -> HTTPConnection:
+        if self._scheme != "https":
+            return HTTPConnection(self._host, timeout=_SECONDS)
+        context = ssl.create_default_context(cafile=self.ca_file)
+        return HTTPSConnection(self._host, timeout=_SECONDS, context=context)
+
     def _ask(self, method: str, path: str, content: Any = None) -> Any:
         data = None if content is None else json.dumps(content).encode()
-        connection = HTTPConnection(self._host, timeout=_SECONDS)
-        with closing(connection):
+        with closing(self._connection()) as connection:
             connection.request(method, path, body=data)
             answer = connection.getresponse()
             body = answer.read()

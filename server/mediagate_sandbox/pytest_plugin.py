@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,9 +29,9 @@ class ReplicateSandbox(SandboxControl):
     token = "r8_sandbox"  # noqa: S105 - any token is taken
     """A token it takes."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, ca_file: Path | None = None) -> None:
         """Start a test: earlier bill entries are left out."""
-        super().__init__(url)
+        super().__init__(url, ca_file)
         self.base_url = f"{self.url}/v1"
         self._began = datetime.now(UTC)
 
@@ -40,8 +41,9 @@ class ReplicateSandbox(SandboxControl):
 
     @property
     def environ(self) -> dict[str, str]:
-        """Return the environment variables of the official Python client."""
-        return {"REPLICATE_API_TOKEN": self.token, "REPLICATE_BASE_URL": self.url}
+        """Return the environment variables of the official Python client, and its trust."""
+        trust = {} if self.ca_file is None else {"SSL_CERT_FILE": str(self.ca_file)}
+        return {"REPLICATE_API_TOKEN": self.token, "REPLICATE_BASE_URL": self.url, **trust}
 
 
 @pytest.fixture(scope="session")
@@ -60,24 +62,28 @@ def replicate_sandbox_settings() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def _replicate_sandbox_url(replicate_sandbox_settings: dict[str, Any]) -> Iterator[str]:
+def _replicate_sandbox_address(
+    replicate_sandbox_settings: dict[str, Any],
+) -> Iterator[tuple[str, Path | None]]:
     if not replicate_sandbox_settings.get("control", True):
         raise pytest.UsageError(
             "replicate_sandbox_settings: control must not be false, for the replicate_sandbox "
             "fixture resets the sandbox by its control endpoints"
         )
-    with _running(replicate_sandbox_settings) as url:
-        yield url
+    with _running(replicate_sandbox_settings) as address:
+        yield address
 
 
 @pytest.fixture
-def replicate_sandbox(_replicate_sandbox_url: str) -> Iterator[ReplicateSandbox]:
+def replicate_sandbox(
+    _replicate_sandbox_address: tuple[str, Path | None],
+) -> Iterator[ReplicateSandbox]:
     """A Replicate-compatible API that makes everything up; each test finds it as if it were new.
 
     `url` is what REPLICATE_BASE_URL takes, `bill()`, `state()` and `fired()` tell what happened,
     `faults({"do": "lose_answer", "on": "create"})` lets things go wrong.
     """
-    sandbox = ReplicateSandbox(_replicate_sandbox_url)
+    sandbox = ReplicateSandbox(*_replicate_sandbox_address)
     sandbox.reset()
     yield sandbox
     sandbox.reset()
@@ -94,33 +100,35 @@ def replicate_sandbox_environ(
 
 
 @contextmanager
-def _running(settings: dict[str, Any]) -> Iterator[str]:
-    """Run a sandbox in a thread with its own event loop; gives its URL."""
-    url: Future[str] = Future()
+def _running(settings: dict[str, Any]) -> Iterator[tuple[str, Path | None]]:
+    """Run a sandbox in a thread with its own event loop; gives its URL and its CA file."""
+    address: Future[tuple[str, Path | None]] = Future()
     stop: Future[None] = Future()
     thread = threading.Thread(
-        target=lambda: asyncio.run(_serve(settings, url, stop)), name="replicate sandbox"
+        target=lambda: asyncio.run(_serve(settings, address, stop)), name="replicate sandbox"
     )
     thread.start()
     try:
-        yield url.result(_START_SECONDS)
+        yield address.result(_START_SECONDS)
     finally:
         stop.set_result(None)
         thread.join()
 
 
-async def _serve(settings: dict[str, Any], url: Future[str], stop: Future[None]) -> None:
+async def _serve(
+    settings: dict[str, Any], address: Future[tuple[str, Path | None]], stop: Future[None]
+) -> None:
     try:
         # Not at the top: pytest loads this module wherever the package is installed.
         server = importlib.import_module("mediagate_sandbox.server")
         async with server.Sandbox(server.SandboxSettings(**{"port": 0, **settings})) as sandbox:
-            url.set_result(sandbox.url)
+            address.set_result((sandbox.url, sandbox.ca_file))
             await asyncio.wrap_future(stop)
     except ModuleNotFoundError as error:
         missing = f"{error.name} is missing: pip install 'mediagate[sandbox]'"
-        url.set_exception(RuntimeError(missing))
+        address.set_exception(RuntimeError(missing))
     except (OSError, TypeError, ValueError) as error:
-        if url.done():
+        if address.done():
             raise
         # Whoever asked for the sandbox is told why there is none.
-        url.set_exception(error)
+        address.set_exception(error)

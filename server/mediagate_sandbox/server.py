@@ -11,7 +11,8 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
@@ -55,6 +56,9 @@ from mediagate_sandbox.uploads import Uploads
 from mediagate_sandbox.webhook_delivery import WebhookDeliverer
 from mediagate_sandbox.webhook_signing import WebhookSigner, new_secret
 
+if TYPE_CHECKING:
+    from mediagate_sandbox.tls_certificate import ServerTls
+
 __all__ = ["Sandbox", "SandboxSettings", "run"]
 
 log = logging.getLogger("mediagate.sandbox")
@@ -82,12 +86,14 @@ class Sandbox:
         self._signer = WebhookSigner(self.settings.webhook_secret or new_secret())
         self._stack = AsyncExitStack()
         self._port = 0
+        self.ca_file: Path | None = None
+        """With `tls`, the certificate (PEM) that clients must trust; there once it was entered."""
 
     @property
     def url(self) -> str:
         """Origin it listens on, such as `http://127.0.0.1:8787`, without a trailing slash."""
-        host = self.settings.host
-        return f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
+        scheme, host = "https" if self.settings.tls else "http", self.settings.host
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._port}"
 
     @property
     def base_url(self) -> str:
@@ -98,12 +104,13 @@ class Sandbox:
         """Listen.
 
         Raises OSError if the address is taken or a file cannot be opened, ValueError if the price
-        file cannot be used.
+        file cannot be used, ModuleNotFoundError with `tls` if `cryptography` is not installed.
         """
         async with AsyncExitStack() as stack:
             # Before the task group, which would wrap their errors in a group of its own.
             bill = stack.enter_context(_opened_bill(self.settings))
             listening = stack.enter_context(_listen(self.settings))
+            tls = stack.enter_context(_issued_tls(self.settings))
             # No proxy, no cookies: webhooks go where they are told to and nowhere else.
             session = await stack.enter_async_context(
                 aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
@@ -126,8 +133,10 @@ class Sandbox:
             )
             await server.setup()
             stack.push_async_callback(server.cleanup)
-            await web.SockSite(server, listening).start()
+            context = None if tls is None else tls.context
+            await web.SockSite(server, listening, ssl_context=context).start()
             self._port = int(listening.getsockname()[1])
+            self.ca_file = None if tls is None else tls.ca_file
             self._stack = stack.pop_all()
         log.info(
             "sandbox listens on %s, seed %d, fault seed %d",
@@ -243,6 +252,20 @@ async def run(
 def _listen(settings: SandboxSettings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     return socket.create_server((settings.host, settings.port), family=family, backlog=1024)
+
+
+@contextmanager
+def _issued_tls(settings: SandboxSettings) -> Iterator[ServerTls | None]:
+    """Issue the certificate if the settings want TLS, for the hosts that they name."""
+    if not settings.tls:
+        yield None
+        return
+    # Imported with the first certificate, so that a sandbox without TLS starts at once.
+    from mediagate_sandbox.tls_certificate import issued_certificate  # noqa: PLC0415
+
+    public_host = urlsplit(settings.public_url or "").hostname or ""
+    with issued_certificate((settings.host, public_host), settings.tls_ca_file) as tls:
+        yield tls
 
 
 @contextmanager

@@ -49,6 +49,12 @@ class SandboxSettings:
     port: int = 8787
     """TCP port; 0 lets the system choose one (read it from `Sandbox.url`)."""
 
+    tls: bool = False
+    """Whether it speaks https, by a certificate made at the start (`Sandbox.ca_file` trusts it)."""
+
+    tls_ca_file: Path | None = None
+    """Where the certificate that clients must trust is written; None: to a temporary file."""
+
     public_url: str | None = None
     """Origin written into answers (`http://box:8787`). None: the host each caller asked for."""
 
@@ -202,6 +208,8 @@ class SandboxSettings:
             raise ValueError(f"port must be from 0 to {_LAST_PORT}")
         if self.public_url is not None and not is_origin(self.public_url.removesuffix("/")):
             raise ValueError("public_url must be an origin such as http://box:8787")
+        if self.tls_ca_file is not None and not self.tls:
+            raise ValueError("tls_ca_file needs tls")
         _ = self.rates
         if min(self.predictions_per_page, self.models_per_page, self.files_per_page) < 1:
             raise ValueError("a page holds at least one entry")

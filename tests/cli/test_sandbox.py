@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from mediagate_cli.sandbox import AccessOptions, BillingOptions, FaultOptions, SimulationOptions
+from mediagate_client import Client, media_of
+from mediagate_sandbox.control_client import SandboxControl
 from mediagate_sandbox.faults.actions import ACTIONS, ENDPOINTS
 from mediagate_sandbox.settings import SandboxSettings
-from tests.sandbox_process import running_sandbox
+from tests.sandbox_process import AT_ONCE, running_sandbox
+from tests.server_process import running_server
 
 from .conftest import Mediagate
 
@@ -49,6 +52,38 @@ def test_it_says_where_it_is_and_by_which_seeds(
     assert said == f"The sandbox answers at {sandbox.url} (seed 4, fault seed 9).\n"
 
 
+def test_tls_names_the_file_to_trust(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """As the variables that clients read it from."""
+    ca_file = tmp_path / "ca.pem"
+    with running_sandbox(tmp_path, "--tls", "--tls-ca-file", "ca.pem") as sandbox:
+        assert sandbox.url.startswith("https://127.0.0.1:")
+        assert SandboxControl(sandbox.url, ca_file).state()["seed"] == 1
+    assert sandbox.url in capfd.readouterr().out
+    words = (tmp_path / "sandbox.log").read_text()
+    assert f"SSL_CERT_FILE={ca_file}, NODE_EXTRA_CA_CERTS={ca_file}" in words
+
+
+@pytest.mark.needs_gate
+def test_a_server_trusts_it_by_the_same_file(tmp_path: Path) -> None:
+    """`mediagate serve` streams a text and fetches a picture over https."""
+    tls = ("--tls", "--tls-ca-file", "ca.pem")
+    with running_sandbox(tmp_path, *tls, *AT_ONCE) as sandbox:
+        settings = {
+            "MEDIAGATE_UPSTREAM": "replicate",
+            "MEDIAGATE_UPSTREAM_URL": sandbox.url,
+            "REPLICATE_API_TOKEN": "any",
+            "SSL_CERT_FILE": str(tmp_path / "ca.pem"),
+        }
+        with (
+            running_server(tmp_path / "server", **settings) as server,
+            Client(server.address) as client,
+        ):
+            assert "[sandbox" in client.stream_text("Hello").read()
+            image = client.generate_image("a boat", model="flux-schnell")
+            (medium,) = media_of(image)
+            assert b"".join(client.read_media(medium))
+
+
 def test_a_plan_prices_and_a_bill_from_files(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -70,6 +105,7 @@ def test_a_plan_prices_and_a_bill_from_files(
         (("--token-time-scale", "inf"), "token_time_scale"),
         (("--port", "99999"), "port"),
         (("--port", "-1"), "port"),
+        (("--tls-ca-file", "ca.pem"), "tls_ca_file needs tls"),
         (("--public-url", "notaurl"), "public_url"),
         (("--public-url", "http://box:8787/path"), "public_url"),
         (("--creates-per-minute", "-1"), "creates_per_minute"),

@@ -30,7 +30,7 @@ import asyncio, sys
 from mediagate_sandbox.server import Sandbox, SandboxSettings
 async def main():
     async with Sandbox(SandboxSettings(port=0)):
-        print(sorted({"av", "PIL", "numpy"} & set(sys.modules)))
+        print(sorted({"av", "cryptography", "PIL", "numpy"} & set(sys.modules)))
 asyncio.run(main())
 """
 
