@@ -43,6 +43,13 @@ class Credit(StrEnum):
     NONE = "none"
 
 
+class StreamDialect(StrEnum):
+    """Which events streams have."""
+
+    REPLICATE = "replicate"
+    COG = "cog"
+
+
 class Billing(StrEnum):
     """Whether an unsuccessful run is billed."""
 
@@ -76,6 +83,13 @@ class SimulationOptions:
         bool,
         typer.Option("--cold-boots", help="Community models boot first.", rich_help_panel=_RUNS),
     ] = False
+    stream_dialect: Annotated[
+        StreamDialect,
+        typer.Option(
+            help="Events of streams: Replicate's, or those of its containers (Cog).",
+            rich_help_panel=_RUNS,
+        ),
+    ] = StreamDialect.REPLICATE
     directives: Annotated[
         bool, typer.Option(help="Obey [[...]] in prompts.", rich_help_panel=_RUNS)
     ] = True

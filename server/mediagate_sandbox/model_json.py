@@ -115,7 +115,9 @@ def openapi_document(model: Model) -> dict[str, Any]:
     return {
         "openapi": "3.0.2",
         "info": {"title": "Cog", "version": "0.1.0"},
-        "paths": {},
+        "paths": {"/predictions": {"post": {"x-cog-streaming": True}}}
+        if model.cog_streaming
+        else {},
         "components": {"schemas": {"Input": given, "Output": _OUTPUTS[model.output], **enums}},
     }
 

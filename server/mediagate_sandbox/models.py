@@ -125,6 +125,8 @@ class Model:
     hardware: str | None
     metric_inputs: Mapping[str, str]
     """Metrics that repeat an input: metric name to input name."""
+    cog_streaming: bool = False
+    """Whether it was built to stream by Cog's own events (`x-cog-streaming`)."""
 
     @property
     def slug(self) -> str:
@@ -133,8 +135,22 @@ class Model:
 
     @property
     def streams(self) -> bool:
-        """Whether the model streams, so that a prediction has a stream URL."""
+        """Whether the model streams tokens."""
         return self.output == "stream"
+
+    @property
+    def stream_path(self) -> str | None:
+        """Where its predictions' streams lie; None: they have none, as where output is an object.
+
+        Models that do not stream tokens have a stream of their finished outputs.
+        """
+        match self.output:
+            case "stream":
+                return "/v1/streams"
+            case "text" | "uri" | "uris":
+                return "/v1/files"
+            case _:
+                return None
 
 
 class Catalog:
@@ -196,6 +212,7 @@ def _model(entry: Mapping[str, Any], table: Mapping[str, Any]) -> Model:
         boot_seconds=entry.get("boot_seconds", 0.0),
         hardware=entry.get("hardware"),
         metric_inputs=entry.get("metric_inputs", {}),
+        cog_streaming=entry.get("cog_streaming", entry["official"] and entry["output"] == "stream"),
     )
 
 

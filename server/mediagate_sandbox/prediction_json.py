@@ -109,5 +109,6 @@ def _urls(prediction: Prediction, origin: str) -> dict[str, str]:
     url = f"{origin}/v1/predictions/{prediction.id}"
     urls = {"get": url, "cancel": f"{url}/cancel", "web": f"{origin}/p/{prediction.id}"}
     if prediction.stream is not None:
-        urls["stream"] = f"{origin}/v1/streams/{prediction.stream_key}"
+        path = prediction.request.model.stream_path
+        urls["stream"] = f"{origin}{path}/{prediction.stream_key}"
     return urls

@@ -69,7 +69,7 @@ class Prediction:
         self.id = new_id()
         self.stream_key = new_id(52)
         self.file_key = new_id(40)
-        self.stream = StreamLog() if request.model.streams else None
+        self.stream = None if request.model.stream_path is None else StreamLog()
         self.status: Status = "starting"
         self.created_at = now
         self.listed_at = now
@@ -112,12 +112,16 @@ class Prediction:
         self._boot_seconds = self.request.script.boot.model
         self.started_at = now
         self._move("processing")
+        if self.stream is not None:
+            self.stream.start(now)
         self._notify("start")
 
     def add_output(self, step: ScriptStep, now: datetime) -> None:
         """Add the output of a step."""
         self._run_seconds += step.after.model
         self.logs += step.logs
+        if step.logs and self.stream is not None:
+            self.stream.log(now, step.logs)
         if step.token is not None:
             self.tokens.append(step.token)
             if self.stream is not None:
@@ -132,6 +136,7 @@ class Prediction:
         """End as succeeded."""
         self.complete = True
         if not self.request.model.streams:
+            self._stream_outputs(now)
             self._notify("output")
         self._end("succeeded", now)
 
@@ -172,6 +177,16 @@ class Prediction:
         self.tokens, self.logs = [], ""
         script = replace(self.request.script, steps=(), files=(), answer=None)
         self.request = replace(self.request, input={}, script=script)
+
+    def _stream_outputs(self, now: datetime) -> None:
+        """Stream the finished outputs of a model that does not stream tokens."""
+        if self.stream is None:
+            return
+        script = self.request.script
+        if script.answer is not None:
+            self.stream.output(now, script.answer)
+        for number in range(len(script.files)):
+            self.stream.file(now, number)
 
     def _end(self, status: Status, now: datetime) -> None:
         self.completed_at = now

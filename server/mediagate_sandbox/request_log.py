@@ -144,6 +144,8 @@ class RequestLog:
 
 def _part(route: str) -> str:
     """Return the part of the server of a route: API, streams, files or the rest."""
+    if route == "/v1/files/{key}":
+        return "/v1/streams"
     for part in ("/v1/streams", "/v1", "/files", "/sandbox"):
         if route == part or route.startswith(part + "/"):
             return part

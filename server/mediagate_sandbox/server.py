@@ -190,13 +190,14 @@ class Sandbox:
         )
         for routes in (
             HtmlPageRoutes(settings, catalog, store),
+            # Before the uploads: the streams of files have keys that no upload's id looks like.
+            StreamRoutes(settings, clock, store, cuts, request_log),
             predictions,
             webhooks,
             files,
             ModelRoutes(settings, catalog, request_log),
             ModelSearchRoutes(settings, catalog, request_log),
             AccountRoutes(),
-            StreamRoutes(settings, clock, store, cuts, request_log),
             FileRoutes(store, OutputFiles(settings.media_cache_bytes, small=settings.small_files)),
         ):
             application.add_routes(routes.routes())

@@ -21,6 +21,7 @@ MEBIBYTE = 1024 * 1024
 _LAST_PORT = 65535
 
 Auth = Literal["token", "open", "refuse"]
+StreamDialectName = Literal["replicate", "cog"]
 Billing = Literal["used", "free"]
 """How an end is billed: by the metrics that the run reported, or not at all."""
 
@@ -121,6 +122,12 @@ class SandboxSettings:
     stream_idle_timeout: float | None = 30.0
     """How long a stream may be silent before it is closed without `done`; None waits for ever."""
 
+    stream_dialect: StreamDialectName = "replicate"
+    """`replicate`: events of Replicate's streams. `cog`: those of its containers (Cog 0.22)."""
+
+    stream_history: int = 1024
+    """In Cog's dialect: how many events are kept for a reader that comes late, or comes back."""
+
     stream_linger: float = 0.1
     """How long a stream stays open after `done`, in real time, whatever the clock.
 
@@ -210,17 +217,24 @@ class SandboxSettings:
             raise ValueError("public_url must be an origin such as http://box:8787")
         if self.tls_ca_file is not None and not self.tls:
             raise ValueError("tls_ca_file needs tls")
+        self._check_streams()
         _ = self.rates
         if min(self.predictions_per_page, self.models_per_page, self.files_per_page) < 1:
             raise ValueError("a page holds at least one entry")
-        if self.cut_streams_after_bytes is not None and self.cut_streams_after_bytes < 0:
-            raise ValueError("cut_streams_after_bytes must be 0 or more")
         if not {self.bill_failed, self.bill_canceled, self.bill_aborted} <= {"used", "free"}:
             raise ValueError("bill_failed, bill_canceled and bill_aborted are used or free")
         if self.webhook_secret is not None:
             key_of(self.webhook_secret)
         if self.token is not None and not self.token:
             raise ValueError("token must not be empty; leave it out to accept any token")
+
+    def _check_streams(self) -> None:
+        if self.stream_dialect not in ("replicate", "cog"):
+            raise ValueError("stream_dialect is replicate or cog")
+        if self.stream_history < 1:
+            raise ValueError("stream_history must be 1 or more")
+        if self.cut_streams_after_bytes is not None and self.cut_streams_after_bytes < 0:
+            raise ValueError("cut_streams_after_bytes must be 0 or more")
 
     def _check_times(self) -> None:
         times = (

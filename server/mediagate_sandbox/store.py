@@ -56,6 +56,7 @@ class Store:
 
     def by_stream(self, key: str) -> Prediction | None:
         """Find by the key of its stream."""
+        self._remove_data()
         return self._by_stream.get(key)
 
     def by_file(self, key: str) -> Prediction | None:

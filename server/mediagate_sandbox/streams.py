@@ -1,43 +1,56 @@
-"""Event log of a prediction's stream: server-sent events for any number of readers.
+"""Event log of a prediction's stream, for any number of readers.
 
 An event's id is its Unix second and a count within that second; ids are unique within a stream, and
-a reader can resume after one.
+a reader can resume after one. How an event is written on the wire is up to a dialect.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, Protocol
 
 import orjson
 
 from mediagate_sandbox.broadcast_event import BroadcastEvent
 from mediagate_sandbox.clock import Clock, in_time
 
-OPENING = b": hi\n\n"
-DONE = b"event: done\n"
 _IDLE = b":408: 408 Request Timeout\n\n"
-EventName = Literal["output", "error", "done"]
+EventName = Literal["start", "output", "log", "metric", "error", "done"]
 
-_LINE_BREAK = re.compile("\r\n|\r|\n")
+_NUMBERED: tuple[EventName, ...] = ("output", "error", "done")
 _EVENTS_PER_COMMENT = 10
 
 
 @dataclass(frozen=True, slots=True)
 class StreamEvent:
-    """One server-sent event."""
+    """One event."""
 
     name: EventName
     id: str
-    data: str
+    """Empty for what Replicate's own streams do not tell."""
+    data: str = ""
+    """Text of an output or a log; JSON of the others."""
+    file: int | None = None
+    """The number of the output file, instead of a text: its URL depends on the reader's origin."""
 
-    def encoded(self) -> bytes:
-        """Encode the event; data of several lines becomes several `data:` lines."""
-        lines = "".join(f"data: {line}\n" for line in _LINE_BREAK.split(self.data))
-        return f"event: {self.name}\nid: {self.id}\n{lines}\n".encode()
+
+class StreamDialect(Protocol):
+    """How events are written for one reader."""
+
+    @property
+    def history(self) -> int | None:
+        """How many events a reader that comes late can still get; None: all."""
+        ...
+
+    def encode(self, event: StreamEvent) -> bytes:
+        """Encode an event; nothing if the dialect has none of its kind."""
+        ...
+
+    def encode_truncation(self, skipped: int) -> bytes:
+        """Encode what a reader gets who has missed so many events for good."""
+        ...
 
 
 class StreamLog:
@@ -50,9 +63,25 @@ class StreamLog:
         self._second = 0
         self._count = 0
 
+    def start(self, now: datetime) -> None:
+        """Add the event of the run's start."""
+        self._append(now, "start")
+
     def output(self, now: datetime, token: str) -> None:
-        """Add an output event."""
+        """Add an output event of text."""
         self._append(now, "output", token)
+
+    def file(self, now: datetime, number: int) -> None:
+        """Add an output event of a file."""
+        self._append(now, "output", file=number)
+
+    def log(self, now: datetime, text: str) -> None:
+        """Add log lines."""
+        self._append(now, "log", text)
+
+    def metric(self, now: datetime, name: str, value: object) -> None:
+        """Add a metric."""
+        self._append(now, "metric", orjson.dumps({"name": name, "value": value}).decode())
 
     def error(self, now: datetime, detail: str | None) -> None:
         """Add an error event."""
@@ -64,7 +93,11 @@ class StreamLog:
         self._append(now, "done", orjson.dumps(data).decode())
 
     async def follow(
-        self, last_event_id: str | None, clock: Clock, idle_seconds: float | None
+        self,
+        dialect: StreamDialect,
+        last_event_id: str | None,
+        clock: Clock,
+        idle_seconds: float | None,
     ) -> AsyncGenerator[bytes, None]:
         """Iterate over the encoded events after the given id, live, up to `done`.
 
@@ -72,6 +105,11 @@ class StreamLog:
         event there comes a comment that says so, and no more.
         """
         at = self._after(last_event_id)
+        skipped = len(self._events) - at - (dialect.history or 0)
+        if dialect.history is not None and skipped > 0:
+            yield dialect.encode_truncation(skipped)
+            return
+        sent = at
         while True:
             if at == len(self._events):
                 if not await in_time(clock, idle_seconds, self._beyond(at)):
@@ -80,9 +118,12 @@ class StreamLog:
                 continue
             event = self._events[at]
             at += 1
-            if at % _EVENTS_PER_COMMENT == 0:
-                yield b": still here\n\n"
-            yield event.encoded()
+            encoded = dialect.encode(event)
+            if encoded:
+                sent += 1
+                if sent % _EVENTS_PER_COMMENT == 0:
+                    yield b": still here\n\n"
+                yield encoded
             if event.name == "done":
                 return
 
@@ -96,14 +137,20 @@ class StreamLog:
 
     def _after(self, last_event_id: str | None) -> int:
         for at, event in enumerate(self._events):
-            if event.id == last_event_id:
+            if event.id and event.id == last_event_id:
                 # A reader that already has `done` gets it again rather than waiting for ever.
                 return at if event.name == "done" else at + 1
         return 0
 
-    def _append(self, now: datetime, name: EventName, data: str) -> None:
+    def _append(
+        self, now: datetime, name: EventName, data: str = "", file: int | None = None
+    ) -> None:
+        event_id = self._next_id(now) if name in _NUMBERED else ""
+        self._events.append(StreamEvent(name, event_id, data, file))
+        self._grown.notify()
+
+    def _next_id(self, now: datetime) -> str:
         second = max(self._second, int(now.timestamp()))
         self._count = self._count + 1 if second == self._second else 0
         self._second = second
-        self._events.append(StreamEvent(name, f"{second}:{self._count}", data))
-        self._grown.notify()
+        return f"{second}:{self._count}"

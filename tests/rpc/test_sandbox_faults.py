@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from typing import Literal
 
 import grpc
 import pytest
@@ -18,9 +19,15 @@ from .stubs import OpenServer, Stubs
 OPTIONS = options_pb2.GenerationOptions(model="llama-70b")
 
 
-async def test_a_stream_that_falls_silent_is_taken_up_again(open_server: OpenServer) -> None:
-    """Closed without `done` in every pause, it ends whole, from one create."""
-    settings = SandboxSettings(port=0, stream_idle_timeout=0.05)
+@pytest.mark.parametrize("dialect", ["replicate", "cog"])
+async def test_a_stream_that_falls_silent_is_taken_up_again(
+    open_server: OpenServer, dialect: Literal["replicate", "cog"]
+) -> None:
+    """Closed without its end in every pause, it ends whole, from one create.
+
+    Replicate's streams go on from the last id, Cog's begin again and are numbered.
+    """
+    settings = SandboxSettings(port=0, stream_idle_timeout=0.05, stream_dialect=dialect)
     async with Sandbox(settings) as sandbox, open_server(sandbox.url) as (stubs, _):
         prompt = "[[say=one |two |three |four]] [[boot_ms=150 first_ms=150 interval_ms=150]]"
         request = stream_text_request(prompt=prompt, options=OPTIONS)

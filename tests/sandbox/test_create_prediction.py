@@ -38,11 +38,10 @@ async def test_an_async_create_answers_at_once(sandbox_client: SandboxClient) ->
 async def test_a_community_model_runs_by_version(
     sandbox_client: SandboxClient, version: str
 ) -> None:
-    """Bare digits or owner/name:digits; the prediction shows the version and has no stream."""
+    """Bare digits or owner/name:digits; the prediction shows the version."""
     document = await sandbox_client.created(version, {"prompt": "hi"})
     assert document["model"] == GUARD
     assert document["version"] == GUARD_VERSION
-    assert "stream" not in document["urls"]
 
 
 async def test_an_official_model_hides_its_version(sandbox_client: SandboxClient) -> None:

@@ -9,10 +9,16 @@ import orjson
 import pytest
 
 from mediagate_sandbox.clock import ManualClock
+from mediagate_sandbox.model_json import openapi_document
+from mediagate_sandbox.models import load_catalog
+from mediagate_sandbox.stream_dialects import ReplicateDialect
 from mediagate_sandbox.streams import StreamLog
 
 from .conftest import Opener
 from .sandbox_client import LLAMA, SCHNELL, SandboxClient, parse_events
+
+BARK = "b76242b40d67c76ab6742e987628a2a9ac019e11d56ab96c4e91ce03b79b2787"
+GUARD = "meta/llama-guard-4-12b"
 
 
 async def test_a_stream_opens_and_ends_as_it_should(sandbox_client: SandboxClient) -> None:
@@ -163,7 +169,7 @@ async def test_an_event_in_the_last_moment_is_not_lost(clock: ManualClock) -> No
     """However it falls between a reader's look and its wait, the reader gets it at once."""
     for turns in range(8):
         stream = StreamLog()
-        events = stream.follow(None, clock, 30)
+        events = stream.follow(ReplicateDialect(str), None, clock, 30)
         first = asyncio.ensure_future(anext(events))
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -230,9 +236,69 @@ async def test_silence_is_a_setting(open_sandbox: Opener, clock: ManualClock) ->
         assert b"event: done" in await opened
 
 
-async def test_only_language_models_stream(sandbox_client: SandboxClient) -> None:
-    """A picture has no stream link."""
-    assert "stream" not in (await sandbox_client.created(SCHNELL, {"prompt": "x"}))["urls"]
+async def test_other_models_stream_their_finished_outputs(sandbox_client: SandboxClient) -> None:
+    """Links to files, or a verdict, at another path, as the npm client looks for it."""
+    given = {"prompt": "x", "num_outputs": 2}
+    pictures = await sandbox_client.created(SCHNELL, given)
+    verdict = await sandbox_client.created(GUARD, {"prompt": "hello"})
+    for document in (pictures, verdict):
+        path = document["urls"]["stream"].removeprefix(sandbox_client.sandbox.url)
+        assert re.fullmatch("/v1/files/[0-9a-z]{52}", path)
+        events = await sandbox_client.events(document)
+        output = (await sandbox_client.ended(document))["output"]
+        assert [each.data for each in events[:-1]] == ([output] if output == "safe" else output)
+        assert {each.name for each in events[:-1]} == {"output"}
+        assert (events[-1].name, events[-1].data) == ("done", "{}")
+        rest = await sandbox_client.events(document, Last_Event_ID=events[0].id)
+        assert rest == events[1:]
+        assert (await sandbox_client.get(path.replace("files", "streams"))).status == 404
+    failed = await sandbox_client.created(SCHNELL, {"prompt": "x [[fail=no]]"})
+    names = [each.name for each in await sandbox_client.events(failed)]
+    assert names == ["error", "done"]
+    assert (await sandbox_client.get("/v1/files/" + "a" * 52, Authorization="")).status == 404
+    bark = await sandbox_client.created(BARK, {"prompt": "x"})
+    assert "stream" not in bark["urls"], "an object has no such form"
+
+
+async def test_cogs_dialect(open_sandbox: Opener) -> None:
+    """JSON of all that happens, without ids; the whole prediction last."""
+    async with open_sandbox(stream_dialect="cog") as caller:
+        document = await caller.created(LLAMA, {"prompt": "[[say=Onions| bloom\\n]]", "typo": 1})
+        events = [
+            (
+                each.partition("\n")[0].removeprefix("event: "),
+                orjson.loads(each.partition("data: ")[2]),
+            )
+            for each in (await caller.stream(document)).decode().split("\n\n")[:-1]
+        ]
+        assert events[0] == ("start", {"id": document["id"], "status": "processing"})
+        outputs = [data for name, data in events if name == "output"]
+        assert outputs == [{"chunk": "Onions", "index": 0}, {"chunk": " bloom\n", "index": 1}]
+        assert events[-1] == ("completed", await caller.ended(document))
+        failed = await caller.created(LLAMA, {"prompt": "x [[fail=no]] [[fail_after=1]]"})
+        stream = await caller.stream(failed)
+        assert b"event: error" not in stream
+        assert orjson.loads(stream.split(b"data: ")[-1])["status"] == "failed"
+
+
+async def test_cogs_dialect_replays_the_last_events_only(open_sandbox: Opener) -> None:
+    """A reader that comes too late is told so; models that did not opt in do not stream."""
+    async with open_sandbox(stream_dialect="cog", stream_history=12) as caller:
+        short = await caller.created(LLAMA, {"prompt": "x [[tokens=3]]"})
+        await caller.ended(short)
+        first = await caller.stream(short)
+        assert first.count(b"event: output") == 3
+        assert await caller.stream(short) == first
+        long = await caller.created(LLAMA, {"prompt": "x [[tokens=30]]"})
+        await caller.ended(long)
+        late = await caller.stream(long)
+        assert late.startswith(b"event: error\ndata: {")
+        assert orjson.loads(late.partition(b"data: ")[2])["skipped"] > 0
+        picture = await caller.created(SCHNELL, {"prompt": "x"})
+        answer = await caller.get(picture["urls"]["stream"])
+        assert (answer.status, answer.json["status"]) == (406, 406)
+    schema = openapi_document(next(each for each in load_catalog() if each.slug == LLAMA))
+    assert schema["paths"]["/predictions"]["post"]["x-cog-streaming"] is True
 
 
 async def test_token_pace_is_a_setting(open_sandbox: Opener, clock: ManualClock) -> None:

@@ -23,6 +23,7 @@ _ENDPOINTS: Mapping[tuple[str, str], Endpoint] = {
     ("GET", "/v1/predictions/{id}"): "get",
     ("POST", "/v1/predictions/{id}/cancel"): "cancel",
     ("GET", "/v1/streams/{key}"): "stream",
+    ("GET", "/v1/files/{key}"): "stream",
     ("GET", "/files/{key}/{name}"): "output",
     ("HEAD", "/files/{key}/{name}"): "output",
     ("GET", "/v1/webhooks/default/secret"): "secret",

@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
 from mediagate_sandbox.api_errors import ApiError, not_found, unauthenticated
+from mediagate_sandbox.public_paths import is_stream, is_upload_download
 from mediagate_sandbox.request_log import RequestLog
 from mediagate_sandbox.settings import SandboxSettings
 
@@ -72,9 +73,9 @@ def _has_left(request: web.Request) -> bool:
 
 def _needs_token(path: str) -> bool:
     """Whether a token is required: not for streams, signed links and search."""
-    if path == "/v1/search" or (path.startswith("/v1/files/") and path.endswith("/download")):
+    if path == "/v1/search" or is_upload_download(path) or is_stream(path):
         return False
-    return path.startswith("/v1/") and not path.startswith("/v1/streams/")
+    return path.startswith("/v1/")
 
 
 def _accepted(settings: SandboxSettings, authorization: str) -> bool:

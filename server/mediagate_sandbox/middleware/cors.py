@@ -8,6 +8,8 @@ from __future__ import annotations
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from mediagate_sandbox.public_paths import is_output_file, is_stream, is_upload_download
+
 _ANY_ORIGIN = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Expose-Headers": (
@@ -46,7 +48,4 @@ async def add_cors_headers(request: web.Request, response: web.StreamResponse) -
 
 
 def _is_public(path: str) -> bool:
-    """Whether the path itself is the credential: no token is asked for."""
-    return path.startswith(("/files/", "/v1/streams/")) or (
-        path.startswith("/v1/files/") and path.endswith("/download")
-    )
+    return is_output_file(path) or is_stream(path) or is_upload_download(path)

@@ -13,6 +13,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from mediagate_sandbox.api_errors import ApiError, insufficient_credit, throttled
 from mediagate_sandbox.clock import Clock
+from mediagate_sandbox.public_paths import is_stream, is_upload_download
 from mediagate_sandbox.token_bucket import (
     LOW_CREDIT_BURST,
     LOW_CREDIT_PER_MINUTE,
@@ -97,9 +98,7 @@ class RateLimitMiddleware:
 def is_rate_limited(request: web.Request) -> bool:
     """Whether the path is rate limited: the API without streams and downloads."""
     path = request.path
-    return path.startswith("/v1/") and not (
-        path.startswith("/v1/streams/") or path.endswith("/download")
-    )
+    return path.startswith("/v1/") and not (is_stream(path) or is_upload_download(path))
 
 
 def _is_silent(request: web.Request) -> bool:

@@ -74,7 +74,7 @@ class HtmlPageRoutes:
             id=escape(prediction.id),
             model=escape(prediction.request.model.slug),
             status=prediction.status,
-            output=_html(shown_output, streams=prediction.stream is not None),
+            output=_html(shown_output, streams=prediction.request.model.streams),
         )
         return web.Response(text=text, content_type="text/html")
 

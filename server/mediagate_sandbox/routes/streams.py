@@ -10,21 +10,31 @@ from datetime import timedelta
 
 from aiohttp import web
 
-from mediagate_sandbox.api_errors import not_found
+from mediagate_sandbox.api_errors import ApiError, not_found
 from mediagate_sandbox.clock import Clock
 from mediagate_sandbox.faults.actions import CutStream, Garbage
 from mediagate_sandbox.faults.http_faults import fired_faults, random_bytes
+from mediagate_sandbox.middleware.auth import origin_of
+from mediagate_sandbox.prediction_json import file_url, prediction_json
+from mediagate_sandbox.predictions import Prediction
+from mediagate_sandbox.public_paths import STREAM_KEY
 from mediagate_sandbox.request_log import RequestLog
 from mediagate_sandbox.settings import SandboxSettings
 from mediagate_sandbox.store import Store
 from mediagate_sandbox.stream_cuts import StreamCut, StreamCuts
-from mediagate_sandbox.streams import DONE, OPENING, StreamLog
+from mediagate_sandbox.stream_dialects import (
+    ENDS,
+    REPLICATE_OPENING,
+    CogDialect,
+    ReplicateDialect,
+)
+from mediagate_sandbox.streams import StreamDialect, StreamLog
 
 _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store"}
 
 
 class StreamRoutes:
-    """Handler for `/v1/streams/{key}`."""
+    """Handler for `/v1/streams/{key}`, and `/v1/files/{key}` for models that stream no tokens."""
 
     def __init__(
         self,
@@ -35,6 +45,7 @@ class StreamRoutes:
         request_log: RequestLog,
     ) -> None:
         """Create the handler."""
+        self._settings = settings
         self._retention = timedelta(seconds=settings.stream_retention)
         self._idle_seconds = settings.stream_idle_timeout
         self._linger = settings.stream_linger
@@ -45,33 +56,52 @@ class StreamRoutes:
 
     def routes(self) -> list[web.RouteDef]:
         """Paths and their handlers; a stream answers GET only."""
-        return [web.get("/v1/streams/{key}", self.follow, allow_head=False)]
+        return [
+            web.get("/v1/streams/{key}", self.follow, allow_head=False),
+            web.get(f"/v1/files/{{key:{STREAM_KEY}}}", self.follow, allow_head=False),
+        ]
 
     async def follow(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/streams/{key}`: all events after `Last-Event-ID`, live."""
-        stream = self._find(request)
+        prediction, stream = self._find(request)
+        dialect = self._dialect(request, prediction)
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
         reader = _Reader(request, response, self._cuts)
-        if not await reader.send(OPENING):
+        if isinstance(dialect, ReplicateDialect) and not await reader.send(REPLICATE_OPENING):
             return response
         seen = request.headers.get("Last-Event-ID")
-        async for event in stream.follow(seen, self._clock, self._idle_seconds):
+        async for event in stream.follow(dialect, seen, self._clock, self._idle_seconds):
             if not await reader.send(event):
                 return response
-            if event.startswith(DONE):
+            if event.startswith(ENDS):
                 await asyncio.sleep(self._linger)
         return response
 
-    def _find(self, request: web.Request) -> StreamLog:
+    def _dialect(self, request: web.Request, prediction: Prediction) -> StreamDialect:
+        """Return the dialect for this reader. Raises ApiError (406) if the model has not got it."""
+        origin = origin_of(request, self._settings)
+        if self._settings.stream_dialect == "replicate":
+            return ReplicateDialect(lambda number: file_url(prediction, number, origin))
+        if not prediction.request.model.cog_streaming:
+            raise ApiError(406, "This model does not support streaming responses.")
+        return CogDialect(
+            prediction.id,
+            lambda: prediction_json(prediction, origin),
+            self._settings.stream_history,
+        )
+
+    def _find(self, request: web.Request) -> tuple[Prediction, StreamLog]:
         prediction = self._store.by_stream(request.match_info["key"])
-        if prediction is None or prediction.stream is None:
+        if prediction is None or prediction.stream is None or prediction.data_removed:
+            raise not_found()
+        if not request.path.startswith(f"{prediction.request.model.stream_path}/"):
             raise not_found()
         ended = prediction.completed_at
         if ended is not None and self._clock.now() > ended + self._retention:
             raise not_found()
         self._request_log.streams[prediction.id] += 1
-        return prediction.stream
+        return prediction, prediction.stream
 
 
 class _Reader:

@@ -73,6 +73,47 @@ def test_comments_unknown_names_logs_and_retry_are_passed_over() -> None:
     assert parse(raw) == [OutputEvent("a")]
 
 
+COG = (
+    b'event: start\ndata: {"id":"p","status":"processing"}\n\n'
+    b'event: log\ndata: {"source":"stdout","data":"secret"}\n\n'
+    b'event: output\ndata: {"chunk":"On\\n","index":0}\n\n'
+    b": keep-alive\n\n"
+    b'event: metric\ndata: {"name":"a","value":[1],"mode":"replace"}\n\n'
+    b'event: output\ndata: {"index":1,"chunk":"ions"}\n\n'
+    b'event: output\ndata: {"chunk":"","index":2}\n\n'
+    b'event: output\ndata: {"chunk":{"a":1},"index":3}\n\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [("succeeded", ""), ("failed", "error"), ("canceled", "canceled"), ("aborted", "canceled")],
+)
+def test_cogs_dialect(status: str, reason: str) -> None:
+    """JSON chunks, numbered in place of ids; the end is the whole prediction."""
+    end = f'event: completed\ndata: {{"id":"p","status":"{status}","output":["x"]}}\n\n'.encode()
+    expected = [
+        OutputEvent("On\n", "0:0"),
+        OutputEvent("ions", "0:1"),
+        OutputEvent('{"a":1}', "0:3"),
+        DoneEvent(reason),
+    ]
+    assert parse(COG + end) == expected
+    assert parse(*(bytes([each]) for each in COG + end)) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"chunk":"x","index":0}', '{"chunk":"x"}', '{"chunk":"x","index":-1}', "{", '{"a":1}'],
+)
+def test_a_text_that_looks_like_cogs_is_text(text: str) -> None:
+    """With an id always, as Replicate's events have one; without, unless it is just so."""
+    assert parse(f"event: output\nid: 1:0\ndata: {text}\n\n".encode()) == [OutputEvent(text, "1:0")]
+    if text != '{"chunk":"x","index":0}':
+        assert parse(f"event: output\ndata: {text}\n\n".encode()) == [OutputEvent(text)]
+    assert parse(b"event: completed\ndata: x\n\nevent: completed\ndata: {}\n\n") == []
+
+
 def test_ids_belong_to_their_own_event() -> None:
     """An id is not carried to events that came without; a NUL makes it none."""
     raw = (

@@ -1,6 +1,7 @@
 """The adapter, with the whole chain around it, against the sandbox's real HTTP."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -81,6 +82,32 @@ async def test_a_streamed_text(outbound: ResilientUpstream) -> None:
     assert final.output == [event.text for event in outputs]
     assert isinstance((final.metrics or {})["predict_time"], Decimal)
     assert (final.metrics or {})["output_token_count"] == 4
+
+
+async def test_cogs_dialect_is_read_as_well() -> None:
+    """The same text and end; a second reading is numbered alike, so that nothing comes twice."""
+    settings = replace(sandbox_settings(), stream_dialect="cog")
+    async with (
+        Sandbox(settings) as sandbox,
+        ReplicateClient(ReplicateSettings(base_url=sandbox.base_url, token=TOKEN)) as client,
+    ):
+        out = ResilientUpstream(client, QUICK)
+        created = await out.create(text('[[say=a\\u2028b|{"chunk":1}| \\n|é]]'))
+        assert created.stream_url is not None
+        outputs, done = await read_once(out, created.stream_url, None)
+        assert done
+        assert [event.text for event in outputs] == ["a\u2028b", '{"chunk":1}', " \n", "é"]
+        again, done = await read_once(out, created.stream_url, outputs[1].id)
+        assert (again, done) == (outputs, True)
+        failed = await out.create(text("x [[fail=no]] [[fail_after=1]]"))
+        assert failed.stream_url is not None
+        async with out.stream(failed.stream_url) as stream:
+            assert (await taken(stream)).events[-1] == DoneEvent("error")
+        picture = await out.create(text("x", target="black-forest-labs/flux-schnell"))
+        assert picture.stream_url is not None
+        with pytest.raises(RequestRefused):  # 406: it is polled then
+            async with out.stream(picture.stream_url):
+                pass
 
 
 async def test_a_cut_stream_goes_on_from_its_last_id() -> None:

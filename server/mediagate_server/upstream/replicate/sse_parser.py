@@ -3,6 +3,9 @@
 Text splitters of the usual libraries end lines at U+2028, U+0085 and others, and so lose text; the
 format knows three line ends only: LF, CR LF and CR. They are normalized while still bytes, so that
 an event ends at the bytes LF LF and nothing else has to be searched for.
+
+Two dialects are read, whichever comes: Replicate's own, and that of its containers (Cog 0.22),
+which has no ids and JSON data. Their outputs are numbered, which serves as the id.
 """
 
 import re
@@ -15,6 +18,7 @@ from mediagate_server.upstream.port import DoneEvent, ErrorEvent, OutputEvent, S
 
 _ONE_OUTPUT_EVENT = re.compile(r"event: output\nid: ([^\n\0]*+)\ndata: ([^\n\0]++)\n\n")
 _OUTPUT_EVENTS = re.compile(r"event: output\nid: ([^\n]*+)\ndata: ([^\n]*+)\n\n")
+_COG_OUTPUT = {"chunk", "index"}
 _SHORT = 4_096
 """Longest text that may be one token, in characters."""
 _DONE = "\n\nevent: done\n"
@@ -132,11 +136,42 @@ def _event(block: str) -> StreamEvent | None:
 def _named(name: str, data: str, event_id: str) -> StreamEvent | None:
     match name:
         case "output" if data:
+            if not event_id and data.startswith("{"):
+                return _cog_output(data)
             return OutputEvent(data, event_id)
         case "done":
             return DoneEvent(_reason(data))
+        case "completed":
+            return _cog_end(data)
         case "error":
             return ErrorEvent(_detail(data))
+        case _:
+            return None
+
+
+def _cog_output(data: str) -> OutputEvent | None:
+    """Parse an output without id: Cog's `{"chunk", "index"}`, else a text that looks like JSON."""
+    document = _json(data)
+    if not isinstance(document, dict) or document.keys() != _COG_OUTPUT:
+        return OutputEvent(data)
+    chunk, index = document["chunk"], document["index"]
+    if not isinstance(index, int) or isinstance(index, bool) or index < 0:
+        return OutputEvent(data)
+    text = chunk if isinstance(chunk, str) else orjson.dumps(chunk).decode()
+    return OutputEvent(text, f"0:{index}") if text else None
+
+
+def _cog_end(data: str) -> DoneEvent | None:
+    """Parse Cog's last event, which is the whole prediction."""
+    document = _json(data)
+    status = document.get("status") if isinstance(document, dict) else None
+    match status:
+        case "succeeded":
+            return DoneEvent()
+        case "canceled" | "aborted":
+            return DoneEvent("canceled")
+        case "failed":
+            return DoneEvent("error")
         case _:
             return None
 
