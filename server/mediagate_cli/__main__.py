@@ -2,16 +2,42 @@
 
 import sys
 
+FAILED = 3
+INTERRUPTED = 130
+
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; whatever happens ends in an exit code and at most a line of error."""
+    try:
+        code = _run()
+    except KeyboardInterrupt:
+        print("mediagate: interrupted", file=sys.stderr)
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def _run() -> int:
+    from mediagate_cli.standard_streams import prepare_standard_streams
+
+    prepare_standard_streams()
     try:
         from mediagate_cli.app import app
+        from mediagate_cli.exit_codes import exit_code_of_exception, flush_stdout
     except ModuleNotFoundError as error:
         if error.name not in {"typer", "rich"}:
             raise
-        sys.exit("The command line is an extra: pip install 'mediagate[cli,server,sandbox]'")
-    app()
+        print(
+            "The command line is an extra: pip install 'mediagate[cli,server,sandbox]'",
+            file=sys.stderr,
+        )
+        return 1
+    try:
+        code = app(standalone_mode=False) or 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception as error:  # noqa: BLE001 - the last resort: a line, not a traceback
+        code = exit_code_of_exception(error)
+    return flush_stdout(code)
 
 
 if __name__ == "__main__":

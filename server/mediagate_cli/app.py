@@ -11,6 +11,7 @@ from mediagate_cli import (
     check,
     costs,
     demo,
+    generations,
     image,
     models,
     reconcile,
@@ -27,7 +28,8 @@ app = typer.Typer(
     name="mediagate",
     help="Command line of Mediagate, a typed, metered gRPC service for every Replicate model.",
     epilog="Exit codes: 0 done, 1 refused (nothing made, nothing paid), 2 wrong command line, "
-    "3 failed (it may have cost money), 130 interrupted.",
+    "3 failed (it may have cost money), 4 not at its end yet, 129, 130 interrupted or 143 by a "
+    "signal, 141 the reader of stdout has left.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -60,9 +62,14 @@ app.command()(check.check)
 app.command()(run.run)
 app.command()(models.models)
 app.command()(models.show)
+app.command(name="list")(generations.list_generations)
+app.command()(generations.watch)
+app.command()(generations.wait)
+app.command()(generations.cancel)
+app.command()(generations.delete)
+app.command()(upload_and_save.save)
 app.command()(reconcile.reconcile)
 app.command()(upload_and_save.upload)
-app.command()(upload_and_save.save)
 app.command()(demo.demo)
 app.command()(serve.serve)
 app.command(epilog=sandbox.USAGE_EXAMPLES)(sandbox.sandbox)

@@ -7,7 +7,7 @@ import typer
 from mediagate_cli import options as o
 from mediagate_cli.media_command import SaveOptions, run_media_command
 from mediagate_cli.option_groups import expand_option_groups
-from mediagate_cli.save_files import format_from_path
+from mediagate_cli.save_files import SaveTarget, format_from_path
 
 if TYPE_CHECKING:
     from mediagate.v1.generation_pb2 import Generation
@@ -20,6 +20,7 @@ _FORMATS: Final = ("wav", "mp3", "flac", "ogg")
 def audio(
     server: o.ServerOptions,
     run: o.RunOptions,
+    target: SaveTarget,
     prompt: o.Prompt = "",
     text: Annotated[str | None, typer.Option(help="What to say, for speech.")] = None,
     kind: Annotated[str | None, typer.Option(help="music, sound_effect or speech.")] = None,
@@ -36,26 +37,29 @@ def audio(
         typer.Option("--format", help="wav, mp3, flac or ogg; else as the file is named."),
     ] = None,
     seed: o.Seed = None,
-    output: o.Output = None,
     as_json: o.Json = False,
 ) -> None:
     """Make a sound and save it. Ctrl-C cancels."""
+    target.check()
     prompt_text = o.read_prompt(prompt)
-    fields = run.fields() | {
-        "text": text,
-        "kind": kind,
-        "lyrics": lyrics,
-        "voice": voice,
-        "language": language,
-        "speed": speed,
-        "duration": duration,
-        "temperature": temperature,
-        "seed": seed,
-        "continue_from": continue_from,
-        "reference_audio": reference,
-        "output_format": format_ or format_from_path(output, _FORMATS),
-        "wait": 0,
-    }
+    fields = o.decode_fields(
+        run.fields()
+        | {
+            "text": text,
+            "kind": kind,
+            "lyrics": lyrics,
+            "voice": voice,
+            "language": language,
+            "speed": speed,
+            "duration": duration,
+            "temperature": temperature,
+            "seed": seed,
+            "continue_from": continue_from,
+            "reference_audio": reference,
+            "output_format": format_ or format_from_path(target.output, _FORMATS),
+            "wait": 0,
+        }
+    )
 
     async def submit(client: "AsyncClient") -> "Generation":
         from mediagate.v1.audio_pb2 import GenerateAudioRequest
@@ -65,4 +69,4 @@ def audio(
             billable_request(GenerateAudioRequest, prompt_text, fields)
         )
 
-    run_media_command(server, submit, SaveOptions(output, prompt_text or text or "audio", as_json))
+    run_media_command(server, submit, SaveOptions(target, prompt_text or text or "audio", as_json))

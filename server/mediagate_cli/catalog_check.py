@@ -29,7 +29,8 @@ def _catalog() -> None:
 @catalog.command()
 def check(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Slugs or aliases; default: all.", metavar="[MODEL]…")
+        list[str] | None,
+        typer.Argument(help="Slugs or aliases; default: all.", metavar="[MODEL]..."),
     ] = None,
     offline: Annotated[bool, typer.Option(help="Look at prices only.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -6,10 +6,13 @@ import typer
 
 from mediagate_cli import options as o
 from mediagate_cli.connection import run_with_client
-from mediagate_cli.exit_codes import print_error
+from mediagate_cli.media_command import submit_and_follow
 from mediagate_cli.option_groups import expand_option_groups
+from mediagate_cli.output import print_outputs
+from mediagate_cli.save_files import print_summary
 
 if TYPE_CHECKING:
+    from mediagate.v1.generation_pb2 import Generation
     from mediagate.v1.verdict_pb2 import SafetyVerdict
     from mediagate_client import AsyncClient
 
@@ -27,26 +30,23 @@ def check(
 ) -> None:
     """Ask a safety model whether a text is safe. Prints `safe`, or `unsafe` and why."""
     text = o.read_prompt(content)
-    fields = run.fields()
+    fields: dict[str, object] = run.fields() | {"wait": 0}
     if answers is not None:
-        fields |= {"role": "assistant", "context": answers}
+        fields |= {"role": "assistant", "context": o.decode_argument(answers, "--answers")}
 
-    async def work(client: "AsyncClient") -> None:
+    async def submit(client: "AsyncClient") -> "Generation":
         from mediagate.v1.safety_pb2 import CheckSafetyRequest
-        from mediagate_cli.format import summary_line
-        from mediagate_cli.output import print_outputs
         from mediagate_client import billable_request
 
-        generation = await client.check_safety(billable_request(CheckSafetyRequest, text, fields))
+        return await client.check_safety(billable_request(CheckSafetyRequest, text, fields))
+
+    async def work(client: "AsyncClient") -> None:
+        generation = await submit_and_follow(client, submit)
         if as_json:
             print_outputs(generation)
-            return
-        print(format_verdict(generation.safety))
-        print_error(
-            summary_line(
-                generation.id, generation.model, generation.cost, sandbox=generation.sandbox
-            )
-        )
+        else:
+            print(format_verdict(generation.safety))
+            print_summary(generation)
 
     run_with_client(server, work)
 

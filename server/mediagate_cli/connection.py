@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from mediagate_cli.exit_codes import REFUSED, exit_on_error, print_error, unreachable_server_error
+from mediagate_cli.interrupts import run_interruptible
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,12 +26,24 @@ _LONGEST_RETRY_AFTER: Final = 2.0
 def run_with_client(server: "ServerOptions", work: "Work") -> None:
     """Run `work` with a client of the server; an error ends the command with one line.
 
-    On asyncio, because there Ctrl-C cancels the work. With blocking stubs it would interrupt gRPC,
-    which may then hold its locks for ever.
+    On asyncio, because there a signal cancels the work. With blocking stubs it would interrupt
+    gRPC, which may then hold its locks for ever.
     """
     silence_grpc_logs()
+    _check(server)
     with exit_on_error(server.target):
-        asyncio.run(_connect_and_run(server, work))
+        run_interruptible(_connect_and_run(server, work))
+
+
+def _check(server: "ServerOptions") -> None:
+    """Raise BadParameter for a target or a key that gRPC could not send."""
+    if not server.target.strip():
+        raise typer.BadParameter("it is empty", param_hint="--target (MEDIAGATE_TARGET)")
+    if not (server.api_key.isascii() and server.api_key.isprintable()):
+        raise typer.BadParameter(
+            "a key has printable ASCII characters alone",
+            param_hint="--api-key (MEDIAGATE_API_KEY)",
+        )
 
 
 async def _connect_and_run(server: "ServerOptions", work: "Work") -> None:

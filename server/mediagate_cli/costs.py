@@ -254,10 +254,10 @@ def _usd(nanos: Decimal) -> str:
 def _difference_json(difference: "Difference") -> dict[str, object]:
     return {
         "model": difference.model,
-        "ledger_usd_nanos": difference.ledger,
-        "assumed_usd_nanos": difference.assumed,
+        "ledger_usd": _usd(Decimal(difference.ledger)).replace("$", ""),
+        "assumed_usd": _usd(Decimal(difference.assumed)).replace("$", ""),
         "unknown_charges": difference.unknown,
-        "invoice_usd_nanos": int(difference.invoice.to_integral_value()),
+        "invoice_usd": _usd(difference.invoice).replace("$", ""),
         "off_by_percent": float(round(difference.percent, 4)),
         "verdict": difference.verdict.value,
     }

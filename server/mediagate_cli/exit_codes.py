@@ -1,19 +1,24 @@
 """Exit codes and error output of commands.
 
-0    it is done
-1    refused: nothing was made and nothing was paid
-2    the command line itself is wrong
-3    failed: it was accepted and then did not come to a good end; it may have cost money
-130  interrupted by Ctrl-C
+0         it is done
+1         refused: nothing was made and nothing was paid
+2         the command line itself is wrong
+3         failed: it was accepted and did not come to a good end, or its result could not be
+          written; it may have cost money
+4         not at its end yet; it goes on
+128 + n   ended by signal n: 129 SIGHUP, 130 Ctrl-C, 143 SIGTERM; 141: whoever read stdout has left
 """
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
+
+from mediagate_cli.standard_streams import visible_controls
 
 if TYPE_CHECKING:
     from mediagate.v1.generation_pb2 import Generation
@@ -22,34 +27,105 @@ if TYPE_CHECKING:
 REFUSED: Final = 1
 USAGE: Final = 2
 FAILED: Final = 3
+UNFINISHED: Final = 4
 INTERRUPTED: Final = 130
+READER_LEFT: Final = 141
+
+_UsageError: Final = typer.BadParameter.__mro__[1]
+"""A wrong command line. Typer does not export it, and by its version has click or a copy of it."""
+API_KEY_HINT: Final = "look at MEDIAGATE_API_KEY, or --api-key"
+_HINTS: Final = {
+    "KEY_MISSING": API_KEY_HINT,
+    "KEY_INVALID": API_KEY_HINT,
+    "SCOPE_MISSING": f"another key may: {API_KEY_HINT}",
+    "UPSTREAM_ACCOUNT": "look at REPLICATE_API_TOKEN of the server, and at the account's credit",
+    "MAX_COST_EXCEEDED": "a higher --max-cost allows it",
+}
+"""What to look at, by an error's reason."""
 
 
 def print_error(line: str) -> None:
     """Print a line to stderr: stdout is for a command's result."""
-    print(line, file=sys.stderr, flush=True)
+    try:
+        print(visible_controls(line) if sys.stderr.isatty() else line, file=sys.stderr, flush=True)
+    except OSError:
+        return  # Closed or full: there is no other place to say it, and the work goes on.
 
 
 @contextmanager
 def exit_on_error(target: str) -> Iterator[None]:
-    """Context manager: an error becomes one line and an exit code, Ctrl-C 130."""
+    """Context manager: an error becomes one line and an exit code; its notes become lines too."""
     from mediagate_client import MediagateError
 
     try:
         yield
+        sys.stdout.flush()
     except MediagateError as error:
         print_error(f"mediagate: {error_message(error, target)}")
+        _print_notes(error)
         raise typer.Exit(exit_code_of(error)) from None
-    except BrokenPipeError:
-        # Whoever read our output has enough. Nothing more can be printed, at exit neither.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(REFUSED) from None
     except OSError as error:
-        print_error(f"mediagate: {error.filename or 'the system'}: {error.strerror or error}")
-        raise typer.Exit(FAILED) from None
-    except KeyboardInterrupt:
-        print_error("mediagate: interrupted")
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(exit_code_of_os_error(error)) from None
+
+
+def exit_code_of_os_error(error: OSError) -> int:
+    """Print an error of the system and return its exit code."""
+    if isinstance(error, BrokenPipeError):
+        # Whoever read stdout has enough: nothing is wrong.
+        _print_notes(error)
+        return READER_LEFT
+    named = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+    print_error(f"mediagate: {named or 'standard output'}: {error.strerror or error}")
+    _print_notes(error)
+    return FAILED
+
+
+def exit_code_of_exception(error: Exception) -> int:
+    """Print an error that ended the command as one line, and return its exit code.
+
+    An unexpected one has a traceback in Python's dev mode.
+    """
+    if isinstance(error, _UsageError):
+        return _print_usage_error(error)
+    if sys.flags.dev_mode:
+        traceback.print_exception(error)
+    if isinstance(error, OSError):
+        return exit_code_of_os_error(error)
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        print_error(
+            f"mediagate: {error.name} is not installed: pip install 'mediagate[cli,server,sandbox]'"
+        )
+        return REFUSED
+    words = " ".join(str(error).split())
+    print_error(f"mediagate: a bug: {type(error).__name__}: {words} (python -X dev shows where)")
+    _print_notes(error)
+    return FAILED
+
+
+def _print_usage_error(error: Any) -> int:
+    """Print what is wrong with the command line, and return the exit code."""
+    words = " ".join(error.format_message().split())
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()
+    elif error.ctx is None:
+        print_error(f"mediagate: {words}")
+    else:
+        print_error(f"mediagate: {words} (see `{error.ctx.command_path} --help`)")
+    return USAGE
+
+
+def flush_stdout(code: int) -> int:
+    """Write what is left in stdout's buffer; return `code`, or that of an error in doing so."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return code or exit_code_of_os_error(error)
+    return code
+
+
+def _print_notes(error: BaseException) -> None:
+    for note in getattr(error, "__notes__", ()):
+        print_error(f"  {note}")
 
 
 def exit_code_of(error: "MediagateError") -> int:
@@ -90,7 +166,7 @@ def unreachable_server_error(target: str) -> str:
 
 
 def error_message(error: "MediagateError", target: str) -> str:
-    """Format an error as one line: message, reason, fields, retry-after, cost."""
+    """Format an error as one line: message, reason, fields, retry-after, cost, what to look at."""
     from mediagate_client import Unavailable
 
     if isinstance(error, Unavailable) and not error.reason:
@@ -103,5 +179,20 @@ def error_message(error: "MediagateError", target: str) -> str:
         from mediagate_cli.format import format_cost
 
         facts.append(f"cost {format_cost(error.generation.cost)}")
+    facts += _amounts(error)
     words = " ".join(error.message.split()) or "it did not succeed"
-    return f"{words} ({', '.join(facts)})"
+    words = words.replace("max_cost_usd_nanos", "--max-cost")
+    hint = _HINTS.get(error.reason)
+    return f"{words} ({', '.join(facts)}){f'; {hint}' if hint else ''}"
+
+
+def _amounts(error: "MediagateError") -> list[str]:
+    """Return the amounts that an error is about, in dollars."""
+    from mediagate_cli.format import format_usd
+
+    suffix = "_usd_nanos"
+    return [
+        f"{name.removesuffix(suffix).replace('_', ' ')} {format_usd(int(value))}"
+        for name, value in sorted(error.metadata.items())
+        if name.endswith(suffix) and value.isdecimal()
+    ]

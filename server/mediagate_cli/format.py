@@ -1,4 +1,4 @@
-"""Formatting of costs and file sizes; parsing of dollars."""
+"""Formatting of costs, states and file sizes; parsing of dollars."""
 
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
@@ -7,6 +7,8 @@ import typer
 
 if TYPE_CHECKING:
     from mediagate.v1.cost_pb2 import Cost
+    from mediagate.v1.generation_pb2 import Generation
+    from mediagate.v1.plan_pb2 import Substitution
 
 NANOS: Final = 1_000_000_000
 
@@ -39,6 +41,16 @@ def summary_line(
     if sandbox:
         facts.append("from the sandbox: nothing was paid")
     return f"{generation_id}: {', '.join(facts)}"
+
+
+def stand_in_line(model: str, substitution: "Substitution") -> str:
+    """Format the note that another model than the one asked for has run."""
+    return f"  {model} stands in for {substitution.requested_model}: {substitution.reason}"
+
+
+def state_word(generation: "Generation") -> str:
+    """Return the state of a generation as a word."""
+    return type(generation).State.Name(generation.state).removeprefix("STATE_").lower()
 
 
 def parse_usd_nanos(text: str) -> int:

@@ -7,7 +7,7 @@ import typer
 from mediagate_cli import options as o
 from mediagate_cli.media_command import SaveOptions, run_media_command
 from mediagate_cli.option_groups import expand_option_groups
-from mediagate_cli.save_files import format_from_path
+from mediagate_cli.save_files import SaveTarget, format_from_path
 
 if TYPE_CHECKING:
     from mediagate.v1.generation_pb2 import Generation
@@ -20,6 +20,7 @@ _FORMATS: Final = ("png", "jpeg", "webp")
 def image(
     server: o.ServerOptions,
     run: o.RunOptions,
+    target: SaveTarget,
     prompt: o.Prompt,
     size: o.Size = None,
     aspect_ratio: o.AspectRatio = None,
@@ -35,26 +36,29 @@ def image(
     format_: Annotated[
         str | None, typer.Option("--format", help="png, jpeg or webp; else as the file is named.")
     ] = None,
-    output: o.Output = None,
     as_json: o.Json = False,
 ) -> None:
     """Make pictures and save them. Ctrl-C cancels."""
+    target.check()
     prompt_text = o.read_prompt(prompt)
-    fields = run.fields() | {
-        "size": size,
-        "aspect_ratio": aspect_ratio,
-        "megapixels": megapixels,
-        "count": count,
-        "negative_prompt": negative,
-        "seed": seed,
-        "steps": steps,
-        "guidance_scale": guidance,
-        "reference_images": reference,
-        "strength": strength,
-        "mask": mask,
-        "output_format": format_ or format_from_path(output, _FORMATS),
-        "wait": 0,
-    }
+    fields = o.decode_fields(
+        run.fields()
+        | {
+            "size": size,
+            "aspect_ratio": aspect_ratio,
+            "megapixels": megapixels,
+            "count": count,
+            "negative_prompt": negative,
+            "seed": seed,
+            "steps": steps,
+            "guidance_scale": guidance,
+            "reference_images": reference,
+            "strength": strength,
+            "mask": mask,
+            "output_format": format_ or format_from_path(target.output, _FORMATS),
+            "wait": 0,
+        }
+    )
 
     async def submit(client: "AsyncClient") -> "Generation":
         from mediagate.v1.image_pb2 import GenerateImageRequest
@@ -64,4 +68,4 @@ def image(
             billable_request(GenerateImageRequest, prompt_text, fields)
         )
 
-    run_media_command(server, submit, SaveOptions(output, prompt_text, as_json))
+    run_media_command(server, submit, SaveOptions(target, prompt_text, as_json))

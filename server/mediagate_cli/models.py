@@ -1,11 +1,12 @@
 """Commands `models` and `show`: the catalog's models, their parameters and prices."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from mediagate_cli import options as o
 from mediagate_cli.connection import run_with_client
+from mediagate_cli.generations import print_generation
 from mediagate_cli.option_groups import expand_option_groups
 from mediagate_cli.output import enum_word, print_json, to_json, wide_console
 
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
     from mediagate.v1.models_pb2 import Model, ModelParameter, PriceRate, PriceTier
     from mediagate_client import AsyncClient
 
-Name = Annotated[str, typer.Argument(help="Slug or alias of a model.", metavar="MODEL")]
+Name = Annotated[
+    str,
+    typer.Argument(help="Slug or alias of a model, or a generation's id.", metavar="NAME"),
+]
+_GENERATION_PREFIX: Final = "gen_"
 
 
 @expand_option_groups
@@ -46,9 +51,16 @@ def show(
     name: Name,
     as_json: o.Json = False,
 ) -> None:
-    """Show one model: its parameters and its price."""
+    """Show a model, its parameters and its price; or a generation, by its id (gen_...)."""
 
     async def work(client: "AsyncClient") -> None:
+        if name.startswith(_GENERATION_PREFIX):
+            generation = await client.get(name)
+            if as_json:
+                print_json(to_json(generation))
+            else:
+                print_generation(generation)
+            return
         model = await client.model(name)
         if as_json:
             print_json(to_json(model))
@@ -129,7 +141,7 @@ def _price(model: "Model") -> str:
     if not model.price.tiers:
         return "not known"
     first = " + ".join(_rate(rate) for rate in model.price.tiers[0].rates)
-    more = " …" if len(model.price.tiers) > 1 else ""
+    more = " ..." if len(model.price.tiers) > 1 else ""
     return f"{first}{more}{' (assumed)' if model.price.assumed else ''}"
 
 

@@ -10,13 +10,13 @@ import typer
 from mediagate_cli import options as o
 from mediagate_cli.connection import run_with_client
 from mediagate_cli.exit_codes import print_error
+from mediagate_cli.media_command import SaveOptions, save_and_print, submit_and_follow
 from mediagate_cli.option_groups import expand_option_groups
-from mediagate_cli.output import print_outputs, to_json
-from mediagate_cli.progress import show_progress
-from mediagate_cli.save_files import check_output_path, print_saved_file, save_outputs
+from mediagate_cli.progress import hint_on_error
+from mediagate_cli.save_files import SaveTarget, print_summary, raw_text
 
 if TYPE_CHECKING:
-    from mediagate.v1.generation_pb2 import RawOutput
+    from mediagate.v1.generation_pb2 import Generation
     from mediagate_client import AsyncClient, MediaSource
 
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 def run(
     server: o.ServerOptions,
     options: o.RunOptions,
+    target: SaveTarget,
     slug: Annotated[
         str,
         typer.Argument(
@@ -42,7 +43,6 @@ def run(
         list[str] | None,
         typer.Option(help="NAME=MEDIUM for an input: path, URL or kept id; may be repeated."),
     ] = None,
-    output: o.Output = None,
     as_json: o.Json = False,
 ) -> None:
     """Run any model by its slug; print its output and save its files."""
@@ -53,40 +53,41 @@ def run(
         "media": _media(media),
         "wait": 0,
     }
-    check_output_path(output)
+    target.check()
 
-    async def work(client: "AsyncClient") -> None:
+    async def submit(client: "AsyncClient") -> "Generation":
         from mediagate.v1.models_pb2 import RunModelRequest
         from mediagate_client import billable_request
 
-        submitted = await client.run_model(billable_request(RunModelRequest, slug, fields))
-        generation = await show_progress(client, submitted)
-        files = await save_outputs(client, generation, output, slug.partition("/")[2])
-        if as_json:
-            print_outputs(generation, files)
-            return
-        if not files:
-            await _print_output(client, generation.raw)
-        print_saved_file(generation, files)
+        return await client.run_model(billable_request(RunModelRequest, slug, fields))
+
+    async def work(client: "AsyncClient") -> None:
+        from mediagate_client import media_of
+
+        generation = await submit_and_follow(client, submit)
+        with hint_on_error(generation.id):
+            if as_json or target.output is not None or media_of(generation):
+                saving = SaveOptions(target, slug.partition("/")[2], as_json)
+                await save_and_print(client, generation, saving)
+            else:
+                await _print_output(client, generation)
 
     run_with_client(server, work)
 
 
-async def _print_output(client: "AsyncClient", raw: "RawOutput") -> None:
+async def _print_output(client: "AsyncClient", generation: "Generation") -> None:
     """Print the exact output; a large one is read in chunks, never as a whole."""
+    raw = generation.raw
     if raw.document.id:
         async for piece in client.read_media(raw.document):
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.write(b"\n")
-        sys.stdout.buffer.flush()
-        return
+    else:
+        print(raw_text(raw))
+    sys.stdout.flush()
     if raw.document.HasField("error"):
         print_error(f"  not all of the output is kept: {raw.document.error.message}")
-    value = to_json(raw.value)
-    if isinstance(value, str):
-        print(value)
-    else:
-        print(raw.exact_json or json.dumps(value, ensure_ascii=False))
+    print_summary(generation)
 
 
 def _pairs(texts: Sequence[str] | None, option: str) -> list[tuple[str, str]]:
@@ -95,7 +96,8 @@ def _pairs(texts: Sequence[str] | None, option: str) -> list[tuple[str, str]]:
         name, equals, value = text.partition("=")
         if not (name and equals):
             raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=option)
-        pairs.append((name, value))
+        is_path = option == "--media"
+        pairs.append((name, value if is_path else o.decode_argument(value, option)))
     return pairs
 
 

@@ -14,8 +14,9 @@ from mediagate_cli.model_choice import (
     find_parameter,
     supports_wav,
 )
-from mediagate_cli.progress import show_progress
+from mediagate_cli.progress import follow_submitted
 from mediagate_cli.save_files import suffix_of
+from mediagate_cli.text import StartPrinter
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -83,7 +84,7 @@ class Tour:
     ) -> TourStep:
         from mediagate_client import MediagateError, NotBuilt
 
-        print_error(f"── {name}")
+        print_error(f"-- {name}")
         begun = time.monotonic()
         try:
             generation, file = await step()
@@ -103,7 +104,8 @@ class Tour:
 
         request = billable_request(StreamTextRequest, TEXT_PROMPT, self._cost_limit())
         pieces = []
-        async with self._client.stream_text(request) as stream:
+        start = StartPrinter()
+        async with self._client.stream_text(request, on_started=start.print) as stream:
             async for piece in stream:
                 print(piece, end="", flush=True)
                 pieces.append(str(piece))
@@ -162,8 +164,9 @@ class Tour:
         from mediagate_cli.check import format_verdict
         from mediagate_client import billable_request
 
-        request = billable_request(CheckSafetyRequest, IMAGE_PROMPT, self._cost_limit())
-        generation = await self._client.check_safety(request)
+        fields = {"wait": 0} | self._cost_limit()
+        request = billable_request(CheckSafetyRequest, IMAGE_PROMPT, fields)
+        generation = await follow_submitted(self._client, await self._client.check_safety(request))
         print(verdict := format_verdict(generation.safety))
         return generation, f"the picture's prompt is {verdict}"
 
@@ -183,7 +186,7 @@ class Tour:
         """Wait for the end of a generation and save its output."""
         from mediagate_client import media_of
 
-        generation = await show_progress(self._client, submitted)
+        generation = await follow_submitted(self._client, submitted)
         [medium] = media_of(generation)
         file = self._request.folder / f"lighthouse{suffix_of(medium)}"
         await self._client.download(medium, file)

@@ -1,4 +1,4 @@
-"""Commands `upload` (a file, as input) and `save` (outputs of an earlier generation)."""
+"""Commands `upload` (a file, as input) and `save` (outputs of a generation)."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,12 +7,15 @@ import typer
 
 from mediagate_cli import options as o
 from mediagate_cli.connection import run_with_client
-from mediagate_cli.exit_codes import print_error
+from mediagate_cli.exit_codes import REFUSED, print_error
+from mediagate_cli.media_command import SaveOptions, save_and_print
 from mediagate_cli.option_groups import expand_option_groups
-from mediagate_cli.output import print_json, print_outputs, to_json
-from mediagate_cli.save_files import check_output_path, print_saved_file, save_outputs
+from mediagate_cli.output import print_json, to_json
+from mediagate_cli.progress import show_progress
+from mediagate_cli.save_files import SaveTarget, outputs_of
 
 if TYPE_CHECKING:
+    from mediagate.v1.generation_pb2 import Generation
     from mediagate_client import AsyncClient
 
 
@@ -43,19 +46,32 @@ def upload(
 @expand_option_groups
 def save(
     server: o.ServerOptions,
-    generation_id: Annotated[str, typer.Argument(help="Whose outputs to save.")],
-    output: o.Output = None,
+    target: SaveTarget,
+    generation_id: o.GenerationId,
     as_json: o.Json = False,
 ) -> None:
-    """Save the outputs of an earlier generation."""
-    check_output_path(output)
+    """Save the outputs of a generation, at its end: media, or its text or JSON, as files.
+
+    Of one that failed or was cancelled, the text as far as it came.
+    """
+    target.check(may_be_text=True)
 
     async def work(client: "AsyncClient") -> None:
-        generation = await client.wait(generation_id)
-        files = await save_outputs(client, generation, output, generation_id)
-        if as_json:
-            print_outputs(generation, files)
-        else:
-            print_saved_file(generation, files)
+        from mediagate_client.generation_result import raise_for_failure
+
+        generation = await show_progress(client, await client.get(generation_id))
+        if outputs_of(generation):
+            await save_and_print(client, generation, SaveOptions(target, generation_id, as_json))
+        raise_for_failure(generation, raise_on_failure=True)
+        if not outputs_of(generation):
+            print_error(f"{generation_id} has no output to save{_why_not(generation)}")
+            raise typer.Exit(REFUSED)
 
     run_with_client(server, work)
+
+
+def _why_not(generation: "Generation") -> str:
+    if generation.HasField("erase_time"):
+        erased = generation.erase_time.ToDatetime().isoformat(" ", "seconds")
+        return f": it was erased at {erased} UTC"
+    return f"; `mediagate show {generation.id}` shows it"

@@ -7,6 +7,7 @@ import typer
 from mediagate_cli import options as o
 from mediagate_cli.media_command import SaveOptions, run_media_command
 from mediagate_cli.option_groups import expand_option_groups
+from mediagate_cli.save_files import SaveTarget
 
 if TYPE_CHECKING:
     from mediagate.v1.generation_pb2 import Generation
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 def video(
     server: o.ServerOptions,
     run: o.RunOptions,
+    target: SaveTarget,
     prompt: o.Prompt = "",
     first_frame: Annotated[str | None, typer.Option(help=f"{o.MEDIUM} of an image.")] = None,
     last_frame: Annotated[str | None, typer.Option(help=f"{o.MEDIUM} of an image.")] = None,
@@ -34,28 +36,31 @@ def video(
     motion: Annotated[float | None, typer.Option(help="How much should move, 0 to 1.")] = None,
     audio: Annotated[bool | None, typer.Option(help="Whether it has sound.")] = None,
     seed: o.Seed = None,
-    output: o.Output = None,
     as_json: o.Json = False,
 ) -> None:
     """Make a video and save it. It takes minutes; Ctrl-C cancels."""
+    target.check()
     prompt_text = o.read_prompt(prompt)
-    fields = run.fields() | {
-        "first_frame": first_frame,
-        "last_frame": last_frame,
-        "reference_images": reference,
-        "source_video": source_video,
-        "source_audio": source_audio,
-        "duration": duration,
-        "fps": fps,
-        "size": size,
-        "aspect_ratio": aspect_ratio,
-        "resolution": resolution,
-        "negative_prompt": negative,
-        "motion_strength": motion,
-        "generate_audio": audio,
-        "seed": seed,
-        "wait": 0,
-    }
+    fields = o.decode_fields(
+        run.fields()
+        | {
+            "first_frame": first_frame,
+            "last_frame": last_frame,
+            "reference_images": reference,
+            "source_video": source_video,
+            "source_audio": source_audio,
+            "duration": duration,
+            "fps": fps,
+            "size": size,
+            "aspect_ratio": aspect_ratio,
+            "resolution": resolution,
+            "negative_prompt": negative,
+            "motion_strength": motion,
+            "generate_audio": audio,
+            "seed": seed,
+            "wait": 0,
+        }
+    )
 
     async def submit(client: "AsyncClient") -> "Generation":
         from mediagate.v1.video_pb2 import GenerateVideoRequest
@@ -65,4 +70,4 @@ def video(
             billable_request(GenerateVideoRequest, prompt_text, fields)
         )
 
-    run_media_command(server, submit, SaveOptions(output, prompt_text or "video", as_json))
+    run_media_command(server, submit, SaveOptions(target, prompt_text or "video", as_json))

@@ -11,6 +11,7 @@ import pytest
 
 from mediagate.v1.models_pb2 import ListModelsResponse
 from mediagate.v1.usage_pb2 import GetUsageResponse, UsageTotal
+from mediagate_cli.format import parse_usd_nanos
 from mediagate_client import Client
 from tests.client.scripted_server import ScriptedServer
 from tests.sandbox_process import AT_ONCE, UNLIMITED, running_sandbox
@@ -67,7 +68,7 @@ def test_the_sums_are_the_bill(spent: tuple[str, dict[str, int]], costs: Mediaga
     done = costs("--json")
     assert done.exit_code == 0, done.output
     totals = json.loads(done.stdout)
-    told = {one["model"]: int(one["settled_usd_nanos"]) for one in totals}
+    told = {one["model"]: parse_usd_nanos(one["settled_usd"]) for one in totals}
     assert told == spent[1]
     assert list(told) == [FILM, FLUX, CLAUDE]
 

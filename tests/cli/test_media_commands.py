@@ -57,7 +57,9 @@ def test_a_picture_is_saved_under_its_prompt(
     done = mediagate("image", "A lighthouse, at dawn!", "--size", "64x32", "--seed", "0")
     assert done.exit_code == 0, done.output
     assert done.stdout == "a-lighthouse-at-dawn.png\n"
-    assert done.stderr == "  image/png, 1.2 kB, 64x32\ngen-1: a/b, $0.003 settled\n"
+    accepted, *saved = done.stderr.splitlines()
+    assert accepted == "gen-1: accepted"
+    assert saved == ["  image/png, 1.2 kB, 64x32", "gen-1: a/b, $0.003 settled"]
     assert (tmp_path / "a-lighthouse-at-dawn.png").read_bytes() == FILE
     [sent] = scripted_server.requests_of("GenerateImage")
     assert (sent.size.width, sent.size.height) == (64, 32)
@@ -95,11 +97,14 @@ def test_where_to_save_can_be_said(
     count: int,
     expected: list[str],
 ) -> None:
-    """A file, which is written over; or a folder that is there."""
+    """A file, which is written over where that is said; or a folder that is there."""
     (tmp_path / "there").mkdir()
     (tmp_path / "made.png").write_text("older")
     begins(scripted_server, pictures(f"{files}/1", count))
-    done = mediagate("image", "cat", "-o", output)
+    if output == "made.png":
+        assert mediagate("image", "cat", "-o", output).exit_code == 2
+        assert scripted_server.heard == []
+    done = mediagate("image", "cat", "-o", output, "--force")
     assert done.stdout.split() == expected
     assert all((tmp_path / name).read_bytes() == FILE for name in expected)
 
@@ -127,13 +132,14 @@ def test_what_was_not_honoured_is_said(
 def test_json_names_the_files(
     mediagate: Mediagate, scripted_server: ScriptedServer, files: str
 ) -> None:
-    """One document on stdout, nothing on stderr."""
+    """One document on stdout, the id alone on stderr."""
     begins(scripted_server, pictures(f"{files}/1"))
     done = mediagate("image", "cat", "--json")
     made = json.loads(done.stdout)
     assert made["files"] == ["cat.png"]
     assert made["generation"]["state"] == "STATE_SUCCEEDED"
-    assert done.stderr == ""
+    assert made["generation"]["cost"]["usd"] == "0.003"
+    assert done.stderr == "gen-1: accepted\n"
 
 
 @pytest.mark.parametrize(
@@ -149,7 +155,8 @@ def test_a_bad_end_is_told_with_its_cost(
     """Exit code 3: it may have cost money, and how much is said."""
     begins(scripted_server, end)
     done = mediagate("image", "cat")
-    assert (done.exit_code, done.stderr, done.stdout) == (3, line, "")
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert done.stderr == f"gen-1: accepted\n{line}"
 
 
 def test_a_link_that_is_gone(
@@ -215,7 +222,11 @@ def test_a_full_disk(
     monkeypatch.setattr("mediagate_client.download.tempfile.NamedTemporaryFile", full)
     done = mediagate("image", "cat")
     assert done.exit_code == 3
-    assert done.stderr == "mediagate: cat.png: No space left on device\n"
+    assert done.stderr.splitlines() == [
+        "gen-1: accepted",
+        "mediagate: cat.png: No space left on device",
+        "  `mediagate save gen-1` gets what it made",
+    ]
 
 
 def test_a_video_from_a_picture(

@@ -62,7 +62,7 @@ def test_the_catalog_is_a_table(mediagate: Mediagate, scripted_server: ScriptedS
     heading, painter, old = (line.rstrip() for line in done.stdout.splitlines())
     assert heading.split() == ["MODEL", "ALSO", "MAKES", "QUALITY", "PRICE"]
     assert painter.startswith("some-vendor/a-painter-with-a-rather-long-name")
-    assert painter.endswith("painter, sdxl  image  economy  $0.003/image output …")
+    assert painter.endswith("painter, sdxl  image  economy  $0.003/image output ...")
     assert old.startswith("old/films (retired)")
     assert old.endswith("not known")
     [sent] = scripted_server.requests_of("ListModels")

@@ -60,7 +60,9 @@ def test_a_verdict_is_a_line(mediagate: Mediagate, scripted_server: ScriptedServ
         scripted_server.plays("CheckSafety", judged(verdict))
         done = mediagate("check", "some words")
         assert (done.exit_code, done.stdout) == (0, line), done.output
-        assert done.stderr == "gen-1: meta/guard, $0.000001 assumed\n"
+        accepted, cost = done.stderr.splitlines()
+        assert accepted == "gen-1: accepted, meta/guard"
+        assert cost == "gen-1: meta/guard, $0.000001 assumed"
     assert scripted_server.requests_of("CheckSafety")[0].content == "some words"
 
 

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from mediagate.v1.generation_pb2 import Generation, ImageOutput
-from mediagate.v1.generations_pb2 import WaitGenerationResponse
+from mediagate.v1.generations_pb2 import GetGenerationResponse
 from mediagate.v1.media_pb2 import ReadMediaResponse, UploadMediaResponse
 from mediagate.v1.medium_pb2 import Media
 from mediagate.v1.video_pb2 import GenerateVideoResponse
@@ -114,7 +114,7 @@ def test_outputs_are_saved_later(
         model="a/b",
         images=ImageOutput(images=[medium]),
     )
-    scripted_server.plays("WaitGeneration", WaitGenerationResponse(generation=failed))
+    scripted_server.plays("GetGeneration", GetGenerationResponse(generation=failed))
     scripted_server.plays(
         "ReadMedia", ReadMediaResponse(media=medium), ReadMediaResponse(chunk=FILE)
     )

@@ -82,7 +82,7 @@ def atomic_file(
     digest = hashlib.sha256()
     size = 0
     with tempfile.NamedTemporaryFile(
-        dir=target.parent, prefix=f".{target.name}.", suffix=".part", delete=False
+        dir=target.parent, prefix=f".{target.name[:32]}.", suffix=".part", delete=False
     ) as temporary:
 
         def write(chunk: bytes) -> None:

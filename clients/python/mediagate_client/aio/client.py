@@ -21,7 +21,7 @@ from mediagate.v1.models_pb2_grpc import ModelServiceStub
 from mediagate.v1.plan_pb2 import Plan
 from mediagate.v1.safety_pb2 import CheckSafetyRequest
 from mediagate.v1.safety_pb2_grpc import SafetyServiceStub
-from mediagate.v1.text_pb2 import GenerateTextRequest, StreamTextRequest, TextStatus
+from mediagate.v1.text_pb2 import GenerateTextRequest, StreamTextRequest, TextStarted, TextStatus
 from mediagate.v1.text_pb2_grpc import TextServiceStub
 from mediagate.v1.video_pb2 import GenerateVideoRequest
 from mediagate.v1.video_pb2_grpc import VideoServiceStub
@@ -143,12 +143,14 @@ class AsyncClient(AsyncWebhookCalls):
         prompt: str | StreamTextRequest = "",
         *,
         rpc_timeout: float | None = None,
+        on_started: Callable[[TextStarted], None] | None = None,
         on_status: Callable[[TextStatus], None] | None = None,
         **arguments: Unpack[StreamArguments],
     ) -> AsyncTextStream:
         """Stream a text while it is generated: iterate over the result.
 
-        `on_status` is called with the status while the text has not begun.
+        `on_started` is called when the server has accepted it, and again where a cut stream is
+        resumed; `on_status` with the status while the text has not begun.
         """
         request = billable_request(StreamTextRequest, prompt, arguments)
         return AsyncTextStream(
@@ -158,6 +160,7 @@ class AsyncClient(AsyncWebhookCalls):
             self._calls.deadline(rpc_seconds(request) if rpc_timeout is None else rpc_timeout),
             cancel=self._cancel_on_leave,
             find=self._get_if_failed,
+            on_started=on_started,
             on_status=on_status,
         )
 
@@ -247,12 +250,13 @@ class AsyncClient(AsyncWebhookCalls):
         slug: str | StreamModelRequest,
         *,
         rpc_timeout: float | None = None,
+        on_started: Callable[[TextStarted], None] | None = None,
         on_status: Callable[[TextStatus], None] | None = None,
         **arguments: Unpack[StreamRunArguments],
     ) -> AsyncModelStream:
         """Stream what any model makes: iterate over its text; its output is at the end.
 
-        `on_status` is told how it stands while no text has come.
+        `on_started` and `on_status` are as in `stream_text`.
         """
         request = billable_request(StreamModelRequest, slug, arguments)
         return AsyncModelStream(
@@ -262,6 +266,7 @@ class AsyncClient(AsyncWebhookCalls):
             self._calls.deadline(rpc_seconds(request) if rpc_timeout is None else rpc_timeout),
             cancel=self._cancel_on_leave,
             find=self._get_if_failed,
+            on_started=on_started,
             on_status=on_status,
         )
 

@@ -11,7 +11,12 @@ import grpc
 
 from mediagate.v1.generation_pb2 import Generation
 from mediagate.v1.models_pb2 import StreamModelRequest, StreamModelResponse
-from mediagate.v1.text_pb2 import StreamTextRequest, StreamTextResponse, TextStatus
+from mediagate.v1.text_pb2 import (
+    StreamTextRequest,
+    StreamTextResponse,
+    TextStarted,
+    TextStatus,
+)
 from mediagate_client.backends import blocking as backend
 from mediagate_client.channel import check_request_size
 from mediagate_client.error_mapping import from_rpc_error
@@ -41,6 +46,7 @@ class ResumableStream(StreamInfo[Request], Generic[Request, Response]):
         *,
         cancel: Callable[[str], None],
         find: Callable[[str], Generation | None],
+        on_started: Callable[[TextStarted], None] | None,
         on_status: Callable[[TextStatus], None] | None,
     ) -> None:
         """Create the stream; nothing is sent before the first iteration."""
@@ -52,6 +58,7 @@ class ResumableStream(StreamInfo[Request], Generic[Request, Response]):
         self._retries = calls.retries(deadline)
         self._cancel = cancel
         self._find = find
+        self._on_started = on_started
         self._on_status = on_status
         self._call: grpc._CallIterator[Response] | None = None
         self._closed = False
@@ -125,6 +132,8 @@ class ResumableStream(StreamInfo[Request], Generic[Request, Response]):
             self._retries.reset()
         elif response.HasField("started"):
             self._retries.extend()
+            if self._on_started is not None:
+                self._on_started(response.started)
         elif self._on_status is not None and response.HasField("status"):
             self._on_status(response.status)
         return event
