@@ -12,7 +12,9 @@ from typing import IO
 from mediagate_sandbox.control_client import SandboxControl
 from mediagate_sandbox.server import SandboxSettings
 
-UNLIMITED = ("--creates-per-minute", "0", "--requests-per-minute", "0")
+UNLIMITED = tuple(
+    word for name in ("creates", "requests", "gets") for word in (f"--{name}-per-minute", "0")
+)
 AT_ONCE = ("--time-scale", "0", "--token-time-scale", "0", "--small-files")
 INSTANT = SandboxSettings(
     port=0,
@@ -21,6 +23,7 @@ INSTANT = SandboxSettings(
     small_files=True,
     creates_per_minute=None,
     requests_per_minute=None,
+    gets_per_minute=None,
 )
 """The same two of a sandbox in this process."""
 

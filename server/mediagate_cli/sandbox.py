@@ -116,6 +116,10 @@ class AccessOptions:
     requests_per_minute: Annotated[
         float, typer.Option(help="Limit of everything else; 0 is none.", rich_help_panel=_ACCESS)
     ] = 3000
+    gets_per_minute: Annotated[
+        float,
+        typer.Option(help="Limit of reads of one prediction; 0 is none.", rich_help_panel=_ACCESS),
+    ] = 60_000
     credit: Annotated[
         Credit,
         typer.Option(
@@ -227,7 +231,7 @@ def _settings(values: dict[str, Any]) -> "SandboxSettings":
 
     for name in ("public_url", "token", "webhook_secret"):
         values[name] = values[name] or None
-    for name in ("creates_per_minute", "requests_per_minute"):
+    for name in ("creates_per_minute", "requests_per_minute", "gets_per_minute"):
         values[name] = values[name] or None
     try:
         plan = FaultPlan() if values["faults"] is None else load_plan_file(values["faults"])

@@ -83,11 +83,11 @@ def insufficient_credit() -> ApiError:
     return ApiError(402, detail, title="Insufficient credit")
 
 
-def throttled(seconds: int, why: str, headers: Mapping[str, str]) -> ApiError:
-    """429: too many requests; the limit resets in `seconds`."""
-    detail = f"Request was throttled. {why}Your rate limit resets in ~{seconds}s."
-    all_headers = {"Retry-After": str(seconds), **headers}
-    return ApiError(429, detail, retry_after=seconds, headers=all_headers)
+def throttled(reset: int, retry_after: int, why: str, headers: Mapping[str, str]) -> ApiError:
+    """429: too many requests; the limit resets in `reset` seconds, `retry_after` lets one pass."""
+    detail = f"Request was throttled. {why}Your rate limit resets in ~{reset}s."
+    all_headers = {"Retry-After": str(retry_after), **headers}
+    return ApiError(429, detail, retry_after=retry_after, headers=all_headers)
 
 
 def not_found() -> ApiError:

@@ -62,7 +62,8 @@ class SandboxControl:
     def limits(self, **changes: Any) -> Any:
         """Change the rate limits and return them: `limits(credit="none")`.
 
-        The others are `creates_per_minute` and `requests_per_minute`; None does not limit.
+        The others are `creates_per_minute`, `requests_per_minute` and `gets_per_minute`; None does
+        not limit.
         Raises ControlError for what makes no sense.
         """
         if not changes:

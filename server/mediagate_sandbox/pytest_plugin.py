@@ -58,6 +58,7 @@ def replicate_sandbox_settings() -> dict[str, Any]:
         "token_time_scale": 0,
         "creates_per_minute": None,
         "requests_per_minute": None,
+        "gets_per_minute": None,
     }
 
 

@@ -95,6 +95,9 @@ class SandboxSettings:
     requests_per_minute: float | None = 3000.0
     """How many other requests an account may send; None does not limit."""
 
+    gets_per_minute: float | None = 60_000.0
+    """How many reads of one prediction it may send; None does not limit."""
+
     credit: Credit = "enough"
     """`low` allows 6 creates a minute, one at a time; `none` answers each with 402."""
 
@@ -206,7 +209,12 @@ class SandboxSettings:
     @property
     def rates(self) -> RateLimits:
         """Return the rate limits. Raises ValueError for an invalid one."""
-        return RateLimits(self.creates_per_minute, self.requests_per_minute, self.credit)
+        return RateLimits(
+            self.creates_per_minute,
+            self.requests_per_minute,
+            gets_per_minute=self.gets_per_minute,
+            credit=self.credit,
+        )
 
     def __post_init__(self) -> None:
         """Validate: some values would fail only later and less clearly."""

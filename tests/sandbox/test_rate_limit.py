@@ -25,12 +25,15 @@ def rate_limit_headers(answer: Answer) -> tuple[int, int]:
 
 
 async def test_answers_count_down(frozen_clock_client: SandboxClient) -> None:
-    """Creates from 599, everything else from 2999; a full bucket is a second away."""
+    """Creates from 599, reads of a prediction from 59999, everything else from 2999."""
     assert rate_limit_headers(await frozen_clock_client.create(LLAMA, HANG)) == (599, 1)
     assert rate_limit_headers(await frozen_clock_client.create(SCHNELL, {})) == (598, 1)
     assert rate_limit_headers(await frozen_clock_client.get("/v1/predictions")) == (2999, 1)
     assert rate_limit_headers(await frozen_clock_client.get("/v1/models/no/body")) == (2998, 1)
     assert rate_limit_headers(await frozen_clock_client.create(LLAMA, {"prompt": 7})) == (597, 1)
+    for left in (59_999, 59_998):
+        answer = await frozen_clock_client.get("/v1/predictions/none")
+        assert rate_limit_headers(answer) == (left, 1)
 
 
 async def test_the_601st_create_of_a_moment(
@@ -44,9 +47,9 @@ async def test_the_601st_create_of_a_moment(
     assert refused.status == 429
     assert refused.headers["Content-Type"].startswith("application/problem+json")
     assert refused.headers["Retry-After"] == "1"
-    assert rate_limit_headers(refused) == (0, 1)
+    assert rate_limit_headers(refused) == (0, 60), "until it is full, not until the next one passes"
     assert refused.json == {
-        "detail": "Request was throttled. Your rate limit resets in ~1s.",
+        "detail": "Request was throttled. Your rate limit resets in ~60s.",
         "status": 429,
         "retry_after": 1,
     }
@@ -55,6 +58,18 @@ async def test_the_601st_create_of_a_moment(
     await clock.advance(0.1)
     statuses = [(await frozen_clock_client.create(LLAMA, HANG)).status for _ in range(2)]
     assert statuses == [201, 429]
+
+
+async def test_reset_is_the_missing_over_the_rate(
+    frozen_clock_client: SandboxClient, clock: ManualClock
+) -> None:
+    """Of creates, ten come back a second: after 35 of them 3.5 s, after one second 2.5."""
+    answers = [await frozen_clock_client.create(SCHNELL, {}) for _ in range(35)]
+    assert rate_limit_headers(answers[-1]) == (565, 4)
+    await clock.advance(1.05)
+    assert rate_limit_headers(await frozen_clock_client.create(SCHNELL, {})) == (574, 3)
+    await clock.advance(3600)
+    assert rate_limit_headers(await frozen_clock_client.create(SCHNELL, {})) == (599, 1)
 
 
 async def test_every_way_to_create_spends_the_same_budget(open_sandbox: Opener) -> None:
@@ -71,15 +86,17 @@ async def test_every_way_to_create_spends_the_same_budget(open_sandbox: Opener) 
 async def test_everything_else(
     frozen_clock_client: SandboxClient, open_sandbox: Opener, clock: ManualClock
 ) -> None:
-    """Polls and lists share one budget; streams, downloads and the control take none of it."""
-    async with open_sandbox(clock, requests_per_minute=2, time_scale=0) as caller:
+    """Polls have a budget, all other reads share one; streams, downloads and control have none."""
+    limits = {"requests_per_minute": 2, "gets_per_minute": 2}
+    async with open_sandbox(clock, **limits, time_scale=0) as caller:
         document = await caller.created(LLAMA, {"prompt": "x [[tokens=1 first_ms=0 boot_ms=0]]"})
         await clock.advance(1)
         for _ in range(3):
             assert len(await caller.events(document)) == 2
         statuses = [(await caller.get(document["urls"]["get"])).status for _ in range(3)]
         assert statuses == [200, 200, 429]
-        assert (await caller.get("/v1/models")).status == 429
+        assert [(await caller.get("/v1/models")).status for _ in range(3)] == [200, 200, 429]
+        assert (await caller.get("/v1/predictions")).status == 429
         assert (await caller.get("/sandbox/state")).status == 200
         assert (await caller.create(LLAMA, HANG)).status == 201
         await clock.advance(30)
@@ -135,7 +152,8 @@ async def test_no_credit(open_sandbox: Opener) -> None:
 
 async def test_limits_are_switched_and_restored(open_sandbox: Opener) -> None:
     """What is not named stays; null lifts; DELETE brings back what was set at the start."""
-    first = {"creates_per_minute": 1, "requests_per_minute": 3000.0, "credit": "enough"}
+    first: dict[str, Any] = {"creates_per_minute": 1, "requests_per_minute": 3000.0}
+    first |= {"gets_per_minute": 60_000.0, "credit": "enough"}
     async with open_sandbox(creates_per_minute=1) as caller:
         assert (await caller.get("/sandbox/limits")).json == first
         answer = await caller.send("POST", "/sandbox/limits", {"creates_per_minute": None})
@@ -186,8 +204,8 @@ def test_no_window_lets_more_through(per_minute: int, waits: list[float]) -> Non
             if token_use.allowed:
                 passed.append(now)
             else:
-                assert token_use.reset >= 1
-                now += token_use.reset
+                assert token_use.reset >= token_use.retry_after >= 1
+                now += token_use.retry_after
                 assert bucket.take(now).allowed
                 passed.append(now)
     for at, first in enumerate(passed[::7]):

@@ -92,7 +92,8 @@ class RateLimitMiddleware:
         self, request: web.Request, token_use: TokenUse, headers: dict[str, str]
     ) -> ApiError:
         low = _budget(request) == "create" and self.rates.credit == "low"
-        return throttled(token_use.reset, _LOW_CREDIT if low else "", headers)
+        why = _LOW_CREDIT if low else ""
+        return throttled(token_use.reset, token_use.retry_after, why, headers)
 
 
 def is_rate_limited(request: web.Request) -> bool:
@@ -107,8 +108,10 @@ def _is_silent(request: web.Request) -> bool:
 
 
 def _budget(request: web.Request) -> Budget:
-    creates = request.method == "POST" and request.path.endswith("/predictions")
-    return "create" if creates else "other"
+    if request.method == "POST" and request.path.endswith("/predictions"):
+        return "create"
+    is_get = request.method == "GET" and request.path.startswith("/v1/predictions/")
+    return "get" if is_get else "other"
 
 
 def _account(request: web.Request) -> str:

@@ -12,7 +12,8 @@ from mediagate_sandbox.json_response import respond_json
 from mediagate_sandbox.middleware.rate_limit import RateLimitMiddleware
 from mediagate_sandbox.token_bucket import RateLimits
 
-_FIELDS = ("creates_per_minute", "requests_per_minute", "credit")
+_LIMITS = ("creates_per_minute", "requests_per_minute", "gets_per_minute")
+_FIELDS = (*_LIMITS, "credit")
 
 
 class RateLimitRoutes:
@@ -37,8 +38,9 @@ class RateLimitRoutes:
     async def change(self, request: web.Request) -> web.Response:
         """`POST /sandbox/limits`: change the given ones; all buckets are full again.
 
-        Body: `{"creates_per_minute": N or null, "requests_per_minute": N or null, "credit":
-        "enough", "low" or "none"}`, each optional; null does not limit.
+        Body: `{"creates_per_minute": N or null, "requests_per_minute": N or null,
+        "gets_per_minute": N or null, "credit": "enough", "low" or "none"}`, each optional; null
+        does not limit.
         """
         self._turnstile.change(_read(await request.read(), self._turnstile.rates))
         return await self.show(request)
@@ -56,7 +58,7 @@ def _read(raw: bytes, rates: RateLimits) -> RateLimits:
         raise bad_request("The request body is not valid JSON.") from None
     if not isinstance(body, dict) or not set(body) <= set(_FIELDS):
         raise bad_request(f"The body takes {', '.join(_FIELDS)}.")
-    for name in _FIELDS[:2]:
+    for name in _LIMITS:
         limit = body.get(name)
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int | float)):
             raise bad_request(f"{name} must be a number, or null for no limit.")
