@@ -11,8 +11,8 @@ from mediagate_cli.output import print_json, wide_console
 
 if TYPE_CHECKING:
     from mediagate_server.catalog.catalog import Catalog
+    from mediagate_server.catalog.drift import CatalogFinding
     from mediagate_server.catalog.models.model import Model
-    from mediagate_server.catalog.published.drift import CatalogFinding
     from mediagate_server.config import Settings
     from mediagate_server.upstream.replicate.client import ReplicateClient
 
@@ -77,9 +77,9 @@ async def _compare(
     models: "list[Model]", settings: "Settings", *, offline: bool
 ) -> "list[CatalogFinding]":
     """Return the differences; upstream is read once for each model, offline not at all."""
-    from mediagate_server.catalog.drift_monitor import check_catalog as checked
-    from mediagate_server.catalog.published.drift import check_price
-    from mediagate_server.catalog.published.model_registry import PublishedModelRegistry
+    from mediagate_server.catalog.drift import check_catalog as checked
+    from mediagate_server.catalog.drift import check_price
+    from mediagate_server.catalog.published_models import PublishedModelRegistry
 
     today = datetime.now(UTC).date()
     if offline:

@@ -26,13 +26,10 @@ from mediagate_server.runtime.fair_scheduler import FairScheduler
 from mediagate_server.store.sqlite import DataFolderLost, SqliteStore
 from mediagate_server.webhooks.dispatcher import WebhookDispatcher, running_dispatcher
 from mediagate_server.wiring.api import GrpcApi, open_grpc_api
-from mediagate_server.wiring.catalog import open_published_models
-from mediagate_server.wiring.dependencies import ServerDeps
-from mediagate_server.wiring.generations import open_generations
+from mediagate_server.wiring.dependencies import LiveSettings, ServerDeps
+from mediagate_server.wiring.generations import open_generations, open_media
 from mediagate_server.wiring.http import bind_public_http, open_operations_http, serve_public_http
-from mediagate_server.wiring.live_settings import LiveSettings
-from mediagate_server.wiring.media import open_media
-from mediagate_server.wiring.upstream import open_upstream
+from mediagate_server.wiring.upstream import open_published_models, open_upstream
 from mediagate_server.workers.worker_pool import WorkerPool
 
 _QUIET_SECONDS: Final = 0.5

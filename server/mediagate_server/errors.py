@@ -1,48 +1,60 @@
-"""Errors: the exception tree, and failures as records. gRPC codes are in `api/status.py`.
-
-MediagateError                     every failure that a caller can be sent
-├── InvalidRequest                 the request itself is wrong; names the fields
-│   ├── ParameterUnsupported       the model cannot honour a parameter (strict mode)
-│   ├── MediaTooLarge              an inline medium is over the limit
-│   └── InputRejected              Replicate refused the input
-├── NotImplementedYet              the rpc or field is in the contract, not yet in the server
-├── UnknownMethod                  the contract has no such rpc
-├── NotFound
-│   ├── ModelNotFound
-│   ├── GenerationNotFound
-│   │   └── OutputNotFound
-│   ├── UploadNotFound
-│   └── ResourceNotFound           what an admin named
-├── ApiKeyMissing, ApiKeyInvalid   who is calling?
-├── ScopeMissing                   the key may not do this
-├── QuotaExceeded                  carries retry_after where waiting helps
-│   └── RateLimited, TooManyInFlight, TooManyRpcs, BudgetExceeded
-├── PreconditionFailed
-│   └── ModelRetired, NoMatchingModel, MaxCostExceeded, PriceUnknown, DeadlineTooShort,
-│       ContentBlocked
-├── RequestIdReused                same request_id, other request
-├── StreamExpired                  the text asked for is gone or was never there
-├── StreamInterrupted              the bytes already sent cannot be continued
-├── Unavailable                    carries retry_after
-│   ├── UpstreamUnavailable, CircuitOpen, UpstreamAccountError
-│   └── SubmitUnconfirmed, StoreUnavailable (StaleOwner), ServerDraining
-├── RunFailed                      the model ran and failed
-├── OutputInvalid                  the output does not have the requested form
-├── OutputTooLarge                 the output is over the size limit
-├── OutputLost                     the run succeeded, and upstream has no output of it
-├── GenerationQuarantined          handling the output has crashed the server
-├── DeadlineExceeded                 `timeout` was over before the end
-├── GenerationCancelled            a cancellation was requested
-└── InternalError                  a bug of ours; the text is fixed
-"""
+"""Errors: the exception tree, and failures as records. gRPC codes are in `api/status.py`."""
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from typing import ClassVar
 
 from msgspec import Struct, field
 
-from mediagate_server.reasons import Reason as Reason  # noqa: PLC0414 - re-exported
 from mediagate_server.structs import replace
+
+
+class Reason(StrEnum):
+    """`ErrorInfo.reason`, one per error that a program may want to handle.
+
+    The contract's `ErrorReason` enum holds the same names; a test compares the two.
+    """
+
+    INVALID_REQUEST = "INVALID_REQUEST"
+    PARAMETER_UNSUPPORTED = "PARAMETER_UNSUPPORTED"
+    MEDIA_TOO_LARGE = "MEDIA_TOO_LARGE"
+    INPUT_REJECTED = "INPUT_REJECTED"
+    NOT_IMPLEMENTED = "NOT_IMPLEMENTED"
+    MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
+    GENERATION_NOT_FOUND = "GENERATION_NOT_FOUND"
+    KEY_MISSING = "KEY_MISSING"
+    KEY_INVALID = "KEY_INVALID"
+    SCOPE_MISSING = "SCOPE_MISSING"
+    MODEL_NOT_ALLOWED = "MODEL_NOT_ALLOWED"
+    RATE_LIMITED = "RATE_LIMITED"
+    TOO_MANY_IN_FLIGHT = "TOO_MANY_IN_FLIGHT"
+    QUEUE_FULL = "QUEUE_FULL"
+    BUDGET_EXCEEDED = "BUDGET_EXCEEDED"
+    MODEL_RETIRED = "MODEL_RETIRED"
+    NO_MODEL_FITS = "NO_MODEL_FITS"
+    MAX_COST_EXCEEDED = "MAX_COST_EXCEEDED"
+    PRICE_UNKNOWN = "PRICE_UNKNOWN"
+    DEADLINE_TOO_SHORT = "DEADLINE_TOO_SHORT"
+    CONTENT_BLOCKED = "CONTENT_BLOCKED"
+    REQUEST_ID_REUSED = "REQUEST_ID_REUSED"
+    STREAM_EXPIRED = "STREAM_EXPIRED"
+    STREAM_INTERRUPTED = "STREAM_INTERRUPTED"
+    UPSTREAM_UNAVAILABLE = "UPSTREAM_UNAVAILABLE"
+    CIRCUIT_OPEN = "CIRCUIT_OPEN"
+    UPSTREAM_ACCOUNT = "UPSTREAM_ACCOUNT"
+    SUBMIT_UNCONFIRMED = "SUBMIT_UNCONFIRMED"
+    STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+    DRAINING = "DRAINING"
+    RUN_FAILED = "RUN_FAILED"
+    OUTPUT_STORE_FAILED = "OUTPUT_STORE_FAILED"
+    DEADLINE = "DEADLINE"
+    CANCELLED = "CANCELLED"
+    INTERNAL = "INTERNAL"
+    OUTPUT_INVALID = "OUTPUT_INVALID"
+    OUTPUT_TOO_LARGE = "OUTPUT_TOO_LARGE"
+    QUARANTINED = "QUARANTINED"
+    OUTPUT_LOST = "OUTPUT_LOST"
+    UPLOAD_NOT_FOUND = "UPLOAD_NOT_FOUND"
 
 
 class Violation(Struct, frozen=True):

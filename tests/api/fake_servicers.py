@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 
 from mediagate.v1 import media_pb2, media_pb2_grpc, text_pb2, text_pb2_grpc
-from mediagate_server.context import call_summary, caller
+from mediagate_server import rpc_context
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -27,10 +27,10 @@ class Texts(text_pb2_grpc.TextServiceServicer):
         self.prompts: list[str] = []
 
     def _see(self, request: Any) -> None:
-        self.tenants.append(caller.current_caller().tenant)
-        self.labels.append(dict(call_summary.current_summary().labels))
+        self.tenants.append(rpc_context.current_caller().tenant)
+        self.labels.append(dict(rpc_context.current_summary().labels))
         self.prompts.append(request.prompt)
-        call_summary.update_summary(generation_id="g1", model="a/b", cost_nanos=1_250)
+        rpc_context.update_summary(generation_id="g1", model="a/b", cost_nanos=1_250)
         self._before()
 
     async def GenerateText(

@@ -12,9 +12,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from mediagate.v1 import text_pb2, text_pb2_grpc
 from mediagate_server.api.interceptors.rpc_call import RpcCall
-from mediagate_server.context.caller import Caller
 from mediagate_server.errors import CircuitOpen
 from mediagate_server.observability import metrics
+from mediagate_server.rpc_context import Caller
 from tests.builders import stream_text_request
 from tests.grpc_errors import detail_of, reason_of, rpc_error
 

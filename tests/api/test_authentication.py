@@ -7,8 +7,8 @@ import pytest
 
 from mediagate_server.api.interceptors.authentication import AuthInterceptor
 from mediagate_server.api.interceptors.rpc_call import Implementation, RpcCall, RpcMethod
-from mediagate_server.context.caller import Caller
 from mediagate_server.errors import ApiKeyMissing
+from mediagate_server.rpc_context import Caller
 
 
 async def nobody(call: RpcCall) -> Caller:

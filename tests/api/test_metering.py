@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from mediagate.v1 import text_pb2_grpc
+from mediagate_server import rpc_context
 from mediagate_server.api.interceptors.cost_trailer import COST_TRAILER
-from mediagate_server.context import call_summary
-from mediagate_server.context.call_summary import CallSummary
+from mediagate_server.rpc_context import CallSummary
 from tests.builders import stream_text_request, text_request
 
 from .conftest import Start
@@ -48,11 +48,11 @@ def test_a_receipt_grows() -> None:
     """What is not known yet does not wipe out what is."""
 
     def fill() -> CallSummary:
-        call_summary.bind_summary(CallSummary("t"))
-        call_summary.update_summary(generation_id="g")
-        call_summary.update_summary(cost_nanos=0)
-        call_summary.update_summary(model="a/b")
-        return call_summary.current_summary()
+        rpc_context.bind_summary(CallSummary("t"))
+        rpc_context.update_summary(generation_id="g")
+        rpc_context.update_summary(cost_nanos=0)
+        rpc_context.update_summary(model="a/b")
+        return rpc_context.current_summary()
 
     assert Context().run(fill) == CallSummary("t", {}, "g", "a/b", 0)
 
@@ -60,4 +60,4 @@ def test_a_receipt_grows() -> None:
 def test_no_receipt_outside_an_rpc() -> None:
     """Reporting where nobody opened a receipt is a bug, and is told."""
     with pytest.raises(LookupError):
-        Context().run(lambda: call_summary.update_summary(cost_nanos=1))
+        Context().run(lambda: rpc_context.update_summary(cost_nanos=1))

@@ -10,8 +10,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mediagate.v1 import models_pb2, models_pb2_grpc
 from mediagate_server.api.interceptors.admission import ReceiveLimitInterceptor
 from mediagate_server.api.interceptors.rpc_call import RpcCall
-from mediagate_server.context.caller import Caller
 from mediagate_server.errors import ApiKeyMissing
+from mediagate_server.rpc_context import Caller
 from mediagate_server.runtime.fair_scheduler import FairScheduler
 from tests.builders import text_request
 from tests.grpc_errors import rpc_error

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.models.model import Model, ModelStatus
 from mediagate_server.catalog.parameters.contract_fields import FIELDS, MEDIA_KINDS
-from mediagate_server.catalog.parameters.parameter_report import ParameterHandling
+from mediagate_server.catalog.parameters.rule import ParameterHandling
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.pricing.cost_estimate import EstimatedRun, InputImageUnits
 from mediagate_server.catalog.pricing.prices import Scalar, compute_cost

@@ -5,7 +5,7 @@ import pytest
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.models.model import Model, ModelStatus
 from mediagate_server.catalog.models.model_info import Capability, list_capabilities
-from mediagate_server.catalog.parameters.parameter_report import ParameterHandling
+from mediagate_server.catalog.parameters.rule import ParameterHandling
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.request import (
     MediaInput,

@@ -12,19 +12,20 @@ import structlog
 from mediagate_sandbox.model_json import openapi_document
 from mediagate_sandbox.models import load_catalog
 from mediagate_server.catalog.catalog import Catalog
-from mediagate_server.catalog.drift_monitor import CatalogDriftMonitor, check_catalog
-from mediagate_server.catalog.models.model import Model
-from mediagate_server.catalog.published.drift import (
+from mediagate_server.catalog.drift import (
+    CatalogDriftMonitor,
     CatalogFinding,
     FindingKind,
     age_in_days,
+    check_catalog,
     check_price,
     compare_inputs,
     count_price_ages,
     has_outdated_price,
     price_date,
 )
-from mediagate_server.catalog.published.model_registry import ModelReference, PublishedModelVersion
+from mediagate_server.catalog.models.model import Model
+from mediagate_server.catalog.published_models import ModelReference, PublishedModelVersion
 from mediagate_server.catalog.schemas.openapi import ModelSchema
 from mediagate_server.errors import ModelNotFound, UpstreamUnavailable
 from mediagate_server.structs import replace

@@ -14,8 +14,7 @@ from mediagate_server.catalog.parameters.image_size import (
     VideoSize,
     parse_ratio,
 )
-from mediagate_server.catalog.parameters.parameter_report import ParameterHandling
-from mediagate_server.catalog.parameters.rule import InputDraft
+from mediagate_server.catalog.parameters.rule import InputDraft, ParameterHandling
 from mediagate_server.catalog.request import Size
 from mediagate_server.catalog.schemas.input_spec import InputSpec, InputType
 

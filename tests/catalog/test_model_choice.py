@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.models.model import Quality
-from mediagate_server.catalog.parameters.parameter_report import ParameterHandling
+from mediagate_server.catalog.parameters.rule import ParameterHandling
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.request import (
     MediaInput,

@@ -11,7 +11,7 @@ from mediagate_server.catalog.models.model_info import (
     list_parameters,
 )
 from mediagate_server.catalog.parameters.contract_fields import FIELDS
-from mediagate_server.catalog.parameters.parameter_report import ParameterHandling
+from mediagate_server.catalog.parameters.rule import ParameterHandling
 from mediagate_server.catalog.request import MediaInput, ModelRequest, Size, Value
 
 CATALOG = Catalog.load()

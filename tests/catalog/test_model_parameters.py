@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from mediagate_server.catalog.catalog import Catalog
-from mediagate_server.catalog.parameters.parameter_report import ParameterHandling
+from mediagate_server.catalog.parameters.rule import ParameterHandling
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.request import (
     Fallback,

@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 
-from mediagate_server.catalog.published.model_registry import (
+from mediagate_server.catalog.published_models import (
     CACHE_SECONDS,
     ModelReference,
     PublishedModelRegistry,

@@ -5,9 +5,8 @@ from decimal import Decimal
 import pytest
 
 from mediagate_server.catalog.catalog import Catalog
-from mediagate_server.catalog.models.model import ModelStatus
+from mediagate_server.catalog.models.model import ModelStatus, OutputKind
 from mediagate_server.catalog.models.model_file import ModelFileError
-from mediagate_server.catalog.models.output_shape import OutputKind
 from mediagate_server.catalog.planning.plan import Plan, Substitution
 from mediagate_server.catalog.pricing.prices import Estimate, compute_cost
 from mediagate_server.catalog.request import MediaInput, Modality, ModelRequest, Size, Value

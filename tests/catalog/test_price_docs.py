@@ -5,8 +5,8 @@ from datetime import date
 from pathlib import Path
 
 from mediagate_server.catalog.catalog import Catalog
+from mediagate_server.catalog.drift import age_in_days
 from mediagate_server.catalog.models.model import ModelStatus
-from mediagate_server.catalog.published.drift import age_in_days
 
 PAGE = (Path(__file__).parents[2] / "docs" / "prices.md").read_text()
 AS_OF = date.fromisoformat(re.findall(r"as of (\d{4}-\d\d-\d\d)", PAGE)[0])

@@ -13,7 +13,7 @@ from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.planning.run_any_model import plan_model_run
 from mediagate_server.catalog.pricing.cost_estimate import MAX_UNITS
 from mediagate_server.catalog.pricing.prices import MAX_RUN_NANOS
-from mediagate_server.catalog.published.model_registry import PublishedModelVersion
+from mediagate_server.catalog.published_models import PublishedModelVersion
 from mediagate_server.catalog.request import Modality, ModelRequest, RunRequest
 from mediagate_server.catalog.schemas.openapi import ModelSchema
 from mediagate_server.errors import InvalidRequest

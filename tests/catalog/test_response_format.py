@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from mediagate_server.catalog.catalog import Catalog
-from mediagate_server.catalog.models.model import ModelStatus
-from mediagate_server.catalog.models.output_shape import OutputKind
-from mediagate_server.catalog.parameters.parameter_report import ParameterHandling
+from mediagate_server.catalog.models.model import ModelStatus, OutputKind
+from mediagate_server.catalog.parameters.rule import ParameterHandling
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.request import Modality, ModelRequest, ResponseFormat, Value
 

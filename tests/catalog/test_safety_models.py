@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from mediagate_server.catalog.catalog import Catalog
-from mediagate_server.catalog.parameters.parameter_report import ParameterHandling
+from mediagate_server.catalog.parameters.rule import ParameterHandling
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.request import MediaInput, Message, Modality, ModelRequest, Value
 from mediagate_server.errors import InvalidRequest, MaxCostExceeded, ParameterUnsupported

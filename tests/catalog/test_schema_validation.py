@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from mediagate_server.catalog.planning.response_format import MAX_SCHEMA_BYTES
-from mediagate_server.catalog.planning.schema_validation import SchemaValidator, is_cheap
+from mediagate_server.catalog.planning.schema_validation import (
+    MAX_SCHEMA_BYTES,
+    SchemaValidator,
+    is_cheap,
+)
 from mediagate_server.catalog.request import ResponseFormat
 from mediagate_server.catalog.schemas.openapi import ModelSchema
 from mediagate_server.errors import InvalidRequest, RateLimited

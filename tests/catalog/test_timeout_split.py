@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediagate_server.catalog.models.output_shape import OutputKind, OutputShape
+from mediagate_server.catalog.models.model import OutputKind, OutputShape
 from mediagate_server.catalog.planning.fallback import model_time_share
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.pricing.prices import Estimate, PriceSchedule

@@ -4,7 +4,7 @@ from typing import Any
 
 from mediagate_server.config import Settings
 from mediagate_server.config.setting_names import RELOADABLE
-from mediagate_server.wiring.live_settings import engine_timeouts
+from mediagate_server.wiring.generations import engine_timeouts
 
 
 class RecordingSettings:

@@ -5,7 +5,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from mediagate_server.catalog.models.output_shape import OutputKind, OutputShape
+from mediagate_server.catalog.models.model import OutputKind, OutputShape
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.pricing.prices import Estimate, PriceRate, PriceSchedule, Tier
 from mediagate_server.catalog.request import Modality

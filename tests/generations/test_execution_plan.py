@@ -7,7 +7,7 @@ import pytest
 
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.models.model import ModelStatus
-from mediagate_server.catalog.parameters.parameter_report import ParameterHandling, ParameterReport
+from mediagate_server.catalog.parameters.rule import ParameterHandling, ParameterReport
 from mediagate_server.catalog.pricing.prices import Estimate
 from mediagate_server.catalog.request import Modality, ModelRequest, Value
 from mediagate_server.errors import MediagateError

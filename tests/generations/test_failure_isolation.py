@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mediagate_server.catalog.models.output_shape import OutputKind
+from mediagate_server.catalog.models.model import OutputKind
 from mediagate_server.catalog.pricing import prices
 from mediagate_server.errors import InternalError, ServerDraining, StaleOwner, StoreUnavailable
 from mediagate_server.generations.change_feed import ChangeFeed

@@ -4,7 +4,7 @@ import tracemalloc
 
 import pytest
 
-from mediagate_server.catalog.models.output_shape import OutputKind
+from mediagate_server.catalog.models.model import OutputKind
 from mediagate_server.errors import Reason
 from mediagate_server.generations.transitions.outcome import StreamedText
 from mediagate_server.generations.transitions.settlement import settle_prediction

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mediagate_server.catalog.models.output_shape import OutputKind, OutputShape
+from mediagate_server.catalog.models.model import OutputKind, OutputShape
 from mediagate_server.generations.outputs.media_discovery import (
     find_media,
     main_output_index,

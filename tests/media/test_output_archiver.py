@@ -12,7 +12,7 @@ from aiohttp import web
 
 from mediagate_sandbox.files import render_file
 from mediagate_sandbox.generators.spec import ImageRecipe, VideoRecipe
-from mediagate_server.context import caller
+from mediagate_server import rpc_context
 from mediagate_server.errors import Reason
 from mediagate_server.media.downloader import MediaDownloader
 from mediagate_server.media.file_store import FileSystemMediaStore
@@ -335,7 +335,7 @@ async def test_files_that_never_end_hold_their_own_tenants_places(
         archiver = create_archiver(folder, spool, fetcher)
 
         async def archive_for(tenant: str, *media: StoredMedia) -> tuple[StoredMedia, ...]:
-            caller.bind_caller(caller.Caller(tenant))
+            rpc_context.bind_caller(rpc_context.Caller(tenant))
             return await archiver.archive(f"gen_{tenant}", media, ENDED)
 
         hostile = asyncio.create_task(archive_for("hostile", *[endless] * 100))
@@ -378,7 +378,7 @@ async def test_outputs_are_apart_while_another_tenant_is_there(
     share = FairScheduler(lambda: 100.0)
     async with MediaDownloader(file_server.url, idle_timeout=lambda: 30.0) as fetcher:
         archiver = create_archiver(folder, spool, fetcher, share=share)
-        caller.bind_caller(caller.Caller("a"))
+        rpc_context.bind_caller(rpc_context.Caller("a"))
         (alone,) = await archiver.archive(
             "gen_1", (StoredMedia(link, "image/png", EXPIRES),), ENDED
         )

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from mediagate_server.catalog.catalog import Catalog
-from mediagate_server.catalog.drift_monitor import CatalogDriftMonitor
+from mediagate_server.catalog.drift import CatalogDriftMonitor
 from mediagate_server.observability import metrics
 from mediagate_server.observability.bug_report import BackgroundJob, start_background_task
 

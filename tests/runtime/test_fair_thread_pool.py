@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from mediagate_server.context import caller
+from mediagate_server import rpc_context
 from mediagate_server.runtime.fair_thread_pool import FairThreadPool
 
 PATIENCE = 30.0
@@ -26,7 +26,7 @@ def submit(pool: FairThreadPool, tenant: str, work: Callable[[], object]) -> Fut
     """A job of a tenant's, as the event loop submits it: in the context of whoever calls."""
 
     def in_context() -> Future[object]:
-        caller.bind_caller(caller.Caller(tenant))
+        rpc_context.bind_caller(rpc_context.Caller(tenant))
         return pool.submit(work)
 
     return copy_context().run(in_context)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from mediagate_server.context import caller
-from mediagate_server.context.caller import Caller
+from mediagate_server import rpc_context
 from mediagate_server.errors import ResourceNotFound
+from mediagate_server.rpc_context import Caller
 from mediagate_server.store.outbox import DeliverySlots, OutboxEvent
 from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.webhooks.http_client import WebhookHttpClient
@@ -213,7 +213,7 @@ async def test_names_that_nobody_answers_for(
     async with WebhookHttpClient(LOOPBACK) as poster:
 
         async def post(tenant: str, host: str) -> int:
-            caller.bind_caller(Caller(tenant))
+            rpc_context.bind_caller(Caller(tenant))
             return await poster.post(f"http://{host}.{tenant}.example:{port}/hook", {}, b"{}")
 
         try:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import grpc
 
 from mediagate.v1 import options_pb2
+from mediagate_server import rpc_context
 from mediagate_server.api.convert import requests, responses
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.planning import request_media
@@ -18,10 +19,10 @@ from mediagate_server.catalog.planning.request_plan import (
     add_screening,
     screening_request,
 )
-from mediagate_server.catalog.planning.response_format import requested_format
 from mediagate_server.catalog.planning.run_any_model import build_input, plan_model_run
 from mediagate_server.catalog.planning.schema_validation import SchemaValidator
-from mediagate_server.catalog.published.model_registry import (
+from mediagate_server.catalog.planning.translation import requested_format
+from mediagate_server.catalog.published_models import (
     ModelReference,
     PublishedModelRegistry,
     PublishedModelVersion,
@@ -29,7 +30,6 @@ from mediagate_server.catalog.published.model_registry import (
 from mediagate_server.catalog.request import Modality, RunRequest
 from mediagate_server.catalog.schemas.openapi import OutputPath
 from mediagate_server.config.tenants import StoreInputs
-from mediagate_server.context import call_summary, caller
 from mediagate_server.errors import ScopeMissing
 from mediagate_server.generations.engine import GenerationEngine
 from mediagate_server.generations.execution.attachment import Attachment
@@ -186,7 +186,7 @@ class BillableCallHandler:
         No turn is held while upstream is asked about a model or handed a file: whoever comes back
         to a run would wait for that, and lose it.
         """
-        tenant = caller.current_caller().tenant
+        tenant = rpc_context.current_caller().tenant
         if self._scheduler.has_no_wait(tenant):
             return nullcontext()
         await self._scheduler.acquire(tenant, CHECK_SECONDS)
@@ -199,7 +199,7 @@ class BillableCallHandler:
         model_request, plan = await self._plan_with_screening(request, modality)
         request_plan = await plan(model_request)
         if request_media.unresolved_media(model_request):
-            tenant = caller.current_caller().tenant
+            tenant = rpc_context.current_caller().tenant
             request_plan = await plan(await self._media.resolve(tenant, model_request))
         return _execution_plan(request_plan, next_when_unconfirmed=goes_next)
 
@@ -242,10 +242,10 @@ class BillableCallHandler:
         if modality is not Modality.RAW:
             model_request = requests.decode_model_request(request, modality, timeout)
             if form := requested_format(model_request.parameters):
-                await self._schemas.check_response_format(form, caller.current_caller().tenant)
+                await self._schemas.check_response_format(form, rpc_context.current_caller().tenant)
             return model_request, self._plan_catalog_models
         runnable = await self._published.find(ModelReference.parse(request.model))
-        await self._schemas.prepare(runnable.schema, caller.current_caller().tenant)
+        await self._schemas.prepare(runnable.schema, rpc_context.current_caller().tenant)
         return requests.decode_run_request(request, timeout), partial(
             self._plan_published_model, runnable
         )
@@ -258,7 +258,7 @@ class BillableCallHandler:
     ) -> Callable[[Any], FallbackChain]:
         """What plans a run of any model, whose inputs are validated by its own schema."""
         problems = await self._schemas.input_problems(
-            runnable.schema, build_input(run_request, runnable), caller.current_caller().tenant
+            runnable.schema, build_input(run_request, runnable), rpc_context.current_caller().tenant
         )
         catalog = self._catalog()
         model, assumed = catalog.find_by_slug(runnable.model), catalog.assume_unknown_usd
@@ -278,7 +278,7 @@ class BillableCallHandler:
 
     def _submission(self, request: Any, method: str, modality: Modality) -> Submission:
         options = request.options
-        tenant = caller.current_caller().tenant
+        tenant = rpc_context.current_caller().tenant
         fingerprint, reuse_key = requests.fingerprint_and_reuse_key(
             self._generations.hash_key, method, request
         )
@@ -302,7 +302,7 @@ class BillableCallHandler:
         """Whether another model is tried while an attempt is unconfirmed. Raises ScopeMissing."""
         if options.when_unconfirmed != options_pb2.WHEN_UNCONFIRMED_NEXT:
             return False
-        if not self._allows_next(caller.current_caller().tenant):
+        if not self._allows_next(rpc_context.current_caller().tenant):
             raise ScopeMissing(
                 "options.when_unconfirmed: NEXT may pay twice, and is not allowed here",
                 metadata={"field": "options.when_unconfirmed"},
@@ -348,4 +348,4 @@ def effective_wait(wait: float | None, context: RpcContext) -> float | None:
 def record_generation(record: Generation) -> None:
     """Record the rpc's generation and its cost for the trailer and the access log."""
     settled = record.cost.nanos if record.state.is_terminal else None
-    call_summary.update_summary(generation_id=record.id, model=record.model, cost_nanos=settled)
+    rpc_context.update_summary(generation_id=record.id, model=record.model, cost_nanos=settled)

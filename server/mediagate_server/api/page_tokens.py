@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from google.protobuf.message import Message as ProtoMessage
 
-from mediagate_server.context import caller
+from mediagate_server import rpc_context
 from mediagate_server.errors import InvalidRequest
 
 _DEFAULT_SIZE, _MAX_SIZE = 50, 1000
@@ -38,7 +38,7 @@ class PageTokens:
 
         `fields` are everything in the request but the page.
         """
-        scope = [_PURPOSE, rpc, caller.current_caller().tenant, *map(_as_text, fields)]
+        scope = [_PURPOSE, rpc, rpc_context.current_caller().tenant, *map(_as_text, fields)]
         return ListPageTokens(self._key, json.dumps(scope).encode())
 
 

@@ -6,27 +6,30 @@ Everything in a request that can be rejected by itself is rejected here, before 
 import random
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from difflib import SequenceMatcher
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
-from mediagate_server.catalog.models.model import Model, ModelKind, ModelStatus
+from mediagate_server.catalog.models.model import Model, ModelKind, ModelStatus, OutputShape
 from mediagate_server.catalog.models.model_file import ModelFileError, load_shipped_models
-from mediagate_server.catalog.models.nearest_names import nearest_names
-from mediagate_server.catalog.models.output_shape import OutputShape
 from mediagate_server.catalog.planning import fallback, model_choice
 from mediagate_server.catalog.planning.fallback import FallbackChain
 from mediagate_server.catalog.planning.model_parameters import MODEL_PARAMETERS_PATH
 from mediagate_server.catalog.planning.plan import Plan, Substitution
-from mediagate_server.catalog.planning.response_format import format_shape, requested_format
-from mediagate_server.catalog.planning.translation import GenerateSeed, translate_request
-from mediagate_server.catalog.pricing import derived_prices
+from mediagate_server.catalog.planning.translation import (
+    GenerateSeed,
+    format_shape,
+    requested_format,
+    translate_request,
+)
+from mediagate_server.catalog.pricing import prices
 from mediagate_server.catalog.pricing.cost_estimate import (
     EstimatedRun,
     UnpricedInput,
     check_cost_limit,
     estimate_cost,
 )
-from mediagate_server.catalog.pricing.derived_prices import assumed_price
+from mediagate_server.catalog.pricing.prices import assumed_price
 from mediagate_server.catalog.request import Fallback, FallbackMode, Modality, ModelRequest
 from mediagate_server.errors import (
     InvalidRequest,
@@ -39,6 +42,41 @@ from mediagate_server.errors import (
     suggestion_text,
 )
 from mediagate_server.structs import replace
+
+_MAX_NAMES: Final = 3
+_MIN_SIMILARITY: Final = 0.6
+_MAX_CHARACTERS: Final = 128
+"""Characters that are compared: matching takes quadratic time."""
+
+
+def nearest_names(requested: str, models: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """At most three most similar names, the most similar first, one for each model, which is given
+    by its names.
+    """
+    # The version is not compared.
+    text = requested.casefold().partition(":")[0][:_MAX_CHARACTERS]
+    best = (max((_similarity(text, name.casefold()), name) for name in names) for names in models)
+    ranked = sorted(
+        (match for match in best if match[0] >= _MIN_SIMILARITY), key=lambda match: -match[0]
+    )
+    return tuple(name for _, name in ranked[:_MAX_NAMES])
+
+
+def _similarity(requested: str, name: str) -> float:
+    """Similarity from 0 to 1. The same name of another owner counts more than another of the
+    same.
+    """
+    requested_model, model = requested.rpartition("/")[2], name.rpartition("/")[2]
+    return max(_ratio(requested, name), 0.95 * _ratio(requested_model, model))
+
+
+def _ratio(requested: str, name: str) -> float:
+    matcher = SequenceMatcher(None, requested, name, autojunk=False)
+    # Upper bounds first: they are cheap, and reject most names.
+    if matcher.real_quick_ratio() < _MIN_SIMILARITY or matcher.quick_ratio() < _MIN_SIMILARITY:
+        return 0.0
+    return matcher.ratio()
+
 
 DEFAULT_MODELS: Mapping[Modality, str] = MappingProxyType(
     {
@@ -363,7 +401,7 @@ class Catalog:
 def _with_dedicated_price(model: Model) -> Model:
     if not model.bills_idle_time:
         return model
-    price = derived_prices.dedicated_price(model.price)
+    price = prices.dedicated_price(model.price)
     return model if price is model.price else replace(model, price=price)
 
 

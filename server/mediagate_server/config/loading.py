@@ -24,8 +24,7 @@ from mediagate_server.config.setting_names import (
     environment_variable,
 )
 from mediagate_server.config.settings import Settings
-from mediagate_server.config.tenant_tables import SECTION as TENANTS
-from mediagate_server.config.tenant_tables import TenantTableReader
+from mediagate_server.config.tenants import TENANTS_SECTION, TenantTableReader
 
 _PREFIX: Final = "MEDIAGATE_"
 _OTHER_VARIABLES: Final = frozenset(
@@ -84,7 +83,7 @@ class _SettingsLoader:
         """Collect every key of every section; an unknown one is an error."""
         self._file = file
         for section, content in file.document.items():
-            if section == TENANTS:
+            if section == TENANTS_SECTION:
                 tables = TenantTableReader(
                     file, lambda reference: self._resolve_file_reference(reference, file)
                 )
@@ -93,7 +92,9 @@ class _SettingsLoader:
                 continue
             settings_by_key = SECTIONS.get(section)
             if settings_by_key is None or not isinstance(content, dict):
-                section_names = ", ".join(f"[{name}]" for name in (*SECTIONS, f"{TENANTS}.NAME"))
+                section_names = ", ".join(
+                    f"[{name}]" for name in (*SECTIONS, f"{TENANTS_SECTION}.NAME")
+                )
                 message = f"is not a section; there are {section_names}"
                 self._problems.append(ConfigProblem(file.location(section), section, message))
                 continue
@@ -158,7 +159,7 @@ class _SettingsLoader:
     def _resolve_file_reference(
         self, reference: str, file: ConfigFile
     ) -> tuple[str | None, Path | None, str]:
-        """Resolve a reference in the file: see tenant_tables.Resolve."""
+        """Resolve a reference in the file: see tenants.Resolve."""
         return self._resolve_reference(reference, file.path.parent)
 
     def _resolve_reference(

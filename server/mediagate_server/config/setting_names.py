@@ -113,7 +113,7 @@ PATH_SETTINGS: Final = frozenset({"catalog_files"})
 """Settings that are paths: in the file they are relative to its own folder."""
 
 FILE_ONLY: Final = frozenset({"tenants"})
-"""Settings without a variable; for `[tenants.NAME]` see tenant_tables.py."""
+"""Settings without a variable; for `[tenants.NAME]` see tenants.py."""
 
 RELOADABLE: Final = frozenset(
     {

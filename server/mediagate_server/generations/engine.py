@@ -14,8 +14,8 @@ from typing import Final, Self
 
 import structlog
 
+from mediagate_server import rpc_context
 from mediagate_server.catalog.planning.plan import Plan
-from mediagate_server.context import call_summary
 from mediagate_server.errors import (
     CircuitOpen,
     GenerationNotFound,
@@ -188,7 +188,7 @@ class GenerationEngine:
         self._supervisor.start_task(
             self._accept_and_run(run, submission, reserved, plan, turns, accepted)
         )
-        call_summary.record_binding(submission.request_id)
+        rpc_context.record_binding(submission.request_id)
         try:
             # A caller that leaves now leaves the future alone: the commit and the send go on.
             outcome = await accepted
@@ -199,7 +199,7 @@ class GenerationEngine:
             raise outcome
         if outcome:
             return await self._attach(submission, outcome)
-        call_summary.record_binding(submission.request_id, run.record.id)
+        rpc_context.record_binding(submission.request_id, run.record.id)
         return attachment
 
     async def check_submission(self, submission: Submission, plan: ExecutionPlan) -> None:
@@ -397,7 +397,7 @@ class GenerationEngine:
         _check_fingerprint(submission, binding)
         run = await self._find(submission.tenant, binding.generation_id)
         # An id that the server has just made is bound to nothing: this was found by its reuse key.
-        call_summary.record_binding(
+        rpc_context.record_binding(
             "" if submission.is_server_generated_id else submission.request_id, run.record.id
         )
         return self._new_attachment(run, submission, replayed=True)

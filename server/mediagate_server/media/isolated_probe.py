@@ -14,7 +14,7 @@ from typing import Final
 
 import structlog
 
-from mediagate_server.context import caller
+from mediagate_server import rpc_context
 from mediagate_server.media.probe import ProbeResult, probe_file
 from mediagate_server.media.read_limited_file import MAX_SECONDS
 from mediagate_server.workers.worker_pool import Task, WorkerError, WorkerPool
@@ -75,7 +75,7 @@ class IsolatedProbe:
                 _PROBE_TASK,
                 json.dumps([str(path), media_type]).encode(),
                 seconds=MAX_SECONDS,
-                tenant=caller.current_tenant(),
+                tenant=rpc_context.current_tenant(),
             )
         except WorkerError as error:
             _log.info("media_probe_failed", media_type=media_type, error=type(error).__name__)

@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from mediagate_server.context import caller
+from mediagate_server import rpc_context
 from mediagate_server.errors import Failure
 from mediagate_server.media import data_uri
 from mediagate_server.media.downloader import DownloadFailed, MediaDownloader
@@ -238,9 +238,9 @@ class OutputArchiver:
         while True:
             # A file that stays damaged may be what the model made: better than nothing.
             is_last = self._seconds_left(job) <= 0 or absences + 1 >= _MAX_ABSENT_ATTEMPTS
-            async with self._semaphore.acquire(caller.current_tenant(), _MAX_WAITING):
+            async with self._semaphore.acquire(rpc_context.current_tenant(), _MAX_WAITING):
                 await self._scheduler.acquire(
-                    caller.current_tenant(), ARCHIVE_SPACING_SECONDS, queue="outputs"
+                    rpc_context.current_tenant(), ARCHIVE_SPACING_SECONDS, queue="outputs"
                 )
                 outcome = await self._archive_once(job, accept_damaged=is_last or not may_recur)
             if not isinstance(outcome, _TransientFailure):

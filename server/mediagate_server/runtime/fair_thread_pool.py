@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, ParamSpec, TypeVar
 
-from mediagate_server.context import caller
+from mediagate_server import rpc_context
 
 THREADS: Final = 8
 TENANT_SHARE: Final = 6
@@ -41,7 +41,7 @@ class FairThreadPool(ThreadPoolExecutor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
         """Queue a job behind those of the same tenant. Raises RuntimeError after `shutdown`."""
         job: _Job = Future(), partial(fn, *args, **kwargs)
-        tenant = caller.current_tenant()
+        tenant = rpc_context.current_tenant()
         with self._jobs_lock:
             # Each submit asks for one thread, which does the job whose turn it is then.
             super().submit(self._work)

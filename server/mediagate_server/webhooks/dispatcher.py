@@ -19,8 +19,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from mediagate_server.context import caller
-from mediagate_server.context.caller import Caller
+from mediagate_server import rpc_context
 from mediagate_server.errors import ResourceNotFound, StaleOwner, StoreUnavailable
 from mediagate_server.network.egress_policy import EgressPolicy
 from mediagate_server.observability import metrics
@@ -29,6 +28,7 @@ from mediagate_server.observability.bug_report import (
     report_bug,
     start_background_task,
 )
+from mediagate_server.rpc_context import Caller
 from mediagate_server.runtime.clock import Clock
 from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.runtime.tasks import restart_until_done
@@ -227,7 +227,7 @@ class WebhookDispatcher:
 
     async def _deliver(self, event: OutboxEvent) -> None:
         """Make one attempt for an event and store its result."""
-        caller.bind_caller(Caller(event.tenant))
+        rpc_context.bind_caller(Caller(event.tenant))
         try:
             delivery = await self._post_once(event)
             if delivery.delivered:

@@ -25,7 +25,7 @@ import httpx
 from aiohttp.abc import AbstractResolver, ResolveResult
 from standardwebhooks import Webhook
 
-from mediagate_server.context import caller
+from mediagate_server import rpc_context
 from mediagate_server.network.egress_policy import EgressPolicy
 from mediagate_server.network.request_url import parse_request_url
 from mediagate_server.workers.worker_pool import FairSemaphore, QueueFull
@@ -160,7 +160,7 @@ class _EgressResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         """Resolve a host name. Raises OSError."""
         resolve = partial(socket.getaddrinfo, host, port, family=family, type=socket.SOCK_STREAM)
-        lookup = asyncio.create_task(self._look_up(resolve, caller.current_tenant()))
+        lookup = asyncio.create_task(self._look_up(resolve, rpc_context.current_tenant()))
         self._lookups.add(lookup)
         lookup.add_done_callback(self._ended)
         addresses = await asyncio.shield(lookup)

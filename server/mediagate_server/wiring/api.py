@@ -32,7 +32,7 @@ from mediagate_server.api.services.admin import AdminService
 from mediagate_server.api.services.health import HealthService
 from mediagate_server.api.services.usage import UsageService
 from mediagate_server.catalog.planning.schema_validation import SchemaValidator
-from mediagate_server.catalog.published.model_registry import PublishedModelRegistry
+from mediagate_server.catalog.published_models import PublishedModelRegistry
 from mediagate_server.generations.engine import GenerationEngine
 from mediagate_server.generations.inputs.input_files import InputFileUploader
 from mediagate_server.generations.inputs.media_inputs import MediaInputs

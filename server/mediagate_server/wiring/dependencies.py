@@ -2,18 +2,67 @@
 
 from dataclasses import dataclass
 
+from mediagate_server import rpc_context
 from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.live import LiveCatalog
+from mediagate_server.catalog.request import Modality
 from mediagate_server.config import Configuration, Settings
 from mediagate_server.config.tenant_limits import TenantLimits
-from mediagate_server.context import caller
+from mediagate_server.config.tenants import StoreInputs
+from mediagate_server.generations.recovery.retention import Retention
+from mediagate_server.media.module import MediaLimits
 from mediagate_server.network.egress_policy import EgressPolicy
 from mediagate_server.observability.metrics import OTHER_MODEL
 from mediagate_server.runtime.clock import Clock
 from mediagate_server.runtime.fair_scheduler import FairScheduler
 from mediagate_server.store.sqlite import SqliteStore
-from mediagate_server.wiring.live_settings import LiveSettings
 from mediagate_server.workers.worker_pool import WorkerPool
+
+
+class LiveSettings:
+    """Settings grouped for the components that read them at each use. Durations in seconds."""
+
+    def __init__(self, configuration: Configuration, limits: TenantLimits) -> None:
+        self._configuration = configuration
+        self._limits = limits
+
+    def store_inputs(self, tenant: str) -> StoreInputs:
+        """How much of a tenant's requests is stored."""
+        return self._limits.store_inputs(tenant)
+
+    def retention(self) -> Retention:
+        """How long inputs, texts and media are stored."""
+        settings = self._configuration.current
+        return Retention(settings.inputs_life, settings.text_life, settings.media_life)
+
+    def media_limits(self) -> MediaLimits:
+        """Sizes, timeouts and lifetimes of media."""
+        settings = self._configuration.current
+        return MediaLimits(
+            settings.output_max_bytes,
+            settings.output_timeout,
+            settings.output_idle_timeout,
+            settings.upload_max_bytes,
+            settings.upload_life,
+            settings.link_life,
+        )
+
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """Further secrets that upstream's webhooks may be signed with."""
+        configured = self._configuration.current.webhook_secrets
+        return tuple(secret.get_secret_value() for secret in configured)
+
+    def timeouts(self) -> dict[Modality, float]:
+        """Default timeouts of generations, by modality."""
+        settings = self._configuration.current
+        return {
+            Modality.TEXT: settings.text_timeout,
+            Modality.IMAGE: settings.image_timeout,
+            Modality.VIDEO: settings.video_timeout,
+            Modality.AUDIO: settings.audio_timeout,
+            Modality.SAFETY: settings.safety_timeout,
+            Modality.RAW: settings.run_timeout,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +90,7 @@ class ServerDeps:
 
     def caller_catalog(self) -> Catalog:
         """The catalog as it counts for the tenant that calls."""
-        allowed = self.limits.allow_assumed_prices(caller.current_caller().tenant)
+        allowed = self.limits.allow_assumed_prices(rpc_context.current_caller().tenant)
         return self.catalog.for_assumed_prices(assumed=allowed)
 
     def model_label(self, model: str) -> str:

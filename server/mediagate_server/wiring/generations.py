@@ -1,17 +1,33 @@
-"""Wiring of the generation engine."""
+"""Wiring of the generation engine, and of the media module that it keeps its outputs in."""
 
 from contextlib import AsyncExitStack
 from typing import Final
 
-from mediagate_server.generations.dependencies import EngineDeps, no_webhook_url
+from mediagate_server.config import Settings
+from mediagate_server.generations.dependencies import EngineDeps, EngineTimeouts, no_webhook_url
 from mediagate_server.generations.engine import GenerationEngine
 from mediagate_server.generations.outputs.json_validation_process import JsonAnswerValidator
 from mediagate_server.media.module import MediaModule
+from mediagate_server.media.object_storage import BucketSettings
 from mediagate_server.runtime.crash_marks import CrashMarks
 from mediagate_server.upstream.replicate.webhook_verification import WebhookUrls
 from mediagate_server.wiring.dependencies import ServerDeps
-from mediagate_server.wiring.live_settings import engine_timeouts
 from mediagate_server.wiring.upstream import UpstreamConnection
+
+
+def engine_timeouts(settings: Settings) -> EngineTimeouts:
+    """Timeouts of the generation engine. Read once, when a server starts: no reload changes any of
+    it.
+    """
+    return EngineTimeouts(
+        post_timeout=settings.upstream_create_timeout,
+        absent_margin=settings.absent_margin,
+        api_error_margin=settings.api_error_margin,
+        sweep=settings.sweep_seconds,
+        first_sweep=min(1.0, settings.sweep_seconds),
+        reconcile=settings.reconcile_seconds,
+    )
+
 
 _HASH_KEY: Final = "input-hash"
 """The store's name for the key of hashes that stand for a request's inputs."""
@@ -52,3 +68,27 @@ async def open_generations(
         retention=deps.live_settings.retention,
     )
     return await stack.enter_async_context(engine)
+
+
+_MEDIA_KEY: Final = "media-url"
+"""The store's name for the key that links to media are signed with."""
+
+
+async def open_media(
+    deps: ServerDeps, stack: AsyncExitStack, *, upstream_url: str, public_url: str
+) -> MediaModule:
+    """Open the media module. `public_url` is the public HTTP port's as callers reach it."""
+    settings, clock = deps.settings, deps.clock
+    media = MediaModule(
+        settings.data_dir / "media",
+        upstream_url,
+        deps.live_settings.media_limits,
+        now=clock.now,
+        sleep=clock.sleep,
+        bucket=BucketSettings.from_settings(settings),
+        web=public_url,
+        key=await deps.store.secret_key(_MEDIA_KEY),
+        share=deps.scheduler,
+        workers=deps.workers,
+    )
+    return await stack.enter_async_context(media)

@@ -1,9 +1,14 @@
-"""Wiring of the upstream: Replicate's API, or the embedded sandbox in its place."""
+"""Wiring of the upstream: Replicate's API or the embedded sandbox, and the models it publishes."""
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import date
 
+from mediagate_server.catalog import drift
+from mediagate_server.catalog.drift import CatalogDriftMonitor
+from mediagate_server.catalog.published_models import PublishedModelRegistry
 from mediagate_server.config import Settings
+from mediagate_server.observability import metrics
 from mediagate_server.upstream.policies.resilient_upstream import ResilientUpstream
 from mediagate_server.upstream.replicate.client import ReplicateClient
 from mediagate_server.upstream.settings import ReplicateSettings, UpstreamLimits
@@ -71,3 +76,34 @@ def _replicate_settings(settings: Settings, base_url: str, token: str | None) ->
         max_streams=settings.upstream_max_streams,
         body_folder=settings.data_dir / "answers",
     )
+
+
+async def open_published_models(
+    deps: ServerDeps, stack: AsyncExitStack, upstream: UpstreamConnection
+) -> PublishedModelRegistry:
+    """Open the registry of upstream's models, and the monitor that compares the catalog with it."""
+    catalog = deps.catalog.current
+    published = PublishedModelRegistry(
+        upstream.client,
+        knows_official=lambda slug: catalog().is_official(slug),
+        suggest=lambda name: catalog().nearest_names(name, slugs=True),
+    )
+
+    def today() -> date:
+        return deps.clock.now().date()
+
+    def price_ages() -> tuple[int, int]:
+        return drift.count_price_ages(catalog().models(), today())
+
+    metrics.catalog_old_prices.set_function(lambda: price_ages()[0])
+    metrics.catalog_unknown_prices.set_function(lambda: price_ages()[1])
+    await stack.enter_async_context(
+        CatalogDriftMonitor(
+            catalog,
+            published.find,
+            hours=lambda: deps.settings.catalog_check_hours,
+            today=today,
+            count=lambda kind, findings: metrics.catalog_findings.labels(kind.value).set(findings),
+        )
+    )
+    return published

@@ -10,7 +10,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from mediagate_server.catalog.catalog import Catalog
-from mediagate_server.catalog.models.output_shape import OutputKind
+from mediagate_server.catalog.models.model import OutputKind
 
 MODELS: Final = ("fuzz/anything", "fuzz/closed", "fuzz/listed")
 """Models that no catalog knows."""

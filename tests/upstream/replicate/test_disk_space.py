@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mediagate_server.context import caller
-from mediagate_server.context.caller import Caller
+from mediagate_server import rpc_context
+from mediagate_server.rpc_context import Caller
 from mediagate_server.upstream.replicate import large_responses
 from mediagate_server.upstream.replicate.large_responses import (
     DiskReservation,
@@ -83,7 +83,7 @@ async def test_files_count_for_as_long_as_they_are_there(
     large = LargeResponses(tmp_path / "bodies", WorkerPool())
 
     async def receive(tenant: str) -> ResponseFile:
-        caller.bind_caller(Caller(tenant))
+        rpc_context.bind_caller(Caller(tenant))
         return await large.receive(b"", _one(600), 200)
 
     kept = [await asyncio.create_task(receive("a")) for _ in range(2)]

@@ -8,11 +8,11 @@ import hmac
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+from mediagate_server import rpc_context
 from mediagate_server.api.interceptors.rpc_call import CallNext, RpcCall
 from mediagate_server.config.tenants import Tenant, key_digest
-from mediagate_server.context import caller
-from mediagate_server.context.caller import LOCAL_CALLER, Caller
 from mediagate_server.errors import ApiKeyInvalid, ApiKeyMissing, ScopeMissing
+from mediagate_server.rpc_context import LOCAL_CALLER, Caller
 
 Authenticate = Callable[[RpcCall], Awaitable[Caller]]
 """Finds out who calls, or raises ApiKeyMissing or ApiKeyInvalid."""
@@ -37,7 +37,7 @@ class AuthInterceptor:
         """Authenticate and bind the caller; refuse the call where there is none."""
         if not call.method.public:
             call.caller = await self._authenticate(call)
-            caller.bind_caller(call.caller)
+            rpc_context.bind_caller(call.caller)
             if call.method.service == ADMIN_SERVICE and not call.caller.admin:
                 raise ScopeMissing("the API key is not an admin's", metadata={"scope": "admin"})
         return await call_next(call)

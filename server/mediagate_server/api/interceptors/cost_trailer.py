@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
+from mediagate_server import rpc_context
 from mediagate_server.api.interceptors.rpc_call import CallNext, RpcCall
-from mediagate_server.context import call_summary, caller
-from mediagate_server.context.call_summary import CallSummary
+from mediagate_server.rpc_context import CallSummary
 
 COST_TRAILER: Final = "mediagate-cost-usd-nanos"
 """What the rpc's generation has cost, in nano-dollars. Missing where that is not known."""
@@ -27,9 +27,9 @@ class MeteringInterceptor:
         """Bind the summary; write its cost however the call ends, if one was reported."""
         if call.method.public:
             return await call_next(call)
-        summary = CallSummary(caller.current_caller().tenant, self._labels_of(call.request))
+        summary = CallSummary(rpc_context.current_caller().tenant, self._labels_of(call.request))
         call.summary = summary
-        call_summary.bind_summary(summary)
+        rpc_context.bind_summary(summary)
         try:
             return await call_next(call)
         finally:

@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+from mediagate_server import rpc_context
 from mediagate_server.api.interceptors.rpc_call import CallNext, RpcCall
-from mediagate_server.context import caller
 from mediagate_server.errors import RateLimited
 
 WINDOW_SECONDS: Final = 60.0
@@ -121,7 +121,7 @@ class RateLimitInterceptor:
     def intercept(self, call: RpcCall, call_next: CallNext) -> Awaitable[bytes | None]:
         """Count the rpc, or refuse it with the time to retry after."""
         if not call.method.public:
-            tenant = caller.current_caller().tenant
+            tenant = rpc_context.current_caller().tenant
             if (allowed := self._requests_per_minute(tenant)) > 0:
                 self._take(allowed, tenant)
         return call_next(call)

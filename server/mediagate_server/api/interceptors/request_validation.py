@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from google.protobuf.message import Message
 
+from mediagate_server import rpc_context
 from mediagate_server.api.interceptors.rpc_call import CallNext, Implementation, RpcCall
 from mediagate_server.api.validation.rules import field_rules
 from mediagate_server.api.validation.validator import MessageValidator
-from mediagate_server.context import caller
 from mediagate_server.errors import (
     DeadlineTooShort,
     InvalidRequest,
@@ -68,7 +68,7 @@ class ValidationInterceptor:
         try:
             self.check(call.request)
         finally:
-            scheduler.record_usage(caller.current_tenant(), scheduler.clock() - started)
+            scheduler.record_usage(rpc_context.current_tenant(), scheduler.clock() - started)
 
     def check(self, request: object) -> None:
         """Validate one request message. Raises InvalidRequest, or what else its violations are."""

@@ -15,9 +15,8 @@ from mediagate_server.api.validation.entry_limit import (
     find_oversized_field,
     request_type,
 )
-from mediagate_server.context.call_summary import CallSummary
-from mediagate_server.context.caller import Caller
 from mediagate_server.errors import InvalidRequest
+from mediagate_server.rpc_context import Caller, CallSummary
 from mediagate_server.runtime.fair_scheduler import FairScheduler
 
 Context = grpc.aio.ServicerContext[Any, Any]

@@ -15,8 +15,8 @@ from mediagate_server.api.billable_calls import RpcContext
 from mediagate_server.api.page_tokens import PageTokens
 from mediagate_server.config.tenant_limits import TenantLimits
 from mediagate_server.config.tenants import Tenant
-from mediagate_server.context.caller import LOCAL_CALLER
 from mediagate_server.errors import InvalidRequest, NotImplementedYet, ResourceNotFound
+from mediagate_server.rpc_context import LOCAL_CALLER
 from mediagate_server.store.budgets import BudgetUsage
 from mediagate_server.store.outbox import Outbox, OutboxEvent
 from mediagate_server.store.port import Store

@@ -7,6 +7,7 @@ from typing import Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mediagate.v1 import generation_pb2, generations_pb2, generations_pb2_grpc, modality_pb2
+from mediagate_server import rpc_context
 from mediagate_server.api import page_tokens
 from mediagate_server.api.billable_calls import (
     RpcContext,
@@ -16,7 +17,6 @@ from mediagate_server.api.billable_calls import (
 )
 from mediagate_server.api.convert import requests, responses
 from mediagate_server.api.page_tokens import PageTokens
-from mediagate_server.context import caller
 from mediagate_server.generations.engine import GenerationEngine
 from mediagate_server.media.signed_links import MediaLinkSigner
 from mediagate_server.store.records import Generation, GenerationFilter, ListPosition, State
@@ -43,7 +43,7 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
         self, request: generations_pb2.GetGenerationRequest, context: RpcContext
     ) -> generations_pb2.GetGenerationResponse:
         """Returns one generation as it is now."""
-        record = await self._generations.get(caller.current_caller().tenant, request.id)
+        record = await self._generations.get(rpc_context.current_caller().tenant, request.id)
         record_generation(record)
         stored = await self._generations.request(record)
         return generations_pb2.GetGenerationResponse(
@@ -58,7 +58,10 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
         tokens = self._tokens.for_request("ListGenerations", request.filter, request.view)
         size = page_tokens.effective_page_size(request.page_size)
         position = _position(tokens.read(request.page_token))
-        tenant, generation_filter = caller.current_caller().tenant, _decode_filter(request.filter)
+        tenant, generation_filter = (
+            rpc_context.current_caller().tenant,
+            _decode_filter(request.filter),
+        )
         page: list[generation_pb2.Generation] = []
         page_bytes, more = 0, True
         # A page is at most what a message may hold, and no more of it is read at a time.
@@ -86,7 +89,9 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
     ) -> generations_pb2.WaitGenerationResponse:
         """Answers once the generation has ended, or after `wait`."""
         seconds = effective_wait(requested_wait(request), context)
-        record = await self._generations.wait(caller.current_caller().tenant, request.id, seconds)
+        record = await self._generations.wait(
+            rpc_context.current_caller().tenant, request.id, seconds
+        )
         record_generation(record)
         return generations_pb2.WaitGenerationResponse(
             generation=await self._encode(record, request.view)
@@ -97,7 +102,7 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
     ) -> AsyncIterator[generations_pb2.WatchGenerationResponse]:
         """Streams a generation at every change, up to its end."""
         changes = self._generations.watch(
-            caller.current_caller().tenant,
+            rpc_context.current_caller().tenant,
             request.id,
             request.after_sequence,
             logs=request.view == generation_pb2.GENERATION_VIEW_FULL,
@@ -113,7 +118,7 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
         self, request: generations_pb2.CancelGenerationRequest, context: RpcContext
     ) -> generations_pb2.CancelGenerationResponse:
         """Requests cancellation."""
-        record = await self._generations.cancel(caller.current_caller().tenant, request.id)
+        record = await self._generations.cancel(rpc_context.current_caller().tenant, request.id)
         record_generation(record)
         return generations_pb2.CancelGenerationResponse(generation=await self._encode(record))
 
@@ -122,7 +127,9 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
     ) -> AsyncIterator[generations_pb2.WatchGenerationsResponse]:
         """Streams every change of all generations that match, until the caller leaves."""
         changes = await self._generations.watch_all(
-            caller.current_caller().tenant, _decode_filter(request.filter), request.after_sequence
+            rpc_context.current_caller().tenant,
+            _decode_filter(request.filter),
+            request.after_sequence,
         )
         # Who sees these knows that no change from now on is missed.
         await context.send_initial_metadata(())
@@ -141,7 +148,7 @@ class GenerationService(generations_pb2_grpc.GenerationServiceServicer):
         self, request: generations_pb2.DeleteGenerationRequest, context: RpcContext
     ) -> generations_pb2.DeleteGenerationResponse:
         """Deletes the inputs and outputs of a generation."""
-        await self._generations.erase(caller.current_caller().tenant, request.id)
+        await self._generations.erase(rpc_context.current_caller().tenant, request.id)
         return generations_pb2.DeleteGenerationResponse()
 
     async def _encode(

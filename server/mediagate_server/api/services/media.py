@@ -8,9 +8,9 @@ from typing import Final
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mediagate.v1 import media_pb2, media_pb2_grpc, medium_pb2
+from mediagate_server import rpc_context
 from mediagate_server.api.billable_calls import RpcContext
 from mediagate_server.api.convert import responses
-from mediagate_server.context import caller
 from mediagate_server.errors import (
     InvalidRequest,
     MediaTooLarge,
@@ -77,7 +77,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         async with self._uploads.create_temp_file() as incoming:
             await _receive(request_iterator, incoming, metadata)
             upload = await self._uploads.finish(
-                incoming, tenant=caller.current_caller().tenant, media_type=metadata.media_type
+                incoming, tenant=rpc_context.current_caller().tenant, media_type=metadata.media_type
             )
         return media_pb2.UploadMediaResponse(
             upload_id=upload.id,
@@ -118,7 +118,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         return await self._upload(request.upload_id)
 
     async def _send(self, context: RpcContext, key: str, offset: int, length: int) -> None:
-        transfer = StreamBandwidth(self._scheduler, caller.current_caller().tenant)
+        transfer = StreamBandwidth(self._scheduler, rpc_context.current_caller().tenant)
         with self._count_read() as piece_bytes:
             async for piece in self._store.read(key, offset, length, piece_bytes):
                 length -= len(piece)
@@ -138,7 +138,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
         A piece waits in memory for as long as its reader does not take it: the more reads a tenant
         has under way, the smaller are those of the next one.
         """
-        tenant = caller.current_caller().tenant
+        tenant = rpc_context.current_caller().tenant
         self._reads[tenant] += 1
         try:
             yield max(_MIN_PIECE_BYTES, min(CHUNK_BYTES, _PIECES_BYTES // self._reads[tenant]))
@@ -150,7 +150,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
     async def _output(self, reference: medium_pb2.OutputRef) -> tuple[medium_pb2.Media, str]:
         """An output, and its storage key."""
         record = await self._generations.get(
-            caller.current_caller().tenant, reference.generation_id
+            rpc_context.current_caller().tenant, reference.generation_id
         )
         outputs = record.output.media if record.output else ()
         if reference.index >= len(outputs) or self._generations.is_erasing(record.id):
@@ -167,7 +167,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
     async def _document(self, reference: media_pb2.DocumentRef) -> tuple[medium_pb2.Media, str]:
         """A document of a generation, and its storage key."""
         record = await self._generations.get(
-            caller.current_caller().tenant, reference.generation_id
+            rpc_context.current_caller().tenant, reference.generation_id
         )
         name, document = "output", record.output.document if record.output else None
         if reference.kind == media_pb2.DocumentRef.KIND_LOGS:
@@ -180,7 +180,7 @@ class MediaService(media_pb2_grpc.MediaServiceServicer):
 
     async def _upload(self, upload_id: str) -> tuple[medium_pb2.Media, str]:
         """An upload, and its storage key."""
-        upload = await self._uploads.find(caller.current_caller().tenant, upload_id)
+        upload = await self._uploads.find(rpc_context.current_caller().tenant, upload_id)
         facts = upload.info
         media = medium_pb2.Media(
             id=upload.id,

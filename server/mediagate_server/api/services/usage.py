@@ -8,11 +8,11 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from mediagate.v1 import cost_pb2, modality_pb2, usage_pb2, usage_pb2_grpc
+from mediagate_server import rpc_context
 from mediagate_server.api import page_tokens
 from mediagate_server.api.billable_calls import RpcContext
 from mediagate_server.api.convert import responses
 from mediagate_server.api.page_tokens import PageTokens
-from mediagate_server.context import caller
 from mediagate_server.errors import InvalidRequest, ScopeMissing
 from mediagate_server.store.charge_queries import (
     Charge,
@@ -146,7 +146,7 @@ class UsageService(usage_pb2_grpc.UsageServiceServicer):
         self, request: usage_pb2.GetReconciliationRequest, context: RpcContext
     ) -> usage_pb2.GetReconciliationResponse:
         """Reports what reconciliation with upstream's list has found."""
-        if not caller.current_caller().admin:
+        if not rpc_context.current_caller().admin:
             raise ScopeMissing("reconciliation is for admins", metadata={"scope": "admin"})
         start = self._now() - _DAY
         if request.HasField("start_time"):
@@ -189,7 +189,7 @@ def _decode_filter(
 
 def _tenant(requested: str) -> str:
     """Whose charges; empty: everybody's. A tenant that is not there looks like any other one."""
-    current = caller.current_caller()
+    current = rpc_context.current_caller()
     if not requested or requested == current.tenant:
         return current.tenant
     if not current.admin:

@@ -3,20 +3,17 @@
 Plain data, read from a model file. Its consistency is checked once, when it is constructed.
 """
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import field
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from mediagate_server.catalog.models.output_shape import OutputKind, OutputShape
 from mediagate_server.catalog.models.safety_categories import SAFETY_CATEGORIES
-from mediagate_server.catalog.parameters.chat import FIELDS as CHAT_FIELDS
-from mediagate_server.catalog.parameters.chat import ChatInputs, ChatStyle
 from mediagate_server.catalog.parameters.contract_fields import FIELDS
-from mediagate_server.catalog.parameters.durations import Duration, FrameCount
 from mediagate_server.catalog.parameters.image_size import (
     AspectRatio,
     Dimensions,
@@ -24,13 +21,20 @@ from mediagate_server.catalog.parameters.image_size import (
     VideoSize,
 )
 from mediagate_server.catalog.parameters.media_inputs import LoraRule, MediaRule
+from mediagate_server.catalog.parameters.prompt import (
+    CHAT_FIELDS,
+    SAFETY_FIELDS,
+    ChatInputs,
+    ChatStyle,
+    SafetyPrompt,
+)
 from mediagate_server.catalog.parameters.rule import ParameterRule
-from mediagate_server.catalog.parameters.safety_prompt import FIELDS as GUARD_FIELDS
-from mediagate_server.catalog.parameters.safety_prompt import SafetyPrompt
 from mediagate_server.catalog.parameters.scalar import (
     DirectValue,
+    Duration,
     EnumValue,
     FixedValue,
+    FrameCount,
     JoinedValue,
     OutputCount,
     ScaledValue,
@@ -41,7 +45,41 @@ from mediagate_server.catalog.request import Modality
 from mediagate_server.catalog.schemas.input_spec import STRICT, InputSpec, InputType
 from mediagate_server.catalog.schemas.openapi import ANY_STEP, OutputPath
 
-_UNMAPPABLE_FIELDS = frozenset({*CHAT_FIELDS, *GUARD_FIELDS})
+
+class OutputKind(StrEnum):
+    """Kind of a model's `output`, which decides how it is parsed."""
+
+    TEXT_CHUNKS = "text_chunks"
+    TEXT = "text"
+    MEDIA = "media"
+    MEDIA_LIST = "media_list"
+    MEDIA_FIELD = "media_field"
+    VERDICT = "verdict"
+    JSON_TEXT = "json_text"
+    RAW = "raw"
+    RAW_TEXT = "raw_text"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OutputShape:
+    """Shape of an output.
+
+    `field` names the key of the medium in an object, or the taxonomy of a verdict (see
+    `safety_categories.py`). As JSON it holds, of a JSON text, the schema to validate it by; of a
+    raw output, the paths of its links (see `openapi.py`).
+
+    `media_type` is the expected one; the file may be of another.
+    """
+
+    # For pydantic, which reads it from model files: unknown keys are errors.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    kind: OutputKind
+    field: str = ""
+    media_type: str = ""
+
+
+_UNMAPPABLE_FIELDS = frozenset({*CHAT_FIELDS, *SAFETY_FIELDS})
 """Parameters that `chat` and `guard` map together."""
 AnyRule = Annotated[
     DirectValue

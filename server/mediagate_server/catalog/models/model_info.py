@@ -11,9 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from mediagate_server.catalog.models.model import Model
-from mediagate_server.catalog.parameters.chat import ChatStyle
 from mediagate_server.catalog.parameters.contract_fields import FIELDS, FieldKind
-from mediagate_server.catalog.parameters.durations import Duration, FrameCount
 from mediagate_server.catalog.parameters.image_size import (
     AspectRatio,
     Dimensions,
@@ -21,9 +19,16 @@ from mediagate_server.catalog.parameters.image_size import (
     VideoSize,
     parse_ratio,
 )
-from mediagate_server.catalog.parameters.ordered_values import ordinal
+from mediagate_server.catalog.parameters.prompt import ChatStyle
 from mediagate_server.catalog.parameters.rule import ParameterRule, format_value
-from mediagate_server.catalog.parameters.scalar import EnumValue, FixedValue, ScaledValue
+from mediagate_server.catalog.parameters.scalar import (
+    Duration,
+    EnumValue,
+    FixedValue,
+    FrameCount,
+    ScaledValue,
+    ordinal,
+)
 from mediagate_server.catalog.request import Modality
 from mediagate_server.catalog.schemas.input_spec import InputSpec
 
@@ -112,7 +117,7 @@ def _text_capabilities(model: Model) -> Iterator[Capability]:
     if model.streams:
         yield Capability.STREAMING
     if model.chat:
-        # By instructions and validation, with every chat model: see response_format.py.
+        # By instructions and validation, with every chat model: see translation.py.
         yield Capability.JSON
     if model.chat and model.chat.images:
         yield Capability.VISION

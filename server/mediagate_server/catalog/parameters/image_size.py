@@ -15,7 +15,6 @@ from typing import ClassVar, Literal
 from pydantic.dataclasses import dataclass
 
 from mediagate_server.catalog.parameters.contract_fields import FieldKind
-from mediagate_server.catalog.parameters.ordered_values import nearest_allowed
 from mediagate_server.catalog.parameters.rule import (
     InputDraft,
     ParameterOutcome,
@@ -24,6 +23,7 @@ from mediagate_server.catalog.parameters.rule import (
     emulated_outcome,
     honoured_outcome,
 )
+from mediagate_server.catalog.parameters.scalar import nearest_allowed
 from mediagate_server.catalog.request import Size, Value
 from mediagate_server.catalog.schemas.input_spec import STRICT, InputSpec
 

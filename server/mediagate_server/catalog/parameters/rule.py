@@ -1,12 +1,13 @@
-"""Base class of parameter rules, the outcome of a rule, and the model input that rules write to.
+"""Parameter rules: their base class, their outcome, the report of it, and the input they write to.
 
 A rule takes one parameter's value, writes inputs of the model, and returns what became of the
-value.
+value: honoured, adjusted, emulated or dropped, and why.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import field
+from enum import StrEnum
 from typing import Any, ClassVar
 
 import msgspec
@@ -14,9 +15,31 @@ from msgspec import Struct
 from pydantic.dataclasses import dataclass
 
 from mediagate_server.catalog.parameters.contract_fields import FieldKind
-from mediagate_server.catalog.parameters.parameter_report import ParameterHandling
 from mediagate_server.catalog.request import Value
 from mediagate_server.catalog.schemas.input_spec import STRICT, InputSpec
+
+
+class ParameterHandling(StrEnum):
+    """Handling of a parameter that the caller set."""
+
+    HONOURED = "honoured"
+    ADJUSTED = "adjusted"
+    EMULATED = "emulated"
+    DROPPED = "dropped"
+
+
+class ParameterReport(Struct, frozen=True):
+    """Report of one parameter. `requested` and `sent` are short, printable values.
+
+    Prompts and media are never printed: for them both are empty.
+    """
+
+    parameter: str
+    handling: ParameterHandling
+    requested: str = ""
+    sent: str = ""
+    reason: str = ""
+
 
 NO_SUCH_INPUT_REASON = "the model has nothing like it"
 

@@ -1,14 +1,23 @@
-"""Scalar rules: parameters that are one number, word, switch or text."""
+"""Scalar rules: parameters that are one number, word, switch, text or duration.
 
-from collections.abc import Mapping
+Words have an ordinal where they have an order (720p before 1080p, low before high). Only those have
+a nearest value; between others (voices, languages) nothing is guessed.
+
+A duration is the contract's seconds as a model's seconds, milliseconds or frames. Where a model has
+fixed ones, the shortest that is at least as long as requested is sent, else the longest.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import field
+from decimal import Decimal
 from fractions import Fraction
-from typing import Any, ClassVar, Literal
+from math import ceil
+from typing import Any, ClassVar, Literal, TypeVar
 
 from pydantic.dataclasses import dataclass
 
 from mediagate_server.catalog.parameters.contract_fields import FieldKind
-from mediagate_server.catalog.parameters.ordered_values import nearest_allowed, ordinal
 from mediagate_server.catalog.parameters.rule import (
     InputDraft,
     ParameterOutcome,
@@ -21,6 +30,149 @@ from mediagate_server.catalog.parameters.rule import (
 from mediagate_server.catalog.request import Value
 from mediagate_server.catalog.schemas.input_spec import STRICT, InputSpec, InputType
 
+_Word = TypeVar("_Word", bound=object)
+_EFFORT_ORDER = {"none": 0, "minimal": 1, "low": 2, "medium": 3, "high": 4, "xhigh": 5}
+_MAX_CHARACTERS = 64
+"""Maximum length: no model's value is as long, and a number of thousands of digits is none."""
+_RESOLUTION_LINES = {"2k": 1440, "4k": 2160, "8k": 4320}
+_FRAMES = re.compile(r"(\d+)_frames_\w+")
+_LEADING_NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(?:p|mp|s|fps)?\s*", re.IGNORECASE)
+
+
+def ordinal(word: object) -> Fraction | None:
+    """Ordinal of a value, for comparison; None where it has none."""
+    if isinstance(word, bool):
+        return None
+    if isinstance(word, int | float | Decimal):
+        return Fraction(str(word))
+    text = str(word).casefold()
+    if len(text) > _MAX_CHARACTERS:
+        return None
+    if text in _EFFORT_ORDER:
+        return Fraction(_EFFORT_ORDER[text])
+    if text in _RESOLUTION_LINES:
+        return Fraction(_RESOLUTION_LINES[text])
+    match = _LEADING_NUMBER.fullmatch(text) or _FRAMES.fullmatch(text)
+    return Fraction(match.group(1)) if match else None
+
+
+def nearest_allowed(value: object, allowed: Iterable[_Word]) -> _Word | None:
+    """The allowed value that is nearest to `value`; the lower (cheaper) of two equally near.
+
+    None where `value` or every allowed value has no ordinal.
+    """
+    target = ordinal(value)
+    if target is None:
+        return None
+    candidates = [(item, order) for item in allowed if (order := ordinal(item)) is not None]
+    if not candidates:
+        return None
+    return min(candidates, key=lambda pair: (abs(pair[1] - target), pair[1]))[0]
+
+
+NEAREST_DURATION_REASON = "the shortest length of the model that is long enough, or its longest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Duration(ParameterRule):
+    """Duration in units of which `per_second` make a second (1000 for milliseconds)."""
+
+    takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.NUMBER})
+
+    rule: Literal["length"]
+    to: str
+    per_second: int = 1
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The one input."""
+        return (self.to,)
+
+    def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
+        """HONOURED where the model has exactly that duration, else ADJUSTED."""
+        spec = draft.specs[self.to]
+        requested = _seconds(value) * self.per_second
+        sent, length = _shortest_long_enough(spec, requested)
+        draft.input[self.to] = sent
+        seconds = float(length / self.per_second)
+        return (
+            honoured_outcome(seconds)
+            if length == requested
+            else adjusted_outcome(seconds, NEAREST_DURATION_REASON)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class FrameCount(ParameterRule):
+    """Duration as a number of frames, at the frame rate that is sent or that the model has by
+    default.
+    """
+
+    takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.NUMBER})
+
+    rule: Literal["frames"]
+    to: str
+    fps: str
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The number of frames; the rate is its own parameter's."""
+        return (self.to,)
+
+    @property
+    def mentions(self) -> tuple[str, ...]:
+        """The frame rate too."""
+        return tuple(name for name in (self.to, self.fps, self.needs) if name)
+
+    @property
+    def rank(self) -> int:
+        """After the frame rate."""
+        return 1
+
+    def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
+        """HONOURED where whole frames make exactly that duration, else ADJUSTED."""
+        rate = ordinal(draft.value(self.fps))
+        if rate is None:
+            raise TypeError(f"{self.fps}: a frame rate is needed")
+        requested = _seconds(value)
+        sent, frames = _shortest_long_enough(draft.specs[self.to], requested * rate)
+        draft.input[self.to] = sent
+        seconds = round(float(frames / rate), 3)
+        return (
+            honoured_outcome(seconds)
+            if frames / rate == requested
+            else adjusted_outcome(seconds, NEAREST_DURATION_REASON)
+        )
+
+
+def _seconds(value: Value) -> Fraction:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("a length in seconds is needed")
+    return Fraction(str(value))
+
+
+def _shortest_long_enough(
+    spec: InputSpec, requested: Fraction
+) -> tuple[str | int | float, Fraction]:
+    """The value to send, and the duration that it means, in the input's own unit."""
+    allowed = sorted(
+        ((order, word) for word in spec.enum if (order := ordinal(word)) is not None),
+        key=lambda pair: pair[0],
+    )
+    if allowed:
+        length, word = next((pair for pair in allowed if pair[0] >= requested), allowed[-1])
+        return word, length
+    length = requested
+    if spec.min is not None:
+        length = max(length, Fraction(str(spec.min)))
+    if spec.max is not None:
+        length = min(length, Fraction(str(spec.max)))
+    if spec.type is InputType.INTEGER:
+        rounded = ceil(length)
+        return rounded, Fraction(rounded)
+    return float(length), length
+
+
 SCALAR_KINDS = frozenset(
     {
         FieldKind.FREE_TEXT,
@@ -32,7 +184,6 @@ SCALAR_KINDS = frozenset(
         FieldKind.BOOLEAN,
     }
 )
-
 OUT_OF_RANGE_REASON = "the nearest that the model takes"
 UNKNOWN_VALUE_REASON = "not one of the values that the model knows"
 

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from mediagate_server.catalog.models.model import Model, ModelStatus, Quality
-from mediagate_server.catalog.parameters.parameter_report import ParameterHandling
+from mediagate_server.catalog.parameters.rule import ParameterHandling
 from mediagate_server.catalog.planning.plan import Alternative, ModelChoice, Plan, PlanModel
 from mediagate_server.catalog.pricing.prices import UNKNOWN_ESTIMATE
 from mediagate_server.catalog.request import Modality, ModelRequest

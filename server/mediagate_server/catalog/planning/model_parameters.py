@@ -9,8 +9,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from mediagate_server.catalog.models.model import Model, SchemaSource
-from mediagate_server.catalog.parameters.parameter_report import ParameterHandling, ParameterReport
-from mediagate_server.catalog.parameters.rule import InputDraft, format_short
+from mediagate_server.catalog.parameters.rule import (
+    InputDraft,
+    ParameterHandling,
+    ParameterReport,
+    format_short,
+)
 from mediagate_server.catalog.planning.safety_inputs import (
     REFUSED_REASON,
     is_safety_input,

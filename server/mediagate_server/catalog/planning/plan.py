@@ -9,9 +9,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from mediagate_server.catalog.models.model import Model
-from mediagate_server.catalog.models.output_shape import OutputShape
-from mediagate_server.catalog.parameters.parameter_report import ParameterReport
+from mediagate_server.catalog.models.model import Model, OutputShape
+from mediagate_server.catalog.parameters.rule import ParameterReport
 from mediagate_server.catalog.pricing.prices import Estimate, PriceSchedule
 from mediagate_server.catalog.request import Modality, ModelRequest
 from mediagate_server.structs import replace

@@ -10,10 +10,12 @@ from decimal import Decimal
 from math import ceil
 from typing import Any, Final
 
-from mediagate_server.catalog.models.model import Model
-from mediagate_server.catalog.models.output_shape import OutputKind, OutputShape
-from mediagate_server.catalog.parameters.parameter_report import ParameterHandling, ParameterReport
-from mediagate_server.catalog.parameters.rule import format_short
+from mediagate_server.catalog.models.model import Model, OutputKind, OutputShape
+from mediagate_server.catalog.parameters.rule import (
+    ParameterHandling,
+    ParameterReport,
+    format_short,
+)
 from mediagate_server.catalog.parameters.scalar import OutputCount
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.planning.safety_inputs import (
@@ -22,7 +24,7 @@ from mediagate_server.catalog.planning.safety_inputs import (
     may_hold_safety_input,
     weakens_safety,
 )
-from mediagate_server.catalog.pricing import derived_prices
+from mediagate_server.catalog.pricing import prices
 from mediagate_server.catalog.pricing.cost_estimate import (
     EstimatedRun,
     RunTimeUnits,
@@ -30,9 +32,8 @@ from mediagate_server.catalog.pricing.cost_estimate import (
     check_cost_limit,
     estimate_cost,
 )
-from mediagate_server.catalog.pricing.derived_prices import assumed_price
-from mediagate_server.catalog.pricing.prices import Estimate, PriceSchedule
-from mediagate_server.catalog.published.model_registry import PublishedModelVersion
+from mediagate_server.catalog.pricing.prices import Estimate, PriceSchedule, assumed_price
+from mediagate_server.catalog.published_models import PublishedModelVersion
 from mediagate_server.catalog.request import MediaInput, Modality, RunRequest
 from mediagate_server.catalog.schemas.openapi import ANY_STEP
 from mediagate_server.errors import InvalidRequest, Violation
@@ -74,7 +75,7 @@ def plan_model_run(
         catalog_model = None  # Billed by its own hardware, whatever the model's price.
     price, estimate, max_run = _price(request, published, sent, catalog_model)
     if published.bills_idle_time:
-        price = derived_prices.dedicated_price(price)
+        price = prices.dedicated_price(price)
     price, estimate = assumed_price(price, estimate, assume_unknown_usd)
     check_cost_limit(published.name, estimate, request.max_cost_nanos)
     streams = published.schema.streams_text
@@ -261,7 +262,7 @@ def _price(
     example = published.usual_seconds or 0.0
     usual_seconds = ceil(example) if 0 < example <= MAX_RUN_SECONDS else _DEFAULT_USUAL_SECONDS
     expects = {"predict_time": RunTimeUnits(by="run_time", usual=usual_seconds)}
-    schedule = derived_prices.hardware_price(published.hardware)
+    schedule = prices.hardware_price(published.hardware)
     return (*estimate_cost(schedule, expects, EstimatedRun({}, {}, longest), 1), longest)
 
 

@@ -9,9 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
-from mediagate_server.catalog.planning.response_format import SCHEMA_FIELD, check_schema_length
 from mediagate_server.catalog.request import ResponseFormat
-from mediagate_server.catalog.schemas import schema_tasks
+from mediagate_server.catalog.schemas import json_schema
 from mediagate_server.catalog.schemas.json_schema import (
     SchemaError,
     SchemaTooComplex,
@@ -31,18 +30,30 @@ from mediagate_server.workers.worker_pool import (
     WorkerStartFailed,
 )
 
+MAX_SCHEMA_BYTES: Final = 64 * 1024
+"""Maximum bytes of JSON: the schema is part of every prompt, and billed as such."""
+SCHEMA_FIELD: Final = "response_format.json_schema"
+
+
+def check_schema_length(form: ResponseFormat) -> str:
+    """Serialise the schema. Raises InvalidRequest where it is too long."""
+    text = json.dumps(form.schema)
+    if len(text.encode()) > MAX_SCHEMA_BYTES:
+        raise InvalidRequest.of(
+            SCHEMA_FIELD, f"must have at most {MAX_SCHEMA_BYTES:,} bytes as JSON"
+        )
+    return text
+
+
 SCHEMA_CHECK_SECONDS: Final = 2.0
 """Maximum seconds to compile a schema, or to validate one value by it."""
-
-_COMPILE: Final = Task("mediagate_server.catalog.schemas.schema_tasks:compile_schema", 256 * MIB)
+_COMPILE: Final = Task("mediagate_server.catalog.schemas.json_schema:compile_schema", 256 * MIB)
 _FIND_PROBLEMS: Final = Task(
-    "mediagate_server.catalog.schemas.schema_tasks:find_problems", 256 * MIB
+    "mediagate_server.catalog.schemas.json_schema:find_problems", 256 * MIB
 )
-
 MAX_STEPS_IN_PROCESS: Final = 200_000
 """Maximum of steps times values for validation in this process."""
 _MAX_VALUES: Final = 1_000
-
 SCHEMA_TOO_SLOW: Final = "takes too much time or memory to check by"
 
 
@@ -115,7 +126,7 @@ class SchemaValidator:
             message = "take too much time or memory to check by the model's schema"
             raise InvalidRequest.of("input", message) from None
         try:
-            return format_problems(schema_tasks.parse_problems(result))
+            return format_problems(json_schema.parse_problems(result))
         except SchemaError:
             raise InvalidRequest.of("model", TOO_COMPLEX) from None
 
@@ -125,7 +136,7 @@ class SchemaValidator:
             result = await self._run(_COMPILE, payload, tenant)
         except (JobTimeout, WorkerCrashed):
             raise SchemaTooComplex(SCHEMA_TOO_SLOW) from None
-        schema_tasks.raise_schema_error(result)
+        json_schema.raise_schema_error(result)
 
     async def _run(self, task: Task, payload: bytes, tenant: str) -> bytes:
         try:

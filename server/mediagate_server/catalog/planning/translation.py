@@ -2,21 +2,26 @@
 
 HONOURED and EMULATED give the caller what was requested, so strict mode accepts both; ADJUSTED and
 DROPPED do not. A request that cannot be translated is rejected before anything is spent.
+
+Response format: no model of the catalog is known to take a JSON Schema of its own, so each gets it
+in its system prompt; the answer is validated at the end (`generations/outputs/json_output.py`).
 """
 
+import json
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from msgspec import Struct
 
-from mediagate_server.catalog.models.model import Model
+from mediagate_server.catalog.models.model import Model, OutputKind, OutputShape
 from mediagate_server.catalog.parameters.contract_fields import FIELDS, MEDIA_KINDS, FieldKind
 from mediagate_server.catalog.parameters.image_size import format_size, parse_ratio
-from mediagate_server.catalog.parameters.parameter_report import ParameterHandling, ParameterReport
 from mediagate_server.catalog.parameters.rule import (
     InputDraft,
+    ParameterHandling,
     ParameterOutcome,
+    ParameterReport,
     ParameterRule,
     dropped_outcome,
     emulated_outcome,
@@ -25,19 +30,55 @@ from mediagate_server.catalog.parameters.rule import (
 )
 from mediagate_server.catalog.parameters.scalar import OutputCount
 from mediagate_server.catalog.planning.model_parameters import apply_model_parameters
-from mediagate_server.catalog.planning.response_format import (
-    add_format_instruction,
-    format_outcome,
-    requested_format,
-)
 from mediagate_server.catalog.request import ModelRequest, ResponseFormat, Size, Value
 from mediagate_server.errors import InvalidRequest, ParameterUnsupported, Violation
 from mediagate_server.structs import replace
 
+_JSON_INSTRUCTION: Final = (
+    "Answer with one JSON value and nothing else: no words before or after it, no Markdown."
+)
+_SCHEMA_INSTRUCTION: Final = (
+    "Answer with one JSON value that is valid by the JSON Schema below, and with nothing else: no "
+    "words before or after it, no Markdown.\n\nJSON Schema:\n{schema}"
+)
+_EMULATED_REASON: Final = "asked for in the instructions, and the answer is checked"
+
+
+def requested_format(parameters: Mapping[str, Value]) -> ResponseFormat | None:
+    """The requested JSON format; None where any text will do."""
+    form = parameters.get("response_format")
+    return form if isinstance(form, ResponseFormat) and form.kind != "text" else None
+
+
+def add_format_instruction(
+    parameters: Mapping[str, Value], form: ResponseFormat
+) -> dict[str, Value]:
+    """The parameters with the format instruction at the end of the system prompt."""
+    instruction = _JSON_INSTRUCTION
+    if form.kind == "json_schema":
+        instruction = _SCHEMA_INSTRUCTION.format(schema=json.dumps(form.schema, ensure_ascii=False))
+    system_prompt = str(parameters.get("system_prompt", ""))
+    return {
+        **parameters,
+        "system_prompt": f"{system_prompt}\n\n{instruction}" if system_prompt else instruction,
+    }
+
+
+def format_outcome(form: ResponseFormat | None) -> ParameterOutcome:
+    """Outcome of the parameter `response_format`."""
+    return (
+        honoured_outcome("text") if form is None else emulated_outcome(form.kind, _EMULATED_REASON)
+    )
+
+
+def format_shape(form: ResponseFormat) -> OutputShape:
+    """Output shape of JSON text: `field` holds the schema to validate it by."""
+    return OutputShape(OutputKind.JSON_TEXT, json.dumps(form.schema), "application/json")
+
+
 GenerateSeed = Callable[[], int]
 """Seed generator, from 1 to 2^31 - 1: all that any model takes, and never 0, which some take for
 "random"."""
-
 _UNPRINTED_KINDS = (FieldKind.FREE_TEXT, FieldKind.STRINGS, FieldKind.MESSAGES, FieldKind.MEDIUM)
 _UNPRINTED_FIELDS = {
     modality: frozenset(name for name, kind in kinds.items() if kind in _UNPRINTED_KINDS)

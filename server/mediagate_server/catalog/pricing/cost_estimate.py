@@ -19,7 +19,7 @@ from msgspec import Struct
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from mediagate_server.catalog.parameters.ordered_values import ordinal
+from mediagate_server.catalog.parameters.scalar import ordinal
 from mediagate_server.catalog.pricing.prices import (
     MAX_RUN_NANOS,
     NANOS_PER_USD,

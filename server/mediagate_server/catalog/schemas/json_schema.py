@@ -8,7 +8,8 @@ A schema is bounded by its unfolded size, which is what a validator walks once r
 followed: twenty definitions, each of which refers twice to the next, are a kilobyte that unfolds to
 a million schemas. They are counted up to a bound, without recursion; a reference that comes back to
 itself is not followed again, and the schema is not plain. A schema that takes long all the same is
-for a process that can be killed: see schema_validation.
+for a process that can be killed: `compile_schema` and `find_problems` are tasks of worker_pool, and
+have JSON as payloads and results; schema_validation calls them.
 """
 
 import json
@@ -382,3 +383,48 @@ def _resolve_pointer(node: Any, pointer: str) -> Any:
         else:
             return None
     return node
+
+
+_SAMPLE_VALUES: tuple[Any, ...] = (None, True, 0, "", [], {})
+_TOO_DEEP = "cannot be checked: the value is nested too deep"
+
+
+def compile_schema(payload: bytes) -> bytes:
+    """Task `[schema, formats]` -> JSON of what is wrong with the schema, for `raise_schema_error`.
+
+    One value of each type is validated by it, so that a schema which cannot do even that in time is
+    found now, and not once an answer is paid for.
+    """
+    document, formats = json.loads(payload)
+    try:
+        schema = CompiledSchema(document, formats=formats)
+    except SchemaError as error:
+        return json.dumps([isinstance(error, SchemaTooComplex), str(error)]).encode()
+    for sample in _SAMPLE_VALUES:
+        schema.problems(sample)
+    return b""
+
+
+def raise_schema_error(result: bytes) -> None:
+    """Raises the SchemaError in a result of `compile_schema`, if any."""
+    if result:
+        is_too_complex, message = json.loads(result)
+        raise (SchemaTooComplex if is_too_complex else SchemaError)(message)
+
+
+def find_problems(payload: bytes) -> bytes:
+    """Task `[schema, formats, value]` -> `[[path, words], ...]`, or words where it is no schema."""
+    document, formats, value = json.loads(payload)
+    try:
+        problems = CompiledSchema(document, formats=formats).problems(value)
+    except ValueError as error:  # Nested deeper than the validator goes, too.
+        return json.dumps(str(error) if isinstance(error, SchemaError) else _TOO_DEEP).encode()
+    return json.dumps([[problem.path, problem.message] for problem in problems]).encode()
+
+
+def parse_problems(result: bytes) -> tuple[SchemaProblem, ...]:
+    """Parse a result of `find_problems`. Raises SchemaError."""
+    problems: Any = json.loads(result)
+    if isinstance(problems, str):
+        raise SchemaError(problems)
+    return tuple(SchemaProblem(tuple(path), message) for path, message in problems)

@@ -19,7 +19,7 @@ from typing import Any, Final, TypeVar
 import structlog
 from msgspec import Struct
 
-from mediagate_server.catalog.models.output_shape import OutputKind
+from mediagate_server.catalog.models.model import OutputKind
 from mediagate_server.errors import Failure, StoredFailure
 from mediagate_server.generations.dependencies import EngineDeps, MediaArchiver
 from mediagate_server.generations.outputs.media_discovery import (

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeGuard
 
 from msgspec import Struct
 
-from mediagate_server.catalog.models.output_shape import OutputKind, OutputShape
+from mediagate_server.catalog.models.model import OutputKind, OutputShape
 from mediagate_server.errors import Failure, Reason
 from mediagate_server.media.output_archiver import UPSTREAM_LINK_LIFETIME
 from mediagate_server.media_type import UNKNOWN

@@ -8,8 +8,7 @@ from typing import Any, Final, Self
 
 import structlog
 
-from mediagate_server.context import caller
-from mediagate_server.context.caller import Caller
+from mediagate_server import rpc_context
 from mediagate_server.errors import StaleOwner
 from mediagate_server.generations.dependencies import EngineDeps
 from mediagate_server.generations.execution import execution_plan, quarantine
@@ -18,6 +17,7 @@ from mediagate_server.generations.execution.generation_run import GenerationRun
 from mediagate_server.generations.registry import ActiveGenerations
 from mediagate_server.observability import metrics
 from mediagate_server.observability.bug_report import BackgroundJob
+from mediagate_server.rpc_context import Caller
 from mediagate_server.runtime import crash_marks
 from mediagate_server.runtime.crash_marks import CrashMark
 from mediagate_server.runtime.tasks import restart_until_done
@@ -103,7 +103,7 @@ class Supervisor:
 
     async def run_generation(self, run: GenerationRun) -> None:
         """Run it, with metrics. After a bug it goes on from what is stored."""
-        caller.bind_caller(Caller(run.record.tenant))
+        rpc_context.bind_caller(Caller(run.record.tenant))
         gauge = metrics.generations_in_flight.labels(run.record.modality)
         gauge.inc()
         marks = self._deps.crash_marks

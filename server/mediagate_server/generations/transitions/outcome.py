@@ -9,7 +9,7 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from mediagate_server.catalog.models.output_shape import OutputKind, OutputShape
+from mediagate_server.catalog.models.model import OutputKind, OutputShape
 from mediagate_server.errors import Failure
 from mediagate_server.generations.outputs.json_output import JsonReading
 from mediagate_server.generations.outputs.media_discovery import (

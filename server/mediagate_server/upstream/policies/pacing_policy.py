@@ -7,7 +7,7 @@ A create's slot is reserved by `acquire_create` or `try_acquire_create`, before 
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from mediagate_server.context import caller
+from mediagate_server import rpc_context
 from mediagate_server.observability import metrics
 from mediagate_server.upstream.policies.policy import T, UpstreamRequest
 from mediagate_server.upstream.policies.rate_limiter import RateLimiter
@@ -35,7 +35,9 @@ class Pacer:
             return await self._create(call_next)
         # A run costs money while its cancel waits, so cancels do not wait behind polls.
         first, rate = call.endpoint == "cancel", self._reads
-        waited = await (rate.acquire_first() if first else rate.acquire(caller.current_tenant()))
+        waited = await (
+            rate.acquire_first() if first else rate.acquire(rpc_context.current_tenant())
+        )
         self._waits[call.endpoint].observe(waited)
         try:
             return await call_next()
@@ -85,6 +87,6 @@ class Pacer:
         `again`: its last create was refused with 429, so it goes first.
         """
         started = asyncio.get_running_loop().time()
-        turn = await self._creates.reserve(caller.current_tenant(), again=again)
+        turn = await self._creates.reserve(rpc_context.current_tenant(), again=again)
         self._waits["create"].observe(asyncio.get_running_loop().time() - started)
         return turn

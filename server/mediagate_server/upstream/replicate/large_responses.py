@@ -23,7 +23,7 @@ import aiohttp
 import httpx
 import orjson
 
-from mediagate_server.context import caller
+from mediagate_server import rpc_context
 from mediagate_server.structs import replace
 from mediagate_server.upstream.large_values import (
     ExtractedMedium,
@@ -201,7 +201,7 @@ class LargeResponses:
         """
         if within is not None:
             within.reschedule(None)
-        tenant, left = caller.current_tenant(), MAX_RESPONSE_BYTES if most is None else most
+        tenant, left = rpc_context.current_tenant(), MAX_RESPONSE_BYTES if most is None else most
         await self._space.acquire(tenant, left)
         try:
             body = await self._receive_file(start, chunks, status, within)
@@ -239,7 +239,7 @@ class LargeResponses:
     @asynccontextmanager
     async def _receive_slot(self, within: asyncio.Timeout | None) -> AsyncIterator[None]:
         """A slot for receiving. The wait for it does not count for upstream's timeout."""
-        async with self._slots.acquire(caller.current_tenant(), _MOST_WAITING):
+        async with self._slots.acquire(rpc_context.current_tenant(), _MOST_WAITING):
             _extend_timeout(within, asyncio.get_running_loop().time() + _RECEIVE_SECONDS)
             yield
 
@@ -280,7 +280,7 @@ class LargeResponses:
                 task,
                 os.fsencode(file.path),
                 seconds=_REDUCE_SECONDS,
-                tenant=caller.current_tenant(),
+                tenant=rpc_context.current_tenant(),
                 max_waiting=_MOST_WAITING,
             )
         except (WorkerStartFailed, QueueFull, SystemFailure) as error:
@@ -336,7 +336,7 @@ class LargeResponses:
                     task,
                     payload,
                     seconds=_EXTRACT_SECONDS,
-                    tenant=caller.current_tenant(),
+                    tenant=rpc_context.current_tenant(),
                     max_waiting=_MOST_WAITING,
                 )
             except (WorkerStartFailed, QueueFull):

@@ -14,7 +14,7 @@ from typing import Final, Protocol, cast
 import aiohttp
 from yarl import URL
 
-from mediagate_server.context import caller
+from mediagate_server import rpc_context
 from mediagate_server.runtime.fair_scheduler import FairScheduler
 from mediagate_server.upstream.port import (
     DoneEvent,
@@ -252,7 +252,7 @@ class SseReader:
     ) -> None:
         self._share = share
         # Read here: calls by the connection run in the context of whoever opened it.
-        self._tenant = caller.current_tenant()
+        self._tenant = rpc_context.current_tenant()
         self._pause: asyncio.TimerHandle | None = None
         """Until its tenant may use the event loop again. Data waits upstream meanwhile."""
         self._content = response.content

@@ -1,7 +1,11 @@
-"""Chat prompt formatting: prompt, messages and system prompt as a language model's inputs.
+"""Prompt formatting: conversations for language models, content to classify for safety models.
 
-Three styles: `turns` for models that take a list of messages, `llama3` for models that take the raw
-text of Llama 3's chat format, `transcript` for models that take one prompt and nothing else.
+Three chat styles: `turns` for models that take a list of messages, `llama3` for models that take
+the raw text of Llama 3's chat format, `transcript` for models that take one prompt and nothing
+else.
+
+A turn that a safety model cannot be given is reported as left out or, where a verdict of safe could
+be wrong without it, rejected.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +17,8 @@ from pydantic.dataclasses import dataclass
 from mediagate_server.catalog.parameters.rule import (
     InputDraft,
     ParameterOutcome,
+    adjusted_outcome,
+    dropped_outcome,
     emulated_outcome,
     honoured_outcome,
 )
@@ -21,14 +27,12 @@ from mediagate_server.catalog.schemas.input_spec import STRICT
 from mediagate_server.errors import InvalidRequest, ParameterUnsupported, Violation
 from mediagate_server.structs import replace
 
-FIELDS = ("prompt", "messages", "system_prompt")
+CHAT_FIELDS = ("prompt", "messages", "system_prompt")
 """Parameters of a conversation; no other rule maps them."""
-
 _NO_READABLE_TURN = "there is nothing in it that the model can read"
 _ONE_IMAGE_ONLY = "the model looks at one picture"
 _AS_TRANSCRIPT = "as a transcript in the prompt"
 _IN_CHAT_FORMAT = "written out in the model's chat format"
-
 # Llama 3's chat format as its model card gives it. The wrapper on Replicate sends the prompt as it
 # is unless it gets a template, and an instruct model answers a bare prompt poorly.
 _BEGIN = "<|begin_of_text|>"
@@ -66,7 +70,7 @@ class ChatInputs:
     def apply(
         self, parameters: Mapping[str, Value], draft: InputDraft
     ) -> dict[str, ParameterOutcome]:
-        """Write the conversation; the outcome of each of FIELDS that was set."""
+        """Write the conversation; the outcome of each of CHAT_FIELDS that was set."""
         if "messages" not in parameters:
             return self._apply_prompt(parameters, draft)
         self._check_supported(request_messages(parameters), draft)
@@ -275,3 +279,83 @@ def _llama3_turn(role: str, text: str) -> str:
 
 def _llama3_header(role: str) -> str:
     return f"<|start_header_id|>{role}<|end_header_id|>\n\n"
+
+
+SAFETY_FIELDS = ("content", "messages", "role", "context")
+"""Parameters of a safety check; no other rule maps them."""
+_NO_CONTEXT_REASON = "the model judges a user's turn by itself"
+_LAST_TURN_ONLY_REASON = "the model was shown the last turn{reply}; what came before was left out"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class SafetyPrompt:
+    """Prompt inputs of a safety model.
+
+    `prompt` takes the user's turn; it is always sent, because the model's own default is a text of
+    its vendor. `reply` takes the assistant's turn, which is classified instead where it is given;
+    empty: the model classifies user turns only.
+    """
+
+    prompt: str = "prompt"
+    reply: str = ""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Every input that it may write."""
+        return (self.prompt, self.reply) if self.reply else (self.prompt,)
+
+    def apply(
+        self, parameters: Mapping[str, Value], draft: InputDraft
+    ) -> dict[str, ParameterOutcome]:
+        """Write the content; the outcome of each of SAFETY_FIELDS that was set."""
+        if "messages" in parameters:
+            return {"messages": self._write_last_turn(request_messages(parameters), draft)}
+        content = str(parameters.get("content", ""))
+        if not content.strip():
+            raise InvalidRequest.of("content", "must hold something to judge")
+        role = str(parameters.get("role", "user"))
+        context = str(parameters.get("context", ""))
+        self._write(role, "role", content, context, draft)
+        outcomes = {"content": honoured_outcome()}
+        if "role" in parameters:
+            outcomes["role"] = honoured_outcome(role)
+        if "context" in parameters:
+            outcomes["context"] = (
+                honoured_outcome() if role == "assistant" else dropped_outcome(_NO_CONTEXT_REASON)
+            )
+        return outcomes
+
+    def _write_last_turn(self, turns: Sequence[Message], draft: InputDraft) -> ParameterOutcome:
+        last = len(turns) - 1
+        previous = turns[last - 1] if last else None
+        judged = turns[last]
+        field = f"messages[{last}]"
+        if judged.role not in ("user", "assistant"):
+            raise InvalidRequest.of(f"{field}.role", "must be ROLE_USER or ROLE_ASSISTANT")
+        is_reply = judged.role == "assistant" and previous is not None and previous.role == "user"
+        first_shown = last - 1 if is_reply else last
+        _reject_images(turns, first_shown)
+        if not judged.text.strip():
+            raise InvalidRequest.of(f"{field}.parts", "must hold something to judge")
+        context = previous.text if is_reply and previous is not None else ""
+        self._write(judged.role, f"{field}.role", judged.text, context, draft)
+        if first_shown == 0:
+            return honoured_outcome()
+        return adjusted_outcome(
+            "", _LAST_TURN_ONLY_REASON.format(reply=" and what it answers" if is_reply else "")
+        )
+
+    def _write(self, role: str, field: str, content: str, context: str, draft: InputDraft) -> None:
+        if role != "assistant":
+            draft.input[self.prompt] = content
+            return
+        if not self.reply:
+            raise ParameterUnsupported(Violation(field, "the model judges users' turns only"))
+        draft.input[self.prompt] = context
+        draft.input[self.reply] = content
+
+
+def _reject_images(turns: Sequence[Message], first: int) -> None:
+    """Reject turns with images: a verdict without them would not be about those turns."""
+    if violations := image_violations(turns, first):
+        raise ParameterUnsupported(*violations)

@@ -1,7 +1,10 @@
-"""Summary of one rpc for the cost trailer and the access log.
+"""Context of the rpc being served: its caller, and its summary for cost trailer and access log.
 
-The metering interceptor binds one to each rpc, services fill it in, and it is written at the end.
-It never counts money: only settling a ledger entry does.
+The caller is bound by the authentication interceptor. A generation goes on when its rpc has ended,
+and after a restart without any: it binds its tenant.
+
+The summary is bound by the metering interceptor, filled in by services, and written at the end. It
+never counts money: only settling a ledger entry does.
 """
 
 from collections.abc import Mapping
@@ -26,17 +29,17 @@ class CallSummary:
     """Set once the request may be bound to a generation."""
 
 
-_current: ContextVar[CallSummary] = ContextVar("mediagate_receipt")
+_summary: ContextVar[CallSummary] = ContextVar("mediagate_receipt")
 
 
 def bind_summary(summary: CallSummary) -> None:
     """Bind the summary to the rpc being served."""
-    _current.set(summary)
+    _summary.set(summary)
 
 
 def current_summary() -> CallSummary:
     """The summary of the rpc being served. Raises LookupError outside an rpc."""
-    return _current.get()
+    return _summary.get()
 
 
 def record_binding(request_id: str, generation_id: str = "") -> None:
@@ -44,7 +47,7 @@ def record_binding(request_id: str, generation_id: str = "") -> None:
 
     Does nothing outside an rpc.
     """
-    summary = _current.get(None)
+    summary = _summary.get(None)
     if summary is not None:
         summary.request_id, summary.generation_id = request_id, generation_id
 
@@ -67,3 +70,36 @@ def update_summary(
         summary.model = model
     if cost_nanos is not None:
         summary.cost_nanos = cost_nanos
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One authenticated caller. `tenant` is an internal id: it owns generations and pays.
+
+    `admin`: it may call AdminService, and ask what others spend.
+    """
+
+    tenant: str
+    admin: bool = False
+
+
+LOCAL_CALLER = Caller(tenant="local", admin=True)
+"""The one tenant of a server without configured keys, which listens on loopback only unless
+something else guards it: every caller is an admin."""
+_caller: ContextVar[Caller] = ContextVar("mediagate_caller")
+
+
+def bind_caller(caller: Caller) -> None:
+    """Make `caller` the current one for the rest of this rpc."""
+    _caller.set(caller)
+
+
+def current_tenant() -> str:
+    """The tenant that work is for, where it is scheduled by tenant; empty: the server's own."""
+    bound = _caller.get(None)
+    return bound.tenant if bound else ""
+
+
+def current_caller() -> Caller:
+    """The caller of the rpc being served. Raises LookupError outside an rpc."""
+    return _caller.get()
