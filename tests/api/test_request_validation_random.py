@@ -26,9 +26,12 @@ from mediagate.v1 import (
 from mediagate.v1.generation_pb2 import ToolCall
 from mediagate.v1.options_pb2 import GenerationOptions
 from mediagate_server.api.interceptors.request_validation import ValidationInterceptor
-from mediagate_server.api.registration import UNIMPLEMENTED_METHODS
+from mediagate_server.api.service_registration import UNIMPLEMENTED_METHODS
+from mediagate_server.api.validation.field_type_checks import (
+    UNIMPLEMENTED_FIELDS,
+    UNIMPLEMENTED_VALUES,
+)
 from mediagate_server.api.validation.rules import CROSS_FIELD_RULES, field_rules
-from mediagate_server.api.validation.value_checks import UNIMPLEMENTED_FIELDS, UNIMPLEMENTED_VALUES
 from mediagate_server.errors import Failure, MediagateError, Reason
 from tests.random_messages import RandomMessages
 

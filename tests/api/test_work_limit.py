@@ -9,7 +9,7 @@ from google.protobuf import descriptor_pool
 
 from mediagate.v1 import text_pb2, text_pb2_grpc
 from mediagate_server.api.interceptors.rpc_call import RpcCall
-from mediagate_server.api.registration import STORE_BOUND_METHODS
+from mediagate_server.api.service_registration import STORE_BOUND_METHODS
 from mediagate_server.errors import CircuitOpen
 from mediagate_server.rpc_context import Caller
 from tests.builders import text_request

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mediagate_server.api.validation.constraints import Labels
+from mediagate_server.api.validation.constraint_types import Labels
 from mediagate_server.config import Budget, ConfigError, Configuration, FileWatch, load_settings
 
 KEY = "acme-key-0123456789"

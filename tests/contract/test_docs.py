@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-from mediagate_server.api.registration import UNIMPLEMENTED_METHODS
-from mediagate_server.api.validation.value_checks import UNIMPLEMENTED_FIELDS
+from mediagate_server.api.service_registration import UNIMPLEMENTED_METHODS
+from mediagate_server.api.validation.field_type_checks import UNIMPLEMENTED_FIELDS
 from mediagate_server.config.setting_names import FILE_ONLY, UNIMPLEMENTED, environment_variable
 from mediagate_server.config.settings import Settings
 

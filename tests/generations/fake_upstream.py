@@ -5,7 +5,7 @@ from datetime import datetime
 from random import Random
 
 from mediagate_server.upstream.policies.create_admission import CreateAdmission
-from mediagate_server.upstream.policies.retry import CreateRetryPolicy
+from mediagate_server.upstream.policies.create_retry_policy import CreateRetryPolicy
 from mediagate_server.upstream.port import (
     CreateRequest,
     CreateReservation,

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from mediagate_server.media.port import archive_failure, storage_failed
+from mediagate_server.media.media_store import archive_failure, storage_failed
 from mediagate_server.store.records import StoredMedia
 
 

@@ -15,7 +15,7 @@ from mediagate_server.generations.recovery.retention import (
     erase_content,
     has_all_outputs,
 )
-from mediagate_server.media.port import storage_failed
+from mediagate_server.media.media_store import storage_failed
 from mediagate_server.store.port import Store
 from mediagate_server.store.records import Generation, Output, State, StoredMedia
 from mediagate_server.store.sqlite import SqliteStore

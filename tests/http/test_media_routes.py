@@ -15,7 +15,7 @@ from mediagate_server.http import media_routes as room
 from mediagate_server.http.media_routes import MediaRoutes
 from mediagate_server.http.servers import PublicHttpServer
 from mediagate_server.media.file_store import FileSystemMediaStore
-from mediagate_server.media.port import MediaInfo
+from mediagate_server.media.media_store import MediaInfo
 from mediagate_server.media.signed_links import MediaLinkSigner
 from mediagate_server.media.temp_files import TempFiles
 from mediagate_server.runtime.fair_scheduler import FairScheduler

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from mediagate_server.media.file_store import FileSystemMediaStore
+from mediagate_server.media.media_store import MediaStore
 from mediagate_server.media.object_storage import BucketSettings, ObjectStorageMediaStore
-from mediagate_server.media.port import MediaStore
 from mediagate_server.media.temp_files import TempFiles
 
 from .file_server import FileServer

@@ -1,6 +1,6 @@
 """Into a store and out of it."""
 
-from mediagate_server.media.port import MediaStore
+from mediagate_server.media.media_store import MediaStore
 from mediagate_server.media.temp_files import TempFiles
 
 

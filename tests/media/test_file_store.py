@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediagate_server.media.file_store import FileSystemMediaStore
-from mediagate_server.media.port import StorageFailed
+from mediagate_server.media.media_store import StorageFailed
 from mediagate_server.media.temp_files import FileTooLarge, TempFiles
 from mediagate_server.media_type import HEAD_BYTES
 

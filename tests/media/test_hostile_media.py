@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from mediagate_server.media.isolated_probe import IsolatedProbe
-from mediagate_server.media.probe import ProbeResult, detect_media_type, probe_file
-from mediagate_server.media.read_limited_file import (
+from mediagate_server.media.bounded_file import (
     MAX_BYTES,
     MAX_CALLS,
     MAX_SECONDS,
     BoundedFile,
     ReadLimitReached,
 )
+from mediagate_server.media.isolated_probe import IsolatedProbe
+from mediagate_server.media.probe import ProbeResult, detect_media_type, probe_file
 from mediagate_server.workers.worker_pool import WorkerPool
 
 from .test_probe import read, sound

@@ -10,8 +10,8 @@ import httpx
 import pytest
 from aiohttp import web
 
+from mediagate_server.media.media_store import CHUNK_BYTES, MediaStore, StorageFailed, StoredFile
 from mediagate_server.media.object_storage import BucketSettings, ObjectStorageMediaStore
-from mediagate_server.media.port import CHUNK_BYTES, MediaStore, StorageFailed, StoredFile
 from mediagate_server.media.temp_files import TempFiles
 from mediagate_server.structs import replace
 

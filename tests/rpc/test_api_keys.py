@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from mediagate.v1 import admin_pb2, generations_pb2, models_pb2
 from mediagate_client import AsyncClient, Unauthenticated
 from mediagate_sandbox.server import Sandbox
-from mediagate_server.api.registration import SERVICES
+from mediagate_server.api.service_registration import SERVICES
 from mediagate_server.app import Server
 from mediagate_server.config import Configuration, load_settings
 from mediagate_server.observability.logging import configure_logging

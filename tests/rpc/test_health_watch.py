@@ -10,7 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from mediagate_sandbox.server import Sandbox
-from mediagate_server.api.registration import SERVICES
+from mediagate_server.api.service_registration import SERVICES
 from tests.api.http2_peer import DATA, END_HEADERS, HEADERS, INITIAL_WINDOW_SIZE, SETTINGS, Peer
 from tests.grpc_errors import reason_of, rpc_error
 

@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from mediagate_sandbox.server import Sandbox
-from mediagate_server.api.registration import SERVICES
+from mediagate_server.api.service_registration import SERVICES
 
 from .stubs import OpenServer
 

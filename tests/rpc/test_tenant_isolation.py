@@ -12,7 +12,7 @@ from google.protobuf import descriptor_pool
 
 from mediagate.v1 import generations_pb2, image_pb2, media_pb2, medium_pb2, models_pb2, options_pb2
 from mediagate_sandbox.server import Sandbox
-from mediagate_server.api.registration import SERVICES, UNIMPLEMENTED_METHODS
+from mediagate_server.api.service_registration import SERVICES, UNIMPLEMENTED_METHODS
 from tests.builders import (
     image_request,
     run_model_request,

@@ -21,7 +21,7 @@ from mediagate_server.store.sqlite import budget_rows, generation_rows
 from mediagate_server.store.sqlite.budget_rows import BudgetRowKey
 from mediagate_server.store.sqlite.budget_updates import BudgetUpdater
 from mediagate_server.store.sqlite.connection import apply_settings
-from mediagate_server.store.sqlite.write_batch import RowBatch
+from mediagate_server.store.sqlite.row_batch import RowBatch
 from mediagate_server.structs import replace
 
 from .records import NOON, generation_record

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mediagate_server.store.records import State
 from mediagate_server.store.sqlite import SqliteStore
-from mediagate_server.store.sqlite.writer import (
+from mediagate_server.store.sqlite.group_commit import (
     BATCH_SIZE,
     MAX_BATCH_SECONDS,
     MAX_COMMIT_JOBS,

@@ -23,7 +23,7 @@ from mediagate_server.store.records import (
 )
 from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.store.sqlite.connection import connect
-from mediagate_server.store.sqlite.write_batch import RowBatch, StatementKind
+from mediagate_server.store.sqlite.row_batch import RowBatch, StatementKind
 from mediagate_server.store.sqlite.writer_cache import RECENT_BINDINGS
 from mediagate_server.structs import replace
 from tests.store.records import NOON, advance, generation_record, reservation, settlement

@@ -26,7 +26,7 @@ from mediagate_server.store.records import (
     StoredMedia,
     Usage,
 )
-from mediagate_server.store.sqlite import SqliteStore, stored_requests
+from mediagate_server.store.sqlite import SqliteStore, generation_history
 from mediagate_server.structs import replace
 from tests.store.records import NOON, advance, generation_record, reservation, settlement
 from tests.store_rows import ledger_entries
@@ -208,7 +208,7 @@ async def test_one_that_breaks_after_its_rows_leaves_none_of_them(
         if arguments[2] in several[::4]:
             raise KeyError("a bug")
 
-    monkeypatch.setattr(stored_requests, "insert_request", remember)
+    monkeypatch.setattr(generation_history, "insert_request", remember)
     outcomes = await asyncio.gather(
         *(store.accept(one, reservation(one), 0, request=b"asked") for one in several),
         return_exceptions=True,

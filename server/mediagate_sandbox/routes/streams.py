@@ -22,12 +22,7 @@ from mediagate_sandbox.request_log import RequestLog
 from mediagate_sandbox.settings import SandboxSettings
 from mediagate_sandbox.store import Store
 from mediagate_sandbox.stream_cuts import StreamCut, StreamCuts
-from mediagate_sandbox.stream_dialects import (
-    ENDS,
-    REPLICATE_OPENING,
-    CogDialect,
-    ReplicateDialect,
-)
+from mediagate_sandbox.stream_dialects import ENDS, REPLICATE_OPENING, CogDialect, ReplicateDialect
 from mediagate_sandbox.streams import StreamDialect, StreamLog
 
 _HEADERS = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store"}

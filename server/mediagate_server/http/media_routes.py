@@ -14,7 +14,7 @@ import structlog
 from aiohttp import hdrs, web
 
 from mediagate_server.http.servers import mark_recognized
-from mediagate_server.media.port import MediaStore, StorageFailed, StoredFile, output_key
+from mediagate_server.media.media_store import MediaStore, StorageFailed, StoredFile, output_key
 from mediagate_server.media.signed_links import MEDIA_PATH, MediaLinkSigner
 from mediagate_server.observability import metrics
 from mediagate_server.runtime.fair_scheduler import FairScheduler, StreamBandwidth

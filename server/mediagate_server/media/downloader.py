@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import DefaultResolver
 from yarl import URL
 
-from mediagate_server.media.port import CHUNK_BYTES
+from mediagate_server.media.media_store import CHUNK_BYTES
 from mediagate_server.network.content_encoding import (
     TruncatedContent,
     UndecodableContent,

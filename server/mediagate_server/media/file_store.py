@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 import orjson
 import structlog
 
-from mediagate_server.media.port import CHUNK_BYTES, StoredFile, storage_failed, validate_key
+from mediagate_server.media.media_store import CHUNK_BYTES, StoredFile, storage_failed, validate_key
 from mediagate_server.runtime.private_files import make_private_folder, write_private_file
 
 _METADATA_SUFFIX: Final = ".notes"

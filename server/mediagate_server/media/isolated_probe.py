@@ -15,8 +15,8 @@ from typing import Final
 import structlog
 
 from mediagate_server import rpc_context
+from mediagate_server.media.bounded_file import MAX_SECONDS
 from mediagate_server.media.probe import ProbeResult, probe_file
-from mediagate_server.media.read_limited_file import MAX_SECONDS
 from mediagate_server.workers.worker_pool import Task, WorkerError, WorkerPool
 
 _THREADS: Final = 2

@@ -12,9 +12,9 @@ from typing import Self
 from mediagate_server.media.downloader import MediaDownloader
 from mediagate_server.media.file_store import FileSystemMediaStore
 from mediagate_server.media.isolated_probe import IsolatedProbe
+from mediagate_server.media.media_store import MediaStore
 from mediagate_server.media.object_storage import BucketSettings
 from mediagate_server.media.output_archiver import OutputArchiver
-from mediagate_server.media.port import MediaStore
 from mediagate_server.media.signed_links import MediaLinkSigner
 from mediagate_server.media.temp_files import TempFiles
 from mediagate_server.media.uploads import UploadStore

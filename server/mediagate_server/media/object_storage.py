@@ -21,7 +21,7 @@ from obstore.store import S3Store
 
 from mediagate_server.config import Settings
 from mediagate_server.config.address import split_bucket_url
-from mediagate_server.media.port import CHUNK_BYTES, StoredFile, storage_failed, validate_key
+from mediagate_server.media.media_store import CHUNK_BYTES, StoredFile, storage_failed, validate_key
 
 if TYPE_CHECKING:
     from obstore import Attributes

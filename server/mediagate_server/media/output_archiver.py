@@ -16,7 +16,7 @@ from mediagate_server.errors import Failure
 from mediagate_server.media import data_uri
 from mediagate_server.media.downloader import DownloadFailed, MediaDownloader
 from mediagate_server.media.isolated_probe import IsolatedProbe
-from mediagate_server.media.port import (
+from mediagate_server.media.media_store import (
     MediaInfo,
     MediaStore,
     StorageFailed,

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlencode
 
-from mediagate_server.media.port import MediaStore, output_key
+from mediagate_server.media.media_store import MediaStore, output_key
 from mediagate_server.store.records import Generation, State
 
 MEDIA_PATH: Final = "/media"

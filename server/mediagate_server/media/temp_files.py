@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from mediagate_server.media.port import CHUNK_BYTES, storage_failed
+from mediagate_server.media.media_store import CHUNK_BYTES, storage_failed
 from mediagate_server.media_type import HEAD_BYTES
 from mediagate_server.runtime.private_files import make_private_folder
 

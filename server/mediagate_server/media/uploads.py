@@ -13,8 +13,8 @@ import structlog
 
 from mediagate_server.errors import UploadNotFound
 from mediagate_server.media.isolated_probe import IsolatedProbe
+from mediagate_server.media.media_store import MediaInfo, MediaStore, StorageFailed, StoredFile
 from mediagate_server.media.output_archiver import media_info
-from mediagate_server.media.port import MediaInfo, MediaStore, StorageFailed, StoredFile
 from mediagate_server.media.probe import detect_media_type
 from mediagate_server.media.temp_files import TempFile, TempFiles
 from mediagate_server.observability.bug_report import BackgroundJob, report_bug

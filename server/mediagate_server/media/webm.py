@@ -7,8 +7,8 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
+from mediagate_server.media.bounded_file import BoundedFile
 from mediagate_server.media.mp4 import VideoHeader
-from mediagate_server.media.read_limited_file import BoundedFile
 
 _MAX_ELEMENTS: Final = 10_000
 _MAX_DEPTH: Final = 8

@@ -5,11 +5,11 @@ from typing import Protocol
 
 from mediagate_server.store.budgets import BudgetStore
 from mediagate_server.store.charge_queries import LedgerStore
+from mediagate_server.store.generation_history import GenerationHistory
 from mediagate_server.store.generations import GenerationStore
 from mediagate_server.store.ledger_reconciliations import ReconciliationStore
 from mediagate_server.store.outbox import Outbox
 from mediagate_server.store.ownership import Ownership
-from mediagate_server.store.stored_requests import GenerationHistory
 
 
 class Store(GenerationStore, LedgerStore, BudgetStore, Ownership, Protocol):

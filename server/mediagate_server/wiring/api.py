@@ -7,7 +7,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from mediagate_server.api.billable_calls import BillableCallHandler
+from mediagate_server.api.billable_call_handler import BillableCallHandler
 from mediagate_server.api.interceptors.admission import (
     AdmissionInterceptor,
     ConcurrencyLimitInterceptor,
@@ -21,13 +21,13 @@ from mediagate_server.api.interceptors.metrics_and_access_log import RpcMetricsI
 from mediagate_server.api.interceptors.rate_limit import RateLimitInterceptor
 from mediagate_server.api.interceptors.request_validation import ValidationInterceptor
 from mediagate_server.api.page_tokens import PageTokens
-from mediagate_server.api.registration import (
+from mediagate_server.api.server_options import listen, server_options
+from mediagate_server.api.service_registration import (
     SERVICES,
     STORE_BOUND_METHODS,
     UNIMPLEMENTED_METHODS,
     register_services,
 )
-from mediagate_server.api.server_options import listen, server_options
 from mediagate_server.api.services.admin import AdminService
 from mediagate_server.api.services.health import HealthService
 from mediagate_server.api.services.usage import UsageService

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Final
 
-from mediagate_server.upstream.policies.retry import CreateRetryPolicy
+from mediagate_server.upstream.policies.create_retry_policy import CreateRetryPolicy
 from mediagate_server.upstream.port import (
     CreateRequest,
     CreateReservation,

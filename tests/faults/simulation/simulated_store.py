@@ -11,16 +11,16 @@ from typing import Any, Self, TypeVar
 from mediagate_server.errors import StoreUnavailable
 from mediagate_server.store.encryption import KEY_BYTES, Cipher
 from mediagate_server.store.sqlite import SqliteStore, connection, generation_queries
-from mediagate_server.store.sqlite.ownership import Lease
-from mediagate_server.store.sqlite.stored_requests import SqliteGenerationHistory
-from mediagate_server.store.sqlite.write_batch import StatementKind
-from mediagate_server.store.sqlite.writer import (
+from mediagate_server.store.sqlite.generation_history import SqliteGenerationHistory
+from mediagate_server.store.sqlite.group_commit import (
     GroupCommitWriter,
     RowsJob,
     _QueuedJob,
     resolve_futures,
     store_unavailable,
 )
+from mediagate_server.store.sqlite.ownership import Lease
+from mediagate_server.store.sqlite.row_batch import StatementKind
 
 from .fault_schedule import FaultSchedule
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediagate_server.upstream.policies.retry import CreateRetryPolicy
+from mediagate_server.upstream.policies.create_retry_policy import CreateRetryPolicy
 from mediagate_server.upstream.port import RefusalReason, RequestRefused
 
 UNREACHABLE = RequestRefused(RefusalReason.UNREACHABLE)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from mediagate_server.upstream.policies.idempotent_retry import RetryPolicy
 from mediagate_server.upstream.policies.policy import UpstreamRequest
-from mediagate_server.upstream.policies.retry import RetryPolicy
 from mediagate_server.upstream.port import RefusalReason, RequestRefused
 
 from .scripted_upstream import DOWN, NO_RESPONSE, RunOnVirtualLoop

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from mediagate.v1 import admin_pb2, admin_pb2_grpc
 from mediagate_server.api import page_tokens
-from mediagate_server.api.billable_calls import RpcContext
+from mediagate_server.api.billable_call_handler import RpcContext
 from mediagate_server.api.page_tokens import PageTokens
 from mediagate_server.config.tenant_limits import TenantLimits
 from mediagate_server.config.tenants import Tenant

@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mediagate.v1 import generation_pb2, generations_pb2, generations_pb2_grpc, modality_pb2
 from mediagate_server import rpc_context
 from mediagate_server.api import page_tokens
-from mediagate_server.api.billable_calls import (
+from mediagate_server.api.billable_call_handler import (
     RpcContext,
     effective_wait,
     record_generation,

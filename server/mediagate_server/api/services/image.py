@@ -1,7 +1,7 @@
 """gRPC servicer of ImageService."""
 
 from mediagate.v1 import image_pb2, image_pb2_grpc
-from mediagate_server.api.billable_calls import BillableCallHandler, RpcContext
+from mediagate_server.api.billable_call_handler import BillableCallHandler, RpcContext
 from mediagate_server.catalog.request import Modality
 
 

@@ -9,7 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from mediagate.v1 import media_pb2, media_pb2_grpc, medium_pb2
 from mediagate_server import rpc_context
-from mediagate_server.api.billable_calls import RpcContext
+from mediagate_server.api.billable_call_handler import RpcContext
 from mediagate_server.api.convert import responses
 from mediagate_server.errors import (
     InvalidRequest,
@@ -20,7 +20,7 @@ from mediagate_server.errors import (
     Violation,
 )
 from mediagate_server.generations.engine import GenerationEngine
-from mediagate_server.media.port import (
+from mediagate_server.media.media_store import (
     CHUNK_BYTES,
     MediaStore,
     StorageFailed,

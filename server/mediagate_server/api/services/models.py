@@ -6,8 +6,12 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 
 from mediagate.v1 import modality_pb2, models_pb2, models_pb2_grpc
-from mediagate_server.api import page_tokens, stream_responses
-from mediagate_server.api.billable_calls import BillableCallHandler, RpcContext, record_generation
+from mediagate_server.api import page_tokens, text_stream_writer
+from mediagate_server.api.billable_call_handler import (
+    BillableCallHandler,
+    RpcContext,
+    record_generation,
+)
 from mediagate_server.api.convert import responses
 from mediagate_server.api.page_tokens import PageTokens
 from mediagate_server.catalog.catalog import Catalog
@@ -115,12 +119,12 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
         """Runs any model by its slug and streams its text, where it streams one."""
         attachment = await self._calls.attach(request, method="StreamModel", modality=Modality.RAW)
         async with attachment as attached:
-            writer = stream_responses.StreamResponseWriter(
+            writer = text_stream_writer.StreamResponseWriter(
                 context, models_pb2.StreamModelResponse, request.after_sequence
             )
             del request  # It may be large, and is of no use any more.
             record_generation(attached.record)
-            await writer.write(started=stream_responses.started_event(attached))
+            await writer.write(started=text_stream_writer.started_event(attached))
             await attached.stream(writer)
             record_generation(attached.record)
             links = await self._calls.links.links_for(attached.record)

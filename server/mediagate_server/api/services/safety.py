@@ -1,7 +1,7 @@
 """gRPC servicer of SafetyService."""
 
 from mediagate.v1 import safety_pb2, safety_pb2_grpc
-from mediagate_server.api.billable_calls import BillableCallHandler, RpcContext
+from mediagate_server.api.billable_call_handler import BillableCallHandler, RpcContext
 from mediagate_server.api.convert import responses
 from mediagate_server.catalog.request import Modality
 

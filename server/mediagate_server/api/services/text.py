@@ -1,8 +1,12 @@
 """gRPC servicer of TextService."""
 
 from mediagate.v1 import text_pb2, text_pb2_grpc
-from mediagate_server.api import stream_responses
-from mediagate_server.api.billable_calls import BillableCallHandler, RpcContext, record_generation
+from mediagate_server.api import text_stream_writer
+from mediagate_server.api.billable_call_handler import (
+    BillableCallHandler,
+    RpcContext,
+    record_generation,
+)
 from mediagate_server.api.convert import responses
 from mediagate_server.api.convert.responses import derive_finish_reason
 from mediagate_server.catalog.request import Modality
@@ -21,12 +25,12 @@ class TextService(text_pb2_grpc.TextServiceServicer):
         """Generates a text and streams it as it grows."""
         attachment = await self._calls.attach(request, method="StreamText", modality=Modality.TEXT)
         async with attachment as attached:
-            writer = stream_responses.StreamResponseWriter(
+            writer = text_stream_writer.StreamResponseWriter(
                 context, text_pb2.StreamTextResponse, request.after_sequence
             )
             del request  # It may be large, and is of no use any more.
             record_generation(attached.record)
-            await writer.write(started=stream_responses.started_event(attached))
+            await writer.write(started=text_stream_writer.started_event(attached))
             await attached.stream(writer)
             record_generation(attached.record)
             await writer.write(completed=_completed(attached.record))

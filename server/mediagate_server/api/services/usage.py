@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mediagate.v1 import cost_pb2, modality_pb2, usage_pb2, usage_pb2_grpc
 from mediagate_server import rpc_context
 from mediagate_server.api import page_tokens
-from mediagate_server.api.billable_calls import RpcContext
+from mediagate_server.api.billable_call_handler import RpcContext
 from mediagate_server.api.convert import responses
 from mediagate_server.api.page_tokens import PageTokens
 from mediagate_server.errors import InvalidRequest, ScopeMissing

@@ -1,7 +1,7 @@
 """gRPC servicer of VideoService."""
 
 from mediagate.v1 import video_pb2, video_pb2_grpc
-from mediagate_server.api.billable_calls import BillableCallHandler, RpcContext
+from mediagate_server.api.billable_call_handler import BillableCallHandler, RpcContext
 from mediagate_server.catalog.request import Modality
 
 

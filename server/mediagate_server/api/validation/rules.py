@@ -10,7 +10,7 @@ from typing import Any, Final
 from mediagate.v1.options_pb2 import WHEN_UNCONFIRMED_NEXT, FallbackPolicy
 from mediagate.v1.text_pb2 import ChatMessage, ResponseFormat, ToolChoice
 from mediagate.v1.usage_pb2 import USAGE_DIMENSION_LABEL, UsageDimension
-from mediagate_server.api.validation.constraints import (
+from mediagate_server.api.validation.constraint_types import (
     Constraint,
     DurationRange,
     FileSize,

@@ -11,21 +11,21 @@ from google.api import field_behavior_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from mediagate_server.api.validation.constraints import (
+from mediagate_server.api.validation.constraint_types import (
     Constraint,
     FileSize,
     Labels,
     MaxItems,
     NumberRange,
 )
-from mediagate_server.api.validation.rules import CROSS_FIELD_RULES, CrossFieldRule, FieldRules
-from mediagate_server.api.validation.value_checks import (
+from mediagate_server.api.validation.field_type_checks import (
     KEY_CHARS,
     UNIMPLEMENTED_FIELDS,
     WELL_KNOWN_TYPE_CHECKS,
     ValueCheck,
     value_check,
 )
+from mediagate_server.api.validation.rules import CROSS_FIELD_RULES, CrossFieldRule, FieldRules
 from mediagate_server.api.validation.violations import FieldPath, MapKey, ViolationCollector
 
 _PACKAGE: Final = "mediagate.v1."

@@ -4,8 +4,9 @@ A schedule is a list of tiers; the first whose criteria all match a prediction's
 Prices are decimal strings, USD per N units. A charge is the sum over the tier's rates of metric x
 price / N, computed exactly in Decimal and rounded half-up to a nano-dollar once.
 
-The store keeps a schedule as JSON, with decimals as strings: the price reserved at submit is, digit
-for digit, the price that settles.
+A price is added in its model's file, `catalog/models/*.toml`, or by an operator in a file of the
+same form (docs/prices.md). The store keeps a schedule as JSON, with decimals as strings: the price
+reserved at submit is, digit for digit, the price that settles.
 
 Prices that no model file has are derived: by the second of hardware, of dedicated machines, and
 assumed where unknown.

@@ -41,7 +41,7 @@ from mediagate_server.generations.transitions.outcome import (
     clamp_time,
 )
 from mediagate_server.generations.transitions.settlement import Settlement
-from mediagate_server.media.port import document_key
+from mediagate_server.media.media_store import document_key
 from mediagate_server.runtime import crash_marks, failpoints
 from mediagate_server.runtime.cancellation import DEADLINE_REASON, CancelToken
 from mediagate_server.runtime.clock import Timer

@@ -37,8 +37,8 @@ from mediagate_server.generations.transitions.outcome import (
     output_shape,
     requested_outputs,
 )
+from mediagate_server.media.media_store import archive_failure, document_key
 from mediagate_server.media.output_archiver import UPSTREAM_LINK_LIFETIME
-from mediagate_server.media.port import archive_failure, document_key
 from mediagate_server.runtime import crash_marks
 from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.store.records import Attempt, Generation, Output, Purpose, StoredMedia

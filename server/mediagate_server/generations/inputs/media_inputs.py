@@ -27,7 +27,7 @@ from mediagate_server.errors import (
 )
 from mediagate_server.generations.inputs.input_files import InputFile, InputFileUploader
 from mediagate_server.media.data_uri import is_data_uri
-from mediagate_server.media.port import MediaStore, output_key
+from mediagate_server.media.media_store import MediaStore, output_key
 from mediagate_server.media.uploads import UploadStore
 from mediagate_server.store.records import Generation, State, StoredMedia
 from mediagate_server.structs import replace

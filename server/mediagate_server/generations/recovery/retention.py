@@ -9,7 +9,7 @@ import structlog
 
 from mediagate_server.errors import Failure, GenerationNotFound, MediagateError, NotTerminal
 from mediagate_server.generations.dependencies import EngineDeps
-from mediagate_server.media.port import StorageFailed
+from mediagate_server.media.media_store import StorageFailed
 from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.store.generations import StaleWrite
 from mediagate_server.store.records import Generation, ListPosition

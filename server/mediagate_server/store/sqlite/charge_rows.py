@@ -27,7 +27,7 @@ from mediagate_server.store.records import (
     Usage,
 )
 from mediagate_server.store.sqlite.generation_rows import microseconds
-from mediagate_server.store.sqlite.write_batch import RowBatch, StatementKind
+from mediagate_server.store.sqlite.row_batch import RowBatch, StatementKind
 
 _GROUPS: Final = {
     GroupBy.TENANT: "tenant",

@@ -19,8 +19,8 @@ from mediagate_server.store.ledger_reconciliations import (
     SettledCharge,
 )
 from mediagate_server.store.sqlite.generation_rows import microseconds
+from mediagate_server.store.sqlite.group_commit import GroupCommitWriter
 from mediagate_server.store.sqlite.reader import ReadThread
-from mediagate_server.store.sqlite.writer import GroupCommitWriter
 
 RETENTION: Final = timedelta(days=90)
 """Retention of passes and discrepancies."""

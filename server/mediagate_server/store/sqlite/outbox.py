@@ -28,8 +28,8 @@ from mediagate_server.store.outbox import (
 from mediagate_server.store.records import Generation
 from mediagate_server.store.sqlite import encrypted_rows
 from mediagate_server.store.sqlite.generation_rows import microseconds
+from mediagate_server.store.sqlite.group_commit import GroupCommitWriter
 from mediagate_server.store.sqlite.reader import ReadThread
-from mediagate_server.store.sqlite.writer import GroupCommitWriter
 
 UNDELIVERED_RETENTION: Final = timedelta(days=30)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

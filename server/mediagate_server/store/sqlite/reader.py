@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import structlog
 
-from mediagate_server.store.sqlite.writer import store_unavailable
+from mediagate_server.store.sqlite.group_commit import store_unavailable
 
 Result = TypeVar("Result")
 _log = structlog.get_logger()

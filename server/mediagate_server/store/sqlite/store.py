@@ -48,10 +48,10 @@ from mediagate_server.store.sqlite import (
     budget_rows,
     charge_rows,
     encrypted_rows,
+    generation_history,
     generation_queries,
     generation_rows,
     outbox,
-    stored_requests,
 )
 from mediagate_server.store.sqlite.budget_updates import (
     BudgetResult,
@@ -60,13 +60,13 @@ from mediagate_server.store.sqlite.budget_updates import (
 )
 from mediagate_server.store.sqlite.connection import Connect, connect
 from mediagate_server.store.sqlite.encryption_key import open_cipher
+from mediagate_server.store.sqlite.generation_history import SqliteGenerationHistory
+from mediagate_server.store.sqlite.group_commit import GroupCommitWriter
 from mediagate_server.store.sqlite.ledger_reconciliations import SqliteReconciliationStore
 from mediagate_server.store.sqlite.outbox import SqliteOutbox, no_webhook
 from mediagate_server.store.sqlite.ownership import DataFolderLock, boot_seconds
 from mediagate_server.store.sqlite.reader import ReadThread
-from mediagate_server.store.sqlite.stored_requests import SqliteGenerationHistory
-from mediagate_server.store.sqlite.write_batch import RowBatch
-from mediagate_server.store.sqlite.writer import GroupCommitWriter
+from mediagate_server.store.sqlite.row_batch import RowBatch
 from mediagate_server.store.sqlite.writer_cache import WriterCache
 
 LEASE_SECONDS: Final = 15.0
@@ -212,7 +212,7 @@ class SqliteStore:
             if webhook_url:
                 outbox.insert_expected_event(rows.flush(), self._cipher, generation, webhook_url)
             if request is not None:
-                stored_requests.insert_request(rows.flush(), self._cipher, generation, request)
+                generation_history.insert_request(rows.flush(), self._cipher, generation, request)
             return change
 
         outcome: RequestBinding | int | MediagateError = await self._writer.submit_rows(job)

@@ -9,8 +9,8 @@ released, so that calls which the commit refuses cost others nothing.
 
 from mediagate_server.observability.metrics import OTHER_MODEL
 from mediagate_server.upstream.policies.circuit_breaker import CircuitBreaker
+from mediagate_server.upstream.policies.create_retry_policy import CreateRetryPolicy
 from mediagate_server.upstream.policies.pacing_policy import Pacer
-from mediagate_server.upstream.policies.retry import CreateRetryPolicy
 from mediagate_server.upstream.port import CreateReservation, RequestRefused
 
 

@@ -15,10 +15,11 @@ from mediagate_server.observability import metrics
 from mediagate_server.observability.metrics import OTHER_MODEL
 from mediagate_server.upstream.policies.circuit_breaker import CircuitBreaker
 from mediagate_server.upstream.policies.create_admission import CreateAdmission
+from mediagate_server.upstream.policies.create_retry_policy import CreateRetryPolicy
+from mediagate_server.upstream.policies.idempotent_retry import RetryPolicy
 from mediagate_server.upstream.policies.pacing_policy import Pacer
 from mediagate_server.upstream.policies.policy import Endpoint, T, UpstreamPolicy, UpstreamRequest
 from mediagate_server.upstream.policies.request_metrics import RequestMetrics
-from mediagate_server.upstream.policies.retry import CreateRetryPolicy, RetryPolicy
 from mediagate_server.upstream.port import (
     CreateRequest,
     CreateReservation,

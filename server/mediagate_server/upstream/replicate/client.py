@@ -43,7 +43,7 @@ from mediagate_server.upstream.port import (
     UploadedFile,
     Upstream,
 )
-from mediagate_server.upstream.replicate import url_rules
+from mediagate_server.upstream.replicate import api_urls
 from mediagate_server.upstream.replicate.connection import UpstreamConnection, open_connection
 from mediagate_server.upstream.replicate.http_exchange import FILE_EXTENSION, TIMER_EXTENSION
 from mediagate_server.upstream.replicate.large_responses import (
@@ -166,7 +166,7 @@ class ReplicateClient(Upstream):
         self, request: CreateRequest, *, model: str = "", turn: CreateReservation | None = None
     ) -> Prediction:
         """Send exactly one POST. NoResponse leaves the create unconfirmed."""
-        path, version = url_rules.create_endpoint(request.target)
+        path, version = api_urls.create_endpoint(request.target)
         seconds = max(_MIN_CANCEL_AFTER, math.ceil(request.cancel_after))
         response = await self._connection.exchange.send(
             "POST",
@@ -182,7 +182,7 @@ class ReplicateClient(Upstream):
 
     async def get(self, prediction_id: str, *, model: str = "") -> Prediction:
         """The current state of a prediction."""
-        path = url_rules.prediction_path(prediction_id)
+        path = api_urls.prediction_path(prediction_id)
         within = self._settings.read_timeout
         response = await self._connection.exchange.send("GET", path, within=within)
         if isinstance(response, bytes) and not has_many_values(response):
@@ -200,7 +200,7 @@ class ReplicateClient(Upstream):
         Replicate does not document the response for an ended prediction, so every 4xx that is about
         the prediction counts as that; so does a 2xx without a prediction.
         """
-        path = f"{url_rules.prediction_path(prediction_id)}/cancel"
+        path = f"{api_urls.prediction_path(prediction_id)}/cancel"
         try:
             response = await self._read("POST", path)
         except RequestRefused as refused:
@@ -228,9 +228,9 @@ class ReplicateClient(Upstream):
         """One page of the account's predictions, newest first."""
         query: dict[str, str] = {}
         if created_after is not None:
-            query["created_after"] = url_rules.format_instant(created_after)
+            query["created_after"] = api_urls.format_instant(created_after)
         if created_before is not None:
-            query["created_before"] = url_rules.format_instant(created_before)
+            query["created_before"] = api_urls.format_instant(created_before)
         if cursor is not None:
             query["cursor"] = cursor
         response = await self._read("GET", "/predictions", query)
@@ -256,21 +256,21 @@ class ReplicateClient(Upstream):
 
     async def get_model(self, slug: str) -> PublishedModel:
         """A model, with its latest version."""
-        return decode_model(await self._get_document(url_rules.model_path(slug)))
+        return decode_model(await self._get_document(api_urls.model_path(slug)))
 
     async def get_version(self, slug: str, version: str) -> PublishedVersion:
         """One version of a model."""
-        return decode_version(await self._get_document(url_rules.version_path(slug, version)))
+        return decode_version(await self._get_document(api_urls.version_path(slug, version)))
 
     async def get_deployment(self, name: str) -> PublishedDeployment:
         """A deployment by its name."""
-        return decode_deployment(await self._get_document(url_rules.deployment_path(name)))
+        return decode_deployment(await self._get_document(api_urls.deployment_path(name)))
 
     def stream(
         self, stream_url: str, *, last_event_id: str | None = None, model: str = ""
     ) -> AbstractAsyncContextManager[EventStream]:
         """Open a stream once; see the port."""
-        url = url_rules.parse_stream_url(stream_url, self._root)
+        url = api_urls.parse_stream_url(stream_url, self._root)
         return SseStream(
             self._connection.streams,
             url,

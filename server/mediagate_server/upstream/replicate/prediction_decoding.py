@@ -36,7 +36,7 @@ from mediagate_server.upstream.port import (
     PredictionPage,
     PredictionStatus,
 )
-from mediagate_server.upstream.replicate.url_rules import next_cursor
+from mediagate_server.upstream.replicate.api_urls import next_cursor
 
 _PAUSE_SECONDS: Final = 1.0
 _log = structlog.get_logger()

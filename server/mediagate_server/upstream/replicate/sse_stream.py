@@ -1,6 +1,6 @@
 """SSE streams: one GET without the API token, read as it arrives; with a shared idle timeout.
 
-Events are parsed in `sse_parser.py`; `url_rules.py` decides which hosts are allowed. The timeout
+Events are parsed in `sse_parser.py`; `api_urls.py` decides which hosts are allowed. The timeout
 has one timer for all streams: one for each would be reset with each token, or cost half a KiB per
 stream. So a stream may be silent a little longer than the timeout.
 """

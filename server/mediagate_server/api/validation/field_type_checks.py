@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
-from mediagate_server.api.validation.constraints import Constraint, FileSize
+from mediagate_server.api.validation.constraint_types import Constraint, FileSize
 from mediagate_server.api.validation.violations import FieldPath, ViolationCollector
 
 UNIMPLEMENTED_FIELDS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType({})

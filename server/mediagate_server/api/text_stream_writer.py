@@ -4,7 +4,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from mediagate.v1 import text_pb2
-from mediagate_server.api.billable_calls import RpcContext
+from mediagate_server.api.billable_call_handler import RpcContext
 from mediagate_server.api.convert import responses
 from mediagate_server.generations.execution.attachment import Attachment
 from mediagate_server.generations.streaming.text_buffer import TextChunk
@@ -30,7 +30,7 @@ def started_event(attached: Attachment) -> text_pb2.TextStarted:
 class StreamResponseWriter:
     """Writes a growing text to a streaming rpc; `response` is the type of its messages.
 
-    Implements attachment.StreamListener. `sequence` is the last one that was written.
+    Implements attachment.TextSink. `sequence` is the last one that was written.
     """
 
     __slots__ = ("_context", "_response", "sequence")

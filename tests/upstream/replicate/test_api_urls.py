@@ -6,7 +6,7 @@ import pytest
 from yarl import URL
 
 from mediagate_server.upstream.port import RefusalReason, RequestRefused
-from mediagate_server.upstream.replicate.url_rules import (
+from mediagate_server.upstream.replicate.api_urls import (
     create_endpoint,
     format_instant,
     parse_stream_url,

@@ -32,7 +32,7 @@ from mediagate.v1 import (
     video_pb2,
     video_pb2_grpc,
 )
-from mediagate_server.api.billable_calls import BillableCallHandler
+from mediagate_server.api.billable_call_handler import BillableCallHandler
 from mediagate_server.api.page_tokens import PageTokens
 from mediagate_server.api.services.admin import AdminService
 from mediagate_server.api.services.audio import AudioService
