@@ -13,6 +13,7 @@ from mediagate_cli.exit_codes import print_error
 from mediagate_cli.option_groups import expand_option_groups
 
 if TYPE_CHECKING:
+    from mediagate_sandbox.cassettes.server import CassetteServer
     from mediagate_sandbox.server import Sandbox
     from mediagate_sandbox.settings import SandboxSettings
 
@@ -20,6 +21,7 @@ _RUNS = "Runs"
 _ACCESS = "Access and rate limits"
 _BILL = "Billing"
 _FAULTS = "Faults"
+_CASSETTES = "Recording and replay"
 
 
 _TRUST_VARIABLES = ("SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
@@ -180,12 +182,41 @@ class FaultOptions:
     ] = None
 
 
+@dataclass(frozen=True, slots=True)
+class CassetteOptions:
+    """Options of cassettes: with one of these the sandbox makes nothing up."""
+
+    record: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Be a proxy to the real API, and record it here.",
+            rich_help_panel=_CASSETTES,
+        ),
+    ] = None
+    replay: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Answer from what was recorded here.", rich_help_panel=_CASSETTES
+        ),
+    ] = None
+    upstream: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            help="The API to record. Empty: Replicate's.",
+            rich_help_panel=_CASSETTES,
+        ),
+    ] = ""
+
+
 @expand_option_groups
 def sandbox(
     runs: SimulationOptions,
     access: AccessOptions,
     bill: BillingOptions,
     faults: FaultOptions,
+    cassettes: CassetteOptions,
     host: Annotated[str, typer.Option(help="Where to listen; loopback.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.")] = 8787,
     tls: Annotated[
@@ -221,7 +252,10 @@ def sandbox(
     settings = _settings(values)
     if verbose:
         logging.basicConfig(level=logging.INFO, format="%(message)s")
-    _serve(settings)
+    if cassettes == CassetteOptions():
+        _serve(settings)
+    else:
+        _serve_cassette(settings, cassettes)
 
 
 def _settings(values: dict[str, Any]) -> "SandboxSettings":
@@ -248,14 +282,50 @@ def _serve(settings: "SandboxSettings") -> None:
     def started(running: "Sandbox") -> None:
         seeds = f"seed {running.settings.seed}, fault seed {running.faults.seed}"
         print_error(f"The sandbox answers at {running.url} ({seeds}).")
-        if running.ca_file is not None:
-            trust = ", ".join(f"{name}={running.ca_file.absolute()}" for name in _TRUST_VARIABLES)
-            print_error(f"To trust its certificate: {trust}")
+        _print_trust(running.ca_file)
         if running.settings.control:
             print_error(f"What it did and what it would have cost: {running.url}/sandbox/bill")
 
     try:
         asyncio.run(run(settings, started=started))
+    except (OSError, ValueError) as error:
+        print_error(f"the sandbox cannot serve: {error}")
+        raise typer.Exit(1) from None
+
+
+def _print_trust(ca_file: Path | None) -> None:
+    if ca_file is not None:
+        trust = ", ".join(f"{name}={ca_file.absolute()}" for name in _TRUST_VARIABLES)
+        print_error(f"To trust its certificate: {trust}")
+
+
+def _serve_cassette(settings: "SandboxSettings", options: CassetteOptions) -> None:
+    """Record or replay. Raises BadParameter for options that contradict each other."""
+    from mediagate_sandbox.cassettes.server import REPLICATE, recorder, replayer
+    from mediagate_sandbox.server import serve
+
+    if options.record is not None and options.replay is not None:
+        raise typer.BadParameter("--record and --replay are one or the other")
+    if options.record is None and options.upstream:
+        raise typer.BadParameter("--upstream goes with --record: a replay has none")
+    try:
+        if options.record is not None:
+            upstream = options.upstream or REPLICATE
+            server = recorder(options.record, settings, upstream=upstream)
+            does = f"records {upstream} into {options.record}"
+        else:
+            assert options.replay is not None  # noqa: S101 - one of the three is given
+            server = replayer(options.replay, settings)
+            does = f"replays {options.replay}"
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+    def started(running: "CassetteServer") -> None:
+        print_error(f"The sandbox {does} at {running.url}.")
+        _print_trust(running.ca_file)
+
+    try:
+        asyncio.run(serve(server, started))
     except (OSError, ValueError) as error:
         print_error(f"the sandbox cannot serve: {error}")
         raise typer.Exit(1) from None
@@ -273,6 +343,8 @@ USAGE_EXAMPLES = """\
   curl -s localhost:8787/sandbox/faults -d \\
     '{"faults": [{"do": "lose_answer", "on": "create", "times": 1}]}'
   curl -s -X DELETE localhost:8787/sandbox/faults
+  mediagate sandbox --record runs.jsonl      # a proxy: your token pays, and is not recorded
+  mediagate sandbox --replay runs.jsonl --time-scale 0
 
 [bold]A fault plan[/bold] (TOML; JSON has the same names)
 

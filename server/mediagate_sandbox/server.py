@@ -7,11 +7,11 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -67,6 +67,7 @@ _GRACE_SECONDS = 0.1
 """How long answers under way may take when the sandbox stops; streams are then cut."""
 
 
+Server = TypeVar("Server")
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -109,8 +110,8 @@ class Sandbox:
         async with AsyncExitStack() as stack:
             # Before the task group, which would wrap their errors in a group of its own.
             bill = stack.enter_context(_opened_bill(self.settings))
-            listening = stack.enter_context(_listen(self.settings))
-            tls = stack.enter_context(_issued_tls(self.settings))
+            listening = stack.enter_context(listen(self.settings))
+            tls = stack.enter_context(issued_tls(self.settings))
             # No proxy, no cookies: webhooks go where they are told to and nowhere else.
             session = await stack.enter_async_context(
                 aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
@@ -236,27 +237,34 @@ async def run(
 
     Raises OSError if the address is taken.
     """
+    await serve(Sandbox(settings), started or (lambda _: None))
+
+
+async def serve(
+    server: AbstractAsyncContextManager[Server], started: Callable[[Server], None]
+) -> None:
+    """Enter a server and stay until SIGINT or SIGTERM; `started` is called in between."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, stop.set)
     try:
-        async with Sandbox(settings) as sandbox:
-            if started is not None:
-                started(sandbox)
+        async with server as running:
+            started(running)
             await stop.wait()
     finally:
         for number in _STOP_SIGNALS:
             loop.remove_signal_handler(number)
 
 
-def _listen(settings: SandboxSettings) -> socket.socket:
+def listen(settings: SandboxSettings) -> socket.socket:
+    """Return a listening socket. Raises OSError if the address is taken."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     return socket.create_server((settings.host, settings.port), family=family, backlog=1024)
 
 
 @contextmanager
-def _issued_tls(settings: SandboxSettings) -> Iterator[ServerTls | None]:
+def issued_tls(settings: SandboxSettings) -> Iterator[ServerTls | None]:
     """Issue the certificate if the settings want TLS, for the hosts that they name."""
     if not settings.tls:
         yield None

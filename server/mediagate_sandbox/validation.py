@@ -62,12 +62,13 @@ def webhook_errors(url: str | None, *, anywhere: bool) -> list[InvalidField]:
         scheme, host = "", None
     if host is None or scheme not in ("http", "https") or _UNPRINTED.search(url):
         return [InvalidField("format", "webhook", "Does not match format 'uri'")]
-    if scheme == "http" and not anywhere and not _is_this_machine(host):
+    if scheme == "http" and not anywhere and not is_this_machine(host):
         return [InvalidField("format", "webhook", "Must be an HTTPS URL")]
     return []
 
 
-def _is_this_machine(host: str) -> bool:
+def is_this_machine(host: str) -> bool:
+    """Whether a URL's host is loopback."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

@@ -39,6 +39,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
         "faults/test_large_outputs.py",
         "rpc/test_large_response_memory.py",
         "rpc/test_reconciliation_memory.py",
+        "sandbox/test_cassette_runs.py",
     ),
     "replicas": ("faults/test_two_servers.py",),
     "money": (

@@ -1,0 +1,1 @@
+"""Cassettes: API traffic recorded by a proxy, and replayed without the upstream."""

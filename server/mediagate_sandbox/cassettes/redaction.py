@@ -1,0 +1,200 @@
+"""Redaction: no secret gets into a cassette.
+
+Secrets are found by where they stand (headers, query parameters, names, a model's schema) and then
+taken out wherever else their value stands; a few kinds are known by their form alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote, unquote
+
+from mediagate_sandbox.cassettes.json_strings import Change, map_strings, strings_in
+
+REDACTED = "[redacted]"
+WEBHOOK = "https://webhook.invalid/"
+"""Stands for the address of a webhook, which is its receiver's secret."""
+
+_SHORTEST = 8
+"""Shorter values are taken out where they stand alone, not within other texts."""
+
+_SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
+_SECRET_NAME = re.compile(
+    r"(?:.*[_-])?(?:(?:api_?key|access_?key|private_?key|secret(?:_?key)?|password|credential)s?"
+    r"|token|passwd|passphrase|authorization|bearer|cookie|auth|jwt)",
+    re.IGNORECASE,
+)
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_TOKEN = re.compile(
+    r"\b(?:r8_\w{16,}|hf_\w{16,}|sk-[\w-]{20,}|whsec_[A-Za-z0-9+/=]{16,}|gh[opsur]_\w{20,}"
+    r"|github_pat_\w{20,}|AKIA[0-9A-Z]{16}|xox[abp]-[\w-]{10,}|AIza[\w-]{30,}"
+    r"|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]+)"
+    r"|(?<=\bBearer )[\w.~+/=-]{16,}",
+)
+_URL = re.compile(r"\bhttps?://[^\s\"'<>\\]+", re.IGNORECASE)
+_USER = re.compile(r"(?<=://)[^/?#@\s]+@")
+_SIGNATURES = frozenset({"signature", "sig", "x-amz-signature", "x-goog-signature", "hm"})
+_OF_A_SIGNATURE = frozenset(
+    {"expires", "expiry", "se", "st", "ske", "skt", "ex", "is", "policy", "key-pair-id"}
+    | {"awsaccesskeyid", "googleaccessid"}
+)
+"""Parameters that change with each signature of the same link."""
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a field or parameter of this name holds a secret."""
+    return _SECRET_NAME.fullmatch(_CAMEL.sub("_", name)) is not None
+
+
+def secret_strings(document: Any) -> set[str]:
+    """Return all strings that stand under the name of a secret, at any depth."""
+    found: set[str] = set()
+
+    def look(name: str, text: str) -> str:
+        if text and is_secret_name(name):
+            found.add(text)
+        return text
+
+    map_strings(document, look)
+    return found
+
+
+def schema_secrets(schemas: Mapping[str, Any], value: Any) -> set[str]:
+    """Return all strings of an input that its schema marks as secret.
+
+    `schemas` is `components.schemas` of a model's OpenAPI document. Marked is what has
+    `x-cog-secret`, `format: password` or `writeOnly`.
+    """
+    return set(_marked(schemas, schemas.get("Input"), value, 0))
+
+
+def _marked(schemas: Mapping[str, Any], schema: Any, value: Any, depth: int) -> Iterable[str]:
+    if not isinstance(schema, dict) or depth > 32:
+        return
+    if (
+        schema.get("x-cog-secret")
+        or schema.get("format") == "password"
+        or schema.get("writeOnly") is True
+    ):
+        yield from filter(None, strings_in(value))
+        return
+    reference = schema.get("$ref")
+    if isinstance(reference, str):
+        named = schemas.get(reference.rpartition("/")[2])
+        yield from _marked(schemas, named, value, depth + 1)
+    for union in ("allOf", "anyOf", "oneOf"):
+        for each in schema.get(union) or ():
+            yield from _marked(schemas, each, value, depth + 1)
+    if isinstance(value, list):
+        for each in value:
+            yield from _marked(schemas, schema.get("items"), each, depth + 1)
+    elif isinstance(value, dict):
+        properties = schema.get("properties")
+        known = properties if isinstance(properties, dict) else {}
+        for name, each in value.items():
+            other = schema.get("additionalProperties")
+            yield from _marked(schemas, known.get(name, other), each, depth + 1)
+
+
+class Redactor:
+    """Takes secrets out of texts. It learns values as it meets them, and forgets none."""
+
+    def __init__(self) -> None:
+        """Create a redactor that knows secrets by their form alone."""
+        self._values: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
+
+    def learn(self, values: Iterable[str]) -> None:
+        """Learn secret values; short ones are left out."""
+        new = {each for each in values if len(each) >= _SHORTEST} - self._values
+        new |= {quote(each, safe="") for each in new}
+        if new - self._values:
+            self._values |= new
+            longest_first = sorted(self._values, key=len, reverse=True)
+            self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+
+    def learn_headers(self, headers: Mapping[str, str]) -> None:
+        """Learn the secrets of a request's or a response's headers."""
+        for name, value in headers.items():
+            if name.lower() in _SECRET_HEADERS or is_secret_name(name):
+                self.learn(_header_secrets(value))
+
+    def learn_query(self, target: str) -> None:
+        """Learn the secrets of a query."""
+        for name, value in _parameters(target):
+            if is_secret_name(name):
+                self.learn((unquote(value),))
+
+    def text(self, text: str) -> str:
+        """Return a text without secrets."""
+        if text == WEBHOOK:
+            return text
+        if self._pattern is not None:
+            text = self._pattern.sub(REDACTED, text)
+        if "://" in text:
+            text = _URL.sub(lambda match: redact_url(match.group()), text)
+        return _TOKEN.sub(REDACTED, text)
+
+    def change(self, private: Iterable[str] = ()) -> Change:
+        """Return the change of a document's strings that leaves no secret in it.
+
+        `private` are values that are secret in this document.
+        """
+        hidden = set(private)
+        within = [each for each in hidden if len(each) >= _SHORTEST]
+
+        def redact(name: str, text: str) -> str:
+            if name == "webhook":
+                return WEBHOOK
+            if text in hidden or (text and is_secret_name(name)):
+                return REDACTED
+            for each in within:
+                text = text.replace(each, REDACTED)
+            return self.text(text)
+
+        return redact
+
+
+def redact_url(url: str) -> str:
+    """Return a URL, or the path and query of one, without user, tokens and signature."""
+    url = _USER.sub("", url)
+    head, question, rest = url.partition("?")
+    if not question:
+        return url
+    query, hash_sign, fragment = rest.partition("#")
+    parts = []
+    names = {part.partition("=")[0].lower() for part in query.split("&")}
+    is_signed = bool(names & _SIGNATURES)
+    for part in query.split("&"):
+        name, equals, _ = part.partition("=")
+        is_secret = name.lower() in _SIGNATURES or is_secret_name(name)
+        is_secret |= name.lower().startswith(("x-amz-", "x-goog-"))
+        is_secret |= is_signed and name.lower() in _OF_A_SIGNATURE
+        parts.append(f"{name}=redacted" if equals and is_secret else part)
+    return f"{head}?{'&'.join(parts)}{hash_sign}{fragment}"
+
+
+def _parameters(target: str) -> Iterable[tuple[str, str]]:
+    for part in target.partition("?")[2].split("&"):
+        name, _, value = part.partition("=")
+        yield unquote(name), value
+
+
+def _header_secrets(value: str) -> Iterable[str]:
+    """Return what is secret in a header: all of it, each part of it, and what Basic encodes."""
+    yield value
+    for part in re.split(r"[\s,;]+", value):
+        yield part
+        yield part.partition("=")[2]
+    scheme, _, encoded = value.partition(" ")
+    if scheme.lower() == "basic":
+        try:
+            decoded = base64.b64decode(encoded.strip(), validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError, ValueError):
+            return
+        yield decoded
+        yield from decoded.partition(":")[::2]
