@@ -1,20 +1,17 @@
 """The place in the queue of one that waits, where several tenants have some waiting."""
 
-from typing import Any
-
 import pytest
 
-from mediagate_server.generations.registry import ActiveGenerations
+from mediagate_server.generations.queue_positions import QueuePositions
 from mediagate_server.runtime.clock import SystemClock
 
 
-def active_with(*waiting: str) -> ActiveGenerations:
+def queue_of(*waiting: str) -> QueuePositions:
     """These wait, in this order: a letter for the tenant, a number for the attempt."""
-    unasked: Any = None  # Neither claims nor changes matter here.
-    active = ActiveGenerations(10.0, SystemClock(), unasked, unasked)
+    queue = QueuePositions(SystemClock())
     for attempt in waiting:
-        active.enqueue(attempt, attempt[0])
-    return active
+        queue.add(attempt, attempt[0])
+    return queue
 
 
 @pytest.mark.parametrize(
@@ -23,13 +20,13 @@ def active_with(*waiting: str) -> ActiveGenerations:
 )
 def test_the_account_goes_from_tenant_to_tenant(attempt: str, position: int | None) -> None:
     """Of the other no more come before it than of its own, counted with itself."""
-    active = active_with("a1", "a2", "a3", "b1", "a4", "b2")
-    assert active.queue.position({attempt}) == position
+    queue = queue_of("a1", "a2", "a3", "b1", "a4", "b2")
+    assert queue.position({attempt}) == position
 
 
 def test_one_tenant_alone_is_served_in_order() -> None:
     """As they came."""
-    active = active_with("a1", "a2", "a3")
-    assert [active.queue.position({name}) for name in ("a1", "a2", "a3")] == [1, 2, 3]
-    active.dequeue("a1")
-    assert active.queue.position({"a3"}) == 2
+    queue = queue_of("a1", "a2", "a3")
+    assert [queue.position({name}) for name in ("a1", "a2", "a3")] == [1, 2, 3]
+    queue.remove("a1")
+    assert queue.position({"a3"}) == 2

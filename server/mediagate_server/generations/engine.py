@@ -98,7 +98,9 @@ class GenerationEngine:
         self._supervisor = Supervisor(deps, self._registry)
         self._late_predictions = LatePredictions(deps, self._registry, self._supervisor.supervise)
         self._sweeper = UnconfirmedSweeper(deps, self._registry, self._late_predictions)
-        self._retention = RetentionJob(deps, retention, self._registry.notify, self._sweeper.forget)
+        self._retention = RetentionJob(
+            deps, retention, self._registry.feed.publish, self._sweeper.forget
+        )
         self._notification_limit = NotificationLimit(deps.clock.now)
         self.hash_key = deps.hash_key
         """What fingerprints are keyed with: nobody else can make them."""
@@ -124,7 +126,7 @@ class GenerationEngine:
         self.drain()
         await self._wait_for_submits()
         for run in self._registry:
-            run.checkpoints.flush()
+            run.text.checkpoints.flush()
         await self._supervisor.__aexit__(kind, error, trace)
 
     async def _remember_durations(self) -> None:
@@ -157,7 +159,7 @@ class GenerationEngine:
     async def find_existing(self, submission: Submission) -> Attachment | None:
         """Attach to what its request_id is bound to, or to an earlier generation to be reused.
 
-        None: it is new, so it may be plan and submitted. A twin may yet be bound before that:
+        None: it is new, so it may be planned and submitted. A twin may yet be bound before that:
         `submit` attaches to it then. Raises RequestIdReused, ServerDraining, StoreUnavailable.
         """
         if self._registry.draining:
@@ -262,7 +264,7 @@ class GenerationEngine:
         run = await self._find(tenant, generation_id)
         shown = partial(self._with_live_state, run)
         changes = watch_one(
-            run, self._registry.queue, self._notification_limit, shown, after, logs=logs
+            run, self._registry.process.queue, self._notification_limit, shown, after, logs=logs
         )
         async for change in changes:
             yield change
@@ -345,7 +347,7 @@ class GenerationEngine:
         if plan.not_screened:
             verdict = Verdict(safe=False, model="", not_checked=plan.not_screened)
             record = replace(record, verdict=verdict)
-        run = GenerationRun(self._deps, self._registry, record, plan, turns=turns)
+        run = GenerationRun(self._deps, self._registry.process, record, plan, turns=turns)
         return run, tuple(reserved)
 
     def _try_acquire_slot(self, plans: tuple[Plan, ...]) -> tuple[Plan, CreateReservation | None]:
@@ -391,7 +393,7 @@ class GenerationEngine:
         record = await self._deps.store.get(tenant, generation_id)
         if record is None:
             raise GenerationNotFound(generation_id)
-        return GenerationRun.load_finished(self._deps, self._registry, record)
+        return GenerationRun.load_finished(self._deps, self._registry.process, record)
 
     async def _attach(self, submission: Submission, binding: RequestBinding) -> Attachment:
         _check_fingerprint(submission, binding)
@@ -411,7 +413,7 @@ class GenerationEngine:
             run,
             self._deps.clock,
             self._registry.with_queue_position,
-            self._registry.queue,
+            self._registry.process.queue,
             submission,
             replayed=replayed,
         )
@@ -437,7 +439,7 @@ class GenerationEngine:
             accepted.set_result(outcome)
         del accepted, turns
         if outcome is None:
-            self._registry.notify(run.record.tenant)
+            self._registry.feed.publish(run.record.tenant)
             await self._supervisor.run_generation(run)
 
     async def _accept(

@@ -66,7 +66,7 @@ async def watch_one(
     reported = _news(with_live_state(run.saved.durable), logs=logs)
     position_listener = PositionListener(run.attempt_ids, run.changed.notify)
     queue.watch(position_listener)
-    run.watchers += 1
+    run.watch()
     try:
         while True:
             seen = run.changed.count
@@ -77,9 +77,9 @@ async def watch_one(
                 version, count, reported = durable.version, 0, news
                 yield version << _NEWS_BITS, record
                 continue
-            if run.over:
+            if run.is_over:
                 return
-            if run.draining:
+            if run.is_draining:
                 raise draining_error(run.record)
             is_news = durable.version == version and news != reported
             if is_news and not limit.take(durable.tenant):
@@ -90,7 +90,7 @@ async def watch_one(
                 continue
             await run.changed.wait(seen)
     finally:
-        run.watchers -= 1
+        run.unwatch()
         queue.unwatch(position_listener)
 
 

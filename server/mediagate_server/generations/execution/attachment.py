@@ -77,7 +77,7 @@ class Attachment:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._run.draining or isinstance(error, ServerDraining):
+        if self._run.is_draining or isinstance(error, ServerDraining):
             self._run.callers.detach_draining()
         elif error is None or isinstance(error, MediagateError):
             self._run.callers.detach_answered()
@@ -86,7 +86,7 @@ class Attachment:
 
     def disconnect(self) -> None:
         """The rpc ended without an answer."""
-        if self._run.draining:
+        if self._run.is_draining:
             self._run.callers.detach_draining()
             return
         self._run.callers.disconnect(cancel=self._cancel_on_leaving, grace=self._grace)
@@ -113,7 +113,9 @@ class Attachment:
         if await self._stream_stored_text(listener):
             self._raise_unless_complete()
             return
-        with TextPublisher(run.text, after, listener.write_text, run.changed.notify) as publisher:
+        with TextPublisher(
+            run.text.buffer, after, listener.write_text, run.changed.notify
+        ) as publisher:
             while not (publisher.has_failed or self._is_over()):
                 await run.changed.wait(run.changed.count)
             await publisher.flush()
@@ -130,7 +132,7 @@ class Attachment:
         try:
             while not (run.text.sequence > after or self._is_over()):
                 seen = run.changed.count
-                polled = run.text_is_polled
+                polled = run.text.is_polled
                 record = self.record
                 if record.queue_position and position_listener is None:
                     position_listener = PositionListener(run.attempt_ids, run.changed.notify)
@@ -164,16 +166,16 @@ class Attachment:
     def _is_over(self) -> bool:
         """Whether nothing more is to be waited for, whatever the reason."""
         run = self._run
-        return run.over or run.draining or run.callers_should_return
+        return run.is_over or run.is_draining or run.callers_should_return
 
     def _raise_unless_complete(self) -> None:
         """What a stream ends with, after all its text."""
-        if not self._run.over:
-            if self._run.draining:
+        if not self._run.is_over:
+            if self._run.is_draining:
                 raise draining_error(self.record)
             raise_if_unconfirmed(self.record)
             raise DeadlineExceeded("the timeout was over before the end")
-        if self._run.text_is_broken:
+        if self._run.text.is_broken:
             raise StreamInterrupted(
                 "what was sent cannot be continued; the generation has the whole text",
                 metadata={"id": self.record.id},
@@ -195,9 +197,9 @@ async def wait_for_end(run: GenerationRun, clock: Clock, seconds: float | None) 
 
     timer = None if seconds is None else clock.call_later(seconds, pass_by)
     try:
-        while not run.over and not passed and not run.callers_should_return:
+        while not run.is_over and not passed and not run.callers_should_return:
             seen = run.changed.count
-            if run.draining:
+            if run.is_draining:
                 raise draining_error(run.record)
             await run.changed.wait(seen)
     finally:

@@ -16,26 +16,25 @@ from mediagate_server.catalog.pricing import prices
 from mediagate_server.catalog.pricing.prices import PriceSchedule
 from mediagate_server.errors import Failure, StaleOwner, StoreUnavailable
 from mediagate_server.generations.dependencies import NO_RESERVATIONS, EngineDeps
-from mediagate_server.generations.execution import quarantine
 from mediagate_server.generations.execution.attached_callers import AttachedCallers
 from mediagate_server.generations.execution.deadline import DeadlineTimer
 from mediagate_server.generations.execution.execution_plan import EMPTY_PLAN, ExecutionPlan
-from mediagate_server.generations.execution.large_outputs import count_media, is_large, stored_text
+from mediagate_server.generations.execution.large_outputs import count_media, stored_text
 from mediagate_server.generations.execution.output_finalizer import OutputFinalizer
-from mediagate_server.generations.execution.quarantine import QuarantineLevel
+from mediagate_server.generations.execution.quarantine import Quarantine
+from mediagate_server.generations.execution.run_context import ProcessState, RunContext
 from mediagate_server.generations.execution.run_progress import RunProgress
 from mediagate_server.generations.execution.step import Step
-from mediagate_server.generations.execution.step_protocols import PredictionEnd, StepRegistry
+from mediagate_server.generations.execution.step_protocols import PredictionEnd
 from mediagate_server.generations.execution.versioned_record import ApplyChange, VersionedRecord
 from mediagate_server.generations.metrics import record_cost, record_end, record_first_token
 from mediagate_server.generations.outputs.json_output import JsonReading
-from mediagate_server.generations.streaming.checkpoints import STREAMING_METHODS, Checkpoints
-from mediagate_server.generations.streaming.stream_reader import StreamReader
-from mediagate_server.generations.streaming.text_buffer import TextBuffer, TextChunk
-from mediagate_server.generations.transitions import attempts, failures, settlement, step_results
+from mediagate_server.generations.streaming.checkpoints import STREAMING_METHODS
+from mediagate_server.generations.streaming.generated_text import GeneratedText
+from mediagate_server.generations.streaming.text_buffer import TextChunk
+from mediagate_server.generations.transitions import attempts, settlement, step_results
 from mediagate_server.generations.transitions.attempts import StepKey
 from mediagate_server.generations.transitions.outcome import (
-    TEXTS,
     StreamedText,
     answer_candidates,
     clamp_time,
@@ -69,9 +68,9 @@ class StepAlreadyEnded(Exception):
 
 
 class GenerationRun:
-    """One generation from its acceptance to its settled end. `over` once its record is terminal.
+    """One generation from its acceptance to its settled end. `is_over` once its record is terminal.
 
-    `work` is what it has still to send, as far as that is known. `turns` are the reservations of
+    `plan` is what it has still to send, as far as that is known. `turns` are the reservations of
     the attempts that the accepting commit made for this process to send, by attempt id; none for a
     generation found later. `recovered`: an earlier process accepted it.
     """
@@ -79,101 +78,121 @@ class GenerationRun:
     def __init__(
         self,
         deps: EngineDeps,
-        registry: StepRegistry,
+        process: ProcessState,
         record: Generation,
-        work: ExecutionPlan = EMPTY_PLAN,
+        plan: ExecutionPlan = EMPTY_PLAN,
         *,
         turns: Mapping[str, CreateReservation] = NO_RESERVATIONS,
         is_active: bool = True,
         recovered: bool = False,
     ) -> None:
         self._deps = deps
-        self._registry = registry
-        self.stop = CancelToken(record.stop)
-        self.text = TextBuffer()
-        self.text_is_broken = False
-        self.text_is_polled = False
-        self._text_goes_on = False
-        self.checkpoints = Checkpoints(deps.store, deps.clock, record.id, self.text)
         self.changed = Notifier()
+        self.text = GeneratedText(deps.store, deps.clock, record.id, self.changed)
         self.callers = AttachedCallers(deps.clock, self._abandon, detached=recovered)
+        self.quarantine = Quarantine(record.id)
+        """To be raised before it runs, or restarts."""
         self._is_rejected = False
         self.is_elsewhere = False
         """Another process has it: it cannot be cancelled or awaited here."""
-        self.watchers = 0
-        """How many watch each change."""
-        self._activity: RunProgress | None = None
-        self._news: Timer | None = None
-        self.draining = False
         self.has_begun = False
-        self._patience = DeadlineTimer(deps.clock, self._time_is_over, self.changed.notify)
-        self._recovered = recovered
-        self._quarantine = (QuarantineLevel.NONE, "")
+        self._news: Timer | None = None
         self._breaks = (0, 0)
-        self._restore(record, work, turns, is_active=is_active)
+        self._deadline = DeadlineTimer(deps.clock, self._on_deadline, self.changed.notify)
+        self._context = RunContext(
+            deps,
+            process,
+            self._versioned(process, record),
+            plan,
+            CancelToken(record.stop),
+            self.callers,
+            self.text,
+            RunProgress(),
+            Notifier(),
+            self.quarantine,
+            recovered=recovered,
+        )
+        self._restore(record, turns, is_active=is_active)
+
+    def _versioned(self, process: ProcessState, record: Generation) -> VersionedRecord:
+        publish = partial(process.publish_change, record.tenant)
+        return VersionedRecord(
+            self._deps.store, self._deps.clock, record, self.changed.notify, publish
+        )
 
     def _restore(
-        self,
-        record: Generation,
-        work: ExecutionPlan,
-        turns: Mapping[str, CreateReservation],
-        *,
-        is_active: bool = True,
+        self, record: Generation, turns: Mapping[str, CreateReservation], *, is_active: bool
     ) -> None:
         """Stand where the record stands."""
-        deps, registry = self._deps, self._registry
-        self.saved = VersionedRecord(
-            deps.store,
-            deps.clock,
-            record,
-            self.changed.notify,
-            partial(registry.notify, record.tenant),
-        )
-        self._finalizer = OutputFinalizer(deps, self.saved, work, recovered=self._recovered)
-        self._work = work
-        self._screened = Notifier()
+        context = self._context
+        context.screened = Notifier()
         if step_results.is_screened(record):
-            self._screened.notify()
+            context.screened.notify()
+        self._finalizer = OutputFinalizer(context)
         keys = dict.fromkeys(map(attempts.step_key, record.attempts)) if is_active else ()
+        context.progress.outputs = sum(purpose is Purpose.GENERATE for purpose, _ in keys) or 1
         self.steps: tuple[Step, ...] = tuple(
-            Step(self, deps, registry, key, work.plans(key), turns=turns) for key in keys
+            Step(context, key, context.plan.plans(key), self, turns=turns) for key in keys
         )
 
     @classmethod
-    def load_finished(cls, deps: EngineDeps, registry: StepRegistry, record: Generation) -> Self:
+    def load_finished(cls, deps: EngineDeps, process: ProcessState, record: Generation) -> Self:
         """A generation that does not run here, from its record, for those who come late.
 
         One that is not terminal runs elsewhere, or nowhere: nobody can wait for its end here.
         """
-        run = cls(deps, registry, record, is_active=False)
-        run.is_elsewhere = run.draining = not run.over
+        run = cls(deps, process, record, is_active=False)
+        run.is_elsewhere = run._context.draining = not run.is_over
         if record.output and not record.output.document:
-            run.text.append(record.output.text or "")
+            run.text.buffer.append(record.output.text or "")
         run.close()
         return run
 
     @property
-    def over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether nothing of it will change any more: it is durably terminal, or was rejected."""
         return self._is_rejected or self.saved.durable.state.is_terminal
 
     @property
+    def is_draining(self) -> bool:
+        """Whether all who wait here are to ask the next process."""
+        return self._context.draining
+
+    @property
+    def saved(self) -> VersionedRecord:
+        """Its record and its way to the store."""
+        return self._context.record
+
+    @property
     def record(self) -> Generation:
         """The generation as it stands."""
-        return self.saved.current
+        return self._context.record.current
 
     def attempt_ids(self) -> tuple[str, ...]:
         """Its attempts, as of now."""
         return tuple(attempt.id for attempt in self.record.attempts)
 
+    def step_of(self, attempt_id: str) -> Step | None:
+        """The step that an attempt belongs to."""
+        keys = (attempts.step_key(one) for one in self.record.attempts if one.id == attempt_id)
+        key = next(keys, None)
+        return next((step for step in self.steps if step.key == key), None)
+
+    def is_superseded(self, attempt: Attempt) -> bool:
+        """Whether an open attempt is one that none of its steps is at."""
+        key = attempts.step_key(attempt)
+        if attempts.has_step_ended(self.record, key):
+            return True
+        return any(step.key == key and step.is_superseded(attempt.id) for step in self.steps)
+
     def with_activity(self, record: Generation) -> Generation:
         """The record, which is this generation's, with what is known of its run beside it."""
-        activity = self._activity
-        if activity is None or record.erased_at or record.state not in _SHOWS_ACTIVITY:
+        running = self._context.progress
+        if not running or record.erased_at or record.state not in _SHOWS_ACTIVITY:
             return record
-        progress = activity.progress
+        progress = running.progress
         if record.state is State.RUNNING:
-            return replace(record, progress=progress, logs=activity.log)
+            return replace(record, progress=progress, logs=running.log)
         if progress is not None and record.state in _HAS_RUN:
             progress = 1.0
         return replace(record, progress=progress)
@@ -185,61 +204,68 @@ class GenerationRun:
         Its timeout is over, and either upstream does not confirm the cancel, or it is in doubt
         still whether anything runs at all, or outputs are still being archived.
         """
-        return self._patience.is_over or (
-            self.stop.reason == DEADLINE_REASON
+        return self._deadline.is_over or (
+            self._context.cancel.reason == DEADLINE_REASON
             and self.record.state in (State.UNCONFIRMED, State.FINALIZING)
         )
 
     def stored_text(self, after: int) -> AsyncIterator[TextChunk] | None:
         """A long text after a byte that is not here, from the archive; None: there is none."""
         output, here = self.record.output, self.text.sequence
-        if not self.over or not (output and output.document):
+        if not self.is_over or not (output and output.document):
             return None
-        if here and (after < here or not self._text_goes_on):
+        if here and (after < here or not self.text.has_unsent_text):
             return None
         key = document_key(self.record.id, "output")
         return stored_text(self._deps.archiver, key, output.document, after)
 
-    def cancel(self, why: str) -> None:
-        """Ask for the end. `why` is one of our own words; the first one counts.
+    def watch(self) -> None:
+        """One more is told of each change."""
+        self._context.watchers += 1
 
-        It is remembered, so that a later process sends the cancel if this one cannot.
+    def unwatch(self) -> None:
+        """One fewer is."""
+        self._context.watchers -= 1
+
+    def notify_changed_soon(self) -> None:
+        """Notify of a change in a moment, once for all who ask for it until then."""
+        if self._news is None:
+            self._news = self._deps.clock.call_later(_NEWS_PAUSE, self._notify_late)
+
+    def _notify_late(self) -> None:
+        self._news = None
+        self.changed.notify()
+
+    def cancel(self, reason: str) -> None:
+        """Ask for the end. `reason` is one of our own words; the first one counts.
+
+        It is stored, so that a later process sends the cancel if this one cannot.
         """
-        if self.over or not self.stop.cancel(why):
-            return
-        self._remember(why)
+        if not self.is_over and self._context.cancel.cancel(reason):
+            self._store_reason(reason)
 
     def _abandon(self) -> None:
         self.cancel("its last caller left")
 
-    def _time_is_over(self) -> None:
+    def _on_deadline(self) -> None:
         self.cancel(DEADLINE_REASON)
 
-    def _remember(self, why: str) -> None:
-        if why == DEADLINE_REASON:
-            self.changed.notify()  # Its time is in the record: nothing to be remembered.
-        elif self.record.stop != why:
-            self.saved.update_async(lambda record: replace(record, stop=why), failpoint="cancel")
-
-    def notify_changed_soon(self) -> None:
-        """The same in a moment, once for all who ask for it until then."""
-        if self._news is None:
-            self._news = self._deps.clock.call_later(_NEWS_PAUSE, self._announce_news)
-
-    def _announce_news(self) -> None:
-        self._news = None
-        self.changed.notify()
+    def _store_reason(self, reason: str) -> None:
+        if reason == DEADLINE_REASON:
+            self.changed.notify()  # Its time is in the record: nothing to be stored.
+        elif self.record.stop != reason:
+            self.saved.update_async(lambda record: replace(record, stop=reason), failpoint="cancel")
 
     async def run(self) -> None:
         """To its end, from wherever its record stands. Raises StaleOwner."""
         self.has_begun = True
-        self._patience.start(self.seconds_left())
+        self._deadline.start(self._context.seconds_left)
         if len(self.steps) == 1:
             await self._retry_while_store_down(self.steps[0].run)
         else:
             await self._run_all()
         if self.record.state is State.FINALIZING:
-            await self._retry_while_store_down(self._finalize)
+            await self._retry_while_store_down(self._finalizer.run)
             self._count_end()
 
     async def _run_all(self) -> None:
@@ -264,26 +290,23 @@ class GenerationRun:
 
     async def wait_until_no_submit(self) -> None:
         """Until no create is on its way whose answer would be lost."""
-        while not self.over and any(step.is_submitting for step in self.steps):
+        while not self.is_over and any(step.is_submitting for step in self.steps):
             await self.changed.wait(self.changed.count)
 
-    def restart_from(self, record: Generation, work: ExecutionPlan) -> None:
+    def restart_from(self, record: Generation, plan: ExecutionPlan) -> None:
         """From what is stored, where a bug has ended it: as another process would go on.
 
         Its callers and its text stay. What may have been sent is in doubt, and not sent again.
         """
-        self.saved.close()
-        self._recovered = True
-        self._restore(record, work, NO_RESERVATIONS)
-        if self.stop.is_cancelled:
-            self._remember(self.stop.reason)
+        context = self._context
+        context.record.close()
+        context.recovered = True
+        context.record = self._versioned(context.process, record)
+        context.plan = plan
+        self._restore(record, NO_RESERVATIONS, is_active=True)
+        if context.cancel.is_cancelled:
+            self._store_reason(context.cancel.reason)
         self.changed.notify()
-
-    def quarantine_output(self, level: QuarantineLevel, cause: str) -> None:
-        """Its output does harm. To be called before it runs, or restarts."""
-        if level > self._quarantine[0]:
-            self._quarantine = (level, cause)
-            quarantine.report_quarantine(self.record.id, level, cause)
 
     def count_error(self) -> int:
         """An error that nobody expects has ended it: how many there were since its last progress.
@@ -300,20 +323,9 @@ class GenerationRun:
         """Count unexpected errors from zero again: there was progress."""
         self._breaks = (0, 0)
 
-    @property
-    def quarantine(self) -> Failure | None:
-        """The failure that a quarantined generation ends with; None: it is in no quarantine."""
-        level, cause = self._quarantine
-        return failures.quarantine_failure(self.record.model, cause) if level else None
-
-    @property
-    def is_output_skipped(self) -> bool:
-        """Whether outputs are not read any more, as reading them has ended processes."""
-        return self._quarantine[0] is QuarantineLevel.UNREAD
-
     def drain(self) -> None:
         """Another process goes on with it: all who wait here are to ask there."""
-        self.draining = True
+        self._context.draining = True
         self.changed.notify()
 
     def reject(self) -> None:
@@ -327,48 +339,12 @@ class GenerationRun:
         It is then freed with its last caller. Otherwise the collector of cycles would have to find
         it, which took a twentieth of all processor time.
         """
-        self._patience.cancel()
+        self._deadline.cancel()
         self.steps = ()
         self.saved.close()
         self.callers.close()
 
     # Implements step_protocols.StepHost
-
-    def seconds_left(self) -> float:
-        """Until its timeout is over; may be negative."""
-        return (self.record.deadline_at - self._deps.clock.now()).total_seconds()
-
-    def reader(self, key: StepKey) -> StreamReader | None:
-        """What reads a step's stream: only texts have one."""
-        if (
-            self.quarantine
-            or key != attempts.FIRST_OUTPUT
-            or self.record.shape["kind"] not in TEXTS
-        ):
-            return None
-        return StreamReader(
-            self._deps.upstream,
-            self._deps.clock,
-            self.record.model,
-            self._on_text,
-            last_id=self.checkpoints.event_id,
-            unnumbered=self.checkpoints.has_unnumbered_text,
-            on_limit=partial(self._set_polled, polled=True),
-            on_open=partial(self._set_polled, polled=False),
-        )
-
-    def _set_polled(self, *, polled: bool) -> None:
-        """Where too many streams are open callers are told that nothing may come before the end;
-        and that it is streamed after all.
-        """
-        if self.text_is_polled is not polled:
-            self.text_is_polled = polled
-            self.changed.notify()
-
-    @property
-    def is_watched(self) -> bool:
-        """Whether a caller watches each change."""
-        return self.watchers > 0
 
     def progress(self, key: StepKey, prediction: Prediction) -> None:
         """An answer that is no end: that it runs, and what its log says."""
@@ -376,52 +352,10 @@ class GenerationRun:
             self._mark_running(prediction.started_at)
         if not prediction.logs:
             return
-        if self._activity is None:
-            keys = {attempts.step_key(one) for one in self.record.attempts}
-            outputs = sum(purpose is Purpose.GENERATE for purpose, _ in keys)
-            self._activity = RunProgress(outputs)
         with crash_marks.crash_marked():
-            has_changed = self._activity.update(key, prediction)
+            has_changed = self._context.progress.update(key, prediction)
         if has_changed:
             self.changed.notify()
-
-    def progress_of(self, key: StepKey) -> float | None:
-        """Progress of a step's run, 0 to 1, as its log says; None where it says nothing."""
-        return self._activity.progress_of(key) if self._activity else None
-
-    @property
-    def after_content_refusal(self) -> bool:
-        """Whether fallback goes on after a refusal of the content."""
-        return self._work.after_content_refusal
-
-    def is_superseded(self, attempt: Attempt) -> bool:
-        """Whether an open attempt is one that none of its steps is at."""
-        key = attempts.step_key(attempt)
-        if attempts.has_step_ended(self.record, key):
-            return True
-        return any(step.key == key and step.is_superseded(attempt.id) for step in self.steps)
-
-    @property
-    def next_when_unconfirmed(self) -> bool:
-        """Whether the next model is sent while a create is unconfirmed."""
-        return self._work.next_when_unconfirmed
-
-    @property
-    def has_streamed(self) -> bool:
-        """Whether text has been streamed to callers: then there is no fallback."""
-        return bool(self.text.sequence)
-
-    def may_have_streamed(self, end: Prediction) -> bool:
-        """Whether text may have been streamed, by this process or an earlier one."""
-        if self.has_streamed or not self._recovered or self.record.method not in STREAMING_METHODS:
-            return self.has_streamed
-        made = is_large(end) or failures.output_text(end.output)
-        return bool(made or failures.usage_from(end).output_tokens)
-
-    async def wait_for_screening(self, key: StepKey) -> None:
-        """Wait until the screening has passed, for a step that generates."""
-        if key[0] is Purpose.GENERATE and not self._screened.happened:
-            await self._screened.wait()
 
     async def settle(
         self, attempt: Attempt, end: PredictionEnd, price: PriceSchedule | None
@@ -433,25 +367,23 @@ class GenerationRun:
         if streams and output is not None and output.pending:
             self._finalizer.keep_answer(attempts.step_key(attempt), end, is_sole=not several)
         if streams:
-            self.text.append(settled.unsent_text)
-            self.checkpoints.close()
-            self.text_is_broken = settled.broken
+            self.text.end(settled.unsent_text, broken=settled.broken)
         if several:
             result = step_results.to_step_result(settled.record, attempt)
             await self._end_step("settle", result, settled.closed, (settled.entry,))
         else:
             change = partial(attempts.merge_other_attempts, settled.record, settled.closed)
             await self._finish("settle", change, (settled.entry,))
-        if several and self._activity is not None:
-            self._activity.end(attempts.step_key(attempt))
+        if several:
+            self._context.progress.end(attempts.step_key(attempt))
         record_cost(self.record.modality, attempt.model, settled.closed.cost)
 
     async def _settled(
         self, attempt: Attempt, end: PredictionEnd, price: PriceSchedule
     ) -> Settlement:
         """The end as a record. What was made is handled here: a crash in it is marked."""
-        text = self.text.text if attempt.purpose is Purpose.GENERATE else ""
-        if failure := self.quarantine:
+        text = self.text.buffer.text if attempt.purpose is Purpose.GENERATE else ""
+        if failure := self._context.quarantine_failure:
             return settlement.settle_quarantined(
                 self._isolate_step(attempt),
                 attempt,
@@ -472,7 +404,8 @@ class GenerationRun:
                 price,
                 now=self._deps.clock.now(),
                 streamed=StreamedText(text, end.is_complete),
-                cancel_reason=self.stop.reason or (DEADLINE_REASON if end.out_of_time else ""),
+                cancel_reason=self._context.cancel.reason
+                or (DEADLINE_REASON if end.out_of_time else ""),
                 reading=reading,
                 large_media=large_media,
             )
@@ -481,7 +414,7 @@ class GenerationRun:
         """The record; of several steps as if the attempt's were all."""
         if len(self.steps) == 1:
             return self.record
-        return step_results.isolate_step(self.record, attempt, self._work.plan_of(attempt))
+        return step_results.isolate_step(self.record, attempt, self._context.plan.plan_of(attempt))
 
     async def _read_answer(self, record: Generation, end: Prediction | None) -> JsonReading | None:
         reading: JsonReading | None = None
@@ -496,8 +429,9 @@ class GenerationRun:
         self, key: StepKey, closed: Attempt, released: LedgerEntry, failure: Failure
     ) -> None:
         """The step ends with an attempt that upstream never took."""
-        stopped = self.stop.is_cancelled and self.stop.reason != DEADLINE_REASON
-        state = State.CANCELLED if stopped else State.FAILED
+        cancel = self._context.cancel
+        was_cancelled = cancel.is_cancelled and cancel.reason != DEADLINE_REASON
+        state = State.CANCELLED if was_cancelled else State.FAILED
         if len(self.steps) > 1:
             result = StepResult(*key, state, failure=failure)
             await self._end_step("unsent", result, closed, (released,))
@@ -557,7 +491,7 @@ class GenerationRun:
         except StepAlreadyEnded:
             return  # The screening had ended it before.
         if result.purpose is Purpose.SCREEN:
-            self._screened.notify()
+            self._context.screened.notify()
         self._count_end()
 
     def _count_end(self) -> None:
@@ -566,29 +500,21 @@ class GenerationRun:
             if (seconds := self.record.run_seconds) is not None:
                 self._deps.run_durations.add(self.record.model, seconds)
 
-    async def _finalize(self) -> None:
-        """Paid and settled: read and archive the outputs, and end with them."""
-        if failure := self.quarantine:
-            await self._finalizer.discard(failure)
-            return
-        if read := await self._finalizer.read_pending(self.text):
-            self.text_is_broken = self.text_is_broken or read.broken
-            self._text_goes_on = read.has_unsent_text
-        await self._finalizer.finish()
-
     # Text
 
-    def _on_text(self, text: str, event_id: str) -> None:
-        record, begins = self.record, not self.text.sequence
+    def on_text(self, text: str, event_id: str) -> None:
+        """A piece of the output, up to upstream's event of this id: for each socket read."""
+        record, buffer = self._context.record.current, self.text.buffer
+        begins = not buffer.sequence
         if begins:
             record_first_token(record, self._deps.clock.now())
-        self.text.append(text)
+        buffer.append(text)
         if record.method in STREAMING_METHODS:
-            self.checkpoints.on_text(event_id)
+            self.text.checkpoints.on_text(event_id)
         if record.state is not State.RUNNING:
             self._mark_running(None)
         elif begins:
-            self.changed.notify()  # Whoever tells the text listens to it from now on.
+            self.changed.notify()  # Whoever publishes the text listens to it from now on.
 
     def _mark_running(self, started_at: datetime | None) -> None:
         if self.record.state is State.RUNNING:

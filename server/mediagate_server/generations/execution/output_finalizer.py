@@ -6,15 +6,14 @@ All of it is paid and settled before: the record is FINALIZING.
 from typing import Final
 
 from mediagate_server.errors import Failure
-from mediagate_server.generations.dependencies import EngineDeps
-from mediagate_server.generations.execution.execution_plan import ExecutionPlan
 from mediagate_server.generations.execution.large_outputs import (
     LargeOutputReader,
     LargeOutputResult,
     answer_file_size,
 )
+from mediagate_server.generations.execution.run_context import RunContext
 from mediagate_server.generations.execution.step_protocols import PredictionEnd
-from mediagate_server.generations.execution.versioned_record import ApplyChange, VersionedRecord
+from mediagate_server.generations.execution.versioned_record import ApplyChange
 from mediagate_server.generations.outputs.media_discovery import missing_outputs
 from mediagate_server.generations.streaming.checkpoints import STREAMING_METHODS
 from mediagate_server.generations.streaming.text_buffer import TextBuffer
@@ -28,20 +27,12 @@ _MAX_PENDING_BYTES: Final = 1024 * 1024
 
 
 class OutputFinalizer:
-    """Of one run. Called again after StoreUnavailable it reads and archives nothing twice.
+    """Of one run. Called again after StoreUnavailable it reads and archives nothing twice."""
 
-    `recovered`: an earlier process may have archived some of it.
-    """
+    __slots__ = ("_answers", "_archived", "_context", "_read")
 
-    __slots__ = ("_answers", "_archived", "_deps", "_plan", "_read", "_recovered", "_saved")
-
-    def __init__(
-        self, deps: EngineDeps, saved: VersionedRecord, plan: ExecutionPlan, *, recovered: bool
-    ) -> None:
-        self._deps = deps
-        self._saved = saved
-        self._plan = plan
-        self._recovered = recovered
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
         self._answers: dict[StepKey, PredictionEnd] = {}
         self._read: LargeOutputResult | None = None
         self._archived: tuple[StoredMedia, ...] | None = None
@@ -55,23 +46,34 @@ class OutputFinalizer:
         if is_sole or answer_file_size(end.prediction) <= _MAX_PENDING_BYTES:
             self._answers[key] = end
 
-    async def read_pending(self, text: TextBuffer) -> LargeOutputResult | None:
-        """Read what is large of the output; None: nothing is. `text` gets the rest of a text."""
-        record = self._saved.current
-        if self._read is None and record.output and record.output.pending:
-            several = step_results.pending_outputs(record)
-            self._read = await (
-                self._read_several(record, several) if several else self._read_one(record, text)
-            )
-            self._answers.clear()
-        return self._read
+    async def run(self) -> None:
+        """To the end of the generation, durably. Raises StoreUnavailable."""
+        if failure := self._context.quarantine_failure:
+            await self._fail(failure)
+            return
+        record = self._context.record.current
+        if record.output and record.output.pending:
+            self._read = self._read or await self._read_pending(record)
+        await self._finish(self._context.record.current)
 
-    async def _read_one(self, record: Generation, text: TextBuffer) -> LargeOutputResult:
+    async def _read_pending(self, record: Generation) -> LargeOutputResult:
+        """What is large of its output; what callers get of a text is known with it."""
+        text, several = self._context.text, step_results.pending_outputs(record)
+        if several:
+            read = await self._read_several(record, several)
+        else:
+            read = await self._read_one(record)
+        self._answers.clear()
+        text.is_broken = text.is_broken or read.broken
+        text.has_unsent_text = read.has_unsent_text
+        return read
+
+    async def _read_one(self, record: Generation) -> LargeOutputResult:
         answer = next(iter(self._answers.values()), None)
         reader = LargeOutputReader(
-            self._deps,
+            self._context.deps,
             record,
-            text,
+            self._context.text.buffer,
             clean=answer is not None and answer.is_complete,
             streams=record.method in STREAMING_METHODS,
         )
@@ -81,13 +83,14 @@ class OutputFinalizer:
         self, record: Generation, pending: dict[int, Attempt]
     ) -> LargeOutputResult:
         """One after the other."""
+        context = self._context
         media = list(record.output.media) if record.output else []
         for index, attempt in pending.items():
             answer = self._answers.get(attempts.step_key(attempt))
-            plan = self._plan.plan_of(attempt)
+            plan = context.plan.plan_of(attempt)
             reader = LargeOutputReader(
-                self._deps,
-                step_results.isolate_step(self._saved.current, attempt, plan),
+                context.deps,
+                step_results.isolate_step(context.record.current, attempt, plan),
                 TextBuffer(),
                 clean=True,
                 streams=False,
@@ -97,12 +100,12 @@ class OutputFinalizer:
             media[index] = step_results.late_medium(read.output, read.failure)
         return LargeOutputResult(output=Output(media=tuple(media)))
 
-    async def finish(self) -> None:
-        """Archive the output and end the generation, durably; as FAILED where it is lost."""
-        record, read = self._saved.current, self._read
+    async def _finish(self, record: Generation) -> None:
+        """Archive the output and end the generation; as FAILED where it is lost."""
+        deps, read = self._context.deps, self._read
         if read is not None:
             if read.failure is not None:
-                await self.discard(read.failure)
+                await self._fail(read.failure)
                 return
             record = replace(
                 record,
@@ -112,14 +115,14 @@ class OutputFinalizer:
             )
         if self._archived is None and record.output:
             ends = [attempt.completed_at for attempt in record.attempts if attempt.completed_at]
-            self._archived = await self._deps.archiver.archive(
+            self._archived = await deps.archiver.archive(
                 record.id,
                 record.output.media,
-                max(ends, default=self._deps.clock.now()),
-                may_exist=self._recovered,
+                max(ends, default=deps.clock.now()),
+                may_exist=self._context.recovered,
             )
         output = replace(record.output or Output(), media=self._archived or ())
-        now = self._deps.clock.now()
+        now = deps.clock.now()
         await self._commit(
             lambda current: replace(
                 current,
@@ -131,9 +134,9 @@ class OutputFinalizer:
             )
         )
 
-    async def discard(self, failure: Failure) -> None:
-        """End the generation as FAILED, durably: its output is lost, or does harm."""
-        now = self._deps.clock.now()
+    async def _fail(self, failure: Failure) -> None:
+        """End the generation as FAILED: its output is lost, or does harm."""
+        now = self._context.deps.clock.now()
         await self._commit(
             lambda current: replace(
                 current, state=State.FAILED, failure=failure, output=None, completed_at=now
@@ -141,4 +144,4 @@ class OutputFinalizer:
         )
 
     async def _commit(self, change: ApplyChange) -> None:
-        await self._saved.commit("keep", change)
+        await self._context.record.commit("keep", change)

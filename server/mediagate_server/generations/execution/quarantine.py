@@ -45,13 +45,33 @@ def level_after_errors(breaks: int) -> QuarantineLevel:
     return _level(_BY_BREAKS, breaks)
 
 
-def report_quarantine(generation_id: str, level: QuarantineLevel, cause: str) -> None:
-    """Raise the alarm."""
-    word = "crashes" if cause == MAX_CRASHES else "errors"
-    metrics.generations_quarantined.labels(word).inc()
-    _log.error("generation_quarantined", id=generation_id, cause=word, reads=level.name.lower())
-
-
 def _level(thresholds: dict[QuarantineLevel, int], count: int) -> QuarantineLevel:
     reached = (level for level, least in thresholds.items() if count >= least)
     return next(reached, QuarantineLevel.NONE)
+
+
+class Quarantine:
+    """Of one generation, by its id: at NONE until it is raised."""
+
+    __slots__ = ("_generation_id", "cause", "level")
+
+    def __init__(self, generation_id: str) -> None:
+        self._generation_id = generation_id
+        self.level = QuarantineLevel.NONE
+        self.cause = ""
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether outputs are not read any more, as reading them has ended processes."""
+        return self.level is QuarantineLevel.UNREAD
+
+    def raise_to(self, level: QuarantineLevel, cause: str) -> None:
+        """Its output does harm: for the log and the metrics. To be called before it runs."""
+        if level <= self.level:
+            return
+        self.level, self.cause = level, cause
+        word = "crashes" if cause == MAX_CRASHES else "errors"
+        metrics.generations_quarantined.labels(word).inc()
+        _log.error(
+            "generation_quarantined", id=self._generation_id, cause=word, reads=level.name.lower()
+        )

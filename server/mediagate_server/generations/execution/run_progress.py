@@ -249,37 +249,43 @@ class RunProgress:
     What a log says is its owner's: it may hold the prompt, and is in none of our own logs.
     """
 
-    __slots__ = ("_outputs", "_runs")
+    __slots__ = ("_runs", "outputs")
 
-    def __init__(self, outputs: int) -> None:
-        self._outputs = max(outputs, 1)
-        self._runs: dict[StepKey, tuple[str, LogProgress]] = {}
+    def __init__(self) -> None:
+        self.outputs = 1
+        """How many there are."""
+        self._runs: dict[StepKey, tuple[str, LogProgress]] | None = None
         """By output: the prediction that makes it, and its progress."""
+
+    def __bool__(self) -> bool:
+        return self._runs is not None
 
     def update(self, key: StepKey, prediction: Prediction) -> bool:
         """Update a run from upstream's answer. True where its progress or its log has changed."""
-        known = self._runs.get(key)
-        if known is None or known[0] != prediction.id:
-            known = self._runs[key] = (prediction.id, LogProgress())
-        return known[1].update(prediction.logs)
+        if self._runs is None:
+            self._runs = {}
+        run = self._runs.get(key)
+        if run is None or run[0] != prediction.id:
+            run = self._runs[key] = (prediction.id, LogProgress())
+        return run[1].update(prediction.logs)
 
     def progress_of(self, key: StepKey) -> float | None:
-        """Of the run that makes one output, 0 to 1; None where it tells none."""
-        known = self._runs.get(key)
-        return known[1].value if known else None
+        """Of the run that makes one output, 0 to 1; None where its log tells none."""
+        run = self._runs.get(key) if self._runs else None
+        return run[1].value if run else None
 
     def end(self, key: StepKey) -> None:
         """A run is over: of several the others may still go on."""
-        if known := self._runs.get(key):
-            known[1].value = 1.0
+        if self._runs and (run := self._runs.get(key)):
+            run[1].value = 1.0
 
     @property
     def progress(self) -> float | None:
-        """Of all outputs together, 0 to 1; None where no run tells any."""
-        told = [run.value for _, run in self._runs.values() if run.value is not None]
-        return sum(told) / self._outputs if told else None
+        """Of all outputs together, 0 to 1; None where no run's log tells any."""
+        values = [run.value for _, run in (self._runs or {}).values() if run.value is not None]
+        return sum(values) / self.outputs if values else None
 
     @property
     def log(self) -> str:
         """The end of what the runs have logged so far."""
-        return "\n".join(run.log for _, run in self._runs.values() if run.log)
+        return "\n".join(run.log for _, run in (self._runs or {}).values() if run.log)

@@ -19,16 +19,12 @@ from mediagate_server.generations.dependencies import (
     MAX_ATTEMPTS,
     MIN_RUN_SECONDS,
     NO_RESERVATIONS,
-    EngineDeps,
 )
 from mediagate_server.generations.execution.deadline import OUT_OF_TIME, AttemptDeadline
 from mediagate_server.generations.execution.prediction_claims import report_misanswer
 from mediagate_server.generations.execution.prediction_create import SubmitResult, Submitter
-from mediagate_server.generations.execution.step_protocols import (
-    PredictionEnd,
-    StepHost,
-    StepRegistry,
-)
+from mediagate_server.generations.execution.run_context import RunContext
+from mediagate_server.generations.execution.step_protocols import PredictionEnd, StepHost
 from mediagate_server.generations.matching.prediction_list import find_in_list
 from mediagate_server.generations.matching.prediction_matcher import UnconfirmedAttempt
 from mediagate_server.generations.metrics import record_cost
@@ -36,10 +32,11 @@ from mediagate_server.generations.streaming.prediction_follower import (
     PredictionFollower,
     poll_interval,
 )
+from mediagate_server.generations.streaming.stream_reader import StreamReader
 from mediagate_server.generations.transitions import attempts, settlement
 from mediagate_server.generations.transitions import failures as endings
 from mediagate_server.generations.transitions.attempts import StepKey
-from mediagate_server.generations.transitions.outcome import cancellation_failure
+from mediagate_server.generations.transitions.outcome import TEXTS, cancellation_failure
 from mediagate_server.generations.transitions.step_results import is_open
 from mediagate_server.observability import metrics
 from mediagate_server.runtime import crash_marks
@@ -77,22 +74,22 @@ class Step:
 
     def __init__(
         self,
-        host: StepHost,
-        deps: EngineDeps,
-        registry: StepRegistry,
+        context: RunContext,
         key: StepKey,
         plans: tuple[Plan, ...],
+        host: StepHost,
         *,
         turns: Mapping[str, CreateReservation] = NO_RESERVATIONS,
     ) -> None:
+        self._context = context
+        self._deps = context.deps
+        self._process = context.process
         self._host = host
-        self._deps = deps
-        self._registry = registry
         self.key = key
         self._plans = plans
-        newest = attempts.current_attempt(host.saved.current, key).id
+        newest = attempts.current_attempt(self._record, key).id
         turn = turns.get(newest)
-        self._submitter = Submitter(deps, newest if turn else "", turn)
+        self._submitter = Submitter(context.deps, newest if turn else "", turn)
         self._reserved: CreateReservation | None = None
         self._answer: SubmitResult | None = None
         self._is_claiming = False
@@ -101,27 +98,36 @@ class Step:
         self._not_before = 0.0
         self._prediction_id = ""
         self._absent = False
-        self._news = PredictionNews(deps.clock)
+        self._news = PredictionNews(context.deps.clock)
         self._recorded = Notifier()
-        self.over = host.stop.child()
+        self.ended = context.cancel.child()
         """Cancelled with the generation, and once this step has ended: ends what runs beside it."""
         self._winner_id = self._takeover_id = ""
         self._superseded_predictions: dict[str, str] = {}
         self._looked_for = False
         self._cancel_token = self._new_stop()
-        for attempt in attempts.attempts_of_step(host.saved.current, key):
-            registry.register(attempt.id, self)
+        for attempt in attempts.attempts_of_step(self._record, key):
+            self._register(attempt)
+
+    @property
+    def _record(self) -> Generation:
+        """As it stands: never to be kept over an await."""
+        return self._context.record.current
+
+    def _register(self, attempt: Attempt) -> None:
+        """Let webhooks find the generation of an attempt."""
+        self._process.generation_ids[attempt.id] = self._record.id
 
     @property
     def attempt(self) -> Attempt:
         """The attempt that it is at: as a rule the newest; see attempts.current."""
         if self._winner_id and (beside := self._by_id(self._winner_id)):
             return beside
-        return attempts.current_attempt(self._host.saved.current, self.key)
+        return attempts.current_attempt(self._record, self.key)
 
     def _by_id(self, attempt_id: str) -> Attempt | None:
         """An open attempt of this step."""
-        tries = attempts.attempts_of_step(self._host.saved.current, self.key)
+        tries = attempts.attempts_of_step(self._record, self.key)
         return next((one for one in tries if one.id == attempt_id and is_open(one)), None)
 
     @property
@@ -138,7 +144,7 @@ class Step:
 
         While the server drains, what waits to be sent ends as it stands: the next process sends it.
         """
-        while not attempts.has_step_ended(self._host.saved.current, self.key):
+        while not attempts.has_step_ended(self._record, self.key):
             match self.attempt.state:
                 case AttemptState.QUEUED:
                     await self._acquire_slot()
@@ -152,7 +158,7 @@ class Step:
                     await self._follow()
                 case _:
                     return
-        self.over.cancel(_MADE_BY_ANOTHER)
+        self.ended.cancel(_MADE_BY_ANOTHER)
 
     # What others know of it
 
@@ -216,7 +222,7 @@ class Step:
 
     def was_never_accepted(self, attempt_id: str) -> bool:
         """Whether the attempt was closed as one that upstream never accepted."""
-        tries = attempts.attempts_of_step(self._host.saved.current, self.key)
+        tries = attempts.attempts_of_step(self._record, self.key)
         return any(one.id == attempt_id and one.state in settlement.NEVER_ACCEPTED for one in tries)
 
     def confirm(self, prediction_id: str) -> None:
@@ -239,7 +245,7 @@ class Step:
 
     def switch_to_attempt(self, attempt_id: str) -> bool:
         """That attempt has succeeded first. False where it is too late for it."""
-        if self._host.has_streamed or attempts.has_step_ended(self._host.saved.current, self.key):
+        if self._context.has_streamed or attempts.has_step_ended(self._record, self.key):
             return False
         if self.attempt.id == attempt_id:
             return True
@@ -258,8 +264,8 @@ class Step:
     async def _acquire_slot(self) -> None:
         """Wait for the account's rate, then acquire the right to send, durably."""
         plan = self.plan
-        if plan is None or self._host.quarantine:
-            await self._fail_unsubmitted(self._host.quarantine or endings.input_lost())
+        if plan is None or self._context.quarantine_failure:
+            await self._fail_unsubmitted(self._context.quarantine_failure or endings.input_lost())
             return
         try:
             if not await self._cancel_token.run_until_cancelled(self._wait_for_slot(plan)):
@@ -286,7 +292,7 @@ class Step:
     def _waits_for_restart(self) -> bool:
         """Whether it waits, without a turn, for the next process to send it."""
         has_no_turn = self._reserved is None and self.attempt.state is AttemptState.QUEUED
-        return has_no_turn and self._host.draining
+        return has_no_turn and self._context.draining
 
     def _release(self) -> None:
         """Nothing is sent in the turn that was waited for."""
@@ -298,11 +304,12 @@ class Step:
         if self._not_before:
             await self._deps.clock.wait(Notifier(), self._not_before)
             self._not_before = 0.0
-        await self._host.wait_for_screening(self.key)
+        if self.key[0] is Purpose.GENERATE and not self._context.screened.happened:
+            await self._context.screened.wait()
         if self.attempt.state is not AttemptState.QUEUED:
             return
-        callers = self._host.callers
-        while self._reserved is None and not self._host.draining:
+        callers = self._context.callers
+        while self._reserved is None and not self._context.draining:
             await callers.wait_for_reconnect()
             await self._reserve(plan)
             if callers.all_disconnected:
@@ -310,12 +317,13 @@ class Step:
 
     async def _reserve(self, plan: Plan) -> None:
         waiting, again = self.attempt.id, self._is_throttled
-        self._registry.enqueue(waiting, self._host.saved.current.tenant, again=again)
+        queue = self._process.queue
+        queue.add(waiting, self._record.tenant, first=again)
         try:
             self._reserved = await self._deps.admission.admit(plan.slug, again=again)
         finally:
-            self._registry.dequeue(waiting)
-        if self._host.draining:
+            queue.remove(waiting)
+        if self._context.draining:
             self._release()  # The next process sends it.
 
     async def _send(self) -> None:
@@ -326,10 +334,10 @@ class Step:
                 self._submitter.release()
                 await self._fail_unsubmitted(self._on_cancelled())
                 return
-            if self._host.callers.all_disconnected:
+            if self._context.callers.all_disconnected:
                 await self._requeue(attempt)
                 return
-            left = self._host.seconds_left()
+            left = self._context.seconds_left
             self._answer = await self._submitter.send(attempt, plan, left)
         if isinstance(self._answer, Prediction):
             await self._on_accepted(attempt, self._answer)
@@ -363,11 +371,11 @@ class Step:
         self._is_claiming = True
         try:
             anybodys = self._deps.is_playback
-            is_ours = anybodys or await self._registry.claim(attempt.id, prediction.id)
+            is_ours = anybodys or await self._process.claims.claim(attempt.id, prediction.id)
         finally:
             self._is_claiming = False
         if not is_ours:
-            report_misanswer(self._host.saved.current.id, attempt.id, prediction.id)
+            report_misanswer(self._record.id, attempt.id, prediction.id)
             self._answer = None
             self._prediction_id = (
                 "" if self._prediction_id == prediction.id else self._prediction_id
@@ -380,7 +388,7 @@ class Step:
             # The settling commit writes all of it at once.
             await self._on_prediction_end(accepted, PredictionEnd(prediction, is_complete=False))
             return
-        self._host.saved.update_async(
+        self._context.record.update_async(
             lambda record: attempts.with_attempt(record, accepted), failpoint="accepted"
         )
         self._progress(prediction)
@@ -394,7 +402,7 @@ class Step:
         """A definite no: another attempt where that may help, another model, else the end."""
         reason = refused.refusal.value
         failure = endings.refused_failure(refused, attempt.model)
-        left = self._host.seconds_left()
+        left = self._context.seconds_left
         if refused.refusal is RefusalReason.THROTTLED:
             # The account waits, so no other model would be accepted either; see RateLimiter.
             may_wait = self._deps.admission.backoff_seconds < left
@@ -431,9 +439,8 @@ class Step:
                 return
         if await self._close_parallel(closed, released):
             return
-        if self._host.stop.is_cancelled and not (
-            reason == RefusalReason.THROTTLED.value and self._host.stop.reason == DEADLINE_REASON
-        ):
+        cancel, is_throttled = self._context.cancel, reason == RefusalReason.THROTTLED.value
+        if cancel.is_cancelled and not (is_throttled and cancel.reason == DEADLINE_REASON):
             failure = self._on_cancelled()
         await self._host.fail_unsubmitted(self.key, closed, released, failure)
         self._notify_recorded()
@@ -446,9 +453,11 @@ class Step:
         Of a usual run `1 / hope` has to be over in what is left of the time.
         """
         nobody = (
-            self._host.has_streamed or self._host.stop.is_cancelled or not self._has_attempts_left()
+            self._context.has_streamed
+            or self._context.cancel.is_cancelled
+            or not self._has_attempts_left()
         )
-        left = self._host.seconds_left()
+        left = self._context.seconds_left
         if nobody or self._is_refused_content() or left < MIN_RUN_SECONDS:
             return None
         return next_fallback(
@@ -462,7 +471,7 @@ class Step:
         Not that of the attempt that it is at: that may be one that another was sent beside, whose
         model would then be tried, and paid, a second time.
         """
-        tries = attempts.attempts_of_step(self._host.saved.current, self.key)
+        tries = attempts.attempts_of_step(self._record, self.key)
         tried = {one.model for one in tries}
         in_order = (plan.slug for plan in reversed(self._plans))
         return next((slug for slug in in_order if slug in tried), self.attempt.model)
@@ -473,17 +482,17 @@ class Step:
         return float(plan.usual_run) if own is None else own
 
     def _has_attempts_left(self) -> bool:
-        return len(self._counted_attempts()) < MAX_ATTEMPTS and not self._host.quarantine
+        return len(self._counted_attempts()) < MAX_ATTEMPTS and not self._context.quarantine_failure
 
     def _counted_attempts(self) -> list[Attempt]:
         """The attempts that count: a 429 says that upstream was busy, and nothing else."""
-        tries = attempts.attempts_of_step(self._host.saved.current, self.key)
+        tries = attempts.attempts_of_step(self._record, self.key)
         return [one for one in tries if one.reason != RefusalReason.THROTTLED.value]
 
     @property
     def _is_throttled(self) -> bool:
         """Whether the newest attempt waits because the one before it was answered 429."""
-        tries = attempts.attempts_of_step(self._host.saved.current, self.key)[-2:]
+        tries = attempts.attempts_of_step(self._record, self.key)[-2:]
         is_unsent = tries[-1].sent_at is None
         return is_unsent and len(tries) > 1 and tries[0].reason == RefusalReason.THROTTLED.value
 
@@ -492,9 +501,9 @@ class Step:
 
         Also where another output's run was refused: it is the same content.
         """
-        if self._host.after_content_refusal:
+        if self._context.plan.after_content_refusal:
             return False
-        results = self._host.saved.current.step_results
+        results = self._record.step_results
         others = (result.failure for result in results if result.failure is not None)
         return any(map(endings.is_content_failure, (*failures, *others)))
 
@@ -506,7 +515,7 @@ class Step:
         end, cut = ended.prediction, ended.out_of_time
         if end is None or end.status not in (_FAILED_OR_CUT if cut else _FAILED):
             return False
-        if self._host.may_have_streamed(end):
+        if self._context.may_have_streamed(end):
             return False
         with crash_marks.crash_marked():
             failure = endings.model_failed(attempt.model, end)
@@ -526,7 +535,7 @@ class Step:
             await self._open_next_attempt(closed, line, successor)
         except (BudgetExceeded, PriceUnknown):
             return False  # It does not fit: the failed run is the end.
-        record_cost(self._host.saved.current.modality, closed.model, closed.cost)
+        record_cost(self._record.modality, closed.model, closed.cost)
         return True
 
     # In doubt
@@ -537,7 +546,7 @@ class Step:
         Or, where the caller allows it, until another model is sent beside it; or until the one that
         it was sent beside has succeeded.
         """
-        self._registry.on_unconfirmed()
+        self._process.unconfirmed.notify()
         self._looked_for = False
         while self._is_open:
             if self._takeover_id and self._superseded_attempt(self.attempt):
@@ -571,9 +580,9 @@ class Step:
         if len(self._plans) > 1:
             # Nothing was paid yet: rather one that is only just over in time than none.
             return self._next_fallback() or self._next_fallback(hope=2.0)
-        tries = attempts.attempts_of_step(self._host.saved.current, self.key)
+        tries = attempts.attempts_of_step(self._record, self.key)
         absent = 1 + sum(other.state is AttemptState.ABSENT for other in tries)
-        in_time = self._host.seconds_left() >= MIN_RUN_SECONDS and self._has_attempts_left()
+        in_time = self._context.seconds_left >= MIN_RUN_SECONDS and self._has_attempts_left()
         return self.plan if in_time and absent < MAX_ABSENT_ATTEMPTS else None
 
     async def _record_match(self, prediction_id: str) -> None:
@@ -582,15 +591,15 @@ class Step:
         state = AttemptState.ACCEPTED
         adopted = replace(self.attempt, state=state, prediction_id=prediction_id)
         try:
-            if not await self._registry.claim(adopted.id, prediction_id):
+            if not await self._process.claims.claim(adopted.id, prediction_id):
                 raise PredictionAlreadyClaimed(prediction_id)
-            await self._host.saved.commit(
+            await self._context.record.commit(
                 "adopt",
                 lambda record: self._with_model_of(attempts.with_attempt(record, adopted), adopted),
                 claims=(prediction_id,),
             )
         except PredictionAlreadyClaimed:
-            self._registry.unclaim(adopted.id, prediction_id)
+            self._process.claims.release_claim(adopted.id, prediction_id)
             self._prediction_id = ""
         self._notify_recorded()
 
@@ -598,7 +607,7 @@ class Step:
 
     async def _follow(self) -> None:
         attempt = self.attempt
-        if self._end is None and self._host.is_output_skipped:
+        if self._end is None and self._context.quarantine.is_unread:
             self._end = PredictionEnd(None, is_complete=False)
         elif self._end is None:
             self._end = await self._follow_to_end(attempt)
@@ -619,7 +628,7 @@ class Step:
             reason = _MADE_BY_ANOTHER if self._takeover_id else _GAVE_WAY
             closed = settlement.end_attempt(attempt, prediction, line, reason, now, basis)
             if await self._close_parallel(closed, line):
-                record_cost(self._host.saved.current.modality, closed.model, closed.cost)
+                record_cost(self._record.modality, closed.model, closed.cost)
                 return
         if not await self._fall_back(attempt, end):
             await self._host.settle(attempt, end, self._price)
@@ -629,14 +638,14 @@ class Step:
     def _is_final(self, attempt: Attempt, prediction: Prediction | None) -> bool:
         """Whether no other model may make it: something was streamed, or its content is refused."""
         if prediction is None:
-            return self._host.has_streamed
+            return self._context.has_streamed
         with crash_marks.crash_marked():
             failure = endings.model_failed(attempt.model, prediction)
-        return self._host.may_have_streamed(prediction) or self._is_refused_content(failure)
+        return self._context.may_have_streamed(prediction) or self._is_refused_content(failure)
 
     def _new_stop(self) -> CancelToken:
         """Asks for the end of one attempt; the generation's own asks for it as well."""
-        return self._host.stop.child(self._news)
+        return self._context.cancel.child(self._news)
 
     def _superseded_attempt(self, attempt: Attempt) -> Attempt | None:
         """The attempt in doubt that this one was sent beside, while it is open."""
@@ -645,8 +654,8 @@ class Step:
     async def _submit_parallel(self) -> bool:
         """Open an attempt of the next model, this one being in doubt still: once per output."""
         self._looked_for = False
-        tries = attempts.attempts_of_step(self._host.saved.current, self.key)
-        if not self._host.next_when_unconfirmed or any(one.beside for one in tries):
+        tries = attempts.attempts_of_step(self._record, self.key)
+        if not self._context.plan.next_when_unconfirmed or any(one.beside for one in tries):
             return False
         plan = self._next_fallback()
         if plan is None:
@@ -661,18 +670,18 @@ class Step:
             return attempts.with_plan(record, plan) if self.key == attempts.FIRST_OUTPUT else record
 
         try:
-            await self._host.saved.commit("reopen", change, (reserved,))
+            await self._context.record.commit("reopen", change, (reserved,))
         except (BudgetExceeded, PriceUnknown):
             return False  # Both do not fit: it is waited for.
         metrics.attempts_next_when_unconfirmed.inc()
-        self._registry.register(opened.id, self)
+        self._register(opened)
         # What was found out of the first one meanwhile is not of the second.
         if self._prediction_id:
             self.record_superseded_match(opened.beside, self._prediction_id)
         self._prediction_id, self._absent = "", False
         self._answer = self._end = None
         self._notify_recorded()
-        self._registry.on_unconfirmed()
+        self._process.unconfirmed.notify()
         return True
 
     async def _close_parallel(self, closed: Attempt, line: LedgerEntry) -> bool:
@@ -690,7 +699,7 @@ class Step:
             return self._with_model_of(attempts.with_attempt(record, closed), other)
 
         try:
-            await self._host.saved.commit("reopen", change, (line,))
+            await self._context.record.commit("reopen", change, (line,))
         except NoParallelAttempt:
             return False
         self._answer, self._end, self._absent = None, None, False
@@ -701,7 +710,7 @@ class Step:
 
     async def _follow_to_end(self, attempt: Attempt) -> PredictionEnd:
         limit = self._time_limit(attempt)
-        reader = self._host.reader(self.key)
+        reader = self._reader()
         stop = limit.stop if limit else self._cancel_token
         try:
             ended = await self._follower(attempt, stop).follow(
@@ -712,7 +721,7 @@ class Step:
                 if listed is None:
                     break
                 # An end that only the list knows was paid, however late it is seen.
-                if not listed.status.is_terminal and self._host.seconds_left() <= 0:
+                if not listed.status.is_terminal and self._context.seconds_left <= 0:
                     break
                 # It is there, and what asks for it by its id does not see it: look on.
                 ended = await self._follower(attempt, stop).follow(listed, None)
@@ -723,6 +732,7 @@ class Step:
         return PredictionEnd(ended, is_clean, out_of_time=limit is not None and limit.has_expired)
 
     def _follower(self, attempt: Attempt, stop: CancelToken) -> PredictionFollower:
+        context = self._context
         return PredictionFollower(
             self._deps.upstream,
             self._deps.clock,
@@ -730,16 +740,34 @@ class Step:
             self._news,
             attempt.model,
             self._progress,
-            poll_interval(self._host.saved.current, attempt, self._deps.webhook_url),
-            is_watched=lambda: self._host.is_watched,
+            poll_interval(self._record, attempt, self._deps.webhook_url),
+            is_watched=lambda: context.watchers > 0,
+        )
+
+    def _reader(self) -> StreamReader | None:
+        """What reads its stream: only texts have one."""
+        context, record = self._context, self._record
+        is_text = self.key == attempts.FIRST_OUTPUT and record.shape["kind"] in TEXTS
+        if not is_text or context.quarantine_failure:
+            return None
+        checkpoints = context.text.checkpoints
+        return StreamReader(
+            self._deps.upstream,
+            self._deps.clock,
+            record.model,
+            self._host.on_text,
+            last_id=checkpoints.event_id,
+            unnumbered=checkpoints.has_unnumbered_text,
+            on_limit=partial(context.text.set_polled, polled=True),
+            on_open=partial(context.text.set_polled, polled=False),
         )
 
     def _time_limit(self, attempt: Attempt) -> AttemptDeadline | None:
         """What keeps time for the next model of the chain; None where none could take over."""
-        if len(self._plans) == 1 or self._host.has_streamed or not self._has_attempts_left():
+        if len(self._plans) == 1 or self._context.has_streamed or not self._has_attempts_left():
             return None
         sent = attempt.sent_at or attempt.created_at
-        seconds = (self._host.saved.current.deadline_at - sent).total_seconds()
+        seconds = (self._record.deadline_at - sent).total_seconds()
         share = model_time_share(
             self._plans,
             attempt.model,
@@ -762,13 +790,13 @@ class Step:
 
         It is paid, so it is only cut where another model is sent at once.
         """
-        left = self._host.seconds_left()
+        left = self._context.seconds_left
         if self._superseded_attempt(self.attempt):
             # Once that is proven absent, the next model may take over.
             return min(MIN_RUN_SECONDS, left), last
         if self._next_fallback() is None:
             return left, last
-        progress = self._host.progress_of(self.key) or 0.0
+        progress = self._context.progress.progress_of(self.key) or 0.0
         if progress <= last:
             return None
         took = (self._deps.clock.now() - sent).total_seconds()
@@ -791,7 +819,7 @@ class Step:
     # The record
 
     async def _commit(self, failpoint: str, attempt: Attempt) -> None:
-        await self._host.saved.commit(
+        await self._context.record.commit(
             failpoint, lambda record: attempts.with_attempt(record, attempt)
         )
 
@@ -818,9 +846,9 @@ class Step:
             leads = self.key == attempts.FIRST_OUTPUT and closed.model != plan.slug
             return attempts.with_plan(record, plan) if leads else record
 
-        await self._host.saved.commit("reopen", change, (line, reserved))
+        await self._context.record.commit("reopen", change, (line, reserved))
         self._answer, self._end, self._prediction_id, self._absent = None, None, "", False
-        self._registry.register(opened.id, self)
+        self._register(opened)
         self._notify_recorded()
 
     async def _fail_unsubmitted(self, failure: Failure) -> None:
@@ -828,8 +856,8 @@ class Step:
         await self._close_attempt(self.attempt, failure, _NOT_SENT, None)
 
     def _on_cancelled(self) -> Failure:
-        if self._host.stop.reason == DEADLINE_REASON and self._is_throttled:
+        if self._context.cancel.reason == DEADLINE_REASON and self._is_throttled:
             backoff = self._deps.admission.backoff_seconds
             refused = RequestRefused(RefusalReason.THROTTLED, retry_after=backoff or None)
             return endings.refused_failure(refused, self.attempt.model)
-        return cancellation_failure(self._host.saved.current, self._host.stop.reason)
+        return cancellation_failure(self._record, self._context.cancel.reason)

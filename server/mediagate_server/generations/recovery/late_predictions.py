@@ -85,7 +85,7 @@ class LatePredictions:
         found = {name for step in self._registry.steps() for name in step.unrecorded_predictions}
         found.update(self._predictions.values())
         found.update(
-            self._registry.claims.pending
+            self._registry.process.claims.pending
         )  # Answered, and looked up in the store right now.
         for run in self._registry:
             found.update(attempt.prediction_id for attempt in run.record.attempts)
@@ -121,7 +121,7 @@ class LatePredictions:
         step = self._current_step(record, attempt)
         self._start(attempt, prediction_id)
         metrics.attempts_matched.labels("list").inc()
-        stop = CancelToken(_MADE_BY_ANOTHER) if step is None else step.over.child()
+        stop = CancelToken(_MADE_BY_ANOTHER) if step is None else step.ended.child()
         if step is not None:
             step.record_superseded_match(attempt.id, prediction_id)
         self._supervise(
@@ -236,7 +236,7 @@ class LatePredictions:
             self._deps.clock,
             now,
             lambda: None,
-            partial(self._registry.notify, now.tenant),
+            partial(self._registry.feed.publish, now.tenant),
         )
 
 

@@ -85,12 +85,12 @@ class Supervisor:
             self.start_task(self._start_recovered(rest))
 
     def _recovered(self, record: Generation, stored: Resumption) -> GenerationRun:
-        work_left = _work_of(record.id, stored.pending)
-        run = GenerationRun(self._deps, self._registry, record, work_left, recovered=True)
+        plan = _read_plan(record.id, stored.pending)
+        run = GenerationRun(self._deps, self._registry.process, record, plan, recovered=True)
         marks = self._deps.crash_marks
         if marks and (level := quarantine.level_after_crashes(marks.crash_count(record.id))):
-            run.quarantine_output(level, quarantine.MAX_CRASHES)
-        run.checkpoints.restore(stored.checkpoints)
+            run.quarantine.raise_to(level, quarantine.MAX_CRASHES)
+        run.text.checkpoints.restore(stored.checkpoints)
         self._registry.add(run)
         return run
 
@@ -114,7 +114,7 @@ class Supervisor:
             await restart_until_done(
                 BackgroundJob.GENERATION, go_on, self._deps.clock, lost, run.record.id
             )
-            if not run.over:
+            if not run.is_over:
                 run.drain()
             elif marks:
                 marks.forget(run.record.id)
@@ -131,14 +131,14 @@ class Supervisor:
         try:
             if run.has_begun and not await self._restart(run):
                 return
-            handling.skips_output = run.quarantine is not None
+            handling.skips_output = bool(run.quarantine.level)
             await run.run()
         except StaleOwner:
             raise
         except Exception as error:
             if is_system_error(error):
                 raise  # As after any other: the same again later, whose fault it is not.
-            run.quarantine_output(
+            run.quarantine.raise_to(
                 quarantine.level_after_errors(run.count_error()), quarantine.MAX_ERRORS
             )
             raise
@@ -151,16 +151,16 @@ class Supervisor:
             run.reject()
             return False
         plan = await self._load_pending_plan(known.id)
-        self._registry.claims.release_unrecorded(record.attempts)
+        self._registry.process.claims.release_unrecorded(record.attempts)
         run.restart_from(record, plan)
         return True
 
     async def _load_pending_plan(self, generation_id: str) -> ExecutionPlan:
         """What an earlier process had still to send, as far as that can be read."""
-        return _work_of(generation_id, await self._deps.store.pending_input(generation_id))
+        return _read_plan(generation_id, await self._deps.store.pending_input(generation_id))
 
 
-def _work_of(generation_id: str, pending: bytes | None) -> ExecutionPlan:
+def _read_plan(generation_id: str, pending: bytes | None) -> ExecutionPlan:
     try:
         return execution_plan.load_plan(pending) if pending else execution_plan.EMPTY_PLAN
     except ValueError as error:

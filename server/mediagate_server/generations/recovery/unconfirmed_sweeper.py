@@ -94,7 +94,7 @@ class UnconfirmedSweeper:
     async def run_forever(self) -> None:
         """A sweep soon after any new doubt, else every `timing.sweep` seconds."""
         clock, timing = self._deps.clock, self._deps.timeouts
-        pause, news, seen = timing.sweep, self._registry.unconfirmed, 0
+        pause, news, seen = timing.sweep, self._registry.process.unconfirmed, 0
         while True:
             seconds = min(pause, self._seconds_until_next_proof())
             if await clock.wait(news, seconds, seen):
