@@ -22,7 +22,7 @@ def _run() -> int:
     prepare_standard_streams()
     try:
         from mediagate_cli.app import app
-        from mediagate_cli.exit_codes import exit_code_of_exception, flush_stdout
+        from mediagate_cli.exit_codes import exit_code_of_exception, flush_streams
     except ModuleNotFoundError as error:
         if error.name not in {"typer", "rich"}:
             raise
@@ -37,7 +37,7 @@ def _run() -> int:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception as error:  # noqa: BLE001 - the last resort: a line, not a traceback
         code = exit_code_of_exception(error)
-    return flush_stdout(code)
+    return flush_streams(code)
 
 
 if __name__ == "__main__":

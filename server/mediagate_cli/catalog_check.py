@@ -66,8 +66,14 @@ def check(
 def _select_models(catalog: "Catalog", names: list[str]) -> "list[Model]":
     if not names:
         return list(catalog.models())
+    from mediagate_server.errors import suggestion_text
+
     by_name = {name: catalog.find_by_name(name) for name in names}
-    unknown = [name for name, model in by_name.items() if model is None]
+    unknown = [
+        f"{name}{suggestion_text(catalog.nearest_names(name))}"
+        for name, model in by_name.items()
+        if model is None
+    ]
     if unknown:
         raise typer.BadParameter(f"no model is called {', '.join(unknown)}")
     return [model for model in by_name.values() if model is not None]
@@ -112,7 +118,9 @@ async def _compare(
 
 
 async def _check_reachable(client: "ReplicateClient", models: "list[Model]") -> None:
-    """End the command if upstream is unreachable, instead of one finding for each model."""
+    """End the command if upstream is unreachable or refuses the token, in a line and not in one
+    for each model.
+    """
     from mediagate_server.upstream.port import RefusalReason, RequestRefused, UpstreamError
 
     try:
@@ -121,6 +129,12 @@ async def _check_reachable(client: "ReplicateClient", models: "list[Model]") -> 
     except UpstreamError as error:
         if isinstance(error, RequestRefused) and error.refusal is RefusalReason.UNREACHABLE:
             print_error("mediagate: upstream cannot be reached (UPSTREAM_UNAVAILABLE)")
+            raise typer.Exit(REFUSED) from None
+        if isinstance(error, RequestRefused) and error.refusal is RefusalReason.ACCOUNT:
+            print_error(
+                "mediagate: upstream refuses the account (UPSTREAM_ACCOUNT); "
+                "look at REPLICATE_API_TOKEN"
+            )
             raise typer.Exit(REFUSED) from None
 
 

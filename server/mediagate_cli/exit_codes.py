@@ -114,12 +114,17 @@ def _print_usage_error(error: Any) -> int:
     return USAGE
 
 
-def flush_stdout(code: int) -> int:
-    """Write what is left in stdout's buffer; return `code`, or that of an error in doing so."""
+def flush_streams(code: int) -> int:
+    """Write what is left in the buffers; return `code`, or that of an error of stdout."""
     try:
         sys.stdout.flush()
     except OSError as error:
-        return code or exit_code_of_os_error(error)
+        code = code or exit_code_of_os_error(error)
+    try:
+        sys.stderr.flush()
+    except OSError:
+        # Python would try again at its end, and make the exit code 120.
+        sys.stderr = None
     return code
 
 

@@ -13,14 +13,21 @@ configuration = typer.Typer(no_args_is_help=True, help="The server's configurati
 def serve() -> None:
     """Start the server. Settings come from MEDIAGATE_* variables and the file MEDIAGATE_CONFIG."""
     from mediagate_server.config import ConfigError, Configuration, load_settings
+    from mediagate_server.errors import MediagateError
     from mediagate_server.main import run
     from mediagate_server.store.sqlite import DataFolderInUse
 
     try:
         run(Configuration(load_settings(warn=_warn)), print_error)
-    except (ConfigError, DataFolderInUse, OSError, RuntimeError) as error:
-        print_error(f"mediagate cannot serve: {error}")
+    except (ConfigError, DataFolderInUse, MediagateError, OSError, RuntimeError) as error:
+        print_error(f"mediagate cannot serve: {_one_line(error)}")
         raise typer.Exit(1) from None
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split())
 
 
 @configuration.command()

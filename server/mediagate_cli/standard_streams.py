@@ -29,13 +29,15 @@ _CONTROLS: Final = {
 
 
 class OutputFile(io.RawIOBase):
-    """Raw file of stdout or stderr: waits where a non-blocking pipe is full; raises an error once.
+    """Raw file of stdout or stderr: waits where a non-blocking pipe is full.
 
-    What is written after the error is dropped, so that buffers are flushed at the end in peace.
+    With `fails_once` what is written after an error is dropped, so that buffers are flushed at the
+    end in peace.
     """
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, *, fails_once: bool) -> None:
         self._number: Final = number
+        self._fails_once: Final = fails_once
         self._failed = False
 
     def fileno(self) -> int:
@@ -51,14 +53,14 @@ class OutputFile(io.RawIOBase):
         return True
 
     def write(self, data: "ReadableBuffer", /) -> int:
-        """Write some of the bytes; return how many. Raises OSError the first time it fails."""
+        """Write some of the bytes; return how many. Raises OSError."""
         while not self._failed:
             try:
                 return os.write(self._number, data)
             except BlockingIOError:
                 select.select((), (self._number,), ())
             except OSError:
-                self._failed = True
+                self._failed = self._fails_once
                 raise
         return memoryview(data).nbytes
 
@@ -120,7 +122,8 @@ def is_unicode(stream: object) -> bool:
 
 
 def _text_stream(number: int, current: "io.TextIOBase | object | None") -> io.TextIOWrapper:
-    raw = OutputFile(number)
+    # What goes to stderr is tried again: a server's log must go on once a full disk has room.
+    raw = OutputFile(number, fails_once=number == 1)
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=getattr(current, "encoding", None) or "utf-8",

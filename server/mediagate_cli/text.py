@@ -155,7 +155,7 @@ async def _print_end(client: "AsyncClient", generation_id: str) -> None:
 
 
 def _hint(stream: "AsyncTextStream") -> str:
-    return f"`mediagate save {stream.generation_id} -o -` prints what it wrote"
+    return f"`mediagate save {stream.generation_id} -o -` prints what it wrote, if anything"
 
 
 @contextmanager

@@ -49,10 +49,10 @@ async def serve(configuration: Configuration, announce: Callable[[str], None]) -
 def run(configuration: Configuration, announce: Callable[[str], None]) -> None:
     """Run `serve` on uvloop where it is installed. For the command line.
 
-    Raises ConfigError, DataFolderInUse or DataFolderLost of store.sqlite, or OSError where a port
-    is taken.
+    Raises ConfigError, DataFolderInUse, DataFolderUnusable or DataFolderLost of store.sqlite, or
+    OSError where a port is taken.
     """
-    configure_logging(configuration.current.log_level)
+    _configure_logging(configuration)
     raise_fd_limit()
     tune_malloc()
     try:
@@ -72,6 +72,11 @@ async def _watch(configuration: Configuration) -> None:
             _reload(configuration)
 
 
+def _configure_logging(configuration: Configuration) -> None:
+    settings = configuration.current
+    configure_logging(settings.log_level, log_format=settings.log_format)
+
+
 def _reload(configuration: Configuration) -> None:
     """Reload the configuration; where it is wrong, log that and keep the one in force."""
     try:
@@ -81,5 +86,5 @@ def _reload(configuration: Configuration) -> None:
     except Exception as error:  # noqa: BLE001 - it must not end a server
         report_bug(BackgroundJob.RELOAD, error)
     else:
-        configure_logging(configuration.current.log_level)
+        _configure_logging(configuration)
         _log.info("configuration_reloaded", needs_restart=list(needs_restart))

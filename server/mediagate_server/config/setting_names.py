@@ -20,6 +20,7 @@ SECTIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
             "connection_grace": "connection_grace",
             "reflection": "reflection",
             "log_level": "log_level",
+            "log_format": "log_format",
             "insecure_public": "insecure_public",
         },
         "upstream": {
@@ -124,6 +125,7 @@ RELOADABLE: Final = frozenset(
         *SECTIONS["defaults"].values(),
         *SECTIONS["catalog"].values(),
         "drain_seconds",
+        "log_format",
         "log_level",
         "webhook_secrets",
     }

@@ -134,6 +134,8 @@ class Settings(BaseModel):
     reflection: bool = True
     """gRPC server reflection."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "json", "text"] = "auto"
+    """Automatic: text where stderr is a terminal, else JSON."""
     insecure_public: bool = False
     """Allow gRPC without API keys on an address that others can reach."""
 

@@ -1,4 +1,4 @@
-"""Structured logging: JSON lines, and a writer with one write for each event loop iteration.
+"""Structured logging: lines of JSON or of text, and a writer with one write per loop iteration.
 
 Every write lets go of the interpreter's lock, and under load another thread takes it before the
 loop goes on: a write for each line would cost more than making the line.
@@ -11,16 +11,18 @@ it has room, and what it has no room for waits here, up to a limit.
 import asyncio
 import atexit
 import contextlib
+import json
 import logging
 import os
+import re
 import select
 import stat
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from functools import lru_cache
-from typing import Final, TextIO, cast
+from typing import Any, Final, TextIO, cast
 
 import orjson
 import structlog
@@ -36,6 +38,10 @@ _RETRY_SECONDS: Final = 0.02
 _FINAL_WAIT: Final = 1.0
 """Seconds that the end of the process may wait for a reader."""
 _NOTHING: Final = memoryview(b"")
+_LIBRARY_JSON: Final = '{"level":"%(levelname)s","logger":"%(name)s","event":"%(message)s"}'
+_LIBRARY_TEXT: Final = "%(levelname)s %(name)s: %(message)s"
+_PLAIN: Final = re.compile(r"[\w.:/@+-]+")
+"""Values that need no quotes, and hold nothing that a terminal would obey."""
 
 
 class BufferedLogWriter:
@@ -100,7 +106,7 @@ class BufferedLogWriter:
 
     def _write_pipe(self, pipe: "_NonBlockingPipe", timeout: float) -> bool:
         while self._partial or self._waiting:
-            self._partial = self._partial or memoryview(self._take_lines().encode())
+            self._partial = self._partial or memoryview(self._encode(self._take_lines()))
             if not pipe.has_room(timeout):
                 return False
             try:
@@ -112,6 +118,10 @@ class BufferedLogWriter:
                 raise
             self._partial = self._partial[written:]
         return True
+
+    def _encode(self, lines: str) -> bytes:
+        encoding = self._target.encoding if self._target.isatty() else "utf-8"
+        return lines.encode(encoding, "backslashreplace")
 
     def _take_lines(self) -> str:
         """Remove and return all buffered lines; each exactly once, whoever adds meanwhile."""
@@ -145,17 +155,22 @@ class _NonBlockingPipe:
         return bool(self._poll.poll(timeout * 1_000))
 
 
-def configure_logging(level: str = "info", stream: TextIO | None = None) -> None:
-    """Configure logging: one JSON object a line on stderr (or `stream`). `level` as in `logging`.
+def configure_logging(
+    level: str = "info", stream: TextIO | None = None, *, log_format: str = "auto"
+) -> None:
+    """Configure logging on stderr (or `stream`). `level` as in `logging`.
 
-    Libraries that use the standard `logging` are let through from WARNING on.
+    `log_format` is "json" (an object a line), "text" (a line for people), or "auto": text on a
+    terminal. Libraries that use the standard `logging` are let through from WARNING on.
     """
     number = logging.getLevelNamesMapping()[level.upper()]
-    lines = cast("TextIO", _log_writer(stream or sys.stderr))
+    target = stream or sys.stderr
+    as_text = log_format == "text" or (log_format == "auto" and target.isatty())
+    lines = cast("TextIO", _log_writer(target))
     logging.basicConfig(
         level=max(number, logging.WARNING),
         stream=lines,
-        format='{"level":"%(levelname)s","logger":"%(name)s","event":"%(message)s"}',
+        format=_LIBRARY_TEXT if as_text else _LIBRARY_JSON,
         force=True,
     )
     structlog.configure(
@@ -165,7 +180,7 @@ def configure_logging(level: str = "info", stream: TextIO | None = None) -> None
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(serializer=_to_json),
+            _to_text if as_text else structlog.processors.JSONRenderer(serializer=_to_json),
         ],
         logger_factory=structlog.WriteLoggerFactory(file=lines),
         cache_logger_on_first_use=False,
@@ -180,3 +195,17 @@ def _log_writer(target: TextIO) -> BufferedLogWriter:
 
 def _to_json(event: dict[str, object], **_: object) -> str:
     return orjson.dumps(event, default=str).decode()
+
+
+def _to_text(_: object, __: str, event: MutableMapping[str, Any]) -> str:
+    """Render a line for people: time, level, event, fields."""
+    time = str(event.pop("timestamp", ""))[11:19]
+    words = [time, str(event.pop("level", "")).upper(), str(event.pop("event", ""))]
+    trace = event.pop("exception", None)
+    words += [f"{name}={_value(value)}" for name, value in event.items()]
+    return " ".join(words) + (f"\n{trace}" if trace else "")
+
+
+def _value(value: object) -> str:
+    text = value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)

@@ -10,6 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final
 
+from mediagate_server.store.sqlite.data_folder_errors import SchemaTooNew
+
 _CHECKPOINT_PAGES: Final = 4_000
 """WAL pages between checkpoints: a checkpoint writes each changed page once, and syncs."""
 
@@ -47,17 +49,27 @@ def _configure(connection: sqlite3.Connection, synchronous: str) -> None:
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Migrate the schema to the newest version, one numbered step at a time."""
+    """Migrate the schema to the newest version, one numbered step at a time.
+
+    Raises SchemaTooNew for one that this version does not know: it may mean something else by it.
+    """
     steps = sorted(
-        (step for step in files(__package__).joinpath("migrations").iterdir()),
+        (
+            step
+            for step in files(__package__).joinpath("migrations").iterdir()
+            if step.name.endswith(".sql")
+        ),
         key=lambda step: step.name,
     )
     (done,) = connection.execute("PRAGMA user_version").fetchone()
+    newest = int(steps[-1].name.split("_")[0])
+    if done > newest:
+        raise SchemaTooNew(f"its schema is {done}, this one knows {newest}")
     # A table is rebuilt by dropping the old one, to whose name others refer.
     connection.execute("PRAGMA foreign_keys = OFF")
     for step in steps:
         number = int(step.name.split("_")[0])
-        if step.name.endswith(".sql") and number > done:
+        if number > done:
             script = f"BEGIN; {step.read_text()} PRAGMA user_version = {number}; COMMIT;"
             connection.executescript(script)
     connection.execute("PRAGMA foreign_keys = ON")

@@ -130,7 +130,9 @@ class DataFolderLock:
         """Increment the epoch, after `check` has shown within the transaction that we may."""
         try:
             connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                raise
             raise self._in_use("; it stands still in the midst of a commit") from None
         try:
             now = self._clock()

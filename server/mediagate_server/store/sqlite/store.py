@@ -59,6 +59,7 @@ from mediagate_server.store.sqlite.budget_updates import (
     latest_event_time,
 )
 from mediagate_server.store.sqlite.connection import Connect, connect
+from mediagate_server.store.sqlite.data_folder_errors import data_folder_errors
 from mediagate_server.store.sqlite.encryption_key import open_cipher
 from mediagate_server.store.sqlite.generation_history import SqliteGenerationHistory
 from mediagate_server.store.sqlite.group_commit import GroupCommitWriter
@@ -82,8 +83,8 @@ class SqliteStore:
     `lease_seconds` is how long a process that has stopped working keeps others out,
     `close_seconds` how long each of its threads is waited for at the end; `clock` gives seconds
     that all processes of the machine agree on. `budget_webhook` gives the URL for a tenant's budget
-    events, if any; it is called by the writer thread. Entering raises DataFolderInUse or
-    encryption.EncryptionKeyError.
+    events, if any; it is called by the writer thread. Entering raises DataFolderInUse,
+    DataFolderUnusable or encryption.EncryptionKeyError.
     """
 
     def __init__(
@@ -110,6 +111,11 @@ class SqliteStore:
         self.lost = Notifier()
 
     async def __aenter__(self) -> Self:
+        with data_folder_errors(self._path):
+            self._open()
+        return self
+
+    def _open(self) -> None:
         make_private_folder(self._folder)
         # What SQLite puts beside its file has the mode of the file.
         create_private_file(self._path)
@@ -146,7 +152,6 @@ class SqliteStore:
             self._cache,
             self._next_change,
         )
-        return self
 
     async def __aexit__(
         self,
