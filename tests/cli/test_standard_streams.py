@@ -19,9 +19,9 @@ TOLD = "[sandbox meta/meta-llama-3-70b-instruct] You asked:"
         (f"{TEXT} >&-", UTF_8, 2, "standard output is closed"),
         ("mediagate text - <&-", UTF_8, 2, "standard input is closed"),
         ("mediagate text - </dev/null", UTF_8, 2, "standard input is empty"),
-        (r"printf 'caf\xe9' | mediagate text -", UTF_8, 2, "not a text in UTF-8 (byte 3)"),
-        (r"mediagate text $(printf 'caf\xe9')", UTF_8, 2, "not a text in UTF-8 (byte 3)"),
-        (r"mediagate text $(printf 'caf\xe9')", ASCII, 2, "not a text in UTF-8 (byte 3)"),
+        (r"printf 'jos\xe9' | mediagate text -", UTF_8, 2, "not a text in UTF-8 (byte 3)"),
+        (r"mediagate text $(printf 'jos\xe9')", UTF_8, 2, "not a text in UTF-8 (byte 3)"),
+        (r"mediagate text $(printf 'jos\xe9')", ASCII, 2, "not a text in UTF-8 (byte 3)"),
         (r"mediagate text x --label a=$(printf '\xe9')", UTF_8, 2, "--label: it is not a text"),
         (r"mediagate text x --system $(printf '\xe9')", UTF_8, 2, "--system-prompt: it is not"),
         (r"printf 'a\0b' | mediagate text -", UTF_8, 1, "must not hold the character NUL"),
@@ -120,8 +120,8 @@ def test_text_from_stdin_in_the_terminals_encoding(
 ) -> None:
     """UTF-8 with or without a mark at its begin, else as the terminal has it; lines of Windows."""
     for script, variables in (
-        (r"printf '\xef\xbb\xbfcaf\xc3\xa9\r\nau lait\r\n'", UTF_8),
-        (r"printf 'caf\xe9\r\nau lait'", LATIN_1),
+        (r"printf '\xef\xbb\xbfjos\xc3\xa9\r\nau lait\r\n'", UTF_8),
+        (r"printf 'jos\xe9\r\nau lait'", LATIN_1),
     ):
         done = shell(
             tmp_path,
@@ -132,4 +132,4 @@ def test_text_from_stdin_in_the_terminals_encoding(
         assert done.returncode == 0, done.stderr
         assert rb"au lait" in done.stdout
         assert b"\\r" not in done.stdout
-        assert "café".encode() in done.stdout or rb"caf\u00e9" in done.stdout
+        assert "josé".encode() in done.stdout or rb"jos\u00e9" in done.stdout
