@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,7 +26,7 @@ from mediagate_sandbox.predictions import PredictionRequest
 from mediagate_sandbox.prefer_headers import parse_cancel_after
 from mediagate_sandbox.prompt_directives import DirectiveError, PromptDirectives, parse_directives
 from mediagate_sandbox.run_limit import with_run_limit
-from mediagate_sandbox.run_script import RunScriptBuilder
+from mediagate_sandbox.run_script import RunScript, RunScriptBuilder, ScriptStep, TimeSpan
 from mediagate_sandbox.settings import SandboxSettings
 from mediagate_sandbox.validation import input_errors, json_type, webhook_errors
 
@@ -106,19 +106,30 @@ class CreateRequestParser:
             raise invalid_input(faults)
         seconds = parse_cancel_after(cancel_after, self._settings.min_cancel_after)
         events = body.get("webhook_events_filter")
-        script = self._script_builder.build(
-            model, given, self._directives(given), cold=self._boots(model)
-        )
         return PredictionRequest(
             model=model,
             input=given,
-            script=with_run_limit(script, self._settings.run_limit),
+            script=self._script(model, given, cold=self._boots(model)),
             size=len(raw),
             deadline=None if seconds is None else now + timedelta(seconds=seconds),
             deployment=target.deployment,
             webhook=body.get("webhook"),
             webhook_events_filter=None if events is None else tuple(events),
         )
+
+    def request_of(self, model: Model, given: dict[str, Any]) -> PredictionRequest:
+        """Return the request of a run that nobody sent, on a valid input."""
+        return PredictionRequest(model, given, self._script(model, given, cold=False))
+
+    def _script(self, model: Model, given: Mapping[str, Any], *, cold: bool) -> RunScript:
+        """Build the script of a run: inputs that the model does not name play no part in it."""
+        known = {name: value for name, value in given.items() if name in model.inputs}
+        script = self._script_builder.build(model, known, self._directives(known), cold=cold)
+        unknown = [name for name in given if name not in model.inputs]
+        if unknown:
+            line = f"Stripped unknown input fields: {orjson.dumps(unknown).decode()}\n"
+            script = replace(script, steps=(ScriptStep(TimeSpan(0, 0), logs=line), *script.steps))
+        return with_run_limit(script, self._settings.run_limit)
 
     def _by_version(self, reference: str) -> Model:
         """Find the model of a `version`: 64 digits, `owner/name` or `owner/name:64 digits`."""

@@ -19,7 +19,7 @@ from mediagate_sandbox.generators.spec import (
     file_format,
     shrink_to_tiny,
 )
-from mediagate_sandbox.store import Store
+from mediagate_sandbox.predictions import Prediction
 
 log = logging.getLogger("mediagate.sandbox")
 
@@ -32,9 +32,8 @@ class OutputFile:
     etag: str
 
 
-def find_recipe(store: Store, key: str, name: str) -> Recipe | None:
-    """Find the recipe of the output file `/files/{key}/{name}`, while it exists."""
-    prediction = store.by_file(key)
+def find_recipe(prediction: Prediction | None, name: str) -> Recipe | None:
+    """Find the recipe of a prediction's output file by its name, while it exists."""
     if prediction is None or not prediction.complete:
         return None
     for index, recipe in enumerate(prediction.request.script.files):

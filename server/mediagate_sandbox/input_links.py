@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from mediagate_sandbox.examples import ExamplePredictions
 from mediagate_sandbox.files import find_recipe
 from mediagate_sandbox.predictions import PredictionRequest
 from mediagate_sandbox.store import Store
@@ -20,9 +21,10 @@ _GONE = "404 Client Error: Not Found for an input file"
 class InputLinks:
     """Checks whether input URLs can still be read."""
 
-    def __init__(self, store: Store, uploads: Uploads) -> None:
+    def __init__(self, store: Store, examples: ExamplePredictions, uploads: Uploads) -> None:
         """Create a check on stores of files."""
         self._store = store
+        self._examples = examples
         self._uploads = uploads
 
     def resolve(self, request: PredictionRequest, origin: str) -> PredictionRequest:
@@ -41,7 +43,8 @@ class InputLinks:
             case ["v1", "files", upload, *_]:
                 return self._uploads.find(upload) is not None
             case ["files", key, name]:
-                return find_recipe(self._store, key, name) is not None
+                prediction = self._store.by_file(key) or self._examples.by_file(key)
+                return find_recipe(prediction, name) is not None
             case _:
                 return True
 

@@ -5,12 +5,14 @@ Enumerations stand as schemas of their own and are referred to, as Cog writes th
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
 from typing import Any
 
-from mediagate_sandbox.models import InputField, Model
+from mediagate_sandbox.models import VERSION_CREATED_AT, InputField, Model, UnreleasedModel
 
 COG_VERSION = "0.16.8"
-VERSION_CREATED_AT = "2025-11-03T09:12:44.271846Z"
+_VERSION_AGE = timedelta(days=90)
+"""How much older each version is than the one after it."""
 
 _OUTPUTS: dict[str, dict[str, Any]] = {
     "stream": {
@@ -55,8 +57,8 @@ _TYPES: dict[str, dict[str, Any]] = {
 }
 
 
-def model_json(model: Model, run_count: int) -> dict[str, Any]:
-    """Return the model object with its latest version."""
+def model_json(model: Model, run_count: int, example: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the model object with its latest version and its default example."""
     return {
         "url": f"https://replicate.com/{model.slug}",
         "owner": model.owner,
@@ -69,16 +71,37 @@ def model_json(model: Model, run_count: int) -> dict[str, Any]:
         "license_url": None,
         "run_count": run_count,
         "cover_image_url": None,
-        "default_example": None,
-        "latest_version": version_json(model),
+        "default_example": example,
+        "latest_version": version_json(model, model.version),
     }
 
 
-def version_json(model: Model) -> dict[str, Any]:
-    """Return the version object."""
+def unreleased_model_json(model: UnreleasedModel) -> dict[str, Any]:
+    """Return the model object of a model without a version."""
     return {
-        "id": model.version,
-        "created_at": VERSION_CREATED_AT,
+        "url": f"https://replicate.com/{model.owner}/{model.name}",
+        "owner": model.owner,
+        "name": model.name,
+        "description": model.about,
+        "visibility": "public",
+        "is_official": False,
+        "github_url": None,
+        "paper_url": None,
+        "license_url": None,
+        "run_count": 0,
+        "cover_image_url": None,
+        "default_example": None,
+        "latest_version": None,
+    }
+
+
+def version_json(model: Model, version: str) -> dict[str, Any]:
+    """Return the version object of the newest or an older version."""
+    age = ([model.version, *model.older_versions].index(version)) * _VERSION_AGE
+    created_at = datetime.fromisoformat(VERSION_CREATED_AT) - age
+    return {
+        "id": version,
+        "created_at": created_at.isoformat().replace("+00:00", "Z"),
         "cog_version": COG_VERSION,
         "openapi_schema": openapi_document(model),
     }

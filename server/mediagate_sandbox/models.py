@@ -8,10 +8,13 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from typing import Any, Literal, get_args
+
+VERSION_CREATED_AT = "2025-11-03T09:12:44.271846Z"
+"""When the newest version of every model was made."""
 
 Kind = Literal["text", "safety", "transcript", "image", "video", "audio"]
 InputType = Literal["string", "integer", "number", "boolean", "uri", "strings", "uris", "array"]
@@ -114,6 +117,8 @@ class Model:
     official: bool
     version: str
     """64 hex digits. An official model has one too; its predictions show `hidden`."""
+    older_versions: tuple[str, ...]
+    """Versions before this one, the newest first: they run as well."""
     about: str
     output: OutputShape
     inputs: Mapping[str, InputField]
@@ -153,18 +158,34 @@ class Model:
                 return None
 
 
+@dataclass(frozen=True, slots=True)
+class UnreleasedModel:
+    """A model without a version, as one is before anything was pushed to it: nothing can run."""
+
+    owner: str
+    name: str
+    about: str
+
+
 class Catalog:
     """All models by slug and by version, in the order of the files."""
 
-    def __init__(self, models: Iterator[Model]) -> None:
+    def __init__(
+        self, models: Iterator[Model], unreleased: Mapping[str, UnreleasedModel] | None = None
+    ) -> None:
         """Index the models. Raises ValueError if a slug or a version occurs twice."""
         self._by_slug: dict[str, Model] = {}
         self._by_version: dict[str, Model] = {}
+        self.unreleased = unreleased or {}
+        """Models without a version, by slug."""
         for model in models:
-            if model.slug in self._by_slug or model.version in self._by_version:
+            versions = [model, *_older(model)]
+            if model.slug in self._by_slug or any(
+                each.version in self._by_version for each in versions
+            ):
                 raise ValueError(f"{model.slug} is in the sandbox's catalog twice")
             self._by_slug[model.slug] = model
-            self._by_version[model.version] = model
+            self._by_version |= {each.version: each for each in versions}
 
     def __iter__(self) -> Iterator[Model]:
         """All models, in the order of the files."""
@@ -175,7 +196,7 @@ class Catalog:
         return self._by_slug.get(slug)
 
     def by_version(self, version: str) -> Model | None:
-        """The model that has this version id, if there is one."""
+        """The model that has this version id, as of that version, if there is one."""
         return self._by_version.get(version)
 
 
@@ -189,7 +210,24 @@ def load_catalog() -> Catalog:
     tables = [
         tomllib.loads(each.read_text("utf-8")) for each in files if each.name.endswith("toml")
     ]
-    return Catalog(_model(entry, table) for table in tables for entry in table["model"])
+    unreleased = {
+        entry["slug"]: _unreleased_model(entry["slug"], entry["about"])
+        for table in tables
+        for entry in table.get("unreleased", ())
+    }
+    models = (_model(entry, table) for table in tables for entry in table["model"])
+    return Catalog(models, unreleased)
+
+
+def _unreleased_model(slug: str, about: str) -> UnreleasedModel:
+    owner, _, name = slug.partition("/")
+    return UnreleasedModel(owner, name, about)
+
+
+def _older(model: Model) -> Iterator[Model]:
+    """Return the model as of each of its older versions; its schema was the same then."""
+    for at, version in enumerate(model.older_versions):
+        yield replace(model, version=version, older_versions=model.older_versions[at + 1 :])
 
 
 def _model(entry: Mapping[str, Any], table: Mapping[str, Any]) -> Model:
@@ -202,6 +240,7 @@ def _model(entry: Mapping[str, Any], table: Mapping[str, Any]) -> Model:
         kind=entry["kind"],
         official=entry["official"],
         version=entry.get("version") or _version_of(entry["slug"]),
+        older_versions=_older_versions(entry),
         about=entry["about"],
         output=entry["output"],
         inputs={key: _input(value) for key, value in inputs.items()},
@@ -225,6 +264,12 @@ def _input(value: Mapping[str, Any]) -> InputField:
 def _version_of(slug: str) -> str:
     """Return a stable fake id: version ids of official models change with every release."""
     return hashlib.sha256(f"mediagate sandbox {slug}".encode()).hexdigest()
+
+
+def _older_versions(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the named ones; a community model has at least one."""
+    named = tuple(entry.get("older_versions", ()))
+    return named or (() if entry["official"] else (_version_of(f"{entry['slug']} before"),))
 
 
 def _facts(

@@ -11,7 +11,7 @@ hold the escapes \n \r \t \\ \| \uXXXX; in `say`, a `|` parts two tokens.
     hang             run and never end         hang_after=N    hang after N tokens
     fail=TEXT        fail with this error      fail            fail with a null error
     fail_after=N     fail after N tokens       reason=TEXT     `reason` of the stream's done event
-    unsafe=S1,S9     verdict of a safety model
+    unsafe=S1,S9     verdict of a safety model   safe           the same, whatever the words
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MOST_TOKENS = 100_000
 _TEXTS = ("say", "fail", "reason", "unsafe")
 _COUNTS = ("tokens", "hang_after", "fail_after")
 _TIMES = ("first_ms", "interval_ms", "boot_ms", "run_ms")
-_FLAGS = ("hang", "fail")
+_FLAGS = ("hang", "fail", "safe")
 _NAMES = "|".join((*_TEXTS, *_COUNTS, *_TIMES))
 _BLOCK = re.compile(
     rf"\s?\[\[((?:(?:{_NAMES})=.*?)|(?:(?:{'|'.join(_FLAGS)})(?:\s+[a-z_]+(?:=\S*?)?)*))\]\]",
@@ -60,6 +60,7 @@ class PromptDirectives:
     fail_after: int | None = None
     reason: str | None = None
     unsafe: str | None = None
+    safe: bool = False
 
 
 def parse_directives(given: Mapping[str, Any]) -> PromptDirectives:

@@ -219,8 +219,12 @@ def _answer(
         return "".join(directives.say or pieces)
     if model.kind != "safety":
         return None
+    if directives.say is not None:
+        return "".join(directives.say)
     if directives.unsafe is not None:
         return safety_verdict.unsafe(directives.unsafe)
+    if directives.safe:
+        return safety_verdict.SAFE
     reply = values.get("assistant")
     return safety_verdict.judge_text(reply if isinstance(reply, str) and reply else prompt)
 

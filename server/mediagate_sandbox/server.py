@@ -20,6 +20,7 @@ from aiohttp import web
 from mediagate_sandbox.bill import Bill
 from mediagate_sandbox.clock import Clock, SystemClock
 from mediagate_sandbox.create_requests import CreateRequestParser
+from mediagate_sandbox.examples import ExamplePredictions
 from mediagate_sandbox.faults.engine import FaultEngine
 from mediagate_sandbox.faults.fault_context import RequestClassifier
 from mediagate_sandbox.faults.http_faults import FaultMiddleware
@@ -162,6 +163,8 @@ class Sandbox:
         cuts = StreamCuts(_ordered_cut(settings))
         rate_limit = RateLimitMiddleware(settings.rates, clock)
         parser = CreateRequestParser(settings, catalog)
+        examples = ExamplePredictions(parser, catalog)
+        output_files = OutputFiles(settings.media_cache_bytes, small=settings.small_files)
         files = UploadRoutes(settings, clock, uploads)
         self.deliverer.policy = choose_delivery_policy(self.faults, store)
         webhooks = WebhookRoutes(clock, self._signer)
@@ -183,23 +186,24 @@ class Sandbox:
             catalog,
             parser,
             store,
-            InputLinks(store, uploads),
+            examples,
+            InputLinks(store, examples, uploads),
             runner,
             self.deliverer,
             request_log,
             bill,
         )
         for routes in (
-            HtmlPageRoutes(settings, catalog, store),
+            HtmlPageRoutes(settings, catalog, store, examples),
             # Before the uploads: the streams of files have keys that no upload's id looks like.
             StreamRoutes(settings, clock, store, cuts, request_log),
             predictions,
             webhooks,
             files,
-            ModelRoutes(settings, catalog, request_log),
-            ModelSearchRoutes(settings, catalog, request_log),
+            ModelRoutes(settings, catalog, request_log, examples),
+            ModelSearchRoutes(settings, catalog, request_log, examples),
             AccountRoutes(),
-            FileRoutes(store, OutputFiles(settings.media_cache_bytes, small=settings.small_files)),
+            FileRoutes(store, examples, output_files),
         ):
             application.add_routes(routes.routes())
         if settings.control:

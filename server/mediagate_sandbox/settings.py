@@ -78,7 +78,7 @@ class SandboxSettings:
     """Whether `[[...]]` directives in prompts are obeyed (see prompt_directives.py)."""
 
     refuse_unknown_inputs: bool = False
-    """Whether an input the model does not name is a 422 (what Replicate does is not known)."""
+    """Whether an input that the model does not name is a 422; else it is dropped, as there."""
 
     cold_boots: bool = False
     """Whether the first run of a community model waits for its boot, as on shared hardware."""

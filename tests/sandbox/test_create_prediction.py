@@ -196,9 +196,22 @@ async def test_a_body_can_be_too_large(open_sandbox: Opener) -> None:
 async def test_unknown_inputs_are_a_setting(
     sandbox_client: SandboxClient, open_sandbox: Opener
 ) -> None:
-    """They are taken by default, and refused when that is set."""
-    given = {"prompt": "a boat", "negative_prompt": "storms"}
-    assert (await sandbox_client.create(SCHNELL, given)).status == 201
+    """They are named in the log and change nothing else, or are refused when that is set."""
+    given = {"prompt": "a boat", "negative_prompt": "storms", "x\n": "[[fail=no]]"}
+    line = 'Stripped unknown input fields: ["negative_prompt","x\\n"]\n'
+    for model in (SCHNELL, LLAMA):
+        plain = await sandbox_client.ran(model, {"prompt": "a boat"})
+        dropped = await sandbox_client.ran(model, given)
+        assert dropped["status"] == "succeeded"
+        assert dropped["logs"] == line + plain["logs"]
+        assert dropped["metrics"] == plain["metrics"]
+        assert dropped["input"] == given
+        if model == LLAMA:
+            assert dropped["output"] == plain["output"]
+    fault = {"do": "fail", "error": "no", "tokens": 2}
+    await sandbox_client.send("POST", "/sandbox/faults", {"faults": [fault]})
+    assert len((await sandbox_client.ran(LLAMA, given))["output"]) == 2
+    await sandbox_client.send("DELETE", "/sandbox/faults")
     async with open_sandbox(refuse_unknown_inputs=True) as strict:
         answer = await strict.create(SCHNELL, given)
         assert answer.status == 422

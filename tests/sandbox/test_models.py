@@ -13,6 +13,8 @@ from mediagate_sandbox.validation import input_errors
 from .sandbox_client import LLAMA, SCHNELL, SandboxClient
 
 CATALOG = list(load_catalog())
+SDXL = "stability-ai/sdxl"
+OLD_SDXL = "39ed52f2a78e934b3ba6e2a89f5b1c712de7dfea535525255b1aa35c5565e08b"
 
 
 async def test_a_model_object(sandbox_client: SandboxClient) -> None:
@@ -28,13 +30,68 @@ async def test_a_model_object(sandbox_client: SandboxClient) -> None:
 
 
 async def test_versions(sandbox_client: SandboxClient) -> None:
-    """A list of one, which can also be read by its id."""
-    page = (await sandbox_client.get(f"/v1/models/{SCHNELL}/versions")).json
-    (version,) = page["results"]
-    url = f"/v1/models/{SCHNELL}/versions/{version['id']}"
-    assert (await sandbox_client.get(url)).json == version
-    assert version["cog_version"]
-    assert (await sandbox_client.get(f"/v1/models/{SCHNELL}/versions/{'0' * 64}")).status == 404
+    """An official model has one, a community model older ones, too; each is read by its id."""
+    counts, old = [], ""
+    for slug in (SCHNELL, SDXL, "meta/llama-guard-3-8b"):
+        model = (await sandbox_client.get(f"/v1/models/{slug}")).json
+        versions = (await sandbox_client.get(f"/v1/models/{slug}/versions")).json["results"]
+        counts.append(len(versions))
+        assert versions[0] == model["latest_version"]
+        ages = [each["created_at"] for each in versions]
+        assert ages == sorted(ages, reverse=True)
+        for version in versions:
+            url = f"/v1/models/{slug}/versions/{version['id']}"
+            assert (await sandbox_client.get(url)).json == version
+            assert version["cog_version"]
+            old = version["id"]
+        other = f"/v1/models/{slug}/versions/{'0' * 64}"
+        assert (await sandbox_client.get(other)).status == 404
+    assert counts == [1, 4, 2]
+    assert (await sandbox_client.get(f"/v1/models/{SDXL}/versions/{old}")).status == 404
+
+
+@pytest.mark.parametrize("reference", [OLD_SDXL, f"{SDXL}:{OLD_SDXL}"])
+async def test_an_older_version_runs(sandbox_client: SandboxClient, reference: str) -> None:
+    """As the newest does, and the prediction and the bill say so; not under another's name."""
+    given = {"prompt": "x", "width": 64, "height": 64}
+    document = await sandbox_client.ran(reference, given)
+    assert (document["model"], document["version"]) == (SDXL, OLD_SDXL)
+    assert len((await sandbox_client.get(document["output"][0])).body) > 100
+    bill = (await sandbox_client.get("/sandbox/bill")).json
+    assert [each["model"] for each in bill["entries"]] == [SDXL]
+    assert (await sandbox_client.create(f"{LLAMA}:{OLD_SDXL}", given)).status == 422
+
+
+async def test_a_model_without_a_version(sandbox_client: SandboxClient) -> None:
+    """Nothing was pushed to it yet: it is shown, and nothing of it runs."""
+    document = (await sandbox_client.get("/v1/models/mattt/empty")).json
+    assert (document["latest_version"], document["default_example"]) == (None, None)
+    for path in ("versions", "examples"):
+        assert (await sandbox_client.get(f"/v1/models/mattt/empty/{path}")).json["results"] == []
+    assert (await sandbox_client.create("mattt/empty", {})).status == 422
+    answer = await sandbox_client.send("POST", "/v1/models/mattt/empty/predictions", {"input": {}})
+    assert answer.status == 404
+
+
+async def test_examples(sandbox_client: SandboxClient) -> None:
+    """A prediction of the model that ended well, on no list and no bill; its files are there."""
+    for slug in (LLAMA, SCHNELL, SDXL, "meta/llama-guard-3-8b", "suno-ai/bark", "openai/whisper"):
+        example = (await sandbox_client.get(f"/v1/models/{slug}")).json["default_example"]
+        assert (example["model"], example["status"]) == (slug, "succeeded")
+        assert example["output"]
+        assert example["metrics"]["predict_time"] >= 0
+        page = (await sandbox_client.get(f"/v1/models/{slug}/examples")).json
+        assert page["results"] == [example]
+        assert (await sandbox_client.get(example["urls"]["get"])).json == example
+        assert (await sandbox_client.get(example["urls"]["web"])).status == 200
+    picture = (await sandbox_client.get(f"/v1/models/{SCHNELL}")).json["default_example"]
+    link = picture["output"][0]
+    assert (await sandbox_client.get(link)).headers["Content-Type"] == "image/webp"
+    given = {"prompt": "x", "image": link}
+    assert (await sandbox_client.ran(OLD_SDXL, given))["status"] == "succeeded"
+    assert len((await sandbox_client.get("/v1/predictions")).json["results"]) == 1
+    assert len((await sandbox_client.get("/sandbox/bill")).json["entries"]) == 1
+    assert (await sandbox_client.get(f"/v1/models/{SCHNELL}")).json["run_count"] == 0
 
 
 async def test_account_and_hardware(sandbox_client: SandboxClient) -> None:

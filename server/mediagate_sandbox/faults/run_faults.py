@@ -29,7 +29,9 @@ def apply_run_faults(
     for firing in firings:
         match firing.fault.action:
             case Fail(error=error, tokens=tokens):
-                steps = script.steps[:tokens] if request.model.streams else script.steps
+                steps = script.steps
+                if request.model.streams:
+                    steps = _up_to_token(steps, tokens)
                 script = replace(script, steps=steps, ending="fail", error=error)
             case Abort():
                 script = replace(script, steps=(), ending="abort")
@@ -60,6 +62,12 @@ def list_delay(firings: Sequence[FiredFault]) -> timedelta:
 def answers_other_prediction(firings: Sequence[FiredFault]) -> bool:
     """Whether the create is answered with the id of another prediction."""
     return any(isinstance(firing.fault.action, DuplicateId) for firing in firings)
+
+
+def _up_to_token(steps: tuple[ScriptStep, ...], tokens: int) -> tuple[ScriptStep, ...]:
+    """Return the steps up to so many tokens."""
+    numbers = [at for at, step in enumerate(steps) if step.token is not None]
+    return steps[: numbers[tokens]] if tokens < len(numbers) else steps
 
 
 def _silent(plan: RunScript) -> tuple[ScriptStep, ...]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 
+SAFE = "safe"
 _SIGNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (code, re.compile(words, re.IGNORECASE))
     for code, words in (
-        ("S1", r"\b(murder|kill (him|her|them|someone|a person)|terror attack)\b"),
+        ("S1", r"\b(violence|violent|murder|kill (him|her|them|someone|a person)|terror attack)\b"),
         ("S2", r"\b(steal|shoplift|launder money|counterfeit)\b"),
         ("S7", r"\b(home address of|social security number of)\b"),
-        ("S9", r"\b(build a bomb|pipe bomb|nerve agent)\b"),
+        ("S9", r"\b(weapons?|build a bomb|pipe bomb|nerve agent)\b"),
         ("S10", r"\b(ethnic slur|hate speech)\b"),
         ("S11", r"\b(hurt myself|end my life|kill myself)\b"),
         ("S12", r"\b(explicit sex|porn)\b"),
@@ -25,7 +26,7 @@ _SIGNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 def judge_text(text: str) -> str:
     """`safe`, or `unsafe`, a line break and the comma separated category codes."""
     codes = [code for code, sign in _SIGNS if sign.search(text)]
-    return unsafe(",".join(codes)) if codes else "safe"
+    return unsafe(",".join(codes)) if codes else SAFE
 
 
 def unsafe(codes: str) -> str:

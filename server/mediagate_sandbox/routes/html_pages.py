@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from mediagate_sandbox.api_errors import not_found
+from mediagate_sandbox.examples import ExamplePredictions
 from mediagate_sandbox.middleware.auth import origin_of
 from mediagate_sandbox.models import Catalog
 from mediagate_sandbox.prediction_json import output
@@ -43,8 +44,15 @@ img,video{{max-width:100%}}pre{{white-space:pre-wrap}}</style>
 class HtmlPageRoutes:
     """Handlers for `/` and `/p/{id}`."""
 
-    def __init__(self, settings: SandboxSettings, catalog: Catalog, store: Store) -> None:
+    def __init__(
+        self,
+        settings: SandboxSettings,
+        catalog: Catalog,
+        store: Store,
+        examples: ExamplePredictions,
+    ) -> None:
         """Create the handlers."""
+        self._examples = examples
         self._settings = settings
         self._catalog = catalog
         self._store = store
@@ -66,7 +74,8 @@ class HtmlPageRoutes:
 
     async def prediction(self, request: web.Request) -> web.Response:
         """`GET /p/{id}`: page of a prediction, the target of `urls.web`."""
-        prediction = self._store.by_id(request.match_info["id"])
+        prediction_id = request.match_info["id"]
+        prediction = self._store.by_id(prediction_id) or self._examples.by_id(prediction_id)
         if prediction is None:
             raise not_found()
         shown_output = output(prediction, origin_of(request, self._settings))

@@ -8,6 +8,7 @@ from aiohttp import web
 from yarl import URL
 
 from mediagate_sandbox.api_errors import bad_request, not_found
+from mediagate_sandbox.examples import ExamplePredictions
 from mediagate_sandbox.faults.http_faults import fired_faults
 from mediagate_sandbox.faults.model_faults import apply_model_faults
 from mediagate_sandbox.json_response import respond_json
@@ -27,12 +28,17 @@ class ModelSearchRoutes:
     """Handlers for `QUERY /v1/models`, `/v1/search` and `/v1/collections`."""
 
     def __init__(
-        self, settings: SandboxSettings, catalog: Catalog, request_log: RequestLog
+        self,
+        settings: SandboxSettings,
+        catalog: Catalog,
+        request_log: RequestLog,
+        examples: ExamplePredictions,
     ) -> None:
         """Create the handlers."""
         self._settings = settings
         self._catalog = catalog
         self._request_log = request_log
+        self._examples = examples
 
     def routes(self) -> list[web.RouteDef]:
         """Paths and their handlers."""
@@ -51,11 +57,12 @@ class ModelSearchRoutes:
         hits = search(
             apply_model_faults(self._catalog, fired_faults()), raw.decode("utf-8", "replace")
         )
+        origin = origin_of(request, self._settings)
         page = page_json(
             [(-at, each.model) for at, each in enumerate(hits)],
             lambda entry: entry[0],
-            lambda entry: self._model(entry[1]),
-            url=URL(origin_of(request, self._settings)).join(request.rel_url),
+            lambda entry: self._model(entry[1], origin),
+            url=URL(origin).join(request.rel_url),
             size=self._settings.models_per_page,
         )
         return respond_json(page)
@@ -65,13 +72,14 @@ class ModelSearchRoutes:
         query = request.query.get("query", "").strip()
         if not query:
             raise bad_request('Query parameter "query" is required')
+        origin = origin_of(request, self._settings)
         hits = search(apply_model_faults(self._catalog, fired_faults()), query)[: _limit(request)]
         return respond_json(
             {
                 "query": query,
                 "models": [
                     {
-                        "model": self._model(each.model),
+                        "model": self._model(each.model, origin),
                         "metadata": {
                             "generated_description": each.model.about,
                             "tags": [
@@ -99,7 +107,8 @@ class ModelSearchRoutes:
         """`GET /v1/collections/{slug}`: one, with its models."""
         for shelf in COLLECTIONS:
             if shelf.slug == request.match_info["slug"]:
-                models = [self._model(each) for each in self._on(shelf)]
+                origin = origin_of(request, self._settings)
+                models = [self._model(each, origin) for each in self._on(shelf)]
                 return respond_json({**_shelf(shelf), "full_description": None, "models": models})
         raise not_found()
 
@@ -110,8 +119,9 @@ class ModelSearchRoutes:
             if shelf.contains(each)
         ]
 
-    def _model(self, model: Model) -> dict[str, Any]:
-        return model_json(model, self._request_log.runs_by_model[model.slug])
+    def _model(self, model: Model, origin: str) -> dict[str, Any]:
+        example = self._examples.document(model.slug, origin)
+        return model_json(model, self._request_log.runs_by_model[model.slug], example)
 
 
 def _shelf(shelf: ModelCollection) -> dict[str, Any]:

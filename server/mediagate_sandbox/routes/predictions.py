@@ -11,6 +11,7 @@ from mediagate_sandbox.api_errors import bad_request, not_found
 from mediagate_sandbox.bill import Bill
 from mediagate_sandbox.clock import Clock, in_time
 from mediagate_sandbox.create_requests import CreateRequestParser, Target
+from mediagate_sandbox.examples import ExamplePredictions
 from mediagate_sandbox.faults.http_faults import fired_faults
 from mediagate_sandbox.faults.model_faults import apply_model_faults
 from mediagate_sandbox.faults.run_faults import (
@@ -46,6 +47,7 @@ class PredictionRoutes:
         catalog: Catalog,
         parser: CreateRequestParser,
         store: Store,
+        examples: ExamplePredictions,
         links: InputLinks,
         runner: Runner,
         deliverer: WebhookDeliverer,
@@ -58,6 +60,7 @@ class PredictionRoutes:
         self._catalog = catalog
         self._parser = parser
         self._store = store
+        self._examples = examples
         self._links = links
         self._runner = runner
         self._deliverer = deliverer
@@ -197,7 +200,8 @@ class PredictionRoutes:
         return respond_json(prediction_json(prediction, origin_of(request, self._settings)))
 
     def _find(self, request: web.Request) -> Prediction:
-        prediction = self._store.by_id(request.match_info["id"])
+        prediction_id = request.match_info["id"]
+        prediction = self._store.by_id(prediction_id) or self._examples.by_id(prediction_id)
         if prediction is None:
             raise not_found()
         return prediction
