@@ -44,16 +44,10 @@ _PRECEDENCE = {LedgerEntryKind.RESERVE: 0, LedgerEntryKind.RELEASE: 1, LedgerEnt
 
 @dataclass(frozen=True, slots=True)
 class CostTotal:
-    """Total cost of several attempts.
-
-    `amount_nanos` is None where any of them is unknown; `known_nanos` is the sum of the known ones,
-    `unknown` the number of the others.
-    """
+    """Total cost of several attempts. `amount_nanos` is None where any of them is unknown."""
 
     amount_nanos: int | None
     state: CostState
-    known_nanos: int
-    unknown: int
     price_as_of: str
 
 
@@ -107,10 +101,8 @@ def settle_with_tier(
         delivered = None if outputs else 0
         metrics = metrics if outputs else {**_ZERO_OUTPUT_METRICS, **metrics}
     tier, amount = compute_charge(price, metrics, outputs=delivered) or (None, None)
-    if amount is not None and amount > LARGEST_NANOS:
-        amount = None
-    if amount is None:
-        state = CostState.UNKNOWN
+    if amount is None or amount > LARGEST_NANOS:
+        amount, state = None, CostState.UNKNOWN
     else:
         state = CostState.ASSUMED if price.assumed else CostState.SETTLED
     return LedgerEntry(attempt_id, LedgerEntryKind.SETTLE, amount, state, price.as_of), tier
@@ -148,25 +140,11 @@ def total_cost(entries: Iterable[LedgerEntry]) -> CostTotal:
     the last attempt that has one.
     """
     current = current_entry_by_attempt(entries).values()
-    known_amounts = [entry.amount_nanos for entry in current if entry.amount_nanos is not None]
-    unknown = len(current) - len(known_amounts)
+    amounts = [entry.amount_nanos for entry in current if entry.amount_nanos is not None]
     states = {entry.state for entry in current}
     state = next((state for state in _LEAST_CERTAIN_FIRST if state in states), CostState.SETTLED)
     dates = [entry.price_as_of for entry in current if entry.price_as_of]
-    total: int | None = None if unknown else sum(known_amounts)
+    total: int | None = sum(amounts) if len(amounts) == len(current) else None
     if total is not None and total > LARGEST_NANOS:
         total, state = None, CostState.UNKNOWN
-    return CostTotal(
-        amount_nanos=total,
-        state=state,
-        known_nanos=sum(known_amounts),
-        unknown=unknown,
-        price_as_of=dates[-1] if dates else "",
-    )
-
-
-def cost_overrun(reserved: LedgerEntry, settled: LedgerEntry) -> int:
-    """Excess of a settled cost over its reservation, in nano-dollars; 0 where either is unknown."""
-    if reserved.amount_nanos is None or settled.amount_nanos is None:
-        return 0
-    return max(0, settled.amount_nanos - reserved.amount_nanos)
+    return CostTotal(total, state, dates[-1] if dates else "")
