@@ -7,7 +7,6 @@ ports first, then generations, then upstream, the store last.
 import asyncio
 import contextlib
 from contextlib import AsyncExitStack
-from types import TracebackType
 from typing import Final, Self
 
 from mediagate_server.api.connection_drain import (
@@ -70,12 +69,7 @@ class Server:
             self._stack = stack.pop_all()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
     def stop(self) -> None:

@@ -18,7 +18,6 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from types import TracebackType
 from typing import Final, Self
 
 import structlog
@@ -176,12 +175,7 @@ class OperationsHttpServer:
         self.address = f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._runner.cleanup()
 
     async def _metrics(self, request: web.Request) -> web.Response:
@@ -270,12 +264,7 @@ class PublicHttpServer:
             raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._server is not None:
             self._server.close()
         if self._runner is not None:

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from types import TracebackType
 from typing import Any, Final, Protocol, Self
 from weakref import WeakValueDictionary
 
@@ -136,12 +135,7 @@ class WebhookDispatcher:
         )
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._run_task.cancel()
         await asyncio.gather(self._run_task, return_exceptions=True)
         if self._deliveries:
