@@ -2,7 +2,6 @@
 
 import pytest
 
-from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.models.model import Model, ModelStatus
 from mediagate_server.catalog.models.model_info import Capability, list_capabilities
 from mediagate_server.catalog.parameters.rule import ParameterHandling
@@ -16,9 +15,9 @@ from mediagate_server.catalog.request import (
     Value,
 )
 from mediagate_server.errors import InvalidRequest, ParameterUnsupported
-from tests.catalog.builders import message
+from tests.catalog.builders import message, shipped_catalog
 
-CATALOG = Catalog.load()
+CATALOG = shipped_catalog()
 CAT = MediaInput("https://example.com/cat.png")
 DOG = MediaInput("https://example.com/dog.png")
 BEGIN = "<|begin_of_text|>"

@@ -11,7 +11,6 @@ import structlog
 
 from mediagate_sandbox.model_json import openapi_document
 from mediagate_sandbox.models import load_catalog
-from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.drift import (
     CatalogDriftMonitor,
     CatalogFinding,
@@ -29,8 +28,9 @@ from mediagate_server.catalog.published_models import ModelReference, PublishedM
 from mediagate_server.catalog.schemas.openapi import ModelSchema
 from mediagate_server.errors import ModelNotFound, UpstreamUnavailable
 from mediagate_server.structs import replace
+from tests.catalog.builders import shipped_catalog
 
-CATALOG = Catalog.load()
+CATALOG = shipped_catalog()
 SANDBOX = load_catalog()
 TODAY = date(2026, 11, 24)
 Find = Callable[[ModelReference], Awaitable[PublishedModelVersion]]
@@ -172,7 +172,7 @@ def test_prices_grow_old_after_sixty_days(as_of: str, day: date, age: int) -> No
 
 def test_unknown_prices_are_found_and_counted() -> None:
     """None is not old, and retired models count for nothing."""
-    sure = Catalog.load(assumed=False)
+    sure = shipped_catalog(assumed=False)
     music = sure.find_by_name("musicgen")
     assert music is not None
     assert [found.message for found in check_price(music, TODAY)] == ["has no known price"]

@@ -17,8 +17,9 @@ from mediagate_server.catalog.request import (
 )
 from mediagate_server.errors import InvalidRequest, MaxCostExceeded
 from mediagate_server.structs import replace
+from tests.catalog.builders import shipped_catalog
 
-CATALOG = Catalog.load()
+CATALOG = shipped_catalog()
 PICTURE = MediaInput("https://example.com/a.png")
 TEXT, IMAGE, VIDEO, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.VIDEO, Modality.AUDIO
 
@@ -185,7 +186,7 @@ def test_who_costs_nobody_knows_what_is_left_out_of_a_bounded_call() -> None:
     """Unknown is not zero, in a sum neither."""
     film = model_request(VIDEO, "kling-v2.5", prompt="x", first_frame=PICTURE)
     film = replace(film, fallback=listed("wan-2.5-i2v", "hailuo"))
-    sure = Catalog.load(assumed=False)
+    sure = shipped_catalog(assumed=False)
     assert sure.plan_with_fallbacks(film).estimate.maximum is None
     bounded = sure.plan_with_fallbacks(replace(film, max_cost_nanos=10**10))
     assert [plan.slug for plan in bounded.plans][1:] == ["minimax/hailuo-2.3"]

@@ -2,13 +2,13 @@
 
 import pytest
 
-from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.models.model import ModelStatus
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.request import MediaInput, Modality, ModelRequest, Value
 from mediagate_server.errors import ModelRetired
+from tests.catalog.builders import shipped_catalog
 
-CATALOG = Catalog.load()
+CATALOG = shipped_catalog()
 TEXT, IMAGE, VIDEO, AUDIO, SAFETY, _ = Modality
 
 ITSELF = [

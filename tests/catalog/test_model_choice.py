@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.models.model import Quality
 from mediagate_server.catalog.parameters.rule import ParameterHandling
 from mediagate_server.catalog.planning.plan import Plan
@@ -18,9 +17,10 @@ from mediagate_server.catalog.request import (
 )
 from mediagate_server.errors import InvalidRequest, MaxCostExceeded, MediagateError, NoMatchingModel
 from mediagate_server.structs import replace
+from tests.catalog.builders import shipped_catalog
 
-CATALOG = Catalog.load(optimize_cost=True)
-PLAIN = Catalog.load(optimize_cost=False)
+CATALOG = shipped_catalog(optimize_cost=True)
+PLAIN = shipped_catalog(optimize_cost=False)
 PICTURE = MediaInput("https://example.com/a.png")
 LOOKED_AT = Message("user", ("What is this?", PICTURE))
 TEXT, IMAGE, VIDEO, AUDIO = Modality.TEXT, Modality.IMAGE, Modality.VIDEO, Modality.AUDIO
@@ -238,7 +238,7 @@ def test_where_nobody_of_the_quality_can_it_is_refused(
 
 def test_the_default_gives_way_to_nobody_weaker() -> None:
     """In safety class: who wants the others chooses by quality, or names one."""
-    guarded = Catalog.load(defaults={AUDIO: "speech-02-turbo"}, optimize_cost=True)
+    guarded = shipped_catalog(defaults={AUDIO: "speech-02-turbo"}, optimize_cost=True)
     like_this = nobody_named(AUDIO, text="Hello", reference_audio=PICTURE)
     with pytest.raises(InvalidRequest) as refused:
         guarded.plan(like_this)

@@ -6,9 +6,10 @@ import pytest
 
 from mediagate_server.catalog.catalog import DEFAULT_MODELS, Catalog
 from mediagate_server.catalog.models.model import Model, ModelKind, Quality
-from mediagate_server.catalog.models.model_file import ModelFileError, read_models
+from mediagate_server.catalog.models.model_file import ModelFileError
 from mediagate_server.catalog.pricing.prices import PriceRate
 from mediagate_server.catalog.request import Modality
+from tests.catalog.builders import read_models, shipped_catalog
 
 SMALL = """
 [[model]]
@@ -111,6 +112,11 @@ tiers = []
             'steps = { rule = "direct", to = "steps", also = { prompt = 1 } }',
             "map.steps.also.prompt",
         ),
+        (
+            'steps = "steps"',
+            'megapixels = { rule = "frames", to = "steps", fps = "rate" }',
+            "map.megapixels: there is no input 'rate'",
+        ),
         ("max_run = 60", "max_run = 60\ndefaults = { steps = 9 }", "defaults.steps"),
         ("max_run = 60", "max_run = 60\ndefaults = { stepz = 1 }", "defaults"),
         ("max_run = 60", "max_run = 60\noutput_format = 'x'", "output_format"),
@@ -165,7 +171,7 @@ def test_names_are_unique_and_references_lead_somewhere() -> None:
 
 def test_the_shipped_catalog_holds_the_names_that_were_promised() -> None:
     """Every alias and slug of the first catalog, each of its modality."""
-    catalog = Catalog.load()
+    catalog = shipped_catalog()
     promised = {
         Modality.TEXT: ["llama-70b", "llama-8b", "claude", "anthropic/claude-4.5-haiku"],
         Modality.IMAGE: ["flux-pro", "flux-dev", "flux-schnell", "sdxl", "playground-v2.5"],

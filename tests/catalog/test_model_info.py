@@ -2,7 +2,6 @@
 
 import pytest
 
-from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.models.model import Model, ModelStatus
 from mediagate_server.catalog.models.model_info import (
     Capability,
@@ -13,8 +12,9 @@ from mediagate_server.catalog.models.model_info import (
 from mediagate_server.catalog.parameters.contract_fields import FIELDS
 from mediagate_server.catalog.parameters.rule import ParameterHandling
 from mediagate_server.catalog.request import MediaInput, ModelRequest, Size, Value
+from tests.catalog.builders import shipped_catalog
 
-CATALOG = Catalog.load()
+CATALOG = shipped_catalog()
 LIVE = [model for model in CATALOG.models() if model.status is ModelStatus.LIVE]
 each_model = pytest.mark.parametrize("model", LIVE, ids=lambda model: model.slug)
 

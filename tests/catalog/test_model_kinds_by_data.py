@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 
 from mediagate_server.catalog.catalog import Catalog
-from mediagate_server.catalog.models.model_file import read_models
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.pricing.prices import Estimate, compute_cost
 from mediagate_server.catalog.request import MediaInput, Modality, ModelRequest, Value
-from tests.catalog.builders import exact_estimate
+from tests.catalog.builders import exact_estimate, read_models
 
 MODELS = Path(__file__).with_name("more_models.toml").read_text(encoding="utf-8")
 CATALOG = Catalog(read_models("more_models.toml", MODELS), defaults={})

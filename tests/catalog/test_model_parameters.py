@@ -17,8 +17,9 @@ from mediagate_server.catalog.request import (
 )
 from mediagate_server.errors import InvalidRequest
 from mediagate_server.structs import replace
+from tests.catalog.builders import shipped_catalog
 
-CATALOG = Catalog.load()
+CATALOG = shipped_catalog()
 IMAGE, TEXT, VIDEO, AUDIO = Modality.IMAGE, Modality.TEXT, Modality.VIDEO, Modality.AUDIO
 
 
@@ -136,7 +137,7 @@ def test_they_need_a_model_that_is_named_where_one_is_chosen() -> None:
 
 def test_more_pictures_than_a_run_makes_are_several_runs() -> None:
     """Each with a seed of its own, and the estimate is of all of them."""
-    catalog = Catalog.load(fans_out=True, generate_seed=lambda: 7)
+    catalog = shipped_catalog(generate_seed=lambda: 7)
     request = ModelRequest(IMAGE, "flux-pro", {"prompt": "x", "count": 3})
     plan = catalog.plan(request)
     assert (plan.runs, plan.output_count) == (3, 1)
@@ -157,7 +158,7 @@ def test_more_pictures_than_a_run_makes_are_several_runs() -> None:
 
 def test_seeds_begin_again_after_the_largest() -> None:
     """And a model without seeds makes each run as it likes."""
-    catalog = Catalog.load(fans_out=True)
+    catalog = shipped_catalog()
     request = ModelRequest(IMAGE, "ideogram", {"prompt": "x", "count": 3, "seed": 2**31 - 2})
     plan = catalog.plan(request)
     assert [plan.run(index).seed for index in range(3)] == [2**31 - 2, 2**31 - 1, 0]

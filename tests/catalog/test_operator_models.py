@@ -9,6 +9,7 @@ from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.live import LiveCatalog, build_catalog
 from mediagate_server.catalog.request import Modality, ModelRequest
 from mediagate_server.config import ConfigError, Configuration, Settings, load_settings
+from tests.catalog.builders import shipped_catalog
 
 OURS = """
 [[model]]
@@ -64,7 +65,7 @@ def test_a_price_of_ones_own(configuration: Configuration) -> None:
     """The rest of the model stays as it came; what the operator assumes is said to be, and counts
     though the catalog's own assumptions may not.
     """
-    assert not Catalog.load().plan(film(Catalog.load())).price.assumed
+    assert not shipped_catalog().plan(film(shipped_catalog())).price.assumed
     live = LiveCatalog(configuration)
     for catalog in (live.current(), live.for_assumed_prices(assumed=False)):
         plan = catalog.plan(film(catalog))

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mediagate_server.catalog.catalog import Catalog
-from mediagate_server.catalog.models.model_file import read_models
 from mediagate_server.catalog.parameters.rule import ParameterReport
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.request import Lora, MediaInput, Modality, ModelRequest, Size, Value
 from mediagate_server.errors import ParameterUnsupported
+from tests.catalog.builders import read_models
 
 HEAD = """
 [[model]]

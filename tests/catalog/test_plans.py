@@ -16,14 +16,13 @@ from mediagate_server.errors import (
     MediagateError,
     ModelNotFound,
     ModelRetired,
-    NotImplementedYet,
     ParameterUnsupported,
     PriceUnknown,
 )
 from mediagate_server.structs import replace
-from tests.catalog.builders import exact_estimate
+from tests.catalog.builders import exact_estimate, shipped_catalog
 
-CATALOG = Catalog.load(generate_seed=lambda: 7)
+CATALOG = shipped_catalog(generate_seed=lambda: 7)
 FRAME = MediaInput("https://example.com/a.png")
 USD = 10**9
 
@@ -167,7 +166,7 @@ def test_zero_is_a_seed() -> None:
 def test_drawn_seeds_are_never_zero() -> None:
     """By the system's randomness where none is injected, within what every model takes."""
     request = ModelRequest(Modality.IMAGE, "sdxl", {"prompt": "x"})
-    seeds = {Catalog.load().plan(request).seed for _ in range(3)}
+    seeds = {shipped_catalog().plan(request).seed for _ in range(3)}
     assert len(seeds) == 3
     assert all(seed is not None and 1 <= seed < 2**31 for seed in seeds)
 
@@ -176,7 +175,7 @@ def test_names_and_defaults() -> None:
     """A slug, an alias, or nothing; what was typed is kept."""
     assert plan_for("text", "llama-70b", prompt="x").requested_model == "llama-70b"
     assert plan_for("text", "", prompt="x").slug == "meta/meta-llama-3-70b-instruct"
-    own = Catalog.load(defaults={Modality.TEXT: "claude"})
+    own = shipped_catalog(defaults={Modality.TEXT: "claude"})
     assert own.find(Modality.TEXT, "").slug == "anthropic/claude-4.5-sonnet"
     assert own.find(Modality.IMAGE, "").slug == "black-forest-labs/flux-1.1-pro"
     assert own.find(Modality.VIDEO, "").slug == "minimax/video-01"
@@ -273,13 +272,6 @@ def test_what_no_model_could_take_is_refused(name: str, value: Value) -> None:
     assert refused(InvalidRequest, "image", "sdxl", {name: value}, prompt="x") == [name]
 
 
-def test_more_outputs_than_one_run_makes_are_not_built() -> None:
-    """Refused, never cut down; one is always fine, and native counts are native."""
-    assert refused(NotImplementedYet, "image", "flux-pro", prompt="x", count=2) == ["count"]
-    assert refused(NotImplementedYet, "image", "flux-dev", prompt="x", count=5) == ["count"]
-    assert plan_for("image", "flux-pro", prompt="x", count=1).output_count == 1
-
-
 def test_strict_names_every_field_at_once() -> None:
     """Adjusted or dropped; what is emulated is what was asked for, so it passes."""
     fields = refused(
@@ -313,7 +305,7 @@ def test_money_is_bounded_before_it_is_spent() -> None:
     with pytest.raises(MaxCostExceeded):
         plan_for("image", "flux-pro", most=0, prompt="x")
     song = ModelRequest(Modality.AUDIO, "musicgen", {"prompt": "x"})
-    sure = Catalog.load(assumed=False)
+    sure = shipped_catalog(assumed=False)
     assert sure.plan(song).estimate == Estimate(None, None, None)
     with pytest.raises(PriceUnknown):
         sure.plan(replace(song, max_cost_nanos=USD))

@@ -4,14 +4,14 @@ import re
 from datetime import date
 from pathlib import Path
 
-from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.drift import age_in_days
 from mediagate_server.catalog.models.model import ModelStatus
+from tests.catalog.builders import shipped_catalog
 
 PAGE = (Path(__file__).parents[2] / "docs" / "prices.md").read_text()
 AS_OF = date.fromisoformat(re.findall(r"as of (\d{4}-\d\d-\d\d)", PAGE)[0])
 OLD_DAYS = 180
-LIVE = [model for model in Catalog.load().models() if model.status is ModelStatus.LIVE]
+LIVE = [model for model in shipped_catalog().models() if model.status is ModelStatus.LIVE]
 
 
 def listed(section: str) -> dict[str, str]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.models.model import Model
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.planning.run_any_model import plan_model_run
@@ -17,6 +16,7 @@ from mediagate_server.catalog.published_models import PublishedModelVersion
 from mediagate_server.catalog.request import Modality, ModelRequest, RunRequest
 from mediagate_server.catalog.schemas.openapi import ModelSchema
 from mediagate_server.errors import InvalidRequest
+from tests.catalog.builders import shipped_catalog
 
 LLAMA = "meta/meta-llama-3-70b-instruct"
 ODD: tuple[Any, ...] = (
@@ -52,7 +52,7 @@ ODD: tuple[Any, ...] = (
     {"value": 5},
     [[[]]],
 )
-PRICED = tuple(model for model in Catalog.load().models() if model.price.tiers)
+PRICED = tuple(model for model in shipped_catalog().models() if model.price.tiers)
 
 
 def run_of(model: Model, given: dict[str, Any]) -> Plan:
@@ -105,7 +105,7 @@ def test_more_tokens_than_anything_holds_are_refused_by_name() -> None:
 
 def test_a_model_of_the_catalog_names_the_field_that_asks_for_too_much() -> None:
     """Whether it is a field of the contract or one of the model's own inputs."""
-    catalog = Catalog.load()
+    catalog = shipped_catalog()
     dear = next(
         model
         for model in catalog.models(Modality.TEXT)

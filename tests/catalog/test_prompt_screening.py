@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.planning.request_media import PLACEHOLDER, to_data_uri
 from mediagate_server.catalog.planning.request_plan import (
     MAX_SCREENED_CHARACTERS,
@@ -21,6 +20,7 @@ from mediagate_server.catalog.request import (
 )
 from mediagate_server.catalog.schemas.openapi import ModelSchema
 from mediagate_server.errors import InvalidRequest
+from tests.catalog.builders import shipped_catalog
 
 PICTURE = MediaInput("https://example.com/a.png")
 TALK = (
@@ -188,7 +188,7 @@ def test_it_is_planned_like_any_other_check() -> None:
     """By the default safety model, as a user's turn, at a price."""
     screening = screening_request(ModelRequest(Modality.TEXT, "", {"prompt": "Hi"}))
     assert screening is not None
-    plan = Catalog.load().plan(screening)
+    plan = shipped_catalog().plan(screening)
     assert plan.modality is Modality.SAFETY
     assert plan.input == {"prompt": "Hi"}
     assert plan.estimate.maximum

@@ -28,8 +28,11 @@ SOURCES = (
     None,
 )
 MEDIUM = st.sampled_from(SOURCES).map(lambda source: MediaInput("https://a.example/", source))
-MESSAGE = st.lists(st.text(max_size=3) | MEDIUM, max_size=4).map(
-    lambda parts: Message("user", tuple(parts))
+MESSAGE = st.builds(
+    Message,
+    st.just("user"),
+    st.lists(st.text(max_size=3) | MEDIUM, max_size=4).map(tuple),
+    st.integers(0, 2),
 )
 VALUE = (
     MEDIUM
@@ -62,7 +65,7 @@ def _restored(value: object, sources: Mapping[str, object]) -> Value:
         return MediaInput("https://a.example/", sources[value.uri])  # type: ignore[arg-type]
     if isinstance(value, Message):
         parts = tuple(_restored(part, sources) for part in value.parts)
-        return cast("Value", Message(value.role, parts))  # type: ignore[arg-type]
+        return cast("Value", replace(value, parts=parts))  # type: ignore[arg-type]
     if isinstance(value, tuple):
         return cast("Value", tuple(_restored(item, sources) for item in value))
     return cast("Value", value)

@@ -12,8 +12,9 @@ from mediagate_server.catalog.planning.request_plan import (
 from mediagate_server.catalog.pricing.prices import Estimate
 from mediagate_server.catalog.request import Modality, ModelRequest
 from mediagate_server.errors import MaxCostExceeded, PriceUnknown
+from tests.catalog.builders import shipped_catalog
 
-CATALOG = Catalog.load(fans_out=True)
+CATALOG = shipped_catalog()
 IMAGE = ModelRequest(Modality.IMAGE, "flux-pro", {"prompt": "a cat", "count": 2})
 
 
@@ -68,7 +69,7 @@ def test_what_the_check_may_cost_is_taken_off_the_bound() -> None:
 def test_an_unknown_part_makes_the_whole_unknown() -> None:
     """And a bound on it cannot be kept."""
     plan = CATALOG.plan(IMAGE)
-    sure = Catalog.load(assumed=False)
+    sure = shipped_catalog(assumed=False)
     unknown = RequestPlan(FallbackChain((plan,)), screening_plan=sure.plan(_music()))
     assert unknown.estimate == Estimate(None, None, None)
     request = with_bound(10**12)

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.models.model import ModelStatus, OutputKind
 from mediagate_server.catalog.parameters.rule import ParameterHandling
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.request import Modality, ModelRequest, ResponseFormat, Value
+from tests.catalog.builders import shipped_catalog
 
-CATALOG = Catalog.load()
+CATALOG = shipped_catalog()
 MODELS = [
     model for model in CATALOG.models(Modality.TEXT) if model.status is not ModelStatus.RETIRED
 ]

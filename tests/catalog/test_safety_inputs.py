@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from mediagate_sandbox.models import load_catalog
-from mediagate_server.catalog.models.model_file import load_shipped_models
+from mediagate_server.catalog.models.model_file import ModelFiles
 from mediagate_server.catalog.planning.safety_inputs import is_safety_input, weakens_safety
 
 WEAKENING: list[tuple[str, Any, Any]] = [
@@ -130,7 +130,7 @@ def test_a_word_that_is_on_no_scale_is_refused_where_the_list_is_closed() -> Non
 
 def test_every_safety_input_of_the_catalogs_is_known_and_no_other() -> None:
     """By name alone, in the models of the catalog and in those of the sandbox."""
-    names = {name for model in load_shipped_models() for name in model.inputs}
+    names = {name for model in ModelFiles.shipped().models() for name in model.inputs}
     names |= {name for model in load_catalog() for name in model.inputs}
     assert {name for name in names if is_safety_input(name)} == {
         "disable_safety_checker",

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 
 import pytest
 
-from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.parameters.rule import ParameterHandling
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.request import MediaInput, Message, Modality, ModelRequest, Value
 from mediagate_server.errors import InvalidRequest, MaxCostExceeded, ParameterUnsupported
-from tests.catalog.builders import message
+from tests.catalog.builders import message, shipped_catalog
 
-CATALOG = Catalog.load()
+CATALOG = shipped_catalog()
 PICTURE = MediaInput("https://example.com/a.png")
 
 

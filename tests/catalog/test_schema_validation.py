@@ -9,9 +9,10 @@ import pytest
 from mediagate_server.catalog.planning.schema_validation import (
     MAX_SCHEMA_BYTES,
     SchemaValidator,
-    is_cheap,
+    is_cheap_check,
 )
 from mediagate_server.catalog.request import ResponseFormat
+from mediagate_server.catalog.schemas.json_schema import cheap_steps
 from mediagate_server.catalog.schemas.openapi import ModelSchema
 from mediagate_server.errors import InvalidRequest, RateLimited
 from mediagate_server.workers.worker_pool import WorkerPool
@@ -91,9 +92,10 @@ async def test_what_is_large_only_for_large_values_is_taken(
 async def test_a_small_plain_schema_needs_no_worker(checks: SchemaValidator) -> None:
     """The usual case costs no process."""
     schema = {"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]}
-    assert is_cheap(schema, {"a": "b" * 1_000})
-    assert not is_cheap(schema, ["a"] * 2_000)
-    assert not is_cheap(schema, {"a": "b" * 2_000_000})
+    steps = cheap_steps(schema)
+    assert is_cheap_check(steps, {"a": "b" * 1_000})
+    assert not is_cheap_check(steps, ["a"] * 2_000)
+    assert not is_cheap_check(steps, {"a": "b" * 2_000_000})
 
 
 async def test_inputs_of_a_model_are_checked_by_its_own_schema(checks: SchemaValidator) -> None:

@@ -19,9 +19,9 @@ from mediagate.v1 import (
     text_pb2_grpc,
     video_pb2_grpc,
 )
-from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.models.model import Model, ModelStatus
 from mediagate_server.catalog.request import Modality
+from tests.catalog.builders import shipped_catalog
 from tests.sandbox_process import AT_ONCE, UNLIMITED, running_sandbox
 from tests.server_process import running_server
 
@@ -29,7 +29,7 @@ from .priced_requests import Call, calls
 from .test_bill_matches_ledger import ABOVE_THE_LOAD
 
 TOGETHER = 24
-MODELS = [model for model in Catalog.load().models() if model.status is ModelStatus.LIVE]
+MODELS = [model for model in shipped_catalog().models() if model.status is ModelStatus.LIVE]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.request import MediaInput, Modality, ModelRequest
 from mediagate_server.generations.engine import GenerationEngine
 from mediagate_server.generations.execution.execution_plan import ExecutionPlan
@@ -24,13 +23,14 @@ from mediagate_server.upstream.port import (
     PredictionPage,
     PredictionStatus,
 )
+from tests.catalog.builders import shipped_catalog
 from tests.faults.simulation.simulated_store import DiskStore
 from tests.faults.simulation.simulated_upstream import BEGIN
 from tests.generations.engine_deps import submit
 from tests.generations.engine_in_virtual_time import memory_store, run_in_virtual_time
 from tests.generations.fake_upstream import UnexpectedCallUpstream, free_turn
 
-CATALOG = Catalog.load()
+CATALOG = shipped_catalog()
 FRAME = MediaInput("https://example.com/a.png")
 CHAINS: dict[str, tuple[ModelRequest, float]] = {
     "text": (ModelRequest(Modality.TEXT, "llama-405b", {"prompt": "x"}), 600.0),

@@ -5,7 +5,6 @@ from types import MappingProxyType
 
 import pytest
 
-from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.models.model import ModelStatus
 from mediagate_server.catalog.parameters.rule import ParameterHandling, ParameterReport
 from mediagate_server.catalog.pricing.prices import Estimate
@@ -14,6 +13,7 @@ from mediagate_server.errors import MediagateError
 from mediagate_server.generations.execution import execution_plan
 from mediagate_server.generations.execution.execution_plan import ExecutionPlan
 from mediagate_server.structs import replace
+from tests.catalog.builders import shipped_catalog
 
 PARAMETERS: dict[Modality, dict[str, Value]] = {
     Modality.TEXT: {"prompt": 'A é "fox"', "max_output_tokens": 20},
@@ -46,7 +46,7 @@ BEFORE = (
 
 def test_every_plan_is_read_as_it_was_written() -> None:
     """Of every model that can be called, with the tiers of its price."""
-    catalog = Catalog.load(fans_out=True)
+    catalog = shipped_catalog()
     read = 0
     for model in catalog.models():
         request = ModelRequest(model.modality, model.slug, PARAMETERS[model.modality])

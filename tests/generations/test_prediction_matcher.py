@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.request import Modality, ModelRequest
 from mediagate_server.generations.dependencies import EngineTimeouts
@@ -24,11 +23,12 @@ from mediagate_server.generations.submission_request import input_hash
 from mediagate_server.store.records import Attempt, AttemptState, Purpose
 from mediagate_server.structs import replace
 from mediagate_server.upstream.port import Prediction, PredictionStatus
+from tests.catalog.builders import shipped_catalog
 
 KEY = b"a key"
 BEGIN = datetime(2026, 11, 24, tzinfo=UTC)
 TIMING = EngineTimeouts(post_timeout=30, absent_margin=60)
-CATALOG = Catalog.load()
+CATALOG = shipped_catalog()
 PLANS = {
     prompt: CATALOG.plan(ModelRequest(Modality.TEXT, "llama-70b", {"prompt": prompt}))
     for prompt in ("a", "b")

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.drift import CatalogDriftMonitor
 from mediagate_server.observability import metrics
 from mediagate_server.observability.bug_report import BackgroundJob, start_background_task
+from tests.catalog.builders import shipped_catalog
 
 
 def count(job: BackgroundJob) -> float:
@@ -45,7 +45,7 @@ async def test_the_watch_of_the_catalog(caplog: pytest.LogCaptureFixture) -> Non
         raise AssertionError
 
     watch = CatalogDriftMonitor(
-        Catalog.load,
+        shipped_catalog,
         find,  # type: ignore[arg-type]
         hours=hours,
         today=lambda: datetime.now(UTC).date(),

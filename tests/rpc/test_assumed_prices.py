@@ -16,11 +16,11 @@ from mediagate.v1 import (
     safety_pb2,
 )
 from mediagate_sandbox.server import Sandbox
-from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.models.model import Model, ModelStatus
 from mediagate_server.catalog.request import Modality
 from mediagate_server.config.tenants import Budget
 from tests.builders import audio_request
+from tests.catalog.builders import shipped_catalog
 from tests.grpc_errors import reason_of, rpc_error
 from tests.sandbox_process import INSTANT
 
@@ -30,7 +30,7 @@ from .test_input_completeness import KINDS
 
 ASSUMED = [
     model
-    for model in Catalog.load().models()
+    for model in shipped_catalog().models()
     if model.price.assumed and model.status is ModelStatus.LIVE
 ]
 
@@ -60,7 +60,7 @@ def call_of(model: Model, **options: Any) -> tuple[str, str, Any]:
 def test_there_are_some() -> None:
     """The default model of sounds among them; and of what can be called none has no price."""
     assert "meta/musicgen" in [model.slug for model in ASSUMED]
-    live = [model for model in Catalog.load().models() if model.status is ModelStatus.LIVE]
+    live = [model for model in shipped_catalog().models() if model.status is ModelStatus.LIVE]
     assert [model.slug for model in live if not model.price.tiers] == []
     assert all("assumed" in model.price.source for model in ASSUMED)
 
@@ -97,7 +97,7 @@ async def test_each_is_foreseen_bounded_and_settled(open_server: OpenServer) -> 
 
 async def test_a_known_price_is_no_assumption(sandbox_stubs: Stubs) -> None:
     """The estimate says so; a fallback or a check whose price is assumed makes it one."""
-    kind, _, request = call_of(Catalog.load().find(Modality.IMAGE, "flux-pro"))
+    kind, _, request = call_of(shipped_catalog().find(Modality.IMAGE, "flux-pro"))
     estimate_request = models_pb2.EstimateCostRequest(**{kind: request})
     assert (await sandbox_stubs.models.EstimateCost(estimate_request)).plan.cost.state == (
         cost_pb2.COST_STATE_ESTIMATED

@@ -29,17 +29,18 @@ from mediagate.v1 import (
 )
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.api.convert.requests import decode_model_request
-from mediagate_server.catalog.catalog import DEFAULT_MODELS, Catalog
+from mediagate_server.catalog.catalog import DEFAULT_MODELS
 from mediagate_server.catalog.models.model import Model, ModelStatus
 from mediagate_server.catalog.request import Modality
 from mediagate_server.errors import MediagateError
+from tests.catalog.builders import shipped_catalog
 from tests.grpc_errors import fields_of, reason_of, rpc_error
 from tests.sandbox_process import INSTANT
 
 from .generation_waits import get_bill
 from .stubs import OpenServer, Stubs
 
-CATALOG = Catalog.load(optimize_cost=True, fans_out=True)
+CATALOG = shipped_catalog(optimize_cost=True)
 Handling = plan_pb2.ParameterReport
 KINDS = {
     "text": (text_pb2.GenerateTextRequest, "GenerateText", Modality.TEXT),

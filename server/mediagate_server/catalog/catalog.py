@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from mediagate_server.catalog.models.model import Model, ModelKind, ModelStatus, OutputShape
-from mediagate_server.catalog.models.model_file import ModelFileError, load_shipped_models
+from mediagate_server.catalog.models.model_file import ModelFileError
 from mediagate_server.catalog.planning import fallback, model_choice
 from mediagate_server.catalog.planning.fallback import FallbackChain
 from mediagate_server.catalog.planning.model_parameters import MODEL_PARAMETERS_PATH
@@ -37,7 +37,6 @@ from mediagate_server.errors import (
     MediagateError,
     ModelNotFound,
     ModelRetired,
-    NotImplementedYet,
     PriceUnknown,
     suggestion_text,
 )
@@ -114,20 +113,18 @@ class Catalog:
         defaults: Mapping[Modality, str] = DEFAULT_MODELS,
         generate_seed: GenerateSeed = _random_seed,
         optimize_cost: bool = False,
-        fans_out: bool = False,
         use_fallback: bool = True,
         assume_unknown_usd: Decimal | None = None,
         allow_weaker_safety: bool = False,
     ) -> None:
         """Raises ModelFileError where two models share a name or a default model is missing.
 
-        `generate_seed` gives the seed of a run whose request sets none. `fans_out`: more outputs
-        than one run makes are planned as several runs, not rejected. `allow_weaker_safety`: callers
-        may weaken the models' safety checks. `assume_unknown_usd`: cost of a run in dollars where
-        it is unknown; None: unknown. `use_fallback`: the fallback of a request that sets none.
-        `optimize_cost`: where a quality and no model is named, choose the cheapest of that quality
-        also before the default model; and where no model is named and the cost is limited, choose
-        the cheapest of the default model's quality where that model itself may cost more.
+        `generate_seed` gives the seed of a run whose request sets none. `allow_weaker_safety`:
+        callers may weaken the models' safety checks. `assume_unknown_usd`: cost of a run in dollars
+        where it is unknown; None: unknown. `use_fallback`: the fallback of a request that sets
+        none. `optimize_cost`: where a quality and no model is named, choose the cheapest of that
+        quality also before the default model; and where no model is named and the cost is limited,
+        choose the cheapest of the default model's quality where that model itself may cost more.
         """
         priced = map(_with_dedicated_price, models)
         self._models = tuple(sorted(priced, key=lambda model: (model.modality, model.slug)))
@@ -147,31 +144,9 @@ class Catalog:
         self._defaults = dict(defaults)
         self._generate_seed = generate_seed
         self._optimize_cost = optimize_cost
-        self._fans_out = fans_out
         self._use_fallback = use_fallback
         self.assume_unknown_usd = assume_unknown_usd
         self.allow_weaker_safety = allow_weaker_safety
-
-    @classmethod
-    def load(
-        cls,
-        *,
-        defaults: Mapping[Modality, str] = DEFAULT_MODELS,
-        generate_seed: GenerateSeed = _random_seed,
-        optimize_cost: bool = False,
-        fans_out: bool = False,
-        use_fallback: bool = True,
-        assumed: bool = True,
-    ) -> "Catalog":
-        """The shipped catalog, with or without assumed prices."""
-        return cls(
-            load_shipped_models(assumed=assumed),
-            defaults={**DEFAULT_MODELS, **defaults},
-            generate_seed=generate_seed,
-            optimize_cost=optimize_cost,
-            fans_out=fans_out,
-            use_fallback=use_fallback,
-        )
 
     def find(self, modality: Modality, name: str) -> Model:
         """Model by any of its names, case-insensitive; empty: the modality's default. Raises
@@ -326,10 +301,6 @@ class Catalog:
                 _request_field(model, request, error.name), error.message
             ) from None
         price, estimate = assumed_price(*priced, self.assume_unknown_usd)
-        if translation.runs > 1 and not self._fans_out:
-            raise NotImplementedYet(
-                f"count above what one run of {model.slug} makes", field_path="count"
-            )
         check_cost_limit(model.slug, estimate.times(translation.runs), request.max_cost_nanos)
         seed_input, largest_seed = _seed_input(model)
         return Plan(

@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
-from types import TracebackType
 from typing import Any, Final, Self
 
 import structlog
@@ -21,7 +20,7 @@ from mediagate_server.catalog.models.model import Model, ModelKind, ModelStatus
 from mediagate_server.catalog.pricing.prices import AS_OF
 from mediagate_server.catalog.published_models import ModelReference, PublishedModelVersion
 from mediagate_server.catalog.schemas.input_spec import InputSpec, InputType
-from mediagate_server.catalog.schemas.openapi import PublishedInput
+from mediagate_server.catalog.schemas.openapi import ModelSchema, PublishedInput
 from mediagate_server.errors import InvalidRequest, MediagateError, ModelNotFound, Reason
 from mediagate_server.observability.bug_report import (
     BackgroundJob,
@@ -76,31 +75,27 @@ def compare_inputs(model: Model, published: PublishedModelVersion) -> Iterator[C
         yield CatalogFinding(
             model.slug, FindingKind.KIND, "is no official model: needs a version", is_breaking=True
         )
-    inputs = published.schema.inputs
-    if published.schema.input_schema is None or not inputs:
-        yield CatalogFinding(model.slug, FindingKind.SCHEMA, "publishes no schema to compare with")
+    for message, breaks in _schema_changes(model, published.schema):
+        yield CatalogFinding(model.slug, FindingKind.SCHEMA, message, is_breaking=breaks)
+
+
+def _schema_changes(model: Model, schema: ModelSchema) -> Iterator[tuple[str, bool]]:
+    """Differences of inputs and output, and whether each is breaking."""
+    inputs = schema.inputs
+    if schema.input_schema is None or not inputs:
+        yield "publishes no schema to compare with", False
         return
-    if published.schema.streams_text is not model.streams:
-        word = "does not stream" if model.streams else "streams"
-        yield CatalogFinding(model.slug, FindingKind.SCHEMA, f"its output {word}", is_breaking=True)
+    if schema.streams_text is not model.streams:
+        yield f"its output {'does not stream' if model.streams else 'streams'}", True
     for name, spec in model.inputs.items():
-        published_input = inputs.get(name)
-        if published_input is None:
-            yield CatalogFinding(
-                model.slug, FindingKind.SCHEMA, f"has no input {name!r} any more", is_breaking=True
-            )
-        else:
-            for message, breaks in _input_changes(spec, published_input):
-                yield CatalogFinding(
-                    model.slug, FindingKind.SCHEMA, f"{name}: {message}", is_breaking=breaks
-                )
-    for name, published_input in inputs.items():
-        if name not in model.inputs:
-            message_text = f"has another input, {name!r}"
-            message_text += ", which it needs" if published_input.required else ""
-            yield CatalogFinding(
-                model.slug, FindingKind.SCHEMA, message_text, is_breaking=published_input.required
-            )
+        if name not in inputs:
+            yield f"has no input {name!r} any more", True
+            continue
+        for message, breaks in _input_changes(spec, inputs[name]):
+            yield f"{name}: {message}", breaks
+    for name in (name for name in inputs if name not in model.inputs):
+        needed = inputs[name].required
+        yield f"has another input, {name!r}{', which it needs' if needed else ''}", needed
 
 
 def check_pinned_version(model: Model, newest: PublishedModelVersion) -> Iterator[CatalogFinding]:
@@ -296,12 +291,7 @@ class CatalogDriftMonitor:
         )
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

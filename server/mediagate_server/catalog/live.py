@@ -37,7 +37,6 @@ def build_catalog(settings: Settings, *, assumed: bool | None = None) -> Catalog
             model_files.models(),
             defaults={**DEFAULT_MODELS, **_default_models(settings)},
             optimize_cost=settings.enable_cost_optimization,
-            fans_out=True,
             use_fallback=settings.use_fallback,
             assume_unknown_usd=settings.assume_unknown_usd,
             allow_weaker_safety=settings.allow_weaker_safety,

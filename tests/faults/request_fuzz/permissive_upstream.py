@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from mediagate_server.catalog.catalog import Catalog
 from mediagate_server.catalog.models.model import OutputKind
+from tests.catalog.builders import shipped_catalog
 
 MODELS: Final = ("fuzz/anything", "fuzz/closed", "fuzz/listed")
 """Models that no catalog knows."""
@@ -45,7 +45,7 @@ class PermissiveUpstream:
         self.url = ""
         self.created = 0
         self._numbers = itertools.count()
-        self._kinds = {model.slug: model.output.kind for model in Catalog.load().models()}
+        self._kinds = {model.slug: model.output.kind for model in shipped_catalog().models()}
 
     async def model(self, request: web.Request) -> web.Response:
         """GET of a model: its schema forbids nothing, but for one of them."""

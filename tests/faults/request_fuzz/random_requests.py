@@ -24,7 +24,7 @@ from mediagate.v1 import (
     usage_pb2,
     video_pb2,
 )
-from mediagate_server.catalog.catalog import Catalog
+from tests.catalog.builders import shipped_catalog
 from tests.random_messages import JSON_SCALARS, Pools, RandomMessages, struct_of
 
 from .permissive_upstream import MODELS
@@ -69,7 +69,7 @@ ESTIMATED: Final = {
     "run": "RunModel",
 }
 """What EstimateCost can be asked, and the rpc that would be sent."""
-CATALOG: Final = Catalog.load().models()
+CATALOG: Final = shipped_catalog().models()
 
 
 @dataclass

@@ -190,19 +190,6 @@ class _Entry:
         return _Entry({**self.table, "price": _NO_PRICE}, replace(self.model, price=UNKNOWN_PRICE))
 
 
-def load_shipped_models(*, assumed: bool = True) -> list[Model]:
-    """The models of the package; `assumed` False: with assumed prices unknown."""
-    model_files = ModelFiles.shipped()
-    return (model_files if assumed else model_files.without_assumed_prices()).models()
-
-
-def read_models(file: str, text: str) -> list[Model]:
-    """Parse the models of one file. `file` is its name in errors. Raises ModelFileError."""
-    model_files = ModelFiles()
-    model_files.add(file, text)
-    return model_files.models()
-
-
 @dataclass(frozen=True, slots=True)
 class SourceLocation:
     """Source location: one `[[model]]` table of a file, by position from 0."""

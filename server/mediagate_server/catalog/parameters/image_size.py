@@ -17,17 +17,18 @@ from pydantic.dataclasses import dataclass
 from mediagate_server.catalog.parameters.contract_fields import FieldKind
 from mediagate_server.catalog.parameters.rule import (
     InputDraft,
+    OneInputRule,
     ParameterOutcome,
     ParameterRule,
     adjusted_outcome,
     emulated_outcome,
-    honoured_outcome,
+    fitted_outcome,
 )
 from mediagate_server.catalog.parameters.scalar import nearest_allowed
 from mediagate_server.catalog.request import Size, Value
 from mediagate_server.catalog.schemas.input_spec import STRICT, InputSpec
 
-ASPECT_RATIO_ONLY_REASON = "the model takes a shape, not a size in pixels"
+_ASPECT_RATIO_ONLY_REASON = "the model takes a shape, not a size in pixels"
 _DEFAULT_MAX_SIDE = 1 << 20
 _MAX_CACHED_CHARACTERS = 16
 
@@ -67,18 +68,14 @@ class AspectRatio(ParameterRule):
                 megapixels = Fraction(value.width * value.height, 10**6)
                 area = nearest_allowed(float(megapixels), draft.specs[self.area].enum)
                 draft.input[self.area] = area
-                return adjusted_outcome(f"{word}, {area} megapixels", ASPECT_RATIO_ONLY_REASON)
-            return adjusted_outcome(word, ASPECT_RATIO_ONLY_REASON)
+                return adjusted_outcome(f"{word}, {area} megapixels", _ASPECT_RATIO_ONLY_REASON)
+            return adjusted_outcome(word, _ASPECT_RATIO_ONLY_REASON)
         target = parse_ratio(value)
         if target is None:
             raise TypeError("an aspect ratio is two whole numbers with a colon between")
         word = self._write_ratio(target, draft)
         same = parse_ratio(self.ratios.get(word, word)) == target
-        return (
-            honoured_outcome(word)
-            if same
-            else adjusted_outcome(word, "the nearest shape of the model")
-        )
+        return fitted_outcome(word, "the nearest shape of the model", is_exact=same)
 
     def _write_ratio(self, target: Fraction, draft: InputDraft) -> str:
         words = [str(word) for word in draft.specs[self.to].enum]
@@ -91,20 +88,14 @@ class AspectRatio(ParameterRule):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class PixelSize(ParameterRule):
+class PixelSize(OneInputRule):
     """Width and height in one string, free or from a list: "1024x1024", "1280*720"."""
 
     takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.RATIO, FieldKind.SIZE})
 
     rule: Literal["pixels"]
-    to: str
     separator: str = "x"
     area: int = 1024 * 1024
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The one input."""
-        return (self.to,)
 
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
         """Write the size of the list that is nearest in ratio, then in area."""
@@ -113,12 +104,7 @@ class PixelSize(ParameterRule):
         chosen = min(sizes, key=lambda size: _distance(size, target), default=target)
         draft.input[self.to] = f"{chosen.width}{self.separator}{chosen.height}"
         if isinstance(value, Size):
-            same = chosen == value
-            return (
-                honoured_outcome(format_size(chosen))
-                if same
-                else adjusted_outcome(format_size(chosen), "the nearest size")
-            )
+            return fitted_outcome(format_size(chosen), "the nearest size", is_exact=chosen == value)
         if Fraction(chosen.width, chosen.height) == parse_ratio(value):
             return emulated_outcome(format_size(chosen), "by a size of that shape")
         return adjusted_outcome(format_size(chosen), "the size of the nearest shape")
@@ -191,9 +177,8 @@ class Dimensions(ParameterRule):
         """A size is HONOURED where it fits; a ratio or an area is EMULATED where it is met."""
         if isinstance(value, Size):
             size = self._write_clamped(value, draft)
-            if size == value:
-                return honoured_outcome(format_size(size))
-            return adjusted_outcome(format_size(size), "the nearest size that the model takes")
+            reason = "the nearest size that the model takes"
+            return fitted_outcome(format_size(size), reason, is_exact=size == value)
         if isinstance(value, str):
             return self._apply_ratio(parse_ratio(value), draft)
         if isinstance(value, int | float):

@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from mediagate_server.catalog.parameters.contract_fields import FieldKind
 from mediagate_server.catalog.parameters.rule import (
     InputDraft,
+    OneInputRule,
     ParameterOutcome,
     ParameterRule,
     adjusted_outcome,
@@ -21,7 +22,7 @@ from mediagate_server.catalog.schemas.input_spec import STRICT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class MediaRule(ParameterRule):
+class MediaRule(OneInputRule):
     """One medium or several, for an input that takes one or a list.
 
     Where the model takes fewer than were given, the outcome has the number left out, and the
@@ -31,13 +32,7 @@ class MediaRule(ParameterRule):
     takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.MEDIUM, FieldKind.MEDIA})
 
     rule: Literal["media"]
-    to: str
     at_most: int = 0
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The one input."""
-        return (self.to,)
 
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
         """HONOURED where all of them are sent, else ADJUSTED with the number left out."""

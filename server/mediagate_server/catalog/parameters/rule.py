@@ -71,6 +71,11 @@ def adjusted_outcome(sent: Any, reason: str, *, left_out: int = 0) -> ParameterO
     return ParameterOutcome(ParameterHandling.ADJUSTED, format_short(sent), reason, left_out)
 
 
+def fitted_outcome(sent: Any, reason: str, *, is_exact: bool) -> ParameterOutcome:
+    """HONOURED where the value sent is the requested one, else ADJUSTED."""
+    return honoured_outcome(sent) if is_exact else adjusted_outcome(sent, reason)
+
+
 def emulated_outcome(sent: Any, reason: str) -> ParameterOutcome:
     """EMULATED: no input of the model, but reached in another way."""
     return ParameterOutcome(ParameterHandling.EMULATED, format_short(sent), reason)
@@ -139,6 +144,18 @@ class ParameterRule(ABC):
         """Further inputs that the written value requires, with their values."""
         sent = format_value(draft.input[self.targets[0]]) if self.forces else ""
         return {**self.also, **self.forces.get(sent, {})}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class OneInputRule(ParameterRule):
+    """Rule that writes one input, `to`."""
+
+    to: str
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The one input."""
+        return (self.to,)
 
 
 def format_value(value: Any) -> str:

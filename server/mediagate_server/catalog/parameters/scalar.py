@@ -20,10 +20,12 @@ from pydantic.dataclasses import dataclass
 from mediagate_server.catalog.parameters.contract_fields import FieldKind
 from mediagate_server.catalog.parameters.rule import (
     InputDraft,
+    OneInputRule,
     ParameterOutcome,
     ParameterRule,
     adjusted_outcome,
     dropped_outcome,
+    fitted_outcome,
     format_value,
     honoured_outcome,
 )
@@ -70,23 +72,17 @@ def nearest_allowed(value: object, allowed: Iterable[_Word]) -> _Word | None:
     return min(candidates, key=lambda pair: (abs(pair[1] - target), pair[1]))[0]
 
 
-NEAREST_DURATION_REASON = "the shortest length of the model that is long enough, or its longest"
+_NEAREST_DURATION_REASON = "the shortest length of the model that is long enough, or its longest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class Duration(ParameterRule):
+class Duration(OneInputRule):
     """Duration in units of which `per_second` make a second (1000 for milliseconds)."""
 
     takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.NUMBER})
 
     rule: Literal["length"]
-    to: str
     per_second: int = 1
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The one input."""
-        return (self.to,)
 
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
         """HONOURED where the model has exactly that duration, else ADJUSTED."""
@@ -95,15 +91,11 @@ class Duration(ParameterRule):
         sent, length = _shortest_long_enough(spec, requested)
         draft.input[self.to] = sent
         seconds = float(length / self.per_second)
-        return (
-            honoured_outcome(seconds)
-            if length == requested
-            else adjusted_outcome(seconds, NEAREST_DURATION_REASON)
-        )
+        return fitted_outcome(seconds, _NEAREST_DURATION_REASON, is_exact=length == requested)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class FrameCount(ParameterRule):
+class FrameCount(OneInputRule):
     """Duration as a number of frames, at the frame rate that is sent or that the model has by
     default.
     """
@@ -111,16 +103,10 @@ class FrameCount(ParameterRule):
     takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.NUMBER})
 
     rule: Literal["frames"]
-    to: str
     fps: str
 
     @property
-    def targets(self) -> tuple[str, ...]:
-        """The number of frames; the rate is its own parameter's."""
-        return (self.to,)
-
-    @property
-    def mentions(self) -> tuple[str, ...]:
+    def referenced_inputs(self) -> tuple[str, ...]:
         """The frame rate too."""
         return tuple(name for name in (self.to, self.fps, self.needs) if name)
 
@@ -138,11 +124,8 @@ class FrameCount(ParameterRule):
         sent, frames = _shortest_long_enough(draft.specs[self.to], requested * rate)
         draft.input[self.to] = sent
         seconds = round(float(frames / rate), 3)
-        return (
-            honoured_outcome(seconds)
-            if frames / rate == requested
-            else adjusted_outcome(seconds, NEAREST_DURATION_REASON)
-        )
+        is_exact = frames / rate == requested
+        return fitted_outcome(seconds, _NEAREST_DURATION_REASON, is_exact=is_exact)
 
 
 def _seconds(value: Value) -> Fraction:
@@ -173,7 +156,7 @@ def _shortest_long_enough(
     return float(length), length
 
 
-SCALAR_KINDS = frozenset(
+_SCALAR_KINDS = frozenset(
     {
         FieldKind.FREE_TEXT,
         FieldKind.WORD,
@@ -184,8 +167,8 @@ SCALAR_KINDS = frozenset(
         FieldKind.BOOLEAN,
     }
 )
-OUT_OF_RANGE_REASON = "the nearest that the model takes"
-UNKNOWN_VALUE_REASON = "not one of the values that the model knows"
+_OUT_OF_RANGE_REASON = "the nearest that the model takes"
+_UNKNOWN_VALUE_REASON = "not one of the values that the model knows"
 
 
 def fit_value(spec: InputSpec, value: Any) -> Any:
@@ -230,50 +213,34 @@ def _is_same_value(word: Any, value: Any) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class DirectValue(ParameterRule):
+class DirectValue(OneInputRule):
     """Value as it is, under the model's own name; the nearest one where it does not fit."""
 
-    takes: ClassVar[frozenset[FieldKind]] = SCALAR_KINDS
+    takes: ClassVar[frozenset[FieldKind]] = _SCALAR_KINDS
 
     rule: Literal["direct"] = "direct"
-    to: str
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The one input."""
-        return (self.to,)
 
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
         """HONOURED, ADJUSTED to the nearest, or DROPPED where no word is near."""
         sent = fit_value(draft.specs[self.to], value)
         if sent is None:
-            return dropped_outcome(UNKNOWN_VALUE_REASON)
+            return dropped_outcome(_UNKNOWN_VALUE_REASON)
         draft.input[self.to] = sent
-        return (
-            honoured_outcome(sent)
-            if _is_same_value(sent, value)
-            else adjusted_outcome(sent, OUT_OF_RANGE_REASON)
-        )
+        return fitted_outcome(sent, _OUT_OF_RANGE_REASON, is_exact=_is_same_value(sent, value))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class EnumValue(ParameterRule):
+class EnumValue(OneInputRule):
     """Enum mapping: the contract's words, each with the model's own.
 
     Words with an order fall back to the nearest. A language tag falls back to its language ("en-US"
     to "en"). A word of the model itself is sent as it is.
     """
 
-    takes: ClassVar[frozenset[FieldKind]] = SCALAR_KINDS - {FieldKind.FREE_TEXT}
+    takes: ClassVar[frozenset[FieldKind]] = _SCALAR_KINDS - {FieldKind.FREE_TEXT}
 
     rule: Literal["choice"]
-    to: str
     words: Mapping[str, str | int | float | bool] = field(default_factory=dict)
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The one input."""
-        return (self.to,)
 
     def problem(self, specs: Mapping[str, InputSpec]) -> str:
         """Every word must stand for a value that the input takes."""
@@ -296,11 +263,11 @@ class EnumValue(ParameterRule):
         nearest = nearest_allowed(value, self.words)
         if nearest is not None:
             return self._write(
-                self.words[nearest], adjusted_outcome(nearest, OUT_OF_RANGE_REASON), draft
+                self.words[nearest], adjusted_outcome(nearest, _OUT_OF_RANGE_REASON), draft
             )
         if isinstance(value, str) and not spec.enum and not spec.problem(value):
             return self._write(value, honoured_outcome(value), draft)
-        return dropped_outcome(UNKNOWN_VALUE_REASON)
+        return dropped_outcome(_UNKNOWN_VALUE_REASON)
 
     def _write(self, value: Any, outcome: ParameterOutcome, draft: InputDraft) -> ParameterOutcome:
         draft.input[self.to] = value
@@ -311,7 +278,7 @@ class EnumValue(ParameterRule):
 class FixedValue(ParameterRule):
     """Fixed behaviour of a model: nothing is sent, and it may be what was requested."""
 
-    takes: ClassVar[frozenset[FieldKind]] = SCALAR_KINDS - {FieldKind.FREE_TEXT}
+    takes: ClassVar[frozenset[FieldKind]] = _SCALAR_KINDS - {FieldKind.FREE_TEXT}
 
     rule: Literal["fixed"]
     value: str | int | float | bool
@@ -331,18 +298,12 @@ class FixedValue(ParameterRule):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class ScaledValue(ParameterRule):
+class ScaledValue(OneInputRule):
     """Fraction from 0 to 1, scaled to the range of the model's own input."""
 
     takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.NUMBER})
 
     rule: Literal["scaled"]
-    to: str
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The one input, which must have a minimum and a maximum."""
-        return (self.to,)
 
     def problem(self, specs: Mapping[str, InputSpec]) -> str:
         """The input needs a minimum and a maximum."""
@@ -357,27 +318,17 @@ class ScaledValue(ParameterRule):
             raise TypeError(f"{self.to}: a share needs a number and a range")
         share = min(max(value, 0), 1)
         draft.input[self.to] = fit_value(spec, spec.min + share * (spec.max - spec.min))
-        return (
-            honoured_outcome(value)
-            if share == value
-            else adjusted_outcome(share, OUT_OF_RANGE_REASON)
-        )
+        return fitted_outcome(share, _OUT_OF_RANGE_REASON, is_exact=share == value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class JoinedValue(ParameterRule):
+class JoinedValue(OneInputRule):
     """Several strings joined to one by a separator."""
 
     takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.STRINGS})
 
     rule: Literal["joined"]
-    to: str
     separator: str = ","
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The one input."""
-        return (self.to,)
 
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
         """A string that contains the separator would be split in two, so it is left out."""
@@ -389,22 +340,16 @@ class JoinedValue(ParameterRule):
         if not sendable:
             return dropped_outcome(reason)
         draft.input[self.to] = self.separator.join(sendable)
-        return honoured_outcome() if len(sendable) == len(words) else adjusted_outcome("", reason)
+        return fitted_outcome("", reason, is_exact=len(sendable) == len(words))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class OutputCount(ParameterRule):
+class OutputCount(OneInputRule):
     """Number of outputs of one run. More than that is rejected before, not clamped."""
 
     takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.INTEGER})
 
     rule: Literal["count"]
-    to: str
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The one input."""
-        return (self.to,)
 
     def problem(self, specs: Mapping[str, InputSpec]) -> str:
         """The maximum of one run must be known."""

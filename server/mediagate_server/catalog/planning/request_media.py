@@ -2,8 +2,8 @@
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
-from typing import Final, TypeVar, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
 
 from mediagate_server.catalog.request import (
     MediaInput,
@@ -13,11 +13,11 @@ from mediagate_server.catalog.request import (
     OutputSource,
     RunRequest,
     UploadSource,
-    Value,
 )
 from mediagate_server.structs import replace
 
 Request = TypeVar("Request", ModelRequest, RunRequest)
+_ChangeMedium = Callable[[str, MediaInput], MediaInput]
 
 MAX_DATA_URI_BYTES: Final = 256 * 1024
 """Size in bytes up to which Replicate recommends a data URI."""
@@ -33,27 +33,38 @@ def to_data_uri(data: bytes, media_type: str) -> str:
 
 def unresolved_media(request: ModelRequest | RunRequest) -> dict[str, MediaSource]:
     """Unresolved media of the request: source by field path."""
-    return {
-        path: medium.source
-        for name, value in _media_values(request).items()
-        for path, medium in _find_media(name, value)
-        if medium.source is not None
-    }
+    sources: dict[str, MediaSource] = {}
+
+    def collect(path: str, medium: MediaInput) -> MediaInput:
+        if medium.source is not None:
+            sources[path] = medium.source
+        return medium
+
+    if isinstance(request, RunRequest):
+        values: Mapping[str, Any] = {
+            _run_path(name): value for name, value in request.media.items()
+        }
+    else:
+        values = request.parameters
+    for path, value in values.items():
+        _map_value(path, value, collect)
+    return sources
 
 
 def resolve_media(request: Request, links: Mapping[str, str]) -> Request:
     """The request with links for the media at these paths."""
+
+    def resolve(path: str, medium: MediaInput) -> MediaInput:
+        return MediaInput(links[path]) if path in links else medium
+
     if isinstance(request, RunRequest):
         media = {
-            name: tuple(
-                _resolve_medium(f"{_run_path(name)}[{index}]", medium, links)
-                for index, medium in enumerate(media_inputs)
-            )
-            for name, media_inputs in request.media.items()
+            name: _map_value(_run_path(name), value, resolve)
+            for name, value in request.media.items()
         }
         return replace(request, media=media)
     parameters = {
-        name: _resolve_value(name, value, links) for name, value in request.parameters.items()
+        name: _map_value(name, value, resolve) for name, value in request.parameters.items()
     }
     return replace(request, parameters=parameters)
 
@@ -65,56 +76,22 @@ def source_field(path: str, source: MediaSource) -> str:
     return f"{path}.output" if isinstance(source, OutputSource) else f"{path}.inline"
 
 
-def _media_values(request: ModelRequest | RunRequest) -> Mapping[str, Value]:
-    """Values that may hold media, by path."""
-    if isinstance(request, RunRequest):
-        return {_run_path(name): media for name, media in request.media.items()}
-    return request.parameters
-
-
 def _run_path(name: str) -> str:
     return f"media[{json.dumps(name, ensure_ascii=False)}].media"
 
 
-def _find_media(path: str, value: Value) -> Iterator[tuple[str, MediaInput]]:
+def _map_value(path: str, value: Any, change: _ChangeMedium) -> Any:
+    """A value with `change` applied to each of its media, by field path."""
     if isinstance(value, MediaInput):
-        yield path, value
-    elif isinstance(value, tuple):
-        for index, item in enumerate(value):
-            if isinstance(item, MediaInput):
-                yield f"{path}[{index}]", item
-            elif isinstance(item, Message):
-                for number, part in enumerate(item.parts):
-                    if isinstance(part, MediaInput):
-                        yield f"{path}[{index}].parts[{number}].image", part
-
-
-def _resolve_value(path: str, value: Value, links: Mapping[str, str]) -> Value:
-    """A value with links for its media."""
-
-    def resolve_message(here: str, message: Message) -> Message:
-        parts = (
-            _resolve_medium(f"{here}.parts[{number}].image", part, links)
-            if isinstance(part, MediaInput)
-            else part
-            for number, part in enumerate(message.parts)
-        )
-        return Message(message.role, tuple(parts))
-
-    if isinstance(value, MediaInput):
-        return _resolve_medium(path, value, links)
+        return change(path, value)
     if isinstance(value, tuple):
-        resolved = [
-            _resolve_medium(f"{path}[{index}]", item, links)
-            if isinstance(item, MediaInput)
-            else resolve_message(f"{path}[{index}]", item)
-            if isinstance(item, Message)
-            else item
-            for index, item in enumerate(value)
-        ]
-        return cast("Value", tuple(resolved))
+        return tuple(
+            _map_value(f"{path}[{index}]", item, change) for index, item in enumerate(value)
+        )
+    if isinstance(value, Message):
+        content = (
+            _map_value(f"{path}.parts[{index}].image", item, change)
+            for index, item in enumerate(value.parts)
+        )
+        return replace(value, parts=tuple(content))
     return value
-
-
-def _resolve_medium(path: str, medium: MediaInput, links: Mapping[str, str]) -> MediaInput:
-    return MediaInput(links[path]) if path in links else medium

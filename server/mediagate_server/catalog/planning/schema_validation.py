@@ -15,7 +15,6 @@ from mediagate_server.catalog.schemas.json_schema import (
     SchemaError,
     SchemaTooComplex,
     cheap_schema,
-    cheap_steps,
     count_values,
 )
 from mediagate_server.catalog.schemas.openapi import TOO_COMPLEX, ModelSchema, format_problems
@@ -57,12 +56,10 @@ _MAX_VALUES: Final = 1_000
 SCHEMA_TOO_SLOW: Final = "takes too much time or memory to check by"
 
 
-def is_cheap(schema: Mapping[str, Any], value: Any = None) -> bool:
-    """Whether a schema may be compiled, and the value validated by it, in this process."""
-    return _is_cheap_check(cheap_steps(schema), value)
-
-
-def _is_cheap_check(steps: int | None, value: Any) -> bool:
+def is_cheap_check(steps: int | None, value: Any) -> bool:
+    """Whether a value may be validated in this process, by a schema of so many steps: see
+    `json_schema.cheap_steps`.
+    """
     if steps is None:
         return False
     values = count_values(value, _MAX_VALUES)
@@ -117,7 +114,7 @@ class SchemaValidator:
         """
         if not schema.is_checkable:
             return {}
-        if _is_cheap_check(schema.cheap_steps, model_input):
+        if is_cheap_check(schema.cheap_steps, model_input):
             return schema.problems(model_input)
         payload = json.dumps([schema.input_schema, True, model_input]).encode()
         try:

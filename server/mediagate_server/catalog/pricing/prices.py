@@ -22,6 +22,7 @@ from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any, ClassVar
 
+import msgspec
 from msgspec import Struct
 
 from mediagate_server.structs import replace
@@ -320,28 +321,20 @@ def dump_price(schedule: PriceSchedule) -> str:
     """Serialise a schedule as JSON: the same schedule always gives the same text."""
     text: str | None = getattr(schedule, "as_text", None)
     if text is None:
-        text = _to_json(schedule)
+        record = msgspec.to_builtins(schedule)
+        record["sent"] = {name: _dump_scalar(value) for name, value in schedule.sent.items()}
+        text = json.dumps(record, sort_keys=True, separators=(",", ":"))
         object.__setattr__(schedule, "as_text", text)
     return text
 
 
-def _to_json(schedule: PriceSchedule) -> str:
-    record = {
-        "as_of": schedule.as_of,
-        "source": schedule.source,
-        "assumed": schedule.assumed,
-        "partial": schedule.partial,
-        "sent": {name: _dump_scalar(value) for name, value in schedule.sent.items()},
-        "tiers": [_dump_tier(tier) for tier in schedule.tiers],
-    }
-    return json.dumps(record, sort_keys=True, separators=(",", ":"))
-
-
 def load_price(text: str) -> PriceSchedule:
-    """Parse the result of `dump_price`. Raises ValueError or KeyError for other text."""
+    """Parse the result of `dump_price`. Other text raises ValueError, KeyError or msgspec's
+    ValidationError.
+    """
     record = json.loads(text)
     return PriceSchedule(
-        tiers=tuple(_load_tier(tier) for tier in record["tiers"]),
+        tiers=msgspec.convert(record["tiers"], tuple[Tier, ...]),
         as_of=record["as_of"],
         source=record["source"],
         sent={name: _load_scalar(value) for name, value in record["sent"].items()},
@@ -349,41 +342,6 @@ def load_price(text: str) -> PriceSchedule:
         # Missing in prices that were stored before there were partial ones.
         partial=record.get("partial", False),
     )
-
-
-def _dump_tier(tier: Tier) -> dict[str, Any]:
-    return {
-        "rates": [
-            {"metrics": list(rate.metrics), "usd": str(rate.usd), "per": rate.per}
-            for rate in tier.rates
-        ],
-        "criteria": [
-            {
-                "metric": criterion.metric,
-                "equals": criterion.equals,
-                "over": None if criterion.over is None else str(criterion.over),
-                "up_to": None if criterion.up_to is None else str(criterion.up_to),
-            }
-            for criterion in tier.criteria
-        ],
-    }
-
-
-def _load_tier(record: Mapping[str, Any]) -> Tier:
-    rates = tuple(
-        PriceRate(tuple(rate["metrics"]), Decimal(rate["usd"]), rate["per"])
-        for rate in record["rates"]
-    )
-    criteria = tuple(
-        Criterion(
-            metric=criterion["metric"],
-            equals=criterion["equals"],
-            over=None if criterion["over"] is None else Decimal(criterion["over"]),
-            up_to=None if criterion["up_to"] is None else Decimal(criterion["up_to"]),
-        )
-        for criterion in record["criteria"]
-    )
-    return Tier(rates, criteria)
 
 
 def _dump_scalar(value: Scalar) -> Any:

@@ -101,17 +101,3 @@ def _is_of_type(kind: InputType, value: Any) -> bool:
     if kind is InputType.URI:
         return isinstance(value, str) and value.startswith(("https://", "http://", "data:"))
     return isinstance(value, str)
-
-
-def find_input_problems(
-    specs: Mapping[str, InputSpec], values: Mapping[str, Any]
-) -> dict[str, str]:
-    """Validation errors of a whole input, by name; empty where upstream must accept it."""
-    problems = {name: "is not an input of the model" for name in values if name not in specs}
-    for name, spec in specs.items():
-        if name in values:
-            if reason := spec.problem(values[name]):
-                problems[name] = reason
-        elif spec.required:
-            problems[name] = "is required"
-    return problems

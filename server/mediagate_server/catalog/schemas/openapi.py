@@ -145,18 +145,8 @@ class ModelSchema:
 
     def takes_list(self, name: str) -> bool | None:
         """Whether an input takes a list; None where the schema does not say."""
-        schema = self._properties.get(name)
-        kinds = {
-            kind
-            for alternative in _alternatives(self._document, schema)
-            for kind in _types(alternative.get("type"))
-        } - {"null"}
-        return "array" in kinds if kinds else None
-
-    def default(self, name: str) -> Any:
-        """Default value of an input; None: none."""
-        schema = self._properties.get(name)
-        return schema.get("default") if isinstance(schema, Mapping) else None
+        published = self.input(name)
+        return "array" in published.types if published and published.types else None
 
     @property
     def streams_text(self) -> bool:
