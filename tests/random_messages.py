@@ -139,9 +139,9 @@ class RandomMessages:
         elif inner.GetOptions().map_entry:
             self._put_entry(getattr(message, field.name), inner, depth)
         else:
-            made = self._inner(field, inner, depth)
+            nested = self._inner(field, inner, depth)
             target = getattr(message, field.name)
-            (target.add() if field.is_repeated else target).CopyFrom(made)
+            (target.add() if field.is_repeated else target).CopyFrom(nested)
 
     def _put_entry(self, target: Any, entry: Descriptor, depth: int) -> None:
         key = self._scalar(entry.fields_by_name["key"])
@@ -154,9 +154,9 @@ class RandomMessages:
     def _inner(self, field: FieldDescriptor, descriptor: Descriptor, depth: int) -> Message:
         pool = self._pools.get(field.name)
         if pool is not None and self._random.random() < 0.8:
-            made = pool()
-            if isinstance(made, Message) and made.DESCRIPTOR is descriptor:
-                return made
+            pooled = pool()
+            if isinstance(pooled, Message) and pooled.DESCRIPTOR is descriptor:
+                return pooled
         match descriptor.full_name:
             case "google.protobuf.Struct":
                 return struct_of({self._random.choice(TEXTS): self.json() for _ in range(3)})
@@ -174,9 +174,9 @@ class RandomMessages:
     def _scalar(self, field: FieldDescriptor) -> Any:
         random = self._random
         if (pool := self._pools.get(field.name)) is not None and random.random() < 0.8:
-            made = pool()
-            if isinstance(made, str) == (field.type == FieldDescriptor.TYPE_STRING):
-                return made
+            pooled = pool()
+            if isinstance(pooled, str) == (field.type == FieldDescriptor.TYPE_STRING):
+                return pooled
         match field.type:
             case FieldDescriptor.TYPE_STRING:
                 return random.choice(TEXTS)
@@ -193,31 +193,31 @@ class RandomMessages:
 
     def _enum(self, enum: EnumDescriptor | None) -> int:
         assert enum is not None
-        known = list(enum.values_by_number)
-        return self._random.choice((*known, *known, -3, 99, 2**31 - 1))
+        numbers = list(enum.values_by_number)
+        return self._random.choice((*numbers, *numbers, -3, 99, 2**31 - 1))
 
 
 def struct_of(document: Mapping[str, Any]) -> Struct:
     """A JSON object as a Struct."""
-    made = Struct()
+    struct = Struct()
     for key, value in document.items():
-        made.fields[key].CopyFrom(_value(value))
-    return made
+        struct.fields[key].CopyFrom(_value(value))
+    return struct
 
 
 def _value(document: Any) -> Value:
-    made = Value()
+    value = Value()
     if document is None:
-        made.null_value = 0  # type: ignore[assignment]
+        value.null_value = 0  # type: ignore[assignment]
     elif isinstance(document, bool):
-        made.bool_value = document
+        value.bool_value = document
     elif isinstance(document, int | float):
-        made.number_value = document
+        value.number_value = document
     elif isinstance(document, str):
-        made.string_value = document
+        value.string_value = document
     elif isinstance(document, list):
-        made.list_value.values.extend(map(_value, document))
-        made.list_value.SetInParent()
+        value.list_value.values.extend(map(_value, document))
+        value.list_value.SetInParent()
     else:
-        made.struct_value.CopyFrom(struct_of(document))
-    return made
+        value.struct_value.CopyFrom(struct_of(document))
+    return value

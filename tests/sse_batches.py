@@ -18,7 +18,7 @@ class SseBatches(EventStream):
                 return
 
 
-class Taken:
+class BatchCollector:
     """Takes all batches, up to the one that holds `done`."""
 
     def __init__(self) -> None:
@@ -35,8 +35,8 @@ class Taken:
         return [each for batch in self.batches for each in batch]
 
 
-async def taken(stream: EventStream) -> Taken:
+async def collect_batches(stream: EventStream) -> BatchCollector:
     """All that a stream gives."""
-    take = Taken()
-    await stream.forward_to(take)
-    return take
+    collector = BatchCollector()
+    await stream.forward_to(collector)
+    return collector

@@ -26,10 +26,10 @@ def black_hole() -> Iterator[str]:
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen(0)
-        waiting = [socket.socket() for _ in range(8)]
-        for one in waiting:
-            one.settimeout(0)
-            one.connect_ex(listening.getsockname())
+        queue = [socket.socket() for _ in range(8)]
+        for queued in queue:
+            queued.settimeout(0)
+            queued.connect_ex(listening.getsockname())
         yield f"127.0.0.1:{listening.getsockname()[1]}"
-        for one in waiting:
-            one.close()
+        for queued in queue:
+            queued.close()

@@ -30,7 +30,7 @@ def fields_below(descriptor: Descriptor, path: tuple[FieldDescriptor, ...] = ())
             inner = inner.fields_by_name["value"].message_type
             if inner is None:
                 continue
-        if inner not in [one.message_type for one in path]:
+        if inner not in [field.message_type for field in path]:
             yield from fields_below(inner, (*path, field))
 
 

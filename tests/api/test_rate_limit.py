@@ -68,8 +68,8 @@ async def test_the_limit_may_change_and_may_go(start: Start) -> None:
 
 async def test_health_is_free(start: Start) -> None:
     """Who asks for health is never refused, and takes nothing from the tenant."""
-    one = {"requests_per_minute": lambda: 1, "clock": FakeMonotonicClock()}
-    server = await start(health.aio.HealthServicer(), Texts(), **one)
+    limits = {"requests_per_minute": lambda: 1, "clock": FakeMonotonicClock()}
+    server = await start(health.aio.HealthServicer(), Texts(), **limits)
     stub: Any = health_pb2_grpc.HealthStub(server.channel)
     for _ in range(3):
         await stub.Check(health_pb2.HealthCheckRequest())

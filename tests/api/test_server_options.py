@@ -142,9 +142,9 @@ async def test_a_peer_whose_network_is_gone_is_noticed(serve: Serve) -> None:
 def user_timeouts(address: str) -> set[int]:
     """TCP_USER_TIMEOUT, in ms, of this process's connections whose own end is that address."""
     ports = set()
-    for one in _connected_at(address):
-        with one:
-            ports.add(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
+    for connection in _connected_at(address):
+        with connection:
+            ports.add(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
     return ports
 
 

@@ -11,7 +11,7 @@ from bench.upstream_responses import MODEL, ResponseScript
 from mediagate_server.upstream.port import CreateRequest, OutputEvent, PredictionStatus
 from mediagate_server.upstream.replicate.client import ReplicateClient
 from mediagate_server.upstream.settings import ReplicateSettings
-from tests.sse_batches import taken
+from tests.sse_batches import collect_batches
 
 INPUT = {"prompt": "Why?"}
 
@@ -44,7 +44,7 @@ async def test_our_adapter_reads_its_streams(control: UpstreamControl, interval:
         prediction = await client.create(CreateRequest(MODEL, INPUT, cancel_after=5))
         assert prediction.stream_url
         async with client.stream(prediction.stream_url) as stream:
-            events = (await taken(stream)).events
+            events = (await collect_batches(stream)).events
     text = "".join(event.text for event in events if isinstance(event, OutputEvent))
     assert text == "".join(script.words())
     assert len(text) == script.text_bytes()
@@ -83,11 +83,11 @@ def test_a_request_that_comes_in_pieces_is_answered_once(control: UpstreamContro
     def pieces() -> list[bytes]:
         return [b'{"input":', b'{"prompt":', b'"x"}}']
 
-    whole = b"".join(pieces())
+    content = b"".join(pieces())
     answer = httpx.post(
         f"{control.url}/v1/models/{MODEL}/predictions",
         content=iter(pieces()),
-        headers={"Content-Length": str(len(whole))},
+        headers={"Content-Length": str(len(content))},
     )
     assert answer.status_code == 201
     assert control.counts()["creates"] == 1

@@ -49,10 +49,10 @@ def test_the_build_is_read_from_its_record() -> None:
 
 
 def test_the_interpreter_is_told_in_a_line() -> None:
-    told = describe(facts() | {"pgo": True, "lto": False, "debug": True})
-    assert f"{platform.python_version()} (" in told
-    assert "PGO yes, LTO not in its build record" in told
-    assert told.endswith("debug")
+    description = describe(facts() | {"pgo": True, "lto": False, "debug": True})
+    assert f"{platform.python_version()} (" in description
+    assert "PGO yes, LTO not in its build record" in description
+    assert description.endswith("debug")
 
 
 def test_each_side_runs_its_own_code_with_its_own_settings(other: Path) -> None:
@@ -63,9 +63,9 @@ def test_each_side_runs_its_own_code_with_its_own_settings(other: Path) -> None:
     assert against.environment()["MEDIAGATE_B"] == "x=y"
     assert this.environment().keys() == {"PYTHONPATH"}
     assert list(other.rglob("__pycache__/*.pyc"))  # No start that is measured has to compile.
-    told = against.document()
-    assert told["settings"] == {"MEDIAGATE_A": "1", "MEDIAGATE_B": "x=y"}
-    assert told["interpreter"]["version"] == platform.python_version()
+    document = against.document()
+    assert document["settings"] == {"MEDIAGATE_A": "1", "MEDIAGATE_B": "x=y"}
+    assert document["interpreter"]["version"] == platform.python_version()
 
 
 def test_another_interpreter_runs_the_other_side(tmp_path: Path, other: Path) -> None:
@@ -94,9 +94,9 @@ def test_a_revision_is_laid_out_once(missing: Missing) -> None:
     assert commit_of(laid_out) == laid_out.name
     assert commit_of(ROOT).startswith(laid_out.name)
     assert (laid_out / "Makefile").exists()
-    made = laid_out.stat().st_ino
+    inode = laid_out.stat().st_ino
     assert find_checkout(laid_out.name[:12]) == laid_out
-    assert laid_out.stat().st_ino == made
+    assert laid_out.stat().st_ino == inode
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
@@ -116,9 +116,9 @@ def test_a_gate_that_does_not_come_up_is_shown_with_what_it_wrote(
     monkeypatch.setattr(Cores, "here", lambda: Cores(None, None))  # This process is not moved.
     words = ["--against-settings", "MEDIAGATE_LOG_LEVEL=loud", "--rows", "fresh"]
     assert main(words) == 1
-    told = capsys.readouterr().err
-    assert "does not serve" in told
-    assert "MEDIAGATE_LOG_LEVEL" in told
+    stderr = capsys.readouterr().err
+    assert "does not serve" in stderr
+    assert "MEDIAGATE_LOG_LEVEL" in stderr
 
 
 @pytest.mark.parametrize(
@@ -141,9 +141,9 @@ def test_what_makes_no_sense_is_refused(
 
 
 def test_a_comparison_can_be_made_short() -> None:
-    asked = arguments(["--quick", "--against", ".", "--rows", "fresh", "store", "--rounds", "6"])
-    assert asked.compare
-    assert (asked.rows, asked.extent.rounds) == (["fresh", "store"], 6)
+    options = arguments(["--quick", "--against", ".", "--rows", "fresh", "store", "--rounds", "6"])
+    assert options.compare
+    assert (options.rows, options.extent.rounds) == (["fresh", "store"], 6)
     assert arguments(["--against-settings", "A=1"]).compare
     assert not arguments(["--quick"]).compare
     assert arguments(["--store", "7"]).extent.stores == (1_000, 7)

@@ -95,7 +95,7 @@ def strip_screening(request: ModelRequest) -> ModelRequest:
         try:
             CATALOG.plan(request)
         except ParameterUnsupported as error:
-            lost = {one.field.partition("[")[0] for one in error.failure.violations}
+            lost = {violation.field.partition("[")[0] for violation in error.failure.violations}
             assert lost <= request.parameters.keys()
             assert all(kinds[name] in MEDIA_KINDS or name in SUBJECT for name in lost)
             rest = {name: value for name, value in request.parameters.items() if name not in lost}
@@ -178,7 +178,7 @@ def check_estimate(model: Model, request: ModelRequest, plan: Plan) -> None:
     else:
         assert len(known_bounds) == len(bounds)
         assert all(type(bound) is int and bound >= 0 for bound in known_bounds)
-        assert all(one <= other for one, other in itertools.pairwise(known_bounds))
+        assert all(lower <= upper for lower, upper in itertools.pairwise(known_bounds))
 
 
 def check_bounds(model: Model, plan: Plan, share: Fraction) -> None:

@@ -127,15 +127,17 @@ def test_pictures_go_to_their_input_and_none_is_left_out() -> None:
         message("assistant", "?"),
         message("user", DOG),
     )
-    one = plan_text("claude", messages=(*messages[:2], message("user", "And now?")))
-    assert one.input["image"] == CAT.uri
-    assert one.input["prompt"] == (
+    plan = plan_text("claude", messages=(*messages[:2], message("user", "And now?")))
+    assert plan.input["image"] == CAT.uri
+    assert plan.input["prompt"] == (
         "User: What is this?[image]\n\nAssistant: ?\n\nUser: And now?\n\nAssistant:"
     )
-    assert fates(one) == {"messages": ParameterHandling.EMULATED}
+    assert fates(plan) == {"messages": ParameterHandling.EMULATED}
     with pytest.raises(ParameterUnsupported) as refused:
         plan_text("claude", messages=messages)
-    assert [one.field for one in refused.value.failure.violations] == ["messages[2].parts[0].image"]
+    assert [violation.field for violation in refused.value.failure.violations] == [
+        "messages[2].parts[0].image"
+    ]
     both = plan_text("openai/gpt-4o-mini", messages=messages)
     assert both.input["image_input"] == [CAT.uri, DOG.uri]
     assert "messages" not in both.input

@@ -38,9 +38,9 @@ Find = Callable[[ModelReference], Awaitable[PublishedModelVersion]]
 
 def model(name: str) -> Model:
     """A model of the catalog."""
-    found = CATALOG.find_by_name(name)
-    assert found is not None
-    return found
+    known_model = CATALOG.find_by_name(name)
+    assert known_model is not None
+    return known_model
 
 
 def published(slug: str, change: Callable[[Any], object] = dict) -> PublishedModelVersion:
@@ -62,7 +62,7 @@ def test_nothing_breaks_against_the_sandbox(sold: Model) -> None:
         assert sold.successor
         return
     assert [
-        found for found in compare_inputs(sold, published(sold.slug)) if found.is_breaking
+        finding for finding in compare_inputs(sold, published(sold.slug)) if finding.is_breaking
     ] == []
 
 
@@ -138,16 +138,16 @@ DEV = "black-forest-labs/flux-dev"
 )
 def test_a_change_is_named(change: Callable[[Any], object], what: str, breaks: bool) -> None:
     """What it is, and whether calls go wrong by it."""
-    [found] = compare_inputs(model("flux-dev"), published(DEV, change))
-    assert found.kind is FindingKind.SCHEMA
-    assert what in found.message
-    assert found.is_breaking is breaks
+    [finding] = compare_inputs(model("flux-dev"), published(DEV, change))
+    assert finding.kind is FindingKind.SCHEMA
+    assert what in finding.message
+    assert finding.is_breaking is breaks
 
 
 def test_another_kind_of_model() -> None:
     """One that is not official any more can only be called by its version."""
-    found = [*compare_inputs(model("flux-dev"), replace(published(DEV), is_official=False))]
-    assert [(each.kind, each.is_breaking) for each in found] == [(FindingKind.KIND, True)]
+    findings = [*compare_inputs(model("flux-dev"), replace(published(DEV), is_official=False))]
+    assert [(each.kind, each.is_breaking) for each in findings] == [(FindingKind.KIND, True)]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_unknown_prices_are_found_and_counted() -> None:
     sure = shipped_catalog(assumed=False)
     music = sure.find_by_name("musicgen")
     assert music is not None
-    assert [found.message for found in check_price(music, TODAY)] == ["has no known price"]
+    assert [finding.message for finding in check_price(music, TODAY)] == ["has no known price"]
     assert "assumed: A100" in next(iter(check_price(model("musicgen"), TODAY))).message
     old, unknown = count_price_ages(CATALOG.models(), TODAY)
     assert unknown == 0
@@ -187,7 +187,7 @@ def test_unknown_prices_are_found_and_counted() -> None:
 async def find_drift(find: Find, *names: str) -> list[CatalogFinding]:
     """What a check of these models finds, prices apart."""
     findings = await check_catalog([model(name) for name in names], find, TODAY)
-    return [found for found in findings if found.kind is not FindingKind.PRICE]
+    return [finding for finding in findings if finding.kind is not FindingKind.PRICE]
 
 
 async def test_models_that_are_gone_back_or_newer() -> None:
@@ -206,14 +206,14 @@ async def test_models_that_are_gone_back_or_newer() -> None:
             return there
         return replace(there, target=f"{reference.slug}:{newest}")
 
-    found = await find_drift(find, "flux-dev", "flux-schnell", "imagen-4", "sdxl")
-    assert [(each.kind, each.is_breaking) for each in found] == [
+    findings = await find_drift(find, "flux-dev", "flux-schnell", "imagen-4", "sdxl")
+    assert [(each.kind, each.is_breaking) for each in findings] == [
         (FindingKind.GONE, True),
         (FindingKind.UNREADABLE, False),
         (FindingKind.RETURNED, False),
         (FindingKind.VERSION, False),
     ]
-    assert newest in found[-1].message
+    assert newest in findings[-1].message
 
 
 async def test_the_watch_looks_when_told_and_counts() -> None:

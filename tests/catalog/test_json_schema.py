@@ -42,7 +42,9 @@ from mediagate_server.catalog.schemas.openapi import ModelSchema
 )
 def test_problems(schema: dict[str, Any], value: Any, problems: dict[Any, str]) -> None:
     """Each by its place, in words that say what would do."""
-    assert {one.path: one.message for one in CompiledSchema(schema).problems(value)} == problems
+    assert {
+        problem.path: problem.message for problem in CompiledSchema(schema).problems(value)
+    } == problems
 
 
 def test_no_more_problems_than_anyone_reads() -> None:

@@ -254,19 +254,21 @@ def lost(modality: str, inputs: str, mapping: str, **parameters: Value) -> list[
 
 def test_media_go_one_by_one_or_as_a_list() -> None:
     """All of them, or none is paid for: each that is too many is named."""
-    one, two, three = (MediaInput(f"https://example.com/{n}") for n in range(3))
+    first, second, third = (MediaInput(f"https://example.com/{n}") for n in range(3))
     single = 'pic = { type = "uri" }'
     many = 'pics = { type = "uri[]" }'
     only = 'reference_images = { rule = "media", to = "pic" }'
-    assert plan_with_rule("image", single, only, reference_images=(one,)).input == {"pic": one.uri}
-    assert lost("image", single, only, reference_images=(one, two)) == ["reference_images[1]"]
+    assert plan_with_rule("image", single, only, reference_images=(first,)).input == {
+        "pic": first.uri
+    }
+    assert lost("image", single, only, reference_images=(first, second)) == ["reference_images[1]"]
     rule = 'reference_images = { rule = "media", to = "pics", at_most = 2 }'
-    cut = lost("image", many, rule, reference_images=(one, two, three, three))
+    cut = lost("image", many, rule, reference_images=(first, second, third, third))
     assert cut == ["reference_images[2]", "reference_images[3]"]
-    full_plan = plan_with_rule("image", many, rule, reference_images=(one, two))
+    full_plan = plan_with_rule("image", many, rule, reference_images=(first, second))
     assert fate(full_plan, "reference_images") == ("honoured", "2", "2")
-    listed = plan_with_rule("image", many, 'mask = { rule = "media", to = "pics" }', mask=one)
-    assert listed.input == {"pics": [one.uri]}
+    listed = plan_with_rule("image", many, 'mask = { rule = "media", to = "pics" }', mask=first)
+    assert listed.input == {"pics": [first.uri]}
     assert fate(listed, "mask") == ("honoured", "", "")
 
 

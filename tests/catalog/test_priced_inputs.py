@@ -67,7 +67,7 @@ def numbers_in(plan: Plan) -> Iterator[int]:
     """What is known of its cost."""
     estimate = plan.total_estimate
     yield from (
-        one for one in (estimate.low, estimate.expected, estimate.maximum) if one is not None
+        nanos for nanos in (estimate.low, estimate.expected, estimate.maximum) if nanos is not None
     )
 
 
@@ -93,10 +93,12 @@ def test_whatever_an_input_holds_it_is_priced_or_refused_by_name(model: Model, s
 
 def test_more_tokens_than_anything_holds_are_refused_by_name() -> None:
     """Nine million billion tokens, which reserved more than 64 bits hold."""
-    model = next(one for one in PRICED if one.slug == LLAMA)
+    model = next(priced for priced in PRICED if priced.slug == LLAMA)
     with pytest.raises(InvalidRequest) as refused:
         run_of(model, {"prompt": "x", "max_tokens": int(9e15)})
-    assert [one.field for one in refused.value.failure.violations] == ["input.max_tokens"]
+    assert [violation.field for violation in refused.value.failure.violations] == [
+        "input.max_tokens"
+    ]
     with pytest.raises(InvalidRequest, match="more than 1,000,000 dollars"):
         run_of(model, {"prompt": "x", "max_tokens": MAX_UNITS})
     plan = run_of(model, {"prompt": "x", "max_tokens": 4_096})
@@ -118,13 +120,15 @@ def test_a_model_of_the_catalog_names_the_field_that_asks_for_too_much() -> None
     )
     with pytest.raises(InvalidRequest) as refused:
         catalog.plan_with_fallbacks(request)
-    assert [one.field for one in refused.value.failure.violations] == ["max_output_tokens"]
+    assert [violation.field for violation in refused.value.failure.violations] == [
+        "max_output_tokens"
+    ]
 
 
 @pytest.mark.parametrize("given", [{}, {"resolution": None}])
 def test_a_null_is_an_input_not_given(given: dict[str, Any]) -> None:
     """Priced by the model's own default."""
-    model = next(one for one in PRICED if "resolution" in one.inputs)
+    model = next(priced for priced in PRICED if "resolution" in priced.inputs)
     assert (
         run_of(model, {"prompt": "x", **given}).estimate == run_of(model, {"prompt": "x"}).estimate
     )

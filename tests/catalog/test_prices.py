@@ -69,12 +69,12 @@ def by_lines(lines: str, usd: str) -> Tier:
 
 @given(st.lists(st.tuples(AMOUNTS, PRICES, PERS), min_size=1, max_size=4))
 def test_a_charge_is_the_exact_sum_rounded_half_up_once(
-    parts: list[tuple[Decimal | int, Decimal, int]],
+    terms: list[tuple[Decimal | int, Decimal, int]],
 ) -> None:
     """Against fractions, which cannot round."""
-    schedule = flat(*(PriceRate((f"m{n}",), usd, per) for n, (_, usd, per) in enumerate(parts)))
-    metrics = {f"m{n}": amount for n, (amount, _, _) in enumerate(parts)}
-    exact = sum(Fraction(amount) * Fraction(usd) / per for amount, usd, per in parts)
+    schedule = flat(*(PriceRate((f"m{n}",), usd, per) for n, (_, usd, per) in enumerate(terms)))
+    metrics = {f"m{n}": amount for n, (amount, _, _) in enumerate(terms)}
+    exact = sum(Fraction(amount) * Fraction(usd) / per for amount, usd, per in terms)
     assert compute_cost(schedule, metrics) == floor(exact * 10**9 + Fraction(1, 2))
 
 
@@ -84,16 +84,16 @@ def test_a_charge_is_the_exact_sum_rounded_half_up_once(
     )
 )
 def test_whole_numbers_at_whole_nanos_cost_what_fractions_say(
-    parts: list[tuple[int, int, int]],
+    terms: list[tuple[int, int, int]],
 ) -> None:
     """Their way is another one, up to where an amount is none any more."""
     rates = [
         PriceRate((f"m{n}",), Decimal(nanos * per).scaleb(-9), per)
-        for n, (_, nanos, per) in enumerate(parts)
+        for n, (_, nanos, per) in enumerate(terms)
     ]
-    metrics = {f"m{n}": amount for n, (amount, _, _) in enumerate(parts)}
+    metrics = {f"m{n}": amount for n, (amount, _, _) in enumerate(terms)}
     billed = all(amount < 10**60 for amount in metrics.values())
-    exact = sum(amount * nanos for amount, nanos, _ in parts)
+    exact = sum(amount * nanos for amount, nanos, _ in terms)
     assert compute_cost(flat(*rates), metrics) == (exact if billed else None)
 
 
@@ -128,10 +128,10 @@ def test_a_stored_price_settles_the_same(
 
 
 @given(AMOUNTS.map(Decimal), AMOUNTS.map(Decimal))
-def test_more_use_never_costs_less(one: Decimal, other: Decimal) -> None:
+def test_more_use_never_costs_less(amount: Decimal, other_amount: Decimal) -> None:
     """A charge grows with the metric."""
     schedule = flat(PriceRate(("m",), Decimal("0.65"), 10**6))
-    low, high = sorted([one, other])
+    low, high = sorted([amount, other_amount])
     cheap, dear = compute_cost(schedule, {"m": low}), compute_cost(schedule, {"m": high})
     assert cheap is not None
     assert dear is not None
@@ -214,12 +214,14 @@ def test_what_was_sent_is_never_charged_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "holds"), [(5, False), (6, True), (Decimal("9.99"), True), (10, True), (11, False)]
+    ("value", "matches"), [(5, False), (6, True), (Decimal("9.99"), True), (10, True), (11, False)]
 )
-def test_ranges_exclude_their_lower_and_include_their_upper_end(value: Scalar, holds: bool) -> None:
+def test_ranges_exclude_their_lower_and_include_their_upper_end(
+    value: Scalar, matches: bool
+) -> None:
     """Over 5 and up to 10."""
     criterion = Criterion("seconds", over=Decimal(5), up_to=Decimal(10))
-    assert criterion.matches({"seconds": value}) is holds
+    assert criterion.matches({"seconds": value}) is matches
 
 
 def test_switches_select_as_words() -> None:

@@ -73,14 +73,14 @@ def _restored(value: object, sources: Mapping[str, object]) -> Value:
 
 def test_paths_are_those_of_the_contract() -> None:
     """As a caller finds them in the request that was sent."""
-    one = MediaInput(request_media.PLACEHOLDER, UploadSource("upl_1"))
+    medium = MediaInput(request_media.PLACEHOLDER, UploadSource("upl_1"))
     request = ModelRequest(
         Modality.TEXT,
         "",
         {
-            "first_frame": one,
-            "reference_images": (MediaInput("https://a.example/b"), one),
-            "messages": (Message("user", ("a",)), Message("user", ("b", one))),
+            "first_frame": medium,
+            "reference_images": (MediaInput("https://a.example/b"), medium),
+            "messages": (Message("user", ("a",)), Message("user", ("b", medium))),
         },
     )
     assert list(request_media.unresolved_media(request)) == [

@@ -36,7 +36,7 @@ def test_every_model_is_told(model: Any, form: ResponseFormat) -> None:
     assert ("JSON Schema" in estimate) == (form.kind == "json_schema")
     (line,) = [line for line in plan.report if line.parameter == "response_format"]
     assert (line.handling, line.requested) == (ParameterHandling.EMULATED, form.kind)
-    assert [one.parameter for one in plan.report] == ["prompt", "response_format"]
+    assert [outcome.parameter for outcome in plan.report] == ["prompt", "response_format"]
     assert plan.output.kind is OutputKind.JSON_TEXT
     assert json.loads(plan.output.field) == form.schema
     assert not plan.streams

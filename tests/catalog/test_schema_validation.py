@@ -147,7 +147,9 @@ async def test_the_queue_of_a_tenant_is_full(checks: SchemaValidator) -> None:
     *results, other = await asyncio.gather(
         *many, checks.check_response_format(dear, "another"), return_exceptions=True
     )
-    refusals = [one for one in results if one is not None]
+    refusals = [result for result in results if result is not None]
     assert 0 < len(refusals) < 200
-    assert all(isinstance(one, RateLimited) and one.failure.retry_after for one in refusals)
+    assert all(
+        isinstance(refusal, RateLimited) and refusal.failure.retry_after for refusal in refusals
+    )
     assert other is None

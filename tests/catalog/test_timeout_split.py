@@ -35,7 +35,7 @@ def plan(slug: str, usual: int, longest: int) -> Plan:
 
 def chain(*times: tuple[int, int]) -> tuple[Plan, ...]:
     """Models a, b, c … with their usual and longest runs."""
-    return tuple(plan("abcdef"[n], *one) for n, one in enumerate(times))
+    return tuple(plan("abcdef"[n], *run_times) for n, run_times in enumerate(times))
 
 
 def share(plans: tuple[Plan, ...], model: str, seconds: float) -> float | None:
@@ -73,7 +73,7 @@ def test_a_gates_own_runs_count_more_than_the_catalog() -> None:
     assert share(plans, "a", 30) is None
     own = {"a": 3.0, "b": 4.0}
     seen = model_time_share(
-        plans, "a", 30, shortest=SHORTEST, duration_of=lambda one: own[one.slug]
+        plans, "a", 30, shortest=SHORTEST, duration_of=lambda planned: own[planned.slug]
     )
     assert seen
     assert 5 < seen < 23
@@ -95,14 +95,14 @@ def test_each_that_could_finish_still_can(runs: list[tuple[int, int]], seconds: 
         more = max(usual, SHORTEST) + (2 if number else 0)
         if number == 0 or needed + more <= seconds:
             could, needed = could + 1, needed + more
-    for one in plans:
-        if tried and one.usual_run > left:
+    for candidate in plans:
+        if tried and candidate.usual_run > left:
             continue
         tried += 1
-        given_time = share(plans, one.slug, left)
+        given_time = share(plans, candidate.slug, left)
         if given_time is None:
             break
-        assert given_time >= max(one.usual_run, SHORTEST) - 1e-6
+        assert given_time >= max(candidate.usual_run, SHORTEST) - 1e-6
         assert given_time < left
         left -= given_time + 2
     assert left >= -1e-6

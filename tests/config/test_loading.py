@@ -205,9 +205,9 @@ def test_a_bad_variable_is_named() -> None:
 def test_all_that_is_wrong_is_told_at_once(written: Any) -> None:
     """Unknown keys, bad values and bad variables together."""
     path = written("[limits]\nmax = 1\nmax_in_flight = -1\n[extra]\n")
-    found = problems(path, MEDIAGATE_UPSTREAM="x")
-    assert len(found) == 4
-    assert [problem.split(": ")[0].removeprefix(f"{path}, ") for problem in found] == [
+    messages = problems(path, MEDIAGATE_UPSTREAM="x")
+    assert len(messages) == 4
+    assert [problem.split(": ")[0].removeprefix(f"{path}, ") for problem in messages] == [
         "line 2",
         "line 4",
         "environment",
@@ -268,15 +268,15 @@ def test_secrets_are_never_shown() -> None:
     """Neither by the settings nor by the choice of upstream."""
     environ = {"REPLICATE_API_TOKEN": "r8_hush", "MEDIAGATE_WEBHOOK_SECRETS": "whsec_hush"}
     settings = load_settings(None, environ)
-    shown = f"{settings} {settings!r} {settings.model_dump()} {settings.upstream_choice()!r}"
-    assert "hush" not in shown
+    text = f"{settings} {settings!r} {settings.model_dump()} {settings.upstream_choice()!r}"
+    assert "hush" not in text
 
 
 def test_a_secret_in_a_bad_place_is_not_shown(written: Any) -> None:
     """The error about it names the key alone."""
-    found = problems(written("[upstream]\ntoken = 'r8_hush'\nurl = 'http://u:hush@h/'\n"))
-    assert len(found) == 2
-    assert "hush" not in str(found)
+    messages = problems(written("[upstream]\ntoken = 'r8_hush'\nurl = 'http://u:hush@h/'\n"))
+    assert len(messages) == 2
+    assert "hush" not in str(messages)
 
 
 @given(st.text(max_size=200))

@@ -100,8 +100,8 @@ def test_a_bug_in_a_reload_ends_no_gate(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(Configuration, "reload", broken)
     with structlog.testing.capture_logs() as logs:
         main._reload(configuration)
-    (told,) = logs
-    assert told["event"] == "reload_crashed"
-    assert told["at"].startswith("test_reload.py:")
-    assert "secret" not in str(told)
+    (log_entry,) = logs
+    assert log_entry["event"] == "reload_crashed"
+    assert log_entry["at"].startswith("test_reload.py:")
+    assert "secret" not in str(log_entry)
     assert configuration.current.data_dir == tmp_path

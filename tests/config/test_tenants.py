@@ -87,9 +87,9 @@ def test_what_a_request_can_carry_a_budget_can_count(path: Path, label: str) -> 
     """To the last character of the contract's rule, as the validation of requests has it."""
     text = path.read_text().replace('"team=search=x"', f'"{label}"')
     path.write_text(text)
-    found = load_settings(path, {"ACME_KEY": KEY}).tenants[0].budgets[1].label
+    parsed_label = load_settings(path, {"ACME_KEY": KEY}).tenants[0].budgets[1].label
     key, _, value = label.partition("=")
-    assert found == (key, value)
+    assert parsed_label == (key, value)
     assert Labels().entry_violation(key, value) is None
 
 
@@ -189,5 +189,5 @@ def test_what_is_assumed_is_money(value: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words) as raised:
         load_settings(None, {"MEDIAGATE_ASSUME_UNKNOWN_USD": value})
     assert len(str(raised.value).splitlines()) == 1
-    found = load_settings(None, {"MEDIAGATE_ASSUME_UNKNOWN_USD": "0.05"}).assume_unknown_usd
-    assert found == Decimal("0.05")
+    assumed_usd = load_settings(None, {"MEDIAGATE_ASSUME_UNKNOWN_USD": "0.05"}).assume_unknown_usd
+    assert assumed_usd == Decimal("0.05")

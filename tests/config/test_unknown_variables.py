@@ -49,11 +49,11 @@ def test_what_somebody_reads_is_no_stray(tmp_path: Path) -> None:
     )
     path = tmp_path / "gate.toml"
     path.write_text('[tenants.a]\nkeys = ["env:MEDIAGATE_KEY_OF_A"]\n')
-    told: list[str] = []
+    warnings: list[str] = []
     environ = {"MEDIAGATE_KEY_OF_A": SECRET * 2, "MEDIAGATE_KEY_OF_B": SECRET}
-    load_settings(path, environ, warn=told.append)
-    assert len(told) == 1
-    assert "MEDIAGATE_KEY_OF_B" in told[0]
+    load_settings(path, environ, warn=warnings.append)
+    assert len(warnings) == 1
+    assert "MEDIAGATE_KEY_OF_B" in warnings[0]
 
 
 def test_every_variable_that_our_code_reads_is_known() -> None:
@@ -65,9 +65,9 @@ def test_every_variable_that_our_code_reads_is_known() -> None:
     ]
     code += [TOP / "Makefile", TOP / ".ci" / "run"]
     words = r"(?:environ\S*|envvar=\[?|getenv\S*|VARIABLE: Final = )\(?\"(MEDIAGATE_[A-Z_]+)\""
-    found = {name for file in code for name in re.findall(words, file.read_text())}
-    assert {"MEDIAGATE_API_KEY", "MEDIAGATE_FAILPOINT", "MEDIAGATE_CONFIG"} <= found
-    assert not find_unknown_variables(dict.fromkeys(found, "x"))
+    names = {name for file in code for name in re.findall(words, file.read_text())}
+    assert {"MEDIAGATE_API_KEY", "MEDIAGATE_FAILPOINT", "MEDIAGATE_CONFIG"} <= names
+    assert not find_unknown_variables(dict.fromkeys(names, "x"))
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "REDIS_URL"])

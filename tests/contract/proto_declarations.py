@@ -72,8 +72,8 @@ class _Walk:
             yield self._declared((*path, _MESSAGE_FIELD, index), f"{name}.{field.name}", field)
         for index, oneof in enumerate(message.oneof_decl):
             if not oneof.name.startswith("_"):  # those stand for `optional`
-                place = (*path, _MESSAGE_ONEOF, index)
-                yield self._declared(place, f"{name}.{oneof.name}", oneof.name)
+                oneof_path = (*path, _MESSAGE_ONEOF, index)
+                yield self._declared(oneof_path, f"{name}.{oneof.name}", oneof.name)
         for index, nested in enumerate(message.nested_type):
             yield from self._of_message((*path, _MESSAGE_NESTED, index), name, nested)
         for index, enum in enumerate(message.enum_type):

@@ -39,9 +39,9 @@ ONLY_UNARY = {"validate_only", "wait"}
 
 @pytest.fixture(scope="session")
 def everything(contract: list[FileDescriptorProto]) -> list[Declaration]:
-    found = [declared for file in contract for declared in declarations(file)]
-    assert len(found) > 500, "the walk has lost its way"
-    return found
+    declared_things = [declared for file in contract for declared in declarations(file)]
+    assert len(declared_things) > 500, "the walk has lost its way"
+    return declared_things
 
 
 @pytest.fixture(scope="session")
@@ -60,7 +60,7 @@ def test_everything_is_documented(everything: list[Declaration]) -> None:
 
 def test_enums_begin_unspecified(everything: list[Declaration]) -> None:
     """The zero of every enum ends in _UNSPECIFIED and all its values carry its name."""
-    enums = [one for one in everything if isinstance(one.thing, EnumDescriptorProto)]
+    enums = [declared for declared in everything if isinstance(declared.thing, EnumDescriptorProto)]
     assert enums
     for declared in enums:
         assert isinstance(declared.thing, EnumDescriptorProto)
@@ -72,7 +72,9 @@ def test_enums_begin_unspecified(everything: list[Declaration]) -> None:
 
 def test_rpcs_have_messages_of_their_own(everything: list[Declaration]) -> None:
     """Every rpc takes <Name>Request and gives <Name>Response, so that each can grow alone."""
-    rpcs = [one for one in everything if isinstance(one.thing, MethodDescriptorProto)]
+    rpcs = [
+        declared for declared in everything if isinstance(declared.thing, MethodDescriptorProto)
+    ]
     assert rpcs
     for declared in rpcs:
         assert isinstance(declared.thing, MethodDescriptorProto)
@@ -85,12 +87,12 @@ def test_rpcs_have_messages_of_their_own(everything: list[Declaration]) -> None:
 def test_paid_requests_agree(messages: dict[str, DescriptorProto], name: str) -> None:
     """Every request that spends has what binds and bounds it, under the same numbers."""
     fields = {field.name: field for field in messages[name].field}
-    found = {
-        wanted: (fields[wanted].number, fields[wanted].type)
-        for wanted in BILLABLE_REQUESTS[name]
-        if wanted in fields
+    bound_fields = {
+        field_name: (fields[field_name].number, fields[field_name].type)
+        for field_name in BILLABLE_REQUESTS[name]
+        if field_name in fields
     }
-    assert found == BILLABLE_REQUESTS[name]
+    assert bound_fields == BILLABLE_REQUESTS[name]
     assert fields["options"].type_name == ".mediagate.v1.GenerationOptions"
 
 
@@ -117,8 +119,8 @@ def test_paid_responses_agree(messages: dict[str, DescriptorProto]) -> None:
 def test_text_requests_agree(messages: dict[str, DescriptorProto]) -> None:
     """StreamText and GenerateText take the same fields under the same numbers and types."""
     streamed = shared(messages["StreamTextRequest"], ONLY_STREAMED)
-    whole = shared(messages["GenerateTextRequest"], ONLY_UNARY)
-    assert streamed == whole
+    unary = shared(messages["GenerateTextRequest"], ONLY_UNARY)
+    assert streamed == unary
     assert "prompt" in streamed
 
 
@@ -132,13 +134,15 @@ def test_runs_of_models_agree(messages: dict[str, DescriptorProto]) -> None:
 
 def test_money_is_integral_nanos(everything: list[Declaration]) -> None:
     """Every field that names nano-dollars is an int64, and none says micros or cents."""
-    fields = [one for one in everything if isinstance(one.thing, FieldDescriptorProto)]
-    nanos = [one for one in fields if one.name.endswith("usd_nanos")]
+    fields = [
+        declared for declared in everything if isinstance(declared.thing, FieldDescriptorProto)
+    ]
+    nanos = [field for field in fields if field.name.endswith("usd_nanos")]
     assert nanos
     for declared in nanos:
         assert isinstance(declared.thing, FieldDescriptorProto)
         assert declared.thing.type == FieldDescriptorProto.TYPE_INT64, declared.name
-    assert [one.name for one in fields if re.search(r"micros|cents", one.name)] == []
+    assert [field.name for field in fields if re.search(r"micros|cents", field.name)] == []
 
 
 def shared(message: DescriptorProto, own: set[str]) -> dict[str, tuple[int, int, int, str, bool]]:

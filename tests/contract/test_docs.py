@@ -90,9 +90,9 @@ def files_at(path: str, page: str) -> list[Path]:
     """The files at a path as pages write it: in a folder of ours, or anywhere if it is a name."""
     pattern = re.sub(r"<\w+>", "*", path)
     folders = (*FOLDERS, (ROOT / page).parent)
-    found = [file for folder in folders for file in folder.glob(pattern.rstrip("/"))]
-    if found or "/" in path:
-        return found
+    matching_files = [file for folder in folders for file in folder.glob(pattern.rstrip("/"))]
+    if matching_files or "/" in path:
+        return matching_files
     return [
         file
         for top in ("server", "tests", "clients", "bench")
@@ -161,8 +161,8 @@ def test_the_readme_of_generations_lists_its_files() -> None:
     room = SERVER / "generations"
     listed, folder = set(), Path()
     for line in (room / "README.md").read_text().split("```text")[1].split("```")[0].splitlines():
-        if found := re.match(r"( *)([a-z_]+)(\.py|/) ", line):
-            indent, name, suffix = found.groups()
+        if match := re.match(r"( *)([a-z_]+)(\.py|/) ", line):
+            indent, name, suffix = match.groups()
             if suffix == "/":
                 folder = Path(name)
             else:
@@ -182,7 +182,7 @@ def test_the_readme_leads_to_every_page() -> None:
 def test_changelog_lists_what_is_not_built(method: str) -> None:
     """Every rpc that answers NOT_IMPLEMENTED is in the changelog, under its service."""
     service, _, name = method.removeprefix("/mediagate.v1.").partition("/")
-    (line,) = (one for one in CHANGELOG.splitlines() if one.startswith(f"- {service}:"))
+    (line,) = (entry for entry in CHANGELOG.splitlines() if entry.startswith(f"- {service}:"))
     assert re.search(rf"\b{name}\b", line)
 
 
@@ -204,6 +204,6 @@ def test_changelog_lists_nothing_else(contract: list[FileDescriptorProto]) -> No
     }
     assert built
     for line in CHANGELOG.splitlines():
-        if found := re.match(r"- (\w+Service): (.*)", line):
-            for name in re.findall(r"\w+", found[2]):
-                assert f"{found[1]}: {name}" not in built
+        if match := re.match(r"- (\w+Service): (.*)", line):
+            for name in re.findall(r"\w+", match[2]):
+                assert f"{match[1]}: {name}" not in built

@@ -37,7 +37,7 @@ def test_reasons_of_rpcs_exist(
     contract: list[FileDescriptorProto], reasons: dict[str, str]
 ) -> None:
     """Every reason that an rpc's comment names in brackets is one of the list, under its code."""
-    rpcs = [one for file in contract for one in declarations(file) if "Service." in one.name]
+    rpcs = [rpc for file in contract for rpc in declarations(file) if "Service." in rpc.name]
     assert rpcs
     named = re.compile(r"([A-Z_]{4,}) \(([A-Z_,\s]+)\)")
     for rpc in rpcs:

@@ -18,15 +18,15 @@ Facts = tuple[object, ...]
 
 def promises(files: list[FileDescriptorProto]) -> set[Facts]:
     """Every rpc, field and value that generated code or bytes on the wire depend on."""
-    found: set[Facts] = set()
+    facts: set[Facts] = set()
     for file in files:
-        found.update(_of_messages(file.package, file.message_type))
-        found.update(_of_enums(file.package, file.enum_type))
+        facts.update(_of_messages(file.package, file.message_type))
+        facts.update(_of_enums(file.package, file.enum_type))
         for service in file.service:
             for rpc in service.method:
                 streams = (rpc.client_streaming, rpc.server_streaming)
-                found.add((service.name, rpc.name, rpc.input_type, rpc.output_type, *streams))
-    return found
+                facts.add((service.name, rpc.name, rpc.input_type, rpc.output_type, *streams))
+    return facts
 
 
 def _of_messages(scope: str, messages: Iterable[DescriptorProto]) -> Iterator[Facts]:

@@ -83,16 +83,20 @@ def test_exactly_the_reads_are_named(contract: list[FileDescriptorProto]) -> Non
     }
     named = {
         (name["service"], name["method"])
-        for part in json.loads(CONFIG)["methodConfig"]
-        for name in part["name"]
+        for method_config in json.loads(CONFIG)["methodConfig"]
+        for name in method_config["name"]
     }
     assert named == {(service, method) for service, method in rpcs if method.startswith(READING)}
 
 
 def test_only_unavailable_is_retried() -> None:
     """Anything but UNAVAILABLE says something that trying again does not change."""
-    parts = json.loads(CONFIG)["methodConfig"]
-    codes = {code for part in parts for code in part["retryPolicy"]["retryableStatusCodes"]}
+    method_configs = json.loads(CONFIG)["methodConfig"]
+    codes = {
+        code
+        for method_config in method_configs
+        for code in method_config["retryPolicy"]["retryableStatusCodes"]
+    }
     assert codes == {"UNAVAILABLE"}
 
 

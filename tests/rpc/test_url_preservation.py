@@ -20,7 +20,7 @@ from mediagate_server.upstream.replicate.client import ReplicateClient
 from mediagate_server.webhooks.http_client import WebhookHttpClient
 from tests.builders import image_request
 from tests.media.file_server import file
-from tests.sse_batches import taken
+from tests.sse_batches import collect_batches
 from tests.upstream.replicate.adapter_requests import settings
 from tests.webhooks.manual_clock_dispatcher import LOOPBACK
 
@@ -174,7 +174,7 @@ async def test_streams_are_opened_as_given() -> None:
         async with ReplicateClient(settings(raw.url)) as client:
             for target in TARGETS:
                 async with client.stream(raw.url + target) as stream:
-                    assert (await taken(stream)).events
+                    assert (await collect_batches(stream)).events
         assert raw.lines == TARGETS
 
 

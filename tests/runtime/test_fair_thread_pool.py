@@ -39,10 +39,10 @@ def test_one_tenant_holds_up_nobody_else(pool: FairThreadPool) -> None:
         hung = [submit(pool, "hostile", go_on.wait) for _ in range(100)]
         assert submit(pool, "other", lambda: 1).result(PATIENCE) == 1
         assert submit(pool, "third", lambda: 2).result(PATIENCE) == 2
-        assert not any(one.done() for one in hung)
+        assert not any(future.done() for future in hung)
     finally:
         go_on.set()
-    assert [one.result(PATIENCE) for one in hung] == [True] * 100
+    assert [future.result(PATIENCE) for future in hung] == [True] * 100
 
 
 def test_tenants_take_turns() -> None:
@@ -51,11 +51,11 @@ def test_tenants_take_turns() -> None:
     with FairThreadPool(threads=1, tenant_share=1) as pool:
         begun, go_on = threading.Event(), threading.Event()
 
-        def hold() -> None:
+        def block() -> None:
             begun.set()
             go_on.wait(PATIENCE)
 
-        submit(pool, "a", hold)
+        submit(pool, "a", block)
         assert begun.wait(PATIENCE)
         for name in ("a1", "a2", "a3", "b1", "b2"):
             submit(pool, name[0], partial(done.append, name))
@@ -70,14 +70,14 @@ def test_failures_and_cancelled_jobs_are_told_and_free_their_thread(pool: FairTh
     def fail() -> None:
         raise LookupError("so")
 
-    held = [submit(pool, "a", go_on.wait) for _ in range(3)]
+    futures = [submit(pool, "a", go_on.wait) for _ in range(3)]
     waiting = submit(pool, "a", fail)
     given_up = submit(pool, "a", fail)
     assert given_up.cancel()
     go_on.set()
     with pytest.raises(LookupError, match="so"):
         waiting.result(PATIENCE)
-    assert all(one.result(PATIENCE) for one in held)
+    assert all(future.result(PATIENCE) for future in futures)
     assert submit(pool, "a", lambda: 3).result(PATIENCE) == 3
 
 

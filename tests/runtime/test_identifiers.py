@@ -52,17 +52,17 @@ def test_every_bit_of_chance_is_drawn() -> None:
 
 
 def test_threads_never_get_the_same_name() -> None:
-    made: list[list[str]] = [[] for _ in range(4)]
+    tokens_by_thread: list[list[str]] = [[] for _ in range(4)]
 
     def make(into: list[str]) -> None:
         into.extend(identifiers.new_token()[12:] for _ in range(3_000))
 
-    threads = [threading.Thread(target=make, args=(into,)) for into in made]
+    threads = [threading.Thread(target=make, args=(into,)) for into in tokens_by_thread]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert len({name for into in made for name in into}) == 12_000
+    assert len({name for into in tokens_by_thread for name in into}) == 12_000
 
 
 def test_a_forked_process_draws_its_own() -> None:

@@ -31,18 +31,18 @@ async def test_each_pause_is_twice_the_last_up_to_a_minute() -> None:
     assert clock.pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
-@pytest.mark.parametrize("told", [True, False])
-async def test_where_the_store_is_lost_another_goes_on(*, told: bool) -> None:
+@pytest.mark.parametrize("notified", [True, False])
+async def test_where_the_store_is_lost_another_goes_on(*, notified: bool) -> None:
     """Whether it is told so, or finds out by what it writes."""
     clock, lost, tries = RecordingClock(), Notifier(), 0
-    if told:
+    if notified:
         lost.notify()
 
     async def act() -> None:
         nonlocal tries
         tries += 1
         if tries == 1:
-            raise KeyError("a bug") if told else StaleOwner
+            raise KeyError("a bug") if notified else StaleOwner
 
     await restart_until_done(BackgroundJob.SWEEP, act, clock, lost)
     assert tries == 1

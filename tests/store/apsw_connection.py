@@ -46,8 +46,8 @@ class Connection:
             rows = self._inner.execute(sql, given).fetchall()
             return Rows(rows, self._inner.changes())
 
-    def executemany(self, sql: str, several: Iterable[Sequence[Any]]) -> Rows:
-        return Rows([], sum(self.execute(sql, one).rowcount for one in several))
+    def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> Rows:
+        return Rows([], sum(self.execute(sql, parameters).rowcount for parameters in rows))
 
     def executescript(self, sql: str) -> None:
         with _as_sqlite3():

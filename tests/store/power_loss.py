@@ -48,22 +48,22 @@ async def write_down(seed: int, synchronous: str) -> list[Event]:
 
 async def _caller(store: SqliteStore, disk: Disk, name: str, random: Random) -> None:
     for number in range(8):
-        one = generation_record(f"{name}_{number}", logs="x" * random.randrange(5_000))
-        await store.accept(one, reservation(one), 0, pending=random.randbytes(300))
-        disk.acknowledge(("version", one.id, 1))
-        disk.acknowledge(("bound", one.request_id, one.id))
-        disk.acknowledge(("line", one.attempt.id, "reserve"))
+        generation = generation_record(f"{name}_{number}", logs="x" * random.randrange(5_000))
+        await store.accept(generation, reservation(generation), 0, pending=random.randbytes(300))
+        disk.acknowledge(("version", generation.id, 1))
+        disk.acknowledge(("bound", generation.request_id, generation.id))
+        disk.acknowledge(("line", generation.attempt.id, "reserve"))
         for _ in range(random.randrange(3)):
-            one = advance(one, State.RUNNING)
-            store.save_checkpoint(one.id, Checkpoint(0, 9, "1", "x" * 200))
-            await store.save(one)
-            disk.acknowledge(("version", one.id, one.version))
-        one = advance(one, State.SUCCEEDED)
-        await store.save(one, settlement(one))
-        disk.acknowledge(("version", one.id, one.version))
-        disk.acknowledge(("line", one.attempt.id, "settle"))
-        await store.claim_webhook(one.id, NOON)
-        disk.acknowledge(("webhook", one.id, ""))
+            generation = advance(generation, State.RUNNING)
+            store.save_checkpoint(generation.id, Checkpoint(0, 9, "1", "x" * 200))
+            await store.save(generation)
+            disk.acknowledge(("version", generation.id, generation.version))
+        generation = advance(generation, State.SUCCEEDED)
+        await store.save(generation, settlement(generation))
+        disk.acknowledge(("version", generation.id, generation.version))
+        disk.acknowledge(("line", generation.attempt.id, "settle"))
+        await store.claim_webhook(generation.id, NOON)
+        disk.acknowledge(("webhook", generation.id, ""))
 
 
 def judge(events: list[Event], states: int, random: Random, verdict: Verdict) -> None:
@@ -96,15 +96,17 @@ def facts_in(path: Path) -> Facts:
         stored: Facts = {}
         if not database.execute("PRAGMA user_version").fetchone()[0]:
             return stored
-        for one, version in database.execute("SELECT id, version FROM generations"):
-            stored["version", one] = version
-        for one, bound in database.execute("SELECT request_id, generation_id FROM request_ids"):
-            stored["bound", one] = bound
+        for generation_id, version in database.execute("SELECT id, version FROM generations"):
+            stored["version", generation_id] = version
+        for request_id, bound in database.execute(
+            "SELECT request_id, generation_id FROM request_ids"
+        ):
+            stored["bound", request_id] = bound
         for attempt, kind in database.execute("SELECT attempt_id, kind FROM ledger"):
             stored["line", f"{attempt} {kind}"] = 1
         if database.execute("PRAGMA user_version").fetchone()[0] >= 2:
-            for (one,) in database.execute("SELECT id FROM webhooks"):
-                stored["webhook", one] = 1
+            for (webhook_id,) in database.execute("SELECT id FROM webhooks"):
+                stored["webhook", webhook_id] = 1
         return stored
     finally:
         database.close()

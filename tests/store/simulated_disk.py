@@ -164,8 +164,10 @@ def _torn(content: _Content, random: Random) -> bytearray | None:
             case "part" if isinstance(event, Write):
                 for start in range(0, len(event.data), SECTOR):
                     if random.random() < 0.5:
-                        part = event.data[start : start + SECTOR]
-                        restored = _applied(restored, Write(event.file, event.offset + start, part))
+                        sector = event.data[start : start + SECTOR]
+                        restored = _applied(
+                            restored, Write(event.file, event.offset + start, sector)
+                        )
             case _:
                 pass
     return restored

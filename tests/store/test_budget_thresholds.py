@@ -21,7 +21,7 @@ async def spend(store: SqliteStore, name: str, cost: int) -> None:
 
 def facts(events: Sequence[ThresholdEvent]) -> list[tuple[int, int, int]]:
     """The limit of each, the percent of it, and what was spent then."""
-    return [(one.limit_nanos, one.percent, one.spent_nanos) for one in events]
+    return [(event.limit_nanos, event.percent, event.spent_nanos) for event in events]
 
 
 async def test_thresholds_are_crossed_once_in_a_period(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ async def test_thresholds_are_crossed_once_in_a_period(tmp_path: Path) -> None:
         later = await accept(store, "f", 90, created_at=NOON + timedelta(days=1))
         await settle(store, later, 85)
         events = await threshold_events(store)
-    seen = [(one.budget, one.span, one.percent, one.spent_nanos) for one in events]
+    seen = [(event.budget, event.span, event.percent, event.spent_nanos) for event in events]
     assert seen == [
         ("b", "2026-01-02", 50, 50),
         ("b", "2026-01-02", 80, 99),
@@ -41,7 +41,7 @@ async def test_thresholds_are_crossed_once_in_a_period(tmp_path: Path) -> None:
         ("b", "2026-01-03", 50, 85),
         ("b", "2026-01-03", 80, 85),
     ]
-    assert [one.sequence for one in events] == sorted({one.sequence for one in events})
+    assert [event.sequence for event in events] == sorted({event.sequence for event in events})
     assert events[0].tenant == "local"
     assert events[0].limit_nanos == 100
 
@@ -63,7 +63,7 @@ async def test_a_limit_that_is_raised_has_thresholds_of_its_own(tmp_path: Path) 
         *((10, percent, 10) for percent in (50, 80, 100)),
         *((100, percent, spent) for percent, spent in ((50, 50), (80, 100), (100, 100))),
     ]
-    assert [one.sequence for one in events] == sorted({one.sequence for one in events})
+    assert [event.sequence for event in events] == sorted({event.sequence for event in events})
 
 
 async def test_an_override_leaves_the_budgets_own_alarms(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def before_limits_counted(folder: Path) -> None:
     """A file of the schema of before, whose budget of 100 is at 60: 50 percent was told."""
     with contextlib.closing(sqlite3.connect(folder / "mediagate.sqlite3")) as file:
         steps = files("mediagate_server.store.sqlite").joinpath("migrations").iterdir()
-        for step in sorted(steps, key=lambda one: one.name):
+        for step in sorted(steps, key=lambda path: path.name):
             if step.name < "0010":
                 file.executescript(step.read_text())
         file.execute("INSERT INTO budget_use VALUES ('local', 'total', '', '', 60, 0)")

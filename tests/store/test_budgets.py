@@ -183,10 +183,10 @@ async def test_a_crowd_in_one_commit(tmp_path: Path) -> None:
         results = await asyncio.gather(
             *(accept(store, name, 1) for name in names), return_exceptions=True
         )
-        accepted = [one for one in results if isinstance(one, Generation)]
+        accepted = [result for result in results if isinstance(result, Generation)]
         assert len(accepted) == 200
-        assert all(isinstance(one, Generation | BudgetExceeded) for one in results)
-        assert len({one.id for one in accepted}) == 200
+        assert all(isinstance(result, Generation | BudgetExceeded) for result in results)
+        assert len({generation.id for generation in accepted}) == 200
         assert await stands(store, bound) == [(0, 200)]
 
 
@@ -213,9 +213,9 @@ async def test_rows_are_what_the_ledger_says(tmp_path: Path) -> None:
     async with opened(tmp_path, *budgets) as store:
         for number in range(60):
             labels = {"team": "a"} if number % 2 else {}
-            one = await accept(store, f"{number}", number, labels=labels)
+            generation = await accept(store, f"{number}", number, labels=labels)
             if number % 3:
-                await settle(store, one, None if number % 5 == 0 else 2 * number)
+                await settle(store, generation, None if number % 5 == 0 else 2 * number)
         usages = await stands(store, *budgets)
     connection = connect(tmp_path / "mediagate.sqlite3")
     for bound, uses in zip(budgets, usages, strict=True):

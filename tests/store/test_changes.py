@@ -21,10 +21,10 @@ from tests.store.records import NOON, advance, generation_record, reservation
 
 async def accepted(store: SqliteStore, *names: str, **changes: object) -> list[Generation]:
     """Generations of these names, accepted one after the other."""
-    several = [generation_record(name, **changes) for name in names]
-    for one in several:
-        assert isinstance(await store.accept(one, reservation(one), 0), int)
-    return several
+    generations = [generation_record(name, **changes) for name in names]
+    for generation in generations:
+        assert isinstance(await store.accept(generation, reservation(generation), 0), int)
+    return generations
 
 
 async def test_every_change_has_the_next_number(store: SqliteStore) -> None:
@@ -88,8 +88,8 @@ async def test_doubts_are_found_again(store: SqliteStore) -> None:
     await store.save(advance(sure, State.RUNNING, AttemptState.ACCEPTED))
     unsure = advance(unsure, State.UNCONFIRMED, AttemptState.UNCONFIRMED)
     absent = advance(absent, State.FAILED, AttemptState.ABSENT)
-    for one in (unsure, absent, advance(old, State.FAILED, AttemptState.ABSENT)):
-        await store.save(one)
+    for generation in (unsure, absent, advance(old, State.FAILED, AttemptState.ABSENT)):
+        await store.save(generation)
     assert await store.list_unconfirmed() == (unsure,)
     assert await store.list_unconfirmed(NOON - timedelta(hours=1)) == (absent, unsure)
     assert len(await store.list_unconfirmed(NOON - timedelta(hours=3))) == 3

@@ -74,25 +74,33 @@ def by_hand(
 ) -> dict[tuple[str, ...], tuple[int, ...]]:
     """What the database should say of the same charges."""
     values = {
-        GroupBy.TENANT: lambda one: one.tenant,
-        GroupBy.MODEL: lambda one: one.model,
-        GroupBy.MODALITY: lambda one: one.modality,
-        GroupBy.LABEL: lambda one: one.labels.get("team", ""),
-        GroupBy.DAY: lambda one: one.settled_at.date().isoformat(),
-        GroupBy.TIER: lambda one: one.tier,
-        GroupBy.PRICE_DATE: lambda one: one.cost.price_date,
+        GroupBy.TENANT: lambda charge: charge.tenant,
+        GroupBy.MODEL: lambda charge: charge.model,
+        GroupBy.MODALITY: lambda charge: charge.modality,
+        GroupBy.LABEL: lambda charge: charge.labels.get("team", ""),
+        GroupBy.DAY: lambda charge: charge.settled_at.date().isoformat(),
+        GroupBy.TIER: lambda charge: charge.tier,
+        GroupBy.PRICE_DATE: lambda charge: charge.cost.price_date,
     }
     groups: dict[tuple[str, ...], list[Charge]] = defaultdict(list)
-    for one in charges:
-        groups[tuple(values[dimension](one) for dimension in group_by)].append(one)
+    for charge in charges:
+        groups[tuple(values[dimension](charge) for dimension in group_by)].append(charge)
     return {
         group: (
             len(members),
-            sum(one.cost.nanos or 0 for one in members if one.cost.state is CostState.SETTLED),
-            sum(one.cost.nanos or 0 for one in members if one.cost.state is CostState.ASSUMED),
-            sum(one.cost.nanos is None for one in members),
-            sum(one.used.output_tokens or 0 for one in members),
-            sum(one.used.run_nanos or 0 for one in members),
+            sum(
+                member.cost.nanos or 0
+                for member in members
+                if member.cost.state is CostState.SETTLED
+            ),
+            sum(
+                member.cost.nanos or 0
+                for member in members
+                if member.cost.state is CostState.ASSUMED
+            ),
+            sum(member.cost.nanos is None for member in members),
+            sum(member.used.output_tokens or 0 for member in members),
+            sum(member.used.run_nanos or 0 for member in members),
         )
         for group, members in groups.items()
     }
@@ -100,17 +108,17 @@ def by_hand(
 
 def totals_by_group(totals: Sequence[ChargeTotal]) -> dict[tuple[str, ...], tuple[int, ...]]:
     """Totals in the same form."""
-    assert len({one.group for one in totals}) == len(totals)
+    assert len({total.group for total in totals}) == len(totals)
     return {
-        one.group: (
-            one.charges,
-            one.settled_nanos,
-            one.assumed_nanos,
-            one.unknown_charges,
-            one.used.output_tokens or 0,
-            one.used.run_nanos or 0,
+        total.group: (
+            total.charges,
+            total.settled_nanos,
+            total.assumed_nanos,
+            total.unknown_charges,
+            total.used.output_tokens or 0,
+            total.used.run_nanos or 0,
         )
-        for one in totals
+        for total in totals
     }
 
 
@@ -144,16 +152,18 @@ async def test_sums_are_those_of_the_single_charges(store: SqliteStore, seed: in
     )
     for charge_filter in filters:
         charges = await every_charge(store, charge_filter, random.randrange(1, 9))
-        assert [one.at for one in charges] == sorted((one.at for one in charges), key=_place)[::-1]
+        assert [charge.at for charge in charges] == sorted(
+            (charge.at for charge in charges), key=position_of
+        )[::-1]
         for group_by in ((), *permutations(GroupBy, 2)):
             totals = await store.totals(charge_filter, group_by, "team")
             assert totals_by_group(totals) == by_hand(charges, group_by)
-            sums = [one.settled_nanos + one.assumed_nanos for one in totals]
+            sums = [total.settled_nanos + total.assumed_nanos for total in totals]
             assert sums == sorted(sums, reverse=True)
     assert len(await every_charge(store, ALL, 1000)) == 60
 
 
-def _place(at: object) -> tuple[int, int]:
+def position_of(at: object) -> tuple[int, int]:
     return (at.settled_us, at.line)  # type: ignore[attr-defined]
 
 
@@ -164,8 +174,8 @@ async def test_a_time_begins_where_it_says_and_leaves_its_end_out(store: SqliteS
         await settle(store, str(number), 1, at=at)
     first, *_ = await store.totals(ChargeFilter(settled_from=NOON, settled_before=NOON + tick))
     assert first.charges == 1
-    (one,) = await store.charges(ChargeFilter(settled_from=NOON + tick), 9, None)
-    assert (one.prediction_id, one.settled_at) == ("p2", NOON + tick)
+    (charge,) = await store.charges(ChargeFilter(settled_from=NOON + tick), 9, None)
+    assert (charge.prediction_id, charge.settled_at) == ("p2", NOON + tick)
 
 
 async def test_only_what_is_settled_is_a_charge(store: SqliteStore) -> None:
@@ -179,8 +189,8 @@ async def test_only_what_is_settled_is_a_charge(store: SqliteStore) -> None:
     charges = advance(absent, State.FAILED, AttemptState.SUCCEEDED, "p")
     line = LedgerEntry(generation.attempt.id, LedgerEntryKind.SETTLE, 7, CostState.SETTLED, "2026")
     await store.save(charges, (line,))
-    (one,) = await store.charges(ALL, 9, None)
-    assert (one.cost, one.prediction_id) == (Cost(7, CostState.SETTLED, "2026"), "p")
+    (charge,) = await store.charges(ALL, 9, None)
+    assert (charge.cost, charge.prediction_id) == (Cost(7, CostState.SETTLED, "2026"), "p")
 
 
 async def test_a_screening_is_a_charge_of_its_own_kind(store: SqliteStore) -> None:
@@ -196,7 +206,7 @@ async def test_a_screening_is_a_charge_of_its_own_kind(store: SqliteStore) -> No
     )
     await store.save(replace(generation, version=2, state=State.SUCCEEDED), lines)
     totals = await store.totals(ALL, (GroupBy.MODALITY, GroupBy.MODEL))
-    assert [(one.group, one.settled_nanos) for one in totals] == [
+    assert [(total.group, total.settled_nanos) for total in totals] == [
         (("image", "a/b"), 5),
         (("safety", "g/u"), 1),
     ]
@@ -226,12 +236,12 @@ async def test_what_was_settled_before_there_were_charges_is_one(tmp_path: Path)
         connection.executescript(f"DROP TABLE charges; {step.read_text()}")
     async with SqliteStore(tmp_path) as store:
         charges = await every_charge(store, ALL, 9)
-        assert [one.settled_at for one in charges[1:]] == sorted(moments, reverse=True)
+        assert [charge.settled_at for charge in charges[1:]] == sorted(moments, reverse=True)
         assert charges[0].cost == Cost(None, CostState.UNKNOWN, "2026-01")
         assert charges[0].used == UsageTotals()
-        for one in charges[1:]:
-            assert one.used == UsageTotals(
+        for charge in charges[1:]:
+            assert charge.used == UsageTotals(
                 output_tokens=5, media_nanos=1_500_000_000, run_nanos=250_000_000
             )
-            assert one.labels == {"team": "a"}
-            assert one.model == "a/b"
+            assert charge.labels == {"team": "a"}
+            assert charge.model == "a/b"

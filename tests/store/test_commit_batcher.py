@@ -120,14 +120,14 @@ async def test_many_at_once_are_durable_when_told_so(tmp_path: Path) -> None:
     """A crowd through the real writer: each reads back what it was told is written."""
     async with SqliteStore(tmp_path) as store:
 
-        async def one(name: str) -> None:
+        async def run_generation(name: str) -> None:
             generation = generation_record(name)
             assert isinstance(await store.accept(generation, reservation(generation), 0), int)
             ended = advance(generation, State.SUCCEEDED)
             await store.save(ended, settlement(generation))
             assert await store.get("local", generation.id) == ended
 
-        await asyncio.gather(*(one(str(number)) for number in range(300)))
+        await asyncio.gather(*(run_generation(str(number)) for number in range(300)))
 
 
 async def test_what_was_given_before_the_end_is_written(tmp_path: Path) -> None:
@@ -135,6 +135,6 @@ async def test_what_was_given_before_the_end_is_written(tmp_path: Path) -> None:
     async with SqliteStore(tmp_path) as store:
         given = [asyncio.ensure_future(store.secret_key(str(number))) for number in range(200)]
         await asyncio.sleep(0)
-    results = [one.result() for one in given]
+    results = [future.result() for future in given]
     async with SqliteStore(tmp_path) as store:
         assert [await store.secret_key(str(number)) for number in range(200)] == results

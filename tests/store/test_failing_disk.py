@@ -29,9 +29,9 @@ FAULTS = {
 @pytest.fixture
 def disk(request: pytest.FixtureRequest) -> Iterator[Disk]:
     """A disk that does as the test says."""
-    one = Disk(f"failing-{request.node.name}")
-    yield one
-    one.unregister()
+    simulated = Disk(f"failing-{request.node.name}")
+    yield simulated
+    simulated.unregister()
 
 
 @pytest.fixture
@@ -95,13 +95,13 @@ async def test_a_failure_takes_its_own_batch_along_and_no_other(
         return apsw.IOError() if fails else None
 
     disk.fault = now_and_then
-    several = [generation_record(f"g{n}") for n in range(300)]
+    generations = [generation_record(f"g{n}") for n in range(300)]
 
     async def accept(number: int) -> int | BaseException:
         await asyncio.sleep(0)
-        one = several[number]
+        generation = generations[number]
         try:
-            return await store.accept(one, reservation(one), 0)  # type: ignore[return-value]
+            return await store.accept(generation, reservation(generation), 0)  # type: ignore[return-value]
         except StoreUnavailable as refused:
             return refused
 
@@ -110,7 +110,7 @@ async def test_a_failure_takes_its_own_batch_along_and_no_other(
         outcomes += await asyncio.gather(*(accept(n) for n in range(start, start + 20)))
     mend(disk)
     there = {g.id for g in await store.list_generations("local", GenerationFilter(), 999, None)}
-    acknowledged = {g.id for g, o in zip(several, outcomes, strict=True) if isinstance(o, int)}
+    acknowledged = {g.id for g, o in zip(generations, outcomes, strict=True) if isinstance(o, int)}
     assert there == acknowledged
     assert 0 < len(acknowledged) < 300
 

@@ -97,16 +97,18 @@ class PoisonJob:
 @pytest.mark.parametrize("kind", POISONS)
 async def test_a_poisonous_job_fails_alone(store: SqliteStore, kind: str) -> None:
     """First, in the midst and last of a batch."""
-    ones = [generation_record(f"{n}") for n in range(3)]
-    for place in range(4):
-        jobs: list[Any] = [store.accept(one, reservation(one), 0) for one in ones]
-        jobs.insert(place, store._writer.submit_rows(POISONS[kind]))
+    generations = [generation_record(f"{n}") for n in range(3)]
+    for position in range(4):
+        jobs: list[Any] = [
+            store.accept(generation, reservation(generation), 0) for generation in generations
+        ]
+        jobs.insert(position, store._writer.submit_rows(POISONS[kind]))
         outcomes = await asyncio.gather(*map(asyncio.ensure_future, jobs), return_exceptions=True)
-        poisoned = outcomes.pop(place)
+        poisoned = outcomes.pop(position)
         assert isinstance(poisoned, Exception)
         assert not isinstance(poisoned, StoreUnavailable)
-        assert all(isinstance(one, int) for one in outcomes), outcomes
-        ones = [generation_record(f"{place}-{n}") for n in range(3)]
+        assert all(isinstance(outcome, int) for outcome in outcomes), outcomes
+        generations = [generation_record(f"{position}-{n}") for n in range(3)]
     assert len(await store.list_unfinished()) == 12
 
 
@@ -125,14 +127,14 @@ async def test_random_batches_lose_exactly_the_poisonous_jobs(tmp_path: Path, se
                 failed = isinstance(outcome, Exception)
                 assert failed is (attack.generation is None), (attack.name, outcome)
                 assert not isinstance(outcome, StoreUnavailable), attack.name
-                if one := attack.generation:
-                    expected[one.id] = one
-                    end = settlement(one) if one.state.is_terminal else ()
-                    lines[one.id] = (*reservation(one), *end)
+                if generation := attack.generation:
+                    expected[generation.id] = generation
+                    end = settlement(generation) if generation.state.is_terminal else ()
+                    lines[generation.id] = (*reservation(generation), *end)
     async with SqliteStore(tmp_path) as store:
         there = {
-            one.id: one
-            for one in await store.list_generations("local", GenerationFilter(), 9_999, None)
+            stored.id: stored
+            for stored in await store.list_generations("local", GenerationFilter(), 9_999, None)
         }
         assert there == expected
         for name, entries in lines.items():
@@ -147,9 +149,9 @@ def batch(
     attacks = [
         accepted(store, generation_record(f"{number}-{n}")) for n in range(random.randrange(1, 8))
     ]
-    going = [one for one in active.values() if not one.state.is_terminal]
-    for one in random.sample(going, min(len(going), random.randrange(6))):
-        ended = advance(one, random.choice([State.SUCCEEDED, State.FAILED]))
+    going = [generation for generation in active.values() if not generation.state.is_terminal]
+    for generation in random.sample(going, min(len(going), random.randrange(6))):
+        ended = advance(generation, random.choice([State.SUCCEEDED, State.FAILED]))
         attacks.append(PoisonJob("save", partial(store.save, ended, settlement(ended)), ended))
     attacks += [
         PoisonJob(kind, partial(store._writer.submit_rows, POISONS[kind]))
@@ -159,27 +161,29 @@ def batch(
     return attacks + [poisonous_call(store, random, name) for name in names]
 
 
-def accepted(store: SqliteStore, one: Generation) -> PoisonJob:
+def accepted(store: SqliteStore, generation: Generation) -> PoisonJob:
     """A good call."""
-    return PoisonJob("accept", partial(store.accept, one, reservation(one), 0), one)
+    return PoisonJob(
+        "accept", partial(store.accept, generation, reservation(generation), 0), generation
+    )
 
 
 def poisonous_call(store: SqliteStore, random: Random, name: str) -> PoisonJob:
     """A call of the port with a value that no row holds."""
-    one = generation_record(name)
-    entry = reservation(one)[0]
-    bad, entries = one, (entry,)
+    generation = generation_record(name)
+    entry = reservation(generation)[0]
+    bad, entries = generation, (entry,)
     match random.randrange(5):
         case 0:
             entries = (replace(entry, amount_nanos=HUGE),)
         case 1:
-            bad = replace(one, fingerprint=SURROGATE)
+            bad = replace(generation, fingerprint=SURROGATE)
         case 2:
-            bad = replace(one, version=HUGE)
+            bad = replace(generation, version=HUGE)
         case 3:
-            bad = replace(one, logs=SURROGATE)
+            bad = replace(generation, logs=SURROGATE)
         case _:
-            bad = replace(one, labels={"team": SURROGATE})
+            bad = replace(generation, labels={"team": SURROGATE})
     return PoisonJob(name, partial(store.accept, bad, entries, 0))
 
 
@@ -233,7 +237,11 @@ class Traced:
 
     def check_no_rollback(self) -> None:
         """No job was run twice."""
-        assert not [one for one in self.statements if one.startswith(("ROLLBACK", "SAVEPOINT"))]
+        assert not [
+            statement
+            for statement in self.statements
+            if statement.startswith(("ROLLBACK", "SAVEPOINT"))
+        ]
 
 
 async def test_refusals_cost_no_second_try(tmp_path: Path) -> None:
@@ -245,17 +253,18 @@ async def test_refusals_cost_no_second_try(tmp_path: Path) -> None:
         ended = advance(generation_record("ended"), State.SUCCEEDED)
         await store.accept(generation_record("ended"), reservation(ended), 0)
         await store.save(ended, settlement(ended))
-        several: list[Any] = []
+        jobs: list[Any] = []
         for n in range(30):
-            one, more = generation_record(f"{n}"), generation_record(f"more-{n}", tenant="full")
-            several.append(store.accept(one, reservation(one), 0))
-            several.append(store.accept(more, reservation(more), 1))
-            several.append(store.history.erase(replace(ended, version=3, erased_at=NOON)))
-        outcomes = await asyncio.gather(*several, return_exceptions=True)
-        assert all(isinstance(one, int) for one in outcomes[::3])
-        assert {type(one) for one in outcomes[1::3]} == {TooManyInFlight}
-        assert [one for one in outcomes[2::3] if one is None] == [None]
-        assert {type(one) for one in outcomes[2::3]} == {type(None), StaleWrite}
+            generation = generation_record(f"{n}")
+            jobs.append(store.accept(generation, reservation(generation), 0))
+            refused = generation_record(f"more-{n}", tenant="full")
+            jobs.append(store.accept(refused, reservation(refused), 1))
+            jobs.append(store.history.erase(replace(ended, version=3, erased_at=NOON)))
+        outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+        assert all(isinstance(outcome, int) for outcome in outcomes[::3])
+        assert {type(outcome) for outcome in outcomes[1::3]} == {TooManyInFlight}
+        assert [outcome for outcome in outcomes[2::3] if outcome is None] == [None]
+        assert {type(outcome) for outcome in outcomes[2::3]} == {type(None), StaleWrite}
     traced.check_no_rollback()
 
 
@@ -267,11 +276,14 @@ async def test_repeats_that_race_cost_no_second_try(tmp_path: Path) -> None:
             racing = [generation_record(f"{n}-{time}", request_id="the same") for n in range(100)]
             others = [generation_record(f"other-{n}-{time}") for n in range(20)]
             outcomes = await asyncio.gather(
-                *(store.accept(one, reservation(one), 0) for one in (*racing, *others))
+                *(
+                    store.accept(generation, reservation(generation), 0)
+                    for generation in (*racing, *others)
+                )
             )
-            bound = {one for one in outcomes[:100] if isinstance(one, RequestBinding)}
+            bound = {outcome for outcome in outcomes[:100] if isinstance(outcome, RequestBinding)}
             assert bound == {RequestBinding("gen_0-0", "f")}
-            assert all(isinstance(one, int) for one in outcomes[100:])
+            assert all(isinstance(outcome, int) for outcome in outcomes[100:])
     traced.check_no_rollback()
 
 
@@ -288,8 +300,10 @@ async def test_a_binding_is_found_also_after_much_was_forgotten(store: SqliteSto
     await store.save(ended, settlement(first), release_request_id=True)
     again = generation_record("again", request_id=first.request_id)
     assert isinstance(await store.accept(again, reservation(again), 0), int)
-    several = [generation_record(f"{n}") for n in range(RECENT_BINDINGS + 1)]
-    await asyncio.gather(*(store.accept(one, reservation(one), 0) for one in several))
+    generations = [generation_record(f"{n}") for n in range(RECENT_BINDINGS + 1)]
+    await asyncio.gather(
+        *(store.accept(generation, reservation(generation), 0) for generation in generations)
+    )
     assert len(store._cache._bindings) <= RECENT_BINDINGS
     late = generation_record("late", request_id=first.request_id, created_at=NOON)
     assert await store.accept(late, reservation(late), 0) == RequestBinding(again.id, "f")

@@ -30,46 +30,46 @@ def ours(path: Path) -> sqlite3.Connection:
 def test_who_reads_does_not_wait_for_who_writes(tmp_path: Path) -> None:
     """The journal is a write-ahead log."""
     path = tmp_path / "a"
-    with closing(ours(path)) as one, closing(ours(path)) as other:
-        one.execute("CREATE TABLE t (x)")
-        one.execute("BEGIN EXCLUSIVE")
-        one.execute("INSERT INTO t VALUES (1)")
-        assert other.execute("SELECT count(*) FROM t").fetchone() == (0,)
-        one.execute("COMMIT")
+    with closing(ours(path)) as connection, closing(ours(path)) as reader:
+        connection.execute("CREATE TABLE t (x)")
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("INSERT INTO t VALUES (1)")
+        assert reader.execute("SELECT count(*) FROM t").fetchone() == (0,)
+        connection.execute("COMMIT")
         assert Path(f"{path}-wal").stat().st_size > 0
 
 
 def test_every_commit_reaches_the_disk(tmp_path: Path) -> None:
     """2 is FULL; SQLite's own is FULL too, but builds may change it."""
-    with closing(ours(tmp_path / "a")) as one:
-        assert one.execute("PRAGMA synchronous").fetchone() == (2,)
+    with closing(ours(tmp_path / "a")) as connection:
+        assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
-@pytest.mark.parametrize(("opened", "held"), [(ours, True), (plain, False)])
+@pytest.mark.parametrize(("opened", "enforced"), [(ours, True), (plain, False)])
 def test_nothing_refers_to_nothing(
-    tmp_path: Path, opened: Callable[[Path], sqlite3.Connection], *, held: bool
+    tmp_path: Path, opened: Callable[[Path], sqlite3.Connection], *, enforced: bool
 ) -> None:
     """Foreign keys hold; out of the box they are words."""
-    with closing(opened(tmp_path / "a")) as one:
-        one.execute("CREATE TABLE a (id PRIMARY KEY)")
-        one.execute("CREATE TABLE b (a REFERENCES a (id))")
-        with pytest.raises(sqlite3.IntegrityError) if held else nullcontext():
-            one.execute("INSERT INTO b VALUES (1)")
+    with closing(opened(tmp_path / "a")) as connection:
+        connection.execute("CREATE TABLE a (id PRIMARY KEY)")
+        connection.execute("CREATE TABLE b (a REFERENCES a (id))")
+        with pytest.raises(sqlite3.IntegrityError) if enforced else nullcontext():
+            connection.execute("INSERT INTO b VALUES (1)")
 
 
 @pytest.mark.parametrize("overwritten", [True, False])
 def test_what_is_deleted_is_overwritten(tmp_path: Path, *, overwritten: bool) -> None:
     """In the file itself, once the log is in it."""
     path = tmp_path / "a"
-    with closing(ours(path)) as one:
+    with closing(ours(path)) as connection:
         if not overwritten:
-            one.execute("PRAGMA secure_delete = OFF").fetchone()
-        one.execute("CREATE TABLE t (x)")
-        one.execute("INSERT INTO t VALUES (?)", (SECRET,))
-        one.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            connection.execute("PRAGMA secure_delete = OFF").fetchone()
+        connection.execute("CREATE TABLE t (x)")
+        connection.execute("INSERT INTO t VALUES (?)", (SECRET,))
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         assert SECRET.encode() in path.read_bytes()
-        one.execute("DELETE FROM t")
-        one.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        connection.execute("DELETE FROM t")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     assert (SECRET.encode() in path.read_bytes()) is not overwritten
 
 
@@ -77,12 +77,12 @@ def test_what_is_deleted_is_overwritten(tmp_path: Path, *, overwritten: bool) ->
 def test_the_log_is_written_back(tmp_path: Path, *, bounded: bool) -> None:
     """After so many pages, and not only as the file is closed."""
     path = tmp_path / "a"
-    with closing(ours(path)) as one:
+    with closing(ours(path)) as connection:
         if not bounded:
-            one.execute("PRAGMA wal_autocheckpoint = 0").fetchone()
-        one.execute("CREATE TABLE t (x)")
+            connection.execute("PRAGMA wal_autocheckpoint = 0").fetchone()
+        connection.execute("CREATE TABLE t (x)")
         for _ in range(2 * _CHECKPOINT_PAGES // 8):
-            one.execute("INSERT INTO t VALUES (?)", (bytes(8 * PAGE),))
+            connection.execute("INSERT INTO t VALUES (?)", (bytes(8 * PAGE),))
         pages = Path(f"{path}-wal").stat().st_size // PAGE
     assert (pages < 1.5 * _CHECKPOINT_PAGES) is bounded
 
@@ -100,10 +100,10 @@ def temporary_files() -> Iterator[str]:
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_what_is_only_for_now_is_on_no_disk(tmp_path: Path, *, in_memory: bool) -> None:
     """More than a cache holds."""
-    with closing(ours(tmp_path / "a")) as one:
+    with closing(ours(tmp_path / "a")) as connection:
         if not in_memory:
-            one.execute("PRAGMA temp_store = FILE")
-        one.execute("CREATE TEMP TABLE t (x)")
+            connection.execute("PRAGMA temp_store = FILE")
+        connection.execute("CREATE TEMP TABLE t (x)")
         for _ in range(40):
-            one.execute("INSERT INTO t VALUES (?)", (bytes(1024 * 1024),))
+            connection.execute("INSERT INTO t VALUES (?)", (bytes(1024 * 1024),))
         assert (not list(temporary_files())) is in_memory

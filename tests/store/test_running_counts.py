@@ -41,7 +41,9 @@ async def test_it_is_what_counting_says(tmp_path: Path) -> None:
                     await store.save(advance(following, State.CANCELLED))
             await store.save(following)
             live[at] = following
-        running = Counter(one.tenant for one in live if not one.state.is_terminal)
+        running = Counter(
+            generation.tenant for generation in live if not generation.state.is_terminal
+        )
         await check(store, running, "same")
     async with SqliteStore(tmp_path) as store:
         await check(store, running, "next")

@@ -43,12 +43,12 @@ def write_old(folder: Path, old: Old) -> None:
     seal = Cipher.of_file(folder / "sealing.key")
     with contextlib.closing(sqlite3.connect(folder / "mediagate.sqlite3")) as file:
         steps = files("mediagate_server.store.sqlite").joinpath("migrations").iterdir()
-        for step in sorted(steps, key=lambda one: one.name):
+        for step in sorted(steps, key=lambda path: path.name):
             if int(step.name.split("_")[0]) <= BEFORE:
                 file.executescript(step.read_text())
         file.execute("PRAGMA foreign_keys = ON")
-        for change, one in enumerate((old.erased, old.ended, old.running), 1):
-            _write(file, one, change)
+        for change, generation in enumerate((old.erased, old.ended, old.running), 1):
+            _write(file, generation, change)
         sealed = seal.encrypt(b"to be sent", f"pending {old.running.id}")
         file.execute("INSERT INTO pending VALUES (?, ?)", (old.running.id, sealed))
         file.execute(f"PRAGMA user_version = {BEFORE}")
@@ -56,41 +56,47 @@ def write_old(folder: Path, old: Old) -> None:
         file.execute("PRAGMA journal_mode = WAL")
 
 
-def _write(file: sqlite3.Connection, one: Generation, change: int) -> None:
-    created = microseconds(one.created_at)
-    erased = int(one.erased_at is not None)
+def _write(file: sqlite3.Connection, generation: Generation, change: int) -> None:
+    created = microseconds(generation.created_at)
+    erased = int(generation.erased_at is not None)
     _insert(
         file,
         "generations",
-        id=one.id,
-        version=one.version,
-        tenant=one.tenant,
-        state=one.state,
-        terminal=int(one.state.is_terminal),
-        modality=one.modality,
-        model=one.model,
+        id=generation.id,
+        version=generation.version,
+        tenant=generation.tenant,
+        state=generation.state,
+        terminal=int(generation.state.is_terminal),
+        modality=generation.modality,
+        model=generation.model,
         labels="{}",
         created_us=created,
-        document=to_document(one),
+        document=to_document(generation),
         changed_seq=change,
         erased=erased,
     )
-    key = {"tenant": one.tenant, "generation_id": one.id}
-    _insert(file, "request_ids", **key, request_id=one.request_id, fingerprint=one.fingerprint)
+    key = {"tenant": generation.tenant, "generation_id": generation.id}
+    _insert(
+        file,
+        "request_ids",
+        **key,
+        request_id=generation.request_id,
+        fingerprint=generation.fingerprint,
+    )
     _insert(
         file,
         "attempts",
-        id=one.attempt.id,
-        generation_id=one.id,
+        id=generation.attempt.id,
+        generation_id=generation.id,
         ordinal=1,
-        state=one.attempt.state,
-        prediction_id=f"p_{one.id}",
+        state=generation.attempt.state,
+        prediction_id=f"p_{generation.id}",
         created_us=created,
     )
     _insert(
         file,
         "ledger",
-        attempt_id=one.attempt.id,
+        attempt_id=generation.attempt.id,
         kind="reserve",
         amount_nanos=5,
         state="estimated",
@@ -112,7 +118,7 @@ async def test_nothing_of_it_is_lost(tmp_path: Path) -> None:
         newest_first = (old.running, old.ended, old.erased)
         assert await store.list_generations("local", GenerationFilter(), 9, None) == newest_first
         changes = await store.changed_since("local", GenerationFilter(), 0, 9)
-        assert [(one.sequence, one.generation) for one in changes] == [
+        assert [(change.sequence, change.generation) for change in changes] == [
             (1, old.erased),
             (2, old.ended),
             (3, old.running),
@@ -146,5 +152,8 @@ async def test_it_is_gone_on_with(tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / "mediagate.sqlite3")) as file:
         assert file.execute("PRAGMA foreign_key_check").fetchall() == []
         assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-        numbers = [one for (one,) in file.execute("SELECT id FROM generations ORDER BY number")]
-        assert numbers == [old.erased.id, old.ended.id, old.running.id, new.id]
+        generation_ids = [
+            generation_id
+            for (generation_id,) in file.execute("SELECT id FROM generations ORDER BY number")
+        ]
+        assert generation_ids == [old.erased.id, old.ended.id, old.running.id, new.id]

@@ -120,10 +120,10 @@ async def test_a_released_request_id_can_be_bound_again(store: SqliteStore) -> N
 async def test_pages_go_on_where_they_ended(store: SqliteStore) -> None:
     """Newest first, also among those of the same microsecond; filters hold."""
     for n in range(7):
-        one = generation_record(
+        generation = generation_record(
             str(n), created_at=NOON + timedelta(microseconds=n // 2), labels={"n": str(n)}
         )
-        await store.accept(one, reservation(one), 0)
+        await store.accept(generation, reservation(generation), 0)
     seen: list[str] = []
     after: ListPosition | None = None
     while page := await store.list_generations("local", GenerationFilter(), 2, after):
@@ -180,13 +180,13 @@ async def test_one_that_fails_half_way_takes_nothing_of_the_others_with_it(
         for n, g in enumerate(several)
     ]
     outcomes = await asyncio.gather(*saves, return_exceptions=True)
-    for n, (one, outcome) in enumerate(zip(several, outcomes, strict=True)):
-        stored = await store.get("local", one.id)
+    for n, (generation, outcome) in enumerate(zip(several, outcomes, strict=True)):
+        stored = await store.get("local", generation.id)
         assert stored is not None
         if n % 3 == 0:
             assert isinstance(outcome, sqlite3.IntegrityError)
-            assert stored == one
-            assert await ledger_entries(store, one.attempt.id) == reservation(one)
+            assert stored == generation
+            assert await ledger_entries(store, generation.attempt.id) == reservation(generation)
         else:
             assert isinstance(outcome, int)
             assert stored.state is State.SUCCEEDED
@@ -210,14 +210,19 @@ async def test_one_that_breaks_after_its_rows_leaves_none_of_them(
 
     monkeypatch.setattr(generation_history, "insert_request", remember)
     outcomes = await asyncio.gather(
-        *(store.accept(one, reservation(one), 0, request=b"asked") for one in several),
+        *(
+            store.accept(generation, reservation(generation), 0, request=b"asked")
+            for generation in several
+        ),
         return_exceptions=True,
     )
-    for one, outcome in zip(several, outcomes, strict=True):
-        broke = one in several[::4]
+    for generation, outcome in zip(several, outcomes, strict=True):
+        broke = generation in several[::4]
         assert isinstance(outcome, KeyError if broke else int)
-        assert await store.get("local", one.id) == (None if broke else one)
-        assert await ledger_entries(store, one.attempt.id) == (() if broke else reservation(one))
+        assert await store.get("local", generation.id) == (None if broke else generation)
+        assert await ledger_entries(store, generation.attempt.id) == (
+            () if broke else reservation(generation)
+        )
     assert await store.in_flight("local") == 15
 
 
@@ -232,41 +237,46 @@ async def test_twins_and_strangers_in_one_commit(store: SqliteStore) -> None:
     )
     changes = [outcome for outcome in outcomes if isinstance(outcome, int)]
     assert len(changes) == len(set(changes)) == 10
-    for one, outcome in zip(several, outcomes, strict=True):
-        first = several[int(one.request_id.removeprefix("request-"))]
-        if one is first:
+    for generation, outcome in zip(several, outcomes, strict=True):
+        first = several[int(generation.request_id.removeprefix("request-"))]
+        if generation is first:
             assert isinstance(outcome, int)
-            assert await store.pending_input(one.id) == one.id.encode()
-            assert await store.history.find_reusable("local", one.request_id, NOON) == ()
+            assert await store.pending_input(generation.id) == generation.id.encode()
+            assert await store.history.find_reusable("local", generation.request_id, NOON) == ()
         else:
             assert outcome == RequestBinding(first.id, "f")
-            assert await store.get("local", one.id) is None
-            assert await ledger_entries(store, one.attempt.id) == ()
+            assert await store.get("local", generation.id) is None
+            assert await ledger_entries(store, generation.attempt.id) == ()
     assert await store.in_flight("local") == 10
 
 
 async def test_what_belongs_together_comes_in_order_within_one_commit(store: SqliteStore) -> None:
     """Accepted, moved, streamed, ended and bound anew, none of it awaited before the next."""
-    one = generation_record("a", request_id="same")
-    accepted = asyncio.ensure_future(store.accept(one, reservation(one), 0, pending=b"x"))
+    generation = generation_record("a", request_id="same")
+    accepted = asyncio.ensure_future(
+        store.accept(generation, reservation(generation), 0, pending=b"x")
+    )
     await asyncio.sleep(0)
-    running = advance(one, State.RUNNING, AttemptState.ACCEPTED, "p")
+    running = advance(generation, State.RUNNING, AttemptState.ACCEPTED, "p")
     ended = advance(running, State.FAILED)
     going = store.save(running)
-    checkpoint_saved = store.save_checkpoint(one.id, Checkpoint(0, 5, "1", "hello"))
-    end = store.save(ended, settlement(one), release_request_id=True)
-    late = store.save_checkpoint(one.id, Checkpoint(5, 9, "2", "late"))
+    checkpoint_saved = store.save_checkpoint(generation.id, Checkpoint(0, 5, "1", "hello"))
+    end = store.save(ended, settlement(generation), release_request_id=True)
+    late = store.save_checkpoint(generation.id, Checkpoint(5, 9, "2", "late"))
     second = generation_record("b", request_id="same")
     again = asyncio.ensure_future(store.accept(second, reservation(second), 1))
     assert list(await asyncio.gather(accepted, going, end, again)) == [1, 2, 3, 4]
     await asyncio.gather(checkpoint_saved, late)
-    assert await store.get("local", one.id) == ended
-    assert await ledger_entries(store, one.attempt.id) == (*reservation(one), *settlement(one))
+    assert await store.get("local", generation.id) == ended
+    assert await ledger_entries(store, generation.attempt.id) == (
+        *reservation(generation),
+        *settlement(generation),
+    )
     assert await store.find_binding("local", "same") == RequestBinding(second.id, "f")
-    assert await store.pending_input(one.id) is None
-    assert (await store.resumptions((one.id,)))[one.id].checkpoints == ()
+    assert await store.pending_input(generation.id) is None
+    assert (await store.resumptions((generation.id,)))[generation.id].checkpoints == ()
     (charge,) = await store.charges(ChargeFilter(), 9, None)
-    assert (charge.generation_id, charge.prediction_id) == (one.id, "p")
+    assert (charge.generation_id, charge.prediction_id) == (generation.id, "p")
 
 
 async def test_a_bound_request_finds_its_generation_in_a_full_house(store: SqliteStore) -> None:
@@ -284,8 +294,8 @@ async def test_what_runs_is_counted_after_a_restart(tmp_path: Path) -> None:
     """By tenant, from the file."""
     async with SqliteStore(tmp_path) as opened:
         for name, tenant in (("a", "x"), ("b", "x"), ("c", "y")):
-            one = generation_record(name, tenant=tenant)
-            await opened.accept(one, reservation(one), 0)
+            generation = generation_record(name, tenant=tenant)
+            await opened.accept(generation, reservation(generation), 0)
         await opened.save(advance(generation_record("b", tenant="x"), State.FAILED))
     async with SqliteStore(tmp_path) as opened:
         late = generation_record("d", tenant="x")

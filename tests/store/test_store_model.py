@@ -87,13 +87,13 @@ class StoreMachine(RuleBasedStateMachine):
     def accept(self, tenant: str, request_id: str, secret: bytes) -> str:
         """Bound, refused, or there."""
         self.count += 1
-        one = generation_record(f"{self.count:03}", tenant=tenant, request_id=request_id)
+        generation = generation_record(f"{self.count:03}", tenant=tenant, request_id=request_id)
         running = sum(
             g.tenant == tenant and not g.state.is_terminal for g in self.expected.values()
         )
         existing = self.bound.get((tenant, request_id))
         try:
-            outcome = self.call("accept", one, reservation(one), MOST, pending=secret)
+            outcome = self.call("accept", generation, reservation(generation), MOST, pending=secret)
         except TooManyInFlight:
             assert running >= MOST
             assert existing is None
@@ -102,10 +102,10 @@ class StoreMachine(RuleBasedStateMachine):
             assert outcome == RequestBinding(existing, "f")
             return existing
         assert running < MOST
-        self.number(one, outcome)
-        self.expected[one.id], self.bound[tenant, request_id] = one, one.id
-        self.lines[one.id], self.pending[one.id] = reservation(one), secret
-        return one.id
+        self.number(generation, outcome)
+        self.expected[generation.id], self.bound[tenant, request_id] = generation, generation.id
+        self.lines[generation.id], self.pending[generation.id] = reservation(generation), secret
+        return generation.id
 
     @rule(name=accepted, state=GOING)
     def go_on(self, name: str, state: State) -> None:
@@ -120,26 +120,26 @@ class StoreMachine(RuleBasedStateMachine):
         """Settled, and nothing of its input and stream is kept."""
         if name not in self.expected or self.expected[name].state.is_terminal:
             return
-        one = self.expected[name] = advance(self.expected[name], state)
-        change = self.call("save", one, settlement(one), release_request_id=releases)
-        self.number(one, change)
-        self.lines[name] += settlement(one)
+        generation = self.expected[name] = advance(self.expected[name], state)
+        change = self.call("save", generation, settlement(generation), release_request_id=releases)
+        self.number(generation, change)
+        self.lines[name] += settlement(generation)
         self.pending.pop(name, None)
         self.texts.pop(name, None)
-        if releases and self.bound.get((one.tenant, one.request_id)) == name:
-            del self.bound[one.tenant, one.request_id]
+        if releases and self.bound.get((generation.tenant, generation.request_id)) == name:
+            del self.bound[generation.tenant, generation.request_id]
 
     @rule(name=accepted, ahead=st.sampled_from([-1, 0, 2]))
     def write_stale(self, name: str, ahead: int) -> None:
         """Any version but the next is refused, with all that comes with it."""
         if name not in self.expected:
             return
-        one = replace(self.expected[name], version=self.expected[name].version + ahead)
+        generation = replace(self.expected[name], version=self.expected[name].version + ahead)
         try:
-            self.call("save", one, settlement(one))
+            self.call("save", generation, settlement(generation))
         except StaleWrite:
             return
-        raise AssertionError(one.version)
+        raise AssertionError(generation.version)
 
     @rule(name=accepted, text=st.text(max_size=5))
     def stream(self, name: str, text: str) -> None:
@@ -169,9 +169,9 @@ class StoreMachine(RuleBasedStateMachine):
     @invariant()
     def equals_the_model(self) -> None:
         """Generations, ledger, inputs, texts, bindings and changes."""
-        for name, one in self.expected.items():
-            assert self.call("get", one.tenant, name) == one
-            lines = self.loop.run_until_complete(ledger_entries(self.store, one.attempt.id))
+        for name, generation in self.expected.items():
+            assert self.call("get", generation.tenant, name) == generation
+            lines = self.loop.run_until_complete(ledger_entries(self.store, generation.attempt.id))
             assert lines == self.lines[name]
             assert self.call("pending_input", name) == self.pending.get(name)
             resumption = self.call("resumptions", (name,))[name]

@@ -28,7 +28,7 @@ from mediagate_server.upstream.port import (
     Upstream,
 )
 from mediagate_server.upstream.settings import UpstreamLimits
-from tests.sse_batches import SseBatches, taken
+from tests.sse_batches import SseBatches, collect_batches
 
 RunOnVirtualLoop = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -158,7 +158,7 @@ async def ask(out: ResilientUpstream, endpoint: str) -> object:
             return await out.get_model("o/n")
         case _:
             async with out.stream("http://s", last_event_id="7", model="llama-70b") as stream:
-                return (await taken(stream)).batches
+                return (await collect_batches(stream)).batches
 
 
 ANSWERS = {

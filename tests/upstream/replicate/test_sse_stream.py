@@ -20,7 +20,7 @@ from mediagate_server.upstream.port import (
 from mediagate_server.upstream.replicate.client import ReplicateClient
 from mediagate_server.upstream.replicate.sse_stream import SseReader
 from mediagate_server.upstream.settings import ReplicateSettings
-from tests.sse_batches import taken
+from tests.sse_batches import collect_batches
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Serve = Callable[[Handler], Awaitable[str]]
@@ -57,7 +57,7 @@ def writes(*pieces: bytes) -> RawHandler:
 
 async def read_all(client: ReplicateClient, url: str) -> list[StreamEvent]:
     async with client.stream(url) as stream:
-        return (await taken(stream)).events
+        return (await collect_batches(stream)).events
 
 
 async def test_what_is_sent(serve: Serve) -> None:
@@ -72,7 +72,7 @@ async def test_what_is_sent(serve: Serve) -> None:
     async with ReplicateClient(settings(url)) as client:
         assert await read_all(client, f"{url}/streams/x") == [DoneEvent()]
         async with client.stream(f"{url}/streams/x", last_event_id="1690212292:7") as stream:
-            assert (await taken(stream)).batches == [(DoneEvent(),)]
+            assert (await collect_batches(stream)).batches == [(DoneEvent(),)]
     assert [headers.get("last-event-id") for headers in sent] == [None, "1690212292:7"]
     for headers in sent:
         assert headers["accept"] == "text/event-stream"
@@ -113,7 +113,7 @@ async def test_one_read_is_one_batch(serve_raw: ServeRaw) -> None:
     tokens = b"".join(chunk(event("x", number)) for number in range(50))
     url = await serve_raw(writes(CHUNKED + tokens + b"0\r\n\r\n"))
     async with ReplicateClient(settings(url)) as client, client.stream(url) as stream:
-        assert [len(batch) for batch in (await taken(stream)).batches] == [50]
+        assert [len(batch) for batch in (await collect_batches(stream)).batches] == [50]
 
 
 async def test_bytes_split_anywhere(serve_raw: ServeRaw) -> None:

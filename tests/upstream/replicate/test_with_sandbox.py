@@ -21,7 +21,7 @@ from mediagate_server.upstream.port import (
 )
 from mediagate_server.upstream.replicate.client import ReplicateClient
 from mediagate_server.upstream.settings import ReplicateSettings, UpstreamLimits
-from tests.sse_batches import Taken, taken
+from tests.sse_batches import BatchCollector, collect_batches
 
 TEXT = "meta/meta-llama-3-70b-instruct"
 TOKEN = "r8_sandbox"
@@ -56,7 +56,7 @@ async def read_once(
 ) -> tuple[list[OutputEvent], bool]:
     """Everything one opening of the stream gives, and whether it came to `done`."""
     async with out.stream(url, last_event_id=last_id) as stream:
-        events = (await taken(stream)).events
+        events = (await collect_batches(stream)).events
     outputs = [event for event in events if isinstance(event, OutputEvent)]
     return outputs, DoneEvent() in events
 
@@ -102,7 +102,7 @@ async def test_cogs_dialect_is_read_as_well() -> None:
         failed = await out.create(text("x [[fail=no]] [[fail_after=1]]"))
         assert failed.stream_url is not None
         async with out.stream(failed.stream_url) as stream:
-            assert (await taken(stream)).events[-1] == DoneEvent("error")
+            assert (await collect_batches(stream)).events[-1] == DoneEvent("error")
         picture = await out.create(text("x", target="black-forest-labs/flux-schnell"))
         assert picture.stream_url is not None
         with pytest.raises(RequestRefused):  # 406: it is polled then
@@ -123,7 +123,7 @@ async def test_a_cut_stream_goes_on_from_its_last_id() -> None:
         openings, done = 0, False
         while not done:
             openings += 1
-            got = Taken()
+            got = BatchCollector()
             try:
                 async with out.stream(
                     created.stream_url, last_event_id=outputs[-1].id if outputs else None
