@@ -24,6 +24,8 @@ _VALUES: dict[str, Any] = {
     "integer": 1,
     "number": 1.0,
     "boolean": True,
+    "object": {},
+    "secret": "",
     "string": _PROMPT,
 }
 
@@ -77,5 +79,6 @@ def _least_input(model: Model) -> dict[str, Any]:
     given = {}
     for name, field in model.inputs.items():
         if field.required or (name == model.prompt_input and field.default in (None, "")):
-            given[name] = field.enum[0] if field.enum else _VALUES[field.type]
+            kind = field.any_of[0] if field.any_of else field.type
+            given[name] = field.enum[0] if field.enum else _VALUES[kind]
     return given

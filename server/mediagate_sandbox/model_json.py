@@ -49,11 +49,37 @@ _OUTPUTS: dict[str, dict[str, Any]] = {
     },
 }
 
+_OUTPUTS["shapes"] = {
+    "type": "object",
+    "title": "Output",
+    "required": ["picture", "variants", "facts", "labels"],
+    "properties": {
+        "picture": {"type": "string", "format": "uri", "title": "Picture"},
+        "variants": {
+            "type": "array",
+            "title": "Variants",
+            "items": {
+                "type": "object",
+                "title": "Variant",
+                "required": ["file"],
+                "properties": {
+                    "file": {"type": "string", "format": "uri", "title": "File"},
+                    "score": {"type": "number", "title": "Score", "nullable": True},
+                },
+            },
+        },
+        "mask": {"type": "string", "format": "uri", "title": "Mask", "nullable": True},
+        "facts": {"type": "object", "title": "Facts"},
+        "labels": {"type": "array", "title": "Labels", "items": {"type": "object"}},
+    },
+}
+
 _TYPES: dict[str, dict[str, Any]] = {
     "uri": {"type": "string", "format": "uri"},
     "uris": {"type": "array", "items": {"type": "string", "format": "uri"}},
     "strings": {"type": "array", "items": {"type": "string"}},
     "array": {"type": "array", "items": {"type": "object"}},
+    "secret": {"type": "string", "format": "password", "writeOnly": True, "x-cog-secret": True},
 }
 
 
@@ -158,7 +184,7 @@ def _property(name: str, field: InputField, order: int) -> dict[str, Any]:
     if field.enum:
         schema: dict[str, Any] = {"allOf": [{"$ref": f"#/components/schemas/{name}"}]}
     else:
-        schema = dict(_TYPES.get(field.type, {"type": field.type}))
+        schema = _type_schema(field)
         schema["title"] = name.replace("_", " ").title()
     schema |= {"x-order": order, "description": field.about}
     if field.default is not None:
@@ -169,4 +195,16 @@ def _property(name: str, field: InputField, order: int) -> dict[str, Any]:
         schema["minimum"] = field.min
     if field.max is not None:
         schema["maximum"] = field.max
+    if field.pattern is not None:
+        schema["pattern"] = field.pattern
+    if field.accept is not None:
+        schema["x-cog-accept"] = field.accept
+    if field.deprecated:
+        schema["deprecated"] = True
     return schema
+
+
+def _type_schema(field: InputField) -> dict[str, Any]:
+    if field.any_of:
+        return {"anyOf": [dict(_TYPES.get(each, {"type": each})) for each in field.any_of]}
+    return dict(_TYPES.get(field.type, {"type": field.type}))

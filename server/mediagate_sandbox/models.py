@@ -17,8 +17,20 @@ VERSION_CREATED_AT = "2025-11-03T09:12:44.271846Z"
 """When the newest version of every model was made."""
 
 Kind = Literal["text", "safety", "transcript", "image", "video", "audio"]
-InputType = Literal["string", "integer", "number", "boolean", "uri", "strings", "uris", "array"]
-OutputShape = Literal["stream", "text", "transcript", "uri", "uris", "audio_out"]
+InputType = Literal[
+    "string",
+    "integer",
+    "number",
+    "boolean",
+    "uri",
+    "strings",
+    "uris",
+    "array",
+    "object",
+    "secret",
+    "union",
+]
+OutputShape = Literal["stream", "text", "transcript", "uri", "uris", "audio_out", "shapes"]
 Sizes = Mapping[str, tuple[int, int]]
 
 
@@ -33,6 +45,13 @@ class InputField:
     min: float | None = None
     max: float | None = None
     enum: tuple[Any, ...] = ()
+    any_of: tuple[InputType, ...] = ()
+    """What a union may be."""
+    accept: str | None = None
+    """Media types of a file, as `x-cog-accept` has them."""
+    pattern: str | None = None
+    """A regular expression in Python's words."""
+    deprecated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +149,8 @@ class Model:
     hardware: str | None
     metric_inputs: Mapping[str, str]
     """Metrics that repeat an input: metric name to input name."""
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    """Metrics of its own that every run reports, however it ends: any JSON."""
     cog_streaming: bool = False
     """Whether it was built to stream by Cog's own events (`x-cog-streaming`)."""
 
@@ -251,6 +272,7 @@ def _model(entry: Mapping[str, Any], table: Mapping[str, Any]) -> Model:
         boot_seconds=entry.get("boot_seconds", 0.0),
         hardware=entry.get("hardware"),
         metric_inputs=entry.get("metric_inputs", {}),
+        metrics=entry.get("metrics", {}),
         cog_streaming=entry.get("cog_streaming", entry["official"] and entry["output"] == "stream"),
     )
 
@@ -258,7 +280,8 @@ def _model(entry: Mapping[str, Any], table: Mapping[str, Any]) -> Model:
 def _input(value: Mapping[str, Any]) -> InputField:
     if value["type"] not in get_args(InputType):
         raise ValueError(f"no such type of input: {value['type']}")
-    return InputField(**{**value, "enum": tuple(value.get("enum", ()))})
+    lists = {name: tuple(value.get(name, ())) for name in ("enum", "any_of")}
+    return InputField(**{**value, **lists})
 
 
 def _version_of(slug: str) -> str:

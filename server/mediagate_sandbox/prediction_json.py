@@ -83,8 +83,20 @@ def output(prediction: Prediction, origin: str) -> Any:
     match shape:
         case "audio_out":
             return {"audio_out": urls[0]}
+        case "shapes":
+            return _shapes(urls)
         case _:
             return urls[0]
+
+
+def _shapes(urls: list[str]) -> dict[str, Any]:
+    """Return files in a list of objects, an object of any form, and nothing that is optional."""
+    return {
+        "picture": urls[0],
+        "variants": [{"file": urls[0], "score": 0.5}, *({"file": each} for each in urls[1:])],
+        "facts": {"scene": {"boats": 1}, "notes": ["first", None]},
+        "labels": [{"name": "boat", "share": 0.75}, {}],
+    }
 
 
 def file_url(prediction: Prediction, index: int, origin: str) -> str:

@@ -203,6 +203,9 @@ class Prediction:
         for act in self._when_ended:
             act(self)
         if self.stream is not None:
+            for name, value in self.metrics.items():
+                if name not in ("predict_time", "total_time"):
+                    self.stream.metric(now, name, value)
             self.stream.done(now, self.request.script.reason or _REASONS[status])
         self._notify("completed")
 

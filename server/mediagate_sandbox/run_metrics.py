@@ -13,7 +13,8 @@ from mediagate_sandbox.generators.spec import AudioRecipe, ImageRecipe, VideoRec
 from mediagate_sandbox.models import AudioFacts, ImageFacts, Model, TextFacts, VideoFacts
 from mediagate_sandbox.run_script import RunScript
 
-Metrics = dict[str, float | int | str | bool]
+Metrics = dict[str, Any]
+"""Numbers mostly; a model may report any JSON."""
 
 
 def run_metrics(
@@ -28,6 +29,7 @@ def run_metrics(
 ) -> Metrics:
     """Return the metrics of an ended run; `complete`: it had all of its output."""
     metrics: Metrics = {
+        **model.metrics,
         "predict_time": round(run_seconds, 6),
         "total_time": round(boot_seconds + run_seconds, 6),
     }

@@ -26,6 +26,8 @@ _JSON_TYPES = {
     "strings": "array",
     "uris": "array",
     "array": "array",
+    "object": "object",
+    "secret": "string",
 }
 
 
@@ -78,13 +80,12 @@ def is_this_machine(host: str) -> bool:
 
 
 def _value_faults(where: str, field: InputField, value: Any) -> Iterator[InvalidField]:
-    expected = _JSON_TYPES[field.type]
     given = json_type(value)
-    if given != expected and not (expected == "number" and given == "integer"):
-        yield _wrong_type(where, expected, given)
+    allowed_types = [_JSON_TYPES[each] for each in field.any_of or (field.type,)]
+    if given not in allowed_types and not ("number" in allowed_types and given == "integer"):
+        yield _wrong_type(where, "/".join(allowed_types), given)
         return
-    if field.type == "uri" and not _URI.match(value):
-        yield InvalidField("format", where, "Does not match format 'uri'")
+    yield from _text_faults(where, field, value)
     if field.type in ("strings", "uris"):
         for index, each in enumerate(value):
             if not isinstance(each, str):
@@ -100,6 +101,13 @@ def _value_faults(where: str, field: InputField, value: Any) -> Iterator[Invalid
         yield InvalidField("number_gte", where, text)
     if field.max is not None and value > field.max:
         yield InvalidField("number_lte", where, f"Must be less than or equal to {field.max:g}")
+
+
+def _text_faults(where: str, field: InputField, value: Any) -> Iterator[InvalidField]:
+    if field.pattern is not None and not re.search(field.pattern, value):
+        yield InvalidField("pattern", where, f"Does not match pattern '{field.pattern}'")
+    if field.type == "uri" and not _URI.match(value):
+        yield InvalidField("format", where, "Does not match format 'uri'")
 
 
 def _wrong_type(where: str, expected: str, given: str) -> InvalidField:

@@ -43,6 +43,30 @@ def model(given: dict[str, Any], **schemas: Any) -> ModelSchema:
     return ModelSchema({"components": {"schemas": {"Input": given, **schemas}}})
 
 
+@pytest.mark.parametrize(
+    ("pattern", "good", "bad"),
+    [
+        (r"\A(?P<letters>[a-z]+)-\d\Z", "abc-1", "abc-1\n"),
+        (r"a\\Z", r"a\Z", "a"),
+        (r"^(?P<a>x)(?P=a)$", "xx", None),
+        (r"^(x)\1$", "xx", None),
+        (r"^(?!b)a", "a", None),
+        (r"(?<=b)a", "ba", None),
+        (r"(?>a)b", "ab", None),
+        (r"^(?:a|b)$", "b", "c"),
+    ],
+)
+def test_a_pattern_of_pythons_spoils_no_schema(pattern: str, good: str, bad: str | None) -> None:
+    """It is written as the checker has it, or left to the model; all else is checked by."""
+    text = {"type": "string", "pattern": pattern, "nullable": True}
+    schema = model({"type": "object", "properties": {"text": text, "pattern": {"type": "integer"}}})
+    assert schema.problems({"text": good, "pattern": 1}) == {}
+    assert schema.problems({"text": None}) == {}
+    assert set(schema.problems({"text": good, "pattern": "x", "other": 1})) == {"pattern", "other"}
+    assert set(schema.problems({"text": bad})) == ({"text"} if bad else set())
+    assert schema.is_checkable
+
+
 async def refused(checks: SchemaValidator, schema: dict[str, Any]) -> str:
     """Why a schema is refused, by the field."""
     with pytest.raises(InvalidRequest) as caught:

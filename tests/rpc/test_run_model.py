@@ -30,6 +30,7 @@ Options = options_pb2.GenerationOptions
 UPSCALER = "nightmareai/real-esrgan"
 TRANSCRIBER = "openai/whisper"
 LORA = "fofr/flux-80s-cyberpunk"
+SHAPES = "sandbox/new-shapes"
 LLM = "snowflake/snowflake-arctic-instruct"
 PICTURE = "https://example.com/a.png"
 VERSIONS = {model.slug: model.version for model in load_catalog()}
@@ -111,6 +112,31 @@ async def test_a_language_model_gives_one_text(sandbox_stubs: Stubs) -> None:
     """The pieces of an iterator are one string."""
     answer = await sandbox_stubs.models.RunModel(run(LLM, {"prompt": "[[say=Hel|lo|!]]"}))
     assert answer.generation.raw.value.string_value == "Hello!"
+
+
+async def test_every_new_form_of_schema_output_and_metrics(sandbox_stubs: Stubs) -> None:
+    """Inputs are checked by each form, files of nested objects are kept, metrics stop nothing."""
+    good = {"prompt": "x", "strength": "much", "points": {"x": 1}, "options": {"a": [1, None]}}
+    answer = await sandbox_stubs.models.RunModel(
+        run(SHAPES, {**good, "color": None, "api_key": "sk", "tags": [{}], "code": "abc-1"})
+    )
+    generation = answer.generation
+    assert generation.state == generation_pb2.Generation.STATE_SUCCEEDED
+    output = MessageToDict(generation.raw.value)
+    assert len(generation.raw.media) == 3
+    assert output["picture"].startswith("media:")
+    assert [each["file"].startswith("media:") for each in output["variants"]] == [True, True]
+    assert output["facts"]["notes"] == ["first", None]
+    for given, field in (
+        ({"strength": [1]}, "input.strength"),
+        ({"points": 7}, "input.points"),
+        ({"color": ""}, "input.color"),
+        ({"code": "abc-1!"}, "input.code"),
+        ({"options": "x"}, "input.options"),
+        ({"guidnce": 7}, "input.guidnce"),
+    ):
+        error = await rpc_error(sandbox_stubs.models.RunModel(run(SHAPES, good | given)))
+        assert fields_of(error) == {field}
 
 
 async def test_models_of_the_catalog_cost_what_they_cost(sandbox_stubs: Stubs) -> None:

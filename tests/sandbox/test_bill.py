@@ -23,7 +23,7 @@ SDXL = "stability-ai/sdxl:7762fd07cf82c948538e41f63f77d685e02b063e37e496e96eefd4
 VIDEO = "minimax/video-01"
 FULL = Path("/dev/full")
 MUSIC = next(model.version for model in load_catalog() if model.slug == "meta/musicgen")
-LEAST = {"uri": "https://a.example/x.png", "string": "a boat"}
+LEAST: dict[str, Any] = {"uri": "https://a.example/x.png", "string": "a boat", "union": 1}
 PRICES = load_price_list()
 PARTLY_PRICED = {
     "bytedance/seedance-1.5-pro",

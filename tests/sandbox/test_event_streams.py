@@ -270,11 +270,14 @@ async def test_cogs_dialect(open_sandbox: Opener) -> None:
                 orjson.loads(each.partition("data: ")[2]),
             )
             for each in (await caller.stream(document)).decode().split("\n\n")[:-1]
+            if not each.startswith(":")
         ]
         assert events[0] == ("start", {"id": document["id"], "status": "processing"})
         outputs = [data for name, data in events if name == "output"]
         assert outputs == [{"chunk": "Onions", "index": 0}, {"chunk": " bloom\n", "index": 1}]
         assert events[-1] == ("completed", await caller.ended(document))
+        metrics = {data["name"]: data["value"] for name, data in events if name == "metric"}
+        assert metrics["output_token_count"] == 2
         failed = await caller.created(LLAMA, {"prompt": "x [[fail=no]] [[fail_after=1]]"})
         stream = await caller.stream(failed)
         assert b"event: error" not in stream

@@ -131,7 +131,7 @@ async def test_every_model_runs_on_its_least_input(
     sandbox_client: SandboxClient, model: Any
 ) -> None:
     """With only what is required given, every model of the catalog succeeds."""
-    least = {"uri": "https://a.example/x.png", "string": "a boat"}
+    least = {"uri": "https://a.example/x.png", "string": "a boat", "union": 0.5}
     given = {name: least[each.type] for name, each in model.inputs.items() if each.required}
     document = await sandbox_client.ran(model.slug if model.official else model.version, given)
     assert document["status"] == "succeeded"

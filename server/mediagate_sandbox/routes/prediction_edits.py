@@ -44,8 +44,6 @@ class PredictionEditRoutes:
         changes = body.get("metrics") if isinstance(body, dict) else None
         if not isinstance(changes, dict) or set(body) != {"metrics"}:
             raise bad_request("The body takes metrics, an object.")
-        if not all(_is_metric(value) for value in changes.values()):
-            raise bad_request("A metric is a number, a word, true, false or null.")
         metrics = {**(prediction.metrics or {}), **changes}
         prediction.amend({name: value for name, value in metrics.items() if value is not None})
         return respond_json({"metrics": prediction.metrics})
@@ -57,7 +55,3 @@ class PredictionEditRoutes:
         if not prediction.ended:
             raise bad_request("The prediction still runs.")
         return prediction
-
-
-def _is_metric(value: object) -> bool:
-    return value is None or isinstance(value, int | float | str)

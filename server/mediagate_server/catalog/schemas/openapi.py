@@ -1,10 +1,11 @@
 """OpenAPI document of a model, as Cog writes it: input schema, and the paths of links in its
 output.
 
-Cog writes OpenAPI 3.0, whose `nullable` and boolean `exclusiveMinimum` JSON Schema does not know;
-they are converted before anything is validated.
+Cog writes OpenAPI 3.0, whose `nullable` and boolean `exclusiveMinimum` JSON Schema does not know,
+and patterns of Python's `re`; they are converted before anything is validated.
 """
 
+import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ _INPUT, _OUTPUT = "#/components/schemas/Input", "#/components/schemas/Output"
 _COMBINING_KEYWORDS = ("allOf", "anyOf", "oneOf")
 _NAME_KEYWORDS: Final = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs"})
 """Keywords whose keys are property names, not keywords."""
+_PYTHON_ESCAPE: Final = re.compile(r"\\(?:(Z)|([1-9])|.)|\(\?(?:[=!>(]|<[=!]|P=)", re.DOTALL)
+"""In a pattern of Python's: an escape, or the opening of what no linear matcher can do."""
 _VALUE_KEYWORDS: Final = frozenset({"const", "default", "enum", "example", "examples"})
 """Keywords that hold values, not schemas."""
 
@@ -248,6 +251,7 @@ def _to_json_schema(node: Any) -> Any:
         else _to_json_schema(value)
         for key, value in node.items()
     }
+    _convert_pattern(converted)
     for bound, strict in (("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")):
         if isinstance(converted.get(strict), bool) and converted.pop(strict) and bound in converted:
             converted[strict] = converted.pop(bound)
@@ -256,6 +260,21 @@ def _to_json_schema(node: Any) -> Any:
             return {"anyOf": [converted, {"type": "null"}]}
         converted["type"] = [converted["type"], "null"]
     return converted
+
+
+def _convert_pattern(schema: dict[str, Any]) -> None:
+    """Write Python's end of text as others do, and leave to the model what only Python can match.
+
+    One such pattern would make the schema one that nothing is validated by.
+    """
+    pattern = schema.get("pattern")
+    if not isinstance(pattern, str):
+        return
+    for found in _PYTHON_ESCAPE.finditer(pattern):
+        if found[2] or found[0].startswith("("):
+            del schema["pattern"]
+            return
+    schema["pattern"] = _PYTHON_ESCAPE.sub(lambda found: r"\z" if found[1] else found[0], pattern)
 
 
 def _resolve(document: Mapping[str, Any], schema: Any) -> Mapping[str, Any]:
