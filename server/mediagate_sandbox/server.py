@@ -46,6 +46,7 @@ from mediagate_sandbox.routes.prediction_edits import PredictionEditRoutes
 from mediagate_sandbox.routes.predictions import PredictionRoutes
 from mediagate_sandbox.routes.rate_limits import RateLimitRoutes
 from mediagate_sandbox.routes.streams import StreamRoutes
+from mediagate_sandbox.routes.unimplemented import UnimplementedRoutes
 from mediagate_sandbox.routes.uploads import UploadRoutes
 from mediagate_sandbox.routes.webhooks import WebhookRoutes
 from mediagate_sandbox.runner import Runner
@@ -203,6 +204,7 @@ class Sandbox:
             ModelRoutes(settings, catalog, request_log, examples),
             ModelSearchRoutes(settings, catalog, request_log, examples),
             AccountRoutes(),
+            UnimplementedRoutes(),
             FileRoutes(store, examples, output_files),
         ):
             application.add_routes(routes.routes())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from .sandbox_client import LLAMA, SCHNELL, Answer, SandboxClient
 from .webhook_receiver import receiving
 
 GUARD = "meta/llama-guard-3-8b"
+OLD_SDXL = "39ed52f2a78e934b3ba6e2a89f5b1c712de7dfea535525255b1aa35c5565e08b"
 FORM = "multipart/form-data; boundary=b"
 NOT_HERE = {
     ("POST", "/models"), ("PATCH", "/models/{model_owner}/{model_name}"),
@@ -31,7 +33,7 @@ NOT_HERE = {
     ("PATCH", "/deployments/{deployment_owner}/{deployment_name}"),
     ("DELETE", "/deployments/{deployment_owner}/{deployment_name}"),
 }  # fmt: skip
-"""Making and changing models and deployments: the sandbox has none of it."""
+"""Making and changing models and deployments, trainings: the sandbox has none of it."""
 
 
 class JudgedCaller(SandboxClient):
@@ -42,7 +44,7 @@ class JudgedCaller(SandboxClient):
     async def send(self, method: str, path: str, content: Any = None, /, **headers: str) -> Answer:
         answer = await super().send(method, path, content, **headers)
         url = path.removeprefix(self.sandbox.url)
-        if url.startswith("/v1/") and answer.status != 405:
+        if url.startswith("/v1/"):
             assert self.description.misfits(method, url, answer) == []
         return answer
 
@@ -83,10 +85,11 @@ async def predictions(caller: JudgedCaller) -> None:
             assert answer.status == status
     for slug, prompt in (
         (LLAMA, "x [[fail=no]]"), (LLAMA, "x [[fail]]"), (SCHNELL, "x"),
-        ("meta/musicgen", "x"), ("minimax/video-01", "x"),
+        ("meta/musicgen", "x"), ("sandbox/new-shapes", "x"), ("minimax/video-01", "x"),
     ):  # fmt: skip
         model = (await caller.get(f"/v1/models/{slug}")).json
-        await caller.ran(model["latest_version"]["id"], {"prompt": prompt})
+        given = {"prompt": prompt, "strength": 1}
+        await caller.ran(model["latest_version"]["id"], given)
     canceled = await caller.created(SCHNELL, {"prompt": "x [[hang]]"})
     await caller.send("POST", canceled["urls"]["cancel"])
     await caller.get(canceled["urls"]["get"])
@@ -142,7 +145,9 @@ async def models(caller: JudgedCaller) -> None:
         f"/v1/models/{SCHNELL}/examples", f"/v1/models/{SCHNELL}/readme", "/v1/collections",
         "/v1/collections/text-to-image", "/v1/search?query=image+video", "/v1/hardware",
         "/v1/account", "/v1/deployments", "/v1/deployments/sandbox/text",
-        "/v1/webhooks/default/secret",
+        "/v1/webhooks/default/secret", "/v1/models/mattt/empty", "/v1/models/mattt/empty/examples",
+        "/v1/models/sandbox/new-shapes", "/v1/models/stability-ai/sdxl/versions",
+        f"/v1/models/stability-ai/sdxl/versions/{OLD_SDXL}", "/v1/models/suno-ai/bark/examples",
     ):  # fmt: skip
         assert (await caller.get(path)).status == 200
     assert (await caller.send("QUERY", "/v1/models", b"image")).status == 200
@@ -150,12 +155,21 @@ async def models(caller: JudgedCaller) -> None:
     assert (await caller.get("/v1/search")).status == 400
 
 
+async def not_here(caller: JudgedCaller) -> None:
+    """Every operation that the sandbox has not got says so, in the form of all errors."""
+    for method, path in NOT_HERE:
+        url = "/v1" + re.sub(r"\{\w+\}", "x", path)
+        answer = await caller.send(method, url, {})
+        assert (answer.status, answer.json["title"]) == (501, "Not implemented"), url
+        assert answer.json["detail"].startswith("This sandbox does not ")
+
+
 async def test_answers_fit(description: Description, open_sandbox: Opener) -> None:
     """All of them, as they come; and of what is described nothing is left out unsaid."""
     async with open_sandbox(late_answer_status=202, max_upload_bytes=100_000) as plain:
         caller = JudgedCaller(plain.sandbox, plain.session)
         caller.description = description
-        for drive in (predictions, refusals, files, models):
+        for drive in (predictions, refusals, files, models, not_here):
             await drive(caller)
     missing = {each for each in description.described() - description.judged if each[2] != 500}
     assert {(method, path) for method, path, _ in missing} == NOT_HERE
