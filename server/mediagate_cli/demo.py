@@ -40,7 +40,10 @@ def demo(
     request = TourRequest(
         out, width, height, video_seconds, audio_seconds, parse_usd_nanos(max_cost)
     )
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise typer.BadParameter(f"{out}: {error.strerror}", param_hint="--out") from None
     if is_serving(server.target, tls=server.tls):
         _run_tour(server, request)
         return

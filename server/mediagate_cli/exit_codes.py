@@ -96,6 +96,9 @@ def exit_code_of_exception(error: Exception) -> int:
             f"mediagate: {error.name} is not installed: pip install 'mediagate[cli,server,sandbox]'"
         )
         return REFUSED
+    if isinstance(error, UnicodeEncodeError):
+        print_error("mediagate: an argument is not a text in UTF-8")
+        return USAGE
     words = " ".join(str(error).split())
     print_error(f"mediagate: a bug: {type(error).__name__}: {words} (python -X dev shows where)")
     _print_notes(error)

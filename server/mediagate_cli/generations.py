@@ -10,7 +10,7 @@ import typer
 
 from mediagate_cli import options as o
 from mediagate_cli.connection import run_with_client
-from mediagate_cli.exit_codes import UNFINISHED, print_error
+from mediagate_cli.exit_codes import UNFINISHED, error_message, exit_code_of, print_error
 from mediagate_cli.format import state_word
 from mediagate_cli.option_groups import expand_option_groups
 from mediagate_cli.output import enum_word, print_json, to_json, wide_console
@@ -18,7 +18,7 @@ from mediagate_cli.progress import format_cost_so_far, format_state, show_progre
 from mediagate_cli.save_files import print_summary
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from mediagate.v1.generation_pb2 import Generation
     from mediagate_client import AsyncClient
@@ -150,9 +150,11 @@ def cancel(server: o.ServerOptions, generation_ids: GenerationIds) -> None:
     """Ask for the end of generations, whoever waits for them. What ran until then is paid."""
 
     async def work(client: "AsyncClient") -> None:
-        for generation_id in generation_ids:
+        async def cancel_one(generation_id: str) -> None:
             generation = await client.cancel(generation_id)
             print(f"{generation_id}: {state_word(generation)}, {format_cost_so_far(generation)}")
+
+        await _for_each(generation_ids, cancel_one, server.target)
 
     run_with_client(server, work)
 
@@ -162,11 +164,30 @@ def delete(server: o.ServerOptions, generation_ids: GenerationIds) -> None:
     """Erase the inputs and outputs of generations that have ended; what they cost stays."""
 
     async def work(client: "AsyncClient") -> None:
-        for generation_id in generation_ids:
+        async def delete_one(generation_id: str) -> None:
             await client.delete(generation_id)
             print(f"{generation_id}: erased")
 
+        await _for_each(generation_ids, delete_one, server.target)
+
     run_with_client(server, work)
+
+
+async def _for_each(
+    generation_ids: "Sequence[str]", work: "Callable[[str], Awaitable[None]]", target: str
+) -> None:
+    """Do the work for each id; an error is printed, and ends the command once all were tried."""
+    from mediagate_client import MediagateError
+
+    codes = [0]
+    for generation_id in generation_ids:
+        try:
+            await work(generation_id)
+        except MediagateError as error:
+            print_error(f"mediagate: {generation_id}: {error_message(error, target)}")
+            codes.append(exit_code_of(error))
+    if worst := max(codes):
+        raise typer.Exit(worst)
 
 
 def print_generation(generation: "Generation") -> None:

@@ -71,7 +71,7 @@ class SaveTarget:
         try:
             problem = self._problem(may_be_text)
         except OSError as error:
-            problem = f"{self.output}: {error.strerror}"
+            problem = f"{self.output or 'the working folder'}: {error.strerror}"
         if problem:
             raise typer.BadParameter(problem, param_hint="--output")
 
@@ -95,6 +95,8 @@ class SaveTarget:
         if self.is_stream():
             return ""
         path = Path(self.output or ".")
+        if not path.is_absolute():
+            os.getcwd()  # noqa: PTH109 - fails where the folder was removed, which is_dir() does not see
         is_folder = path.is_dir() or (self.output or "").endswith("/")
         folder = path if is_folder else path.parent
         if not folder.is_dir():

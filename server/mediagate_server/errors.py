@@ -181,12 +181,14 @@ class ModelNotFound(NotFound):
 
     reason = Reason.MODEL_NOT_FOUND
 
-    def __init__(self, model: str, modality: str = "", *, nearest: Sequence[str] = ()) -> None:
-        """`nearest` are similar names of models."""
+    def __init__(
+        self, model: str, modality: str = "", *, nearest: Sequence[str] = (), makes: str = ""
+    ) -> None:
+        """`nearest` are similar names; `makes` the modality of a model of this very name."""
         kind = f"{modality} model" if modality else "model"
         field = "options.model" if modality else "model"
         metadata = {"model": model, "modality": modality}
-        text = suggestion_text(nearest)
+        text = f"; it makes {makes}" if makes else suggestion_text(nearest)
         if nearest:
             metadata["nearest"] = ", ".join(nearest)
         super().__init__(

@@ -61,7 +61,7 @@ def test_waiting_may_end_first(server_process: ServerProcess, tmp_path: Path) ->
         id=$(grep -o 'gen_[0-9a-z]*' said | head -1)
         mediagate wait $id --for 0; echo code $?
         mediagate delete $id; echo code $?
-        mediagate cancel $id; mediagate wait $id; echo code $?
+        mediagate cancel gen_none $id; mediagate wait $id; echo code $?
         wait $pid; echo code $?
     """
     (tmp_path / "said").touch()
@@ -69,6 +69,7 @@ def test_waiting_may_end_first(server_process: ServerProcess, tmp_path: Path) ->
     lines = done.stdout.decode().splitlines()
     assert [line for line in lines if "code" in line] == ["code 4", "code 1", "code 3", "code 3"]
     assert b"cost not settled yet, at most $" in done.stderr
+    assert b"mediagate: gen_none: no such generation" in done.stderr
     assert b"must be of a generation that has come to its end" in done.stderr
 
 

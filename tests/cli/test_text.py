@@ -6,6 +6,7 @@ import grpc
 import pytest
 
 from mediagate.v1.generations_pb2 import GetGenerationResponse
+from mediagate.v1.options_pb2 import WHEN_UNCONFIRMED_NEXT
 from tests.client.rpc_statuses import status
 from tests.client.sample_generations import DONE
 from tests.client.scripted_server import ScriptedServer
@@ -40,7 +41,7 @@ def test_every_option_finds_its_field(
         *("--max-tokens", "9", "--temperature", "0", "--top-p", "0.5", "--seed", "0"),
         *("--reasoning", "low", "--timeout", "30", "--max-cost", "0.05", "--strict"),
         *("--label", "team=a", "--label", "job=b=c", "--api-key", "k-9"),
-        *("--webhook-url", "https://example.com/told"),
+        *("--webhook-url", "https://example.com/told", "--when-unconfirmed", "next"),
         input="From stdin\n",
     )
     assert done.exit_code == 0, done.output
@@ -55,6 +56,7 @@ def test_every_option_finds_its_field(
     assert sent.options.timeout.seconds == 30
     assert sent.options.max_cost_usd_nanos == 50_000_000
     assert sent.options.parameter_mode == 2
+    assert sent.options.when_unconfirmed == WHEN_UNCONFIRMED_NEXT
     assert dict(sent.options.labels) == {"team": "a", "job": "b=c"}
     assert sent.options.webhook_url == "https://example.com/told"
     assert heard.metadata["authorization"] == "Bearer k-9"

@@ -44,16 +44,18 @@ CUT = status(C.UNAVAILABLE, message="Socket closed")
 async def test_a_text_streams(async_client: AsyncClient, scripted_server: ScriptedServer) -> None:
     """Pieces as they come, the queue before, the cost after."""
     places: list[int] = []
+    accepted: list[str] = []
     scripted_server.plays(
         "StreamText", started(), queued(2), delta("The ", 4), delta("sky", 7), completed(7)
     )
     stream = async_client.stream_text(
         messages=[user("Why?")],
         quality="economy",
+        on_started=lambda event: accepted.append(event.generation_id),
         on_status=lambda told: places.append(told.queue_position),
     )
     assert [str(piece) async for piece in stream] == ["The ", "sky"]
-    assert places == [2]
+    assert (accepted, places) == (["gen-1"], [2])
     assert stream.cost is not None
     assert stream.cost.usd_nanos == 12_000
     [heard] = scripted_server.heard

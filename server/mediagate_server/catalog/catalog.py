@@ -158,7 +158,10 @@ class Catalog:
         model = self.find_by_name(requested)
         if model is None or model.modality is not modality:
             raise ModelNotFound(
-                requested, modality.value, nearest=self.nearest_names(requested, modality)
+                requested,
+                modality.value,
+                nearest=self.nearest_names(requested, modality) or self.nearest_names(requested),
+                makes="" if model is None else model.modality.value,
             )
         return model
 
