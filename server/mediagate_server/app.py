@@ -23,9 +23,10 @@ from mediagate_server.network.egress_policy import EgressPolicy
 from mediagate_server.runtime.clock import Clock, SystemClock
 from mediagate_server.runtime.fair_scheduler import FairScheduler
 from mediagate_server.store.sqlite import DataFolderLost, SqliteStore
-from mediagate_server.webhooks.dispatcher import WebhookDispatcher, running_dispatcher
+from mediagate_server.webhooks.dispatcher import WebhookDispatcher
+from mediagate_server.webhooks.http_client import WebhookHttpClient
 from mediagate_server.wiring.api import GrpcApi, open_grpc_api
-from mediagate_server.wiring.dependencies import LiveSettings, ServerDeps
+from mediagate_server.wiring.dependencies import ServerDeps
 from mediagate_server.wiring.generations import open_generations, open_media
 from mediagate_server.wiring.http import bind_public_http, open_operations_http, serve_public_http
 from mediagate_server.wiring.upstream import open_published_models, open_upstream
@@ -128,7 +129,6 @@ class Server:
             self._configuration,
             self._clock,
             limits,
-            LiveSettings(self._configuration, limits),
             self._catalog,
             FairScheduler(),
             EgressPolicy(settings.webhook_networks),
@@ -140,9 +140,14 @@ class Server:
         self, stack: AsyncExitStack, encoder: WebhookEventEncoder
     ) -> WebhookDispatcher:
         """Start to send callers their webhooks."""
-        store, egress_policy = self._deps.store, self._deps.egress_policy
-        dispatcher = running_dispatcher(
-            store.outbox, store, encoder.encode, egress_policy, self._clock
+        store = self._deps.store
+        http_client = WebhookHttpClient(self._deps.egress_policy)
+        dispatcher = WebhookDispatcher(
+            store.outbox,
+            store.get,
+            await stack.enter_async_context(http_client),
+            encoder.encode,
+            self._clock,
         )
         return await stack.enter_async_context(dispatcher)
 

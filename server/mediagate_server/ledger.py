@@ -114,9 +114,7 @@ def settle_unknown(attempt_id: str, price: PriceSchedule) -> LedgerEntry:
 
 
 def release_entry(attempt_id: str, price: PriceSchedule) -> LedgerEntry:
-    """RELEASE entry: nothing was accepted upstream (refused, or proven absent), so it cost
-    nothing.
-    """
+    """RELEASE entry: upstream accepted nothing (refused, or proven absent), so it cost nothing."""
     return LedgerEntry(attempt_id, LedgerEntryKind.RELEASE, 0, CostState.SETTLED, price.as_of)
 
 

@@ -115,7 +115,7 @@ async def playing(
     async with (
         WebhookHttpClient(reach) as poster,
         WebhookDispatcher(
-            store.outbox, store, poster, render, clock, rng=random.Random(7)
+            store.outbox, store.get, poster, render, clock, rng=random.Random(7)
         ) as sender,
     ):
         yield ManualClockDispatcher(sender, clock)

@@ -49,9 +49,7 @@ _MAX_CHARACTERS: Final = 128
 
 
 def nearest_names(requested: str, models: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
-    """At most three most similar names, the most similar first, one for each model, which is given
-    by its names.
-    """
+    """At most three most similar names, the most similar first; `models` are names, by model."""
     # The version is not compared.
     text = requested.casefold().partition(":")[0][:_MAX_CHARACTERS]
     best = (max((_similarity(text, name.casefold()), name) for name in names) for names in models)
@@ -62,9 +60,7 @@ def nearest_names(requested: str, models: Iterable[tuple[str, ...]]) -> tuple[st
 
 
 def _similarity(requested: str, name: str) -> float:
-    """Similarity from 0 to 1. The same name of another owner counts more than another of the
-    same.
-    """
+    """Similarity, 0 to 1. The same name of another owner counts more than another of the same."""
     requested_model, model = requested.rpartition("/")[2], name.rpartition("/")[2]
     return max(_ratio(requested, name), 0.95 * _ratio(requested_model, model))
 
@@ -149,9 +145,7 @@ class Catalog:
         self.allow_weaker_safety = allow_weaker_safety
 
     def find(self, modality: Modality, name: str) -> Model:
-        """Model by any of its names, case-insensitive; empty: the modality's default. Raises
-        ModelNotFound.
-        """
+        """Model by any of its names, case-insensitive; empty: the default. Raises ModelNotFound."""
         if not name and modality not in self._defaults:
             raise InvalidRequest.of("options.model", "must be set: there is no default model")
         requested = name or self._defaults[modality]
@@ -179,9 +173,7 @@ class Catalog:
     def nearest_names(
         self, name: str, modality: Modality | None = None, *, slugs: bool = False
     ) -> tuple[str, ...]:
-        """Similar names of callable models, the most similar first, one per model; `slugs`: no
-        aliases.
-        """
+        """Similar names of callable models, one per model, the best first; `slugs`: no aliases."""
         live = [model for model in self.models(modality) if model.status is ModelStatus.LIVE]
         return nearest_names(
             name, [(model.slug,) if slugs else (model.slug, *model.aliases) for model in live]

@@ -211,9 +211,7 @@ _log = structlog.get_logger()
 async def check_catalog(
     models: Iterable[Model], find: FindPublishedModel, today: date
 ) -> list[CatalogFinding]:
-    """Compare models with upstream: all findings, in the order of the models. Never raises for
-    one.
-    """
+    """Compare models with upstream: all findings, in the order of the models. Never raises."""
     semaphore = asyncio.Semaphore(_MAX_CONCURRENT_READS)
 
     async def check_model(model: Model) -> list[CatalogFinding]:

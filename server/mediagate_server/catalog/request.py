@@ -14,9 +14,7 @@ from msgspec import Struct
 
 
 class Modality(StrEnum):
-    """Modality of a model: what it outputs. The words are those of the contract's enum, in lower
-    case.
-    """
+    """Modality of a model: what it outputs. The words are those of the contract's enum."""
 
     TEXT = "text"
     IMAGE = "image"

@@ -15,9 +15,7 @@ _SOCKETS: Final = ("unix:", "unix-abstract:")
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """Parse HOST:PORT; an IPv6 host without its brackets. Raises ValueError with the expected
-    form.
-    """
+    """Parse HOST:PORT; an IPv6 host without brackets. Raises ValueError with the expected form."""
     host, _, port = address.rpartition(":")
     match = _HOST.fullmatch(host)
     if match is None or not re.fullmatch(r"\d{1,5}", port, re.ASCII) or int(port) > 65_535:

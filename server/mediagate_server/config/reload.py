@@ -32,9 +32,7 @@ class Configuration:
         return (*own, *self.current.catalog_files, *keys)
 
     def check_with(self, check: CheckSettings) -> None:
-        """Register a check of settings before a reload, and run it once now. Raises what it
-        raises.
-        """
+        """Register a check of settings before a reload, and run it now. Raises what it raises."""
         check(self.current)
         self._checks.append(check)
 
@@ -86,9 +84,7 @@ class FileWatch:
 
 
 def _file_state(path: Path) -> tuple[int, ...]:
-    """State of a file by which a change is detected without reading it; empty where it is
-    missing.
-    """
+    """State of a file by which a change is detected without reading it; empty: it is missing."""
     try:
         status = path.stat()
     except OSError:

@@ -20,9 +20,7 @@ REPLICATE_API: Final = "https://api.replicate.com/v1"
 
 @dataclass(frozen=True, slots=True)
 class UpstreamChoice:
-    """The chosen upstream. `base_url` is empty for the embedded sandbox, which has not started
-    yet.
-    """
+    """The chosen upstream. `base_url` is empty for the embedded sandbox, which is yet to start."""
 
     kind: Literal["replicate", "sandbox", "url"]
     base_url: str
@@ -292,9 +290,7 @@ class Settings(BaseModel):
         return UpstreamChoice("replicate", REPLICATE_API, token)
 
     def check_exposure(self) -> None:
-        """Require API keys or a loopback address, unless exposure is allowed. Raises
-        ConfigError.
-        """
+        """Require API keys or a loopback address, or the permission to do without. ConfigError."""
         if self.tenants or self.insecure_public or is_loopback(self.grpc_address):
             return
         raise ConfigError(

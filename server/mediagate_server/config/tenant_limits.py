@@ -1,9 +1,13 @@
 """Limits of each tenant: its own, else the defaults of the settings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from mediagate_server.config.reload import Configuration
+from mediagate_server.config.settings import Settings
 from mediagate_server.config.tenants import Budget, StoreInputs, Tenant
+
+Value = TypeVar("Value")
 
 
 class TenantLimits:
@@ -15,7 +19,7 @@ class TenantLimits:
 
     def tenants(self) -> Sequence[Tenant]:
         """The configured tenants."""
-        return self._configuration.current.tenants
+        return self._settings.tenants
 
     def tenant(self, name: str) -> Tenant | None:
         """Tenant by id; None where it is not configured (any more)."""
@@ -28,55 +32,45 @@ class TenantLimits:
 
     def requests_per_minute(self, tenant: str) -> int:
         """Rpcs per minute of a tenant; 0: no limit."""
-        tenant_settings = self.tenant(tenant)
-        default = self._configuration.current.requests_per_minute
-        return (
-            default
-            if tenant_settings is None or tenant_settings.requests_per_minute is None
-            else tenant_settings.requests_per_minute
-        )
+        default = self._settings.requests_per_minute
+        return self._own_or(default, tenant, lambda own: own.requests_per_minute)
 
     def max_in_flight(self, tenant: str) -> int:
         """Concurrent generations of a tenant; 0: no limit."""
-        tenant_settings = self.tenant(tenant)
-        default = self._configuration.current.max_in_flight
-        return (
-            default
-            if tenant_settings is None or tenant_settings.max_in_flight is None
-            else tenant_settings.max_in_flight
-        )
+        return self._own_or(self._settings.max_in_flight, tenant, lambda own: own.max_in_flight)
 
     def allows_next_when_unconfirmed(self, tenant: str) -> bool:
         """Whether a tenant may risk a double charge while a create is unconfirmed."""
-        tenant_settings = self.tenant(tenant)
-        default = self._configuration.current.allow_next_when_unconfirmed
-        if tenant_settings is None or tenant_settings.allow_next_when_unconfirmed is None:
-            return default
-        return tenant_settings.allow_next_when_unconfirmed
+        default = self._settings.allow_next_when_unconfirmed
+        return self._own_or(default, tenant, lambda own: own.allow_next_when_unconfirmed)
 
     def store_inputs(self, tenant: str) -> StoreInputs:
         """How much of a tenant's requests is stored."""
-        tenant_settings = self.tenant(tenant)
-        default = self._configuration.current.store_inputs
-        return (
-            default
-            if tenant_settings is None or tenant_settings.store_inputs is None
-            else tenant_settings.store_inputs
-        )
+        return self._own_or(self._settings.store_inputs, tenant, lambda own: own.store_inputs)
 
     def allow_assumed_prices(self, tenant: str) -> bool:
         """Whether assumed prices may limit and settle a tenant's calls."""
-        tenant_settings = self.tenant(tenant)
-        if tenant_settings is None or tenant_settings.allow_assumed_prices is None:
-            return self._configuration.current.allow_assumed_prices
-        return tenant_settings.allow_assumed_prices
+        default = self._settings.allow_assumed_prices
+        return self._own_or(default, tenant, lambda own: own.allow_assumed_prices)
 
     def budgets(self, tenant: str) -> Sequence[Budget]:
         """Budgets of a tenant."""
-        tenant_settings = self.tenant(tenant)
-        return tenant_settings.budgets if tenant_settings else ()
+        own = self.tenant(tenant)
+        return own.budgets if own else ()
 
     def webhook_url(self, tenant: str) -> str:
         """Webhook URL of a tenant's budget events; empty: none."""
-        tenant_settings = self.tenant(tenant)
-        return tenant_settings.webhook_url if tenant_settings else ""
+        own = self.tenant(tenant)
+        return own.webhook_url if own else ""
+
+    @property
+    def _settings(self) -> Settings:
+        return self._configuration.current
+
+    def _own_or(
+        self, default: Value, tenant: str, setting: Callable[[Tenant], Value | None]
+    ) -> Value:
+        """A tenant's own setting; the default where it has none."""
+        own = self.tenant(tenant)
+        value = None if own is None else setting(own)
+        return default if value is None else value

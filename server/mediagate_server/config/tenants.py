@@ -182,9 +182,7 @@ Resolve = Callable[[str], tuple[str | None, Path | None, str]]
 
 
 class TenantTableReader:
-    """Parser of the tenants' tables. `problems` has the errors; with any, no tenant is to be
-    trusted.
-    """
+    """Parser of the tenants' tables. With any error in `problems`, no tenant is to be trusted."""
 
     def __init__(self, file: ConfigFile, resolve: Resolve) -> None:
         self._file = file

@@ -150,9 +150,7 @@ class _Decompressor:
             raise UndecodableContent("next to nothing is in it for its length")
 
     def _starts_member(self, data: bytes) -> bool:
-        """Start the next member of a gzip file, if there is one. Other bytes behind the end are
-        padding.
-        """
+        """Start a gzip file's next member, if there is one. Other bytes at the end are padding."""
         if self.padding or not (self._is_gzip and data.startswith(_GZIP_MAGIC[:1])):
             return False
         self._count(_MEMBER_COST, 0)

@@ -10,17 +10,16 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Self
 from weakref import WeakValueDictionary
 
 import structlog
 
 from mediagate_server import rpc_context
 from mediagate_server.errors import ResourceNotFound, StaleOwner, StoreUnavailable
-from mediagate_server.network.egress_policy import EgressPolicy
 from mediagate_server.observability import metrics
 from mediagate_server.observability.bug_report import (
     BackgroundJob,
@@ -79,14 +78,8 @@ _GONE: Final = 410
 _log = structlog.get_logger()
 
 
-class GenerationLookup(Protocol):
-    """Lookup of the generation that an event is about."""
-
-    async def get(self, tenant: str, generation_id: str) -> Generation | None:
-        """One generation of a tenant."""
-        ...
-
-
+FindGeneration = Callable[[str, str], Awaitable[Generation | None]]
+"""Finds the generation that an event is about, by tenant and id."""
 EncodeEvent = Callable[[OutboxEvent, Generation | None], Awaitable[bytes]]
 """Encodes the body of a webhook."""
 
@@ -105,7 +98,7 @@ class WebhookDispatcher:
     def __init__(
         self,
         outbox: Outbox,
-        records: GenerationLookup,
+        find_generation: FindGeneration,
         http_client: WebhookHttpClient,
         encode: EncodeEvent,
         clock: Clock,
@@ -113,7 +106,7 @@ class WebhookDispatcher:
         rng: random.Random | None = None,
     ) -> None:
         self._outbox = outbox
-        self._records = records
+        self._find_generation = find_generation
         self._http_client = http_client
         self._encode = encode
         self._clock = clock
@@ -243,7 +236,7 @@ class WebhookDispatcher:
         """Make one delivery attempt. An event whose generation was erased counts as delivered."""
         record = None
         if event.generation_id:
-            record = await self._records.get(event.tenant, event.generation_id)
+            record = await self._find_generation(event.tenant, event.generation_id)
             if record is None:
                 return DeliveryResult(event, delivered=True)
         now = self._clock.now()
@@ -297,19 +290,3 @@ def _decrement(counter: Counter[Any], key: Any) -> None:
     counter[key] -= 1
     if not counter[key]:
         del counter[key]
-
-
-@contextlib.asynccontextmanager
-async def running_dispatcher(
-    outbox: Outbox,
-    records: GenerationLookup,
-    encode: EncodeEvent,
-    egress_policy: EgressPolicy,
-    clock: Clock,
-) -> AsyncIterator[WebhookDispatcher]:
-    """Run a dispatcher with an HTTP client of its own, while it is entered."""
-    async with (
-        WebhookHttpClient(egress_policy) as http_client,
-        WebhookDispatcher(outbox, records, http_client, encode, clock) as dispatcher,
-    ):
-        yield dispatcher

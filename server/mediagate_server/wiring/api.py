@@ -145,8 +145,8 @@ def _billable_calls(
         generations,
         inputs,
         media.links,
-        deps.live_settings.timeouts,
-        deps.live_settings.store_inputs,
+        deps.timeouts,
+        deps.limits.store_inputs,
         deps.scheduler,
         deps.limits.allows_next_when_unconfirmed,
     )

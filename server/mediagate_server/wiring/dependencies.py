@@ -8,7 +8,6 @@ from mediagate_server.catalog.live import LiveCatalog
 from mediagate_server.catalog.request import Modality
 from mediagate_server.config import Configuration, Settings
 from mediagate_server.config.tenant_limits import TenantLimits
-from mediagate_server.config.tenants import StoreInputs
 from mediagate_server.generations.recovery.retention import Retention
 from mediagate_server.media.module import MediaLimits
 from mediagate_server.network.egress_policy import EgressPolicy
@@ -17,52 +16,6 @@ from mediagate_server.runtime.clock import Clock
 from mediagate_server.runtime.fair_scheduler import FairScheduler
 from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.workers.worker_pool import WorkerPool
-
-
-class LiveSettings:
-    """Settings grouped for the components that read them at each use. Durations in seconds."""
-
-    def __init__(self, configuration: Configuration, limits: TenantLimits) -> None:
-        self._configuration = configuration
-        self._limits = limits
-
-    def store_inputs(self, tenant: str) -> StoreInputs:
-        """How much of a tenant's requests is stored."""
-        return self._limits.store_inputs(tenant)
-
-    def retention(self) -> Retention:
-        """How long inputs, texts and media are stored."""
-        settings = self._configuration.current
-        return Retention(settings.inputs_life, settings.text_life, settings.media_life)
-
-    def media_limits(self) -> MediaLimits:
-        """Sizes, timeouts and lifetimes of media."""
-        settings = self._configuration.current
-        return MediaLimits(
-            settings.output_max_bytes,
-            settings.output_timeout,
-            settings.output_idle_timeout,
-            settings.upload_max_bytes,
-            settings.upload_life,
-            settings.link_life,
-        )
-
-    def webhook_secrets(self) -> tuple[str, ...]:
-        """Further secrets that upstream's webhooks may be signed with."""
-        configured = self._configuration.current.webhook_secrets
-        return tuple(secret.get_secret_value() for secret in configured)
-
-    def timeouts(self) -> dict[Modality, float]:
-        """Default timeouts of generations, by modality."""
-        settings = self._configuration.current
-        return {
-            Modality.TEXT: settings.text_timeout,
-            Modality.IMAGE: settings.image_timeout,
-            Modality.VIDEO: settings.video_timeout,
-            Modality.AUDIO: settings.audio_timeout,
-            Modality.SAFETY: settings.safety_timeout,
-            Modality.RAW: settings.run_timeout,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +29,6 @@ class ServerDeps:
     configuration: Configuration
     clock: Clock
     limits: TenantLimits
-    live_settings: LiveSettings
     catalog: LiveCatalog
     scheduler: FairScheduler
     egress_policy: EgressPolicy
@@ -85,7 +37,10 @@ class ServerDeps:
 
     @property
     def settings(self) -> Settings:
-        """The settings in force: a reload replaces them."""
+        """The settings in force: a reload replaces them.
+
+        Whoever is to see a reload at once gets the method that reads them, not their values.
+        """
         return self.configuration.current
 
     def caller_catalog(self) -> Catalog:
@@ -96,3 +51,37 @@ class ServerDeps:
     def model_label(self, model: str) -> str:
         """The metrics' label of a model: its slug, if the catalog has it."""
         return model if self.catalog.current().find_by_slug(model) else OTHER_MODEL
+
+    def retention(self) -> Retention:
+        """How long inputs, texts and media are stored."""
+        settings = self.settings
+        return Retention(settings.inputs_life, settings.text_life, settings.media_life)
+
+    def media_limits(self) -> MediaLimits:
+        """Sizes, timeouts and lifetimes of media."""
+        settings = self.settings
+        return MediaLimits(
+            settings.output_max_bytes,
+            settings.output_timeout,
+            settings.output_idle_timeout,
+            settings.upload_max_bytes,
+            settings.upload_life,
+            settings.link_life,
+        )
+
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """Further secrets that upstream's webhooks may be signed with."""
+        configured = self.settings.webhook_secrets
+        return tuple(secret.get_secret_value() for secret in configured)
+
+    def timeouts(self) -> dict[Modality, float]:
+        """Default timeouts of generations, by modality."""
+        settings = self.settings
+        return {
+            Modality.TEXT: settings.text_timeout,
+            Modality.IMAGE: settings.image_timeout,
+            Modality.VIDEO: settings.video_timeout,
+            Modality.AUDIO: settings.audio_timeout,
+            Modality.SAFETY: settings.safety_timeout,
+            Modality.RAW: settings.run_timeout,
+        }

@@ -65,7 +65,7 @@ async def open_generations(
     engine = GenerationEngine(
         engine_deps,
         max_in_flight=deps.limits.max_in_flight,
-        retention=deps.live_settings.retention,
+        retention=deps.retention,
     )
     return await stack.enter_async_context(engine)
 
@@ -82,7 +82,7 @@ async def open_media(
     media = MediaModule(
         settings.data_dir / "media",
         upstream_url,
-        deps.live_settings.media_limits,
+        deps.media_limits,
         now=clock.now,
         sleep=clock.sleep,
         bucket=BucketSettings.from_settings(settings),

@@ -75,7 +75,7 @@ async def serve_public_http(
     if public.webhook_urls:
         webhooks = ReplicateWebhookRoutes(
             public.webhook_urls,
-            WebhookSecrets(upstream.client.webhook_secret, deps.live_settings.webhook_secrets),
+            WebhookSecrets(upstream.client.webhook_secret, deps.webhook_secrets),
             deps.store.has_webhook,
             deps.store.claim_webhook,
             generations.on_webhook,

@@ -91,9 +91,7 @@ def _memory() -> tuple[int, int]:
 
 
 def _die_with_parent() -> None:
-    """Request SIGKILL from Linux at the parent's death; elsewhere the end of a job or its timer
-    must do.
-    """
+    """Have Linux send SIGKILL at the parent's death; elsewhere the job's end or timer must do."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 

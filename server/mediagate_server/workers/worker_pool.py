@@ -240,9 +240,7 @@ class _Worker:
         return not self._reader.at_eof() and self.process.poll() is None
 
     async def become_ready(self) -> None:
-        """Wait until the interpreter runs. Raises TimeoutError, or EOFError or OSError at its
-        death.
-        """
+        """Wait until the interpreter runs. TimeoutError; EOFError or OSError at its death."""
         async with asyncio.timeout(_START_SECONDS):
             status, _, _ = await self._answer()
         if status != READY:
@@ -291,9 +289,7 @@ class _Worker:
 
 
 class FairSemaphore:
-    """Semaphore that tenants acquire in turn: one tenant holds at most `share` slots, by default
-    all but one.
-    """
+    """Semaphore with turns by tenant: each holds at most `share`, by default all but one."""
 
     def __init__(self, size: int, share: int | None = None) -> None:
         self._free = size

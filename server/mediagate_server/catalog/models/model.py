@@ -149,9 +149,7 @@ _SAFETY = tuple(SafetyClass)
 
 
 class SchemaSource(StrEnum):
-    """Source of the input specification: the model's own schema, or partly that of similar
-    models.
-    """
+    """Source of the input specification: the model's own schema, or partly that of similar ones."""
 
     VERIFIED = "verified"
     PARTLY = "partly"
@@ -245,9 +243,7 @@ class Model:
 
 
 def find_inconsistencies(model: Model) -> Iterator[str]:
-    """Consistency checks: every reference to an input or field that does not exist or does not
-    fit.
-    """
+    """Consistency checks: references to inputs or fields that do not exist or do not fit."""
     yield from _kind_problems(model)
     if model.output_format and model.output_format not in model.inputs:
         yield f"output_format: there is no input {model.output_format!r}"

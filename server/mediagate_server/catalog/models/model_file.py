@@ -153,9 +153,7 @@ class ModelFiles:
         return [entry.model for entry in self._entries.values()]
 
     def add(self, file: str, text: str) -> None:
-        """Parse and add a file. `file` is its name in errors. Raises ModelFileError, and adds
-        nothing then.
-        """
+        """Parse and add a file, `file` in errors. Raises ModelFileError; then adds nothing."""
         try:
             document = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:

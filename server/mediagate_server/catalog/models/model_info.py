@@ -34,9 +34,7 @@ from mediagate_server.catalog.schemas.input_spec import InputSpec
 
 
 class Capability(StrEnum):
-    """Capability of a model beyond the usual of its modality. The words are those that callers
-    see.
-    """
+    """Capability beyond the usual of a modality. The words are those that callers see."""
 
     ADAPTERS = "adapters"
     CONTINUATION = "continuation"
@@ -186,9 +184,7 @@ def _rule_parameters(model: Model) -> Iterator[ParameterInfo]:
 
 
 def _is_honoured(name: str, rule: ParameterRule) -> bool:
-    """Whether a parameter is honoured: a size sent as a ratio is adjusted, a ratio sent as pixels
-    emulated.
-    """
+    """Whether it is honoured: a size sent as a ratio is adjusted, a ratio as pixels emulated."""
     if isinstance(rule, Dimensions | PixelSize):
         return name == "size"
     return name != "size" or not isinstance(rule, VideoSize | AspectRatio)

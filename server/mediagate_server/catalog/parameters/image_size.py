@@ -59,9 +59,7 @@ class AspectRatio(ParameterRule):
         return "" if listed else f"the input {self.area!r} needs an enum"
 
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
-        """A ratio of the list is HONOURED; a size is always ADJUSTED, because no pixel count is
-        guaranteed.
-        """
+        """A ratio of the list is HONOURED; a size always ADJUSTED: no pixel count is guaranteed."""
         if isinstance(value, Size):
             word = self._write_ratio(Fraction(value.width, value.height), draft)
             if self.area:

@@ -112,9 +112,7 @@ class ChatInputs:
         return outcomes
 
     def _check_supported(self, messages: Sequence[Message], draft: InputDraft) -> None:
-        """Reject images and tools that the model cannot be given: an answer without them would be
-        wrong.
-        """
+        """Reject images and tools that the model cannot be given: the answer would be wrong."""
         unseen_images = image_violations(messages)
         if self.images:
             takes_all = draft.specs[self.images].is_list
@@ -142,9 +140,7 @@ class ChatInputs:
             raise ParameterUnsupported(*violations)
 
     def _is_sent_as_messages(self, turns: Sequence[Message]) -> bool:
-        """Whether turns go as messages. Images have an input that is only documented beside a
-        prompt.
-        """
+        """Whether turns go as messages. Image inputs are only documented beside a prompt."""
         if self.style is not ChatStyle.TURNS:
             return False
         is_text_only = all(isinstance(part, str) for turn in turns for part in turn.parts)

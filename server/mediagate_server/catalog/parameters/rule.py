@@ -130,9 +130,7 @@ class ParameterRule(ABC):
         return (*self.targets, self.needs) if self.needs else self.targets
 
     def problem(self, specs: Mapping[str, InputSpec]) -> str:
-        """Why the rule cannot work with these inputs; empty where it can. Called once, at
-        loading.
-        """
+        """Why the rule cannot work with these inputs; empty where it can. Called at loading."""
         return ""
 
     @property

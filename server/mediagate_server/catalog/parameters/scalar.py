@@ -96,9 +96,7 @@ class Duration(OneInputRule):
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class FrameCount(OneInputRule):
-    """Duration as a number of frames, at the frame rate that is sent or that the model has by
-    default.
-    """
+    """Duration as a number of frames, at the frame rate that is sent or else the model's own."""
 
     takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.NUMBER})
 

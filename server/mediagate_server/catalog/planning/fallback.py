@@ -31,9 +31,7 @@ _HANDOVER_SECONDS: Final = 2.0
 
 
 class SkippedModel(Struct, frozen=True):
-    """A model left out of the fallback chain, by the name that the chain gives it, and the
-    reason.
-    """
+    """A model left out of the fallback chain, by its name in the chain, and the reason."""
 
     model: str
     reason: str
@@ -130,9 +128,7 @@ def build_fallback_chain(
 
 
 def _fallback_request(request: ModelRequest, name: str) -> ModelRequest:
-    """The request for a fallback model: model-specific parameters of the first mean nothing to
-    it.
-    """
+    """The request for a fallback model, to which the first one's own parameters mean nothing."""
     return replace(request, model=name, max_cost_nanos=None, model_parameters={}, is_fallback=True)
 
 

@@ -147,9 +147,7 @@ def models_of_other_quality(
 def _find_candidates(
     models: tuple[Model, ...], request: ModelRequest, plan_model: PlanModel
 ) -> tuple[list[_Candidate], dict[str, Failure]]:
-    """The models that support the request, the best first; and the failures of the others, by
-    slug.
-    """
+    """The models that support the request, the best first; the failures of the others, by slug."""
     candidates: list[_Candidate] = []
     refusals: dict[str, Failure] = {}
     lenient = replace(request, strict=False)

@@ -139,9 +139,7 @@ def _reject_weaker_safety(
 def _safety_defaults(
     model_input: Mapping[str, Any], published: PublishedModelVersion, catalog_model: Model | None
 ) -> dict[str, Any]:
-    """Safety inputs that were not given, and are stricter in the catalog than by the model's
-    default.
-    """
+    """Safety inputs that were not given and are stricter in the catalog than the model's own."""
     defaults = catalog_model.defaults if catalog_model else {}
     return {
         name: value
@@ -239,9 +237,7 @@ def _price(
     model_input: Mapping[str, Any],
     catalog_model: Model | None,
 ) -> tuple[PriceSchedule, Estimate, int]:
-    """Price, estimate and longest run time: by the catalog's price, or by the second of the
-    hardware.
-    """
+    """Price, estimate and longest run time: by the catalog's price or by the hardware's."""
     if catalog_model:
         # The catalog's price cannot depend on inputs that the catalog does not know.
         known_inputs = {

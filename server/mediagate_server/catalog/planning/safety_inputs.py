@@ -241,9 +241,7 @@ def _is_weaker(name: str, value: Any, default: Any, *, is_listed: bool) -> bool:
 
 
 def _parse_setting(value: Any) -> Any:
-    """Parse a text as the number or switch that a model may take it for; other values as they
-    are.
-    """
+    """Parse a text as the number or switch that a model may take it for; others as they are."""
     if not isinstance(value, str) or len(value.strip()) > _MAX_TEXT_CHARACTERS:
         return value
     text = unicodedata.normalize("NFKC", value).strip().casefold()
@@ -269,9 +267,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_weaker_on_scale(value: Any, default: Any) -> bool | None:
-    """Whether a word is weaker on the scales that contain both it and the default; None: no
-    scale.
-    """
+    """Whether a word is weaker on the scales that hold both it and the default; None: no scale."""
     if not (isinstance(value, str) and isinstance(default, str)):
         return None
     word, default_word = _scale_word(value), _scale_word(default)

@@ -57,9 +57,7 @@ SCHEMA_TOO_SLOW: Final = "takes too much time or memory to check by"
 
 
 def is_cheap_check(steps: int | None, value: Any) -> bool:
-    """Whether a value may be validated in this process, by a schema of so many steps: see
-    `json_schema.cheap_steps`.
-    """
+    """Whether to validate in this process, by a schema of so many `json_schema.cheap_steps`."""
     if steps is None:
         return False
     values = count_values(value, _MAX_VALUES)
@@ -84,9 +82,7 @@ class SchemaValidator:
             raise InvalidRequest.of(SCHEMA_FIELD, str(error)) from None
 
     async def prepare(self, schema: ModelSchema, tenant: str) -> None:
-        """Find out whether a model's own schema can validate inputs. InvalidRequest: it never
-        can.
-        """
+        """Find out whether a model's schema can validate inputs. InvalidRequest: it never can."""
         if schema.is_checkable is None:
             await self._check_compilable(schema, tenant)
         if schema.refusal:

@@ -205,9 +205,7 @@ def _apply_conditions(
 
 
 def _check_values(model: Model, parameters: Mapping[str, Value]) -> None:
-    """Reject what no rule handles: an unknown name, a number that is not finite, an invalid
-    ratio.
-    """
+    """Reject what no rule handles: unknown names, numbers that are not finite, invalid ratios."""
     kinds = FIELDS[model.modality]
     for name, value in parameters.items():
         kind = kinds.get(name)
@@ -293,9 +291,7 @@ def _check_audio_kind(model: Model, kind: Value) -> None:
 
 
 def _seed(model: Model, draft: InputDraft, generate_seed: GenerateSeed) -> int | None:
-    """The seed that is sent. It is generated where the request has none, so that it can be
-    reported.
-    """
+    """The seed that is sent. Generated where the request has none, so that it can be reported."""
     rule = model.map.get("seed")
     if rule is None:
         return None

@@ -329,9 +329,7 @@ def _with_sent_metrics(price: PriceSchedule, expected: Metrics) -> PriceSchedule
 
 
 def check_cost_limit(slug: str, estimate: Estimate, limit: int | None) -> None:
-    """Raises PriceUnknown or MaxCostExceeded where a call may cost more than `most`
-    nano-dollars.
-    """
+    """Raises PriceUnknown or MaxCostExceeded where a call may cost over `limit` nano-dollars."""
     if limit is None:
         return
     if estimate.maximum is None:

@@ -154,9 +154,7 @@ class Tier:
 
 
 class _CachedText:
-    """Cached JSON of a schedule: most are a model's own, the same for every call. No field
-    either.
-    """
+    """Cached JSON of a schedule, most of which are a model's own. No field either."""
 
     __slots__ = ("as_text",)
 
@@ -329,9 +327,7 @@ def dump_price(schedule: PriceSchedule) -> str:
 
 
 def load_price(text: str) -> PriceSchedule:
-    """Parse the result of `dump_price`. Other text raises ValueError, KeyError or msgspec's
-    ValidationError.
-    """
+    """Parse the result of `dump_price`. Raises ValueError, KeyError or msgspec.ValidationError."""
     record = json.loads(text)
     return PriceSchedule(
         tiers=msgspec.convert(record["tiers"], tuple[Tier, ...]),

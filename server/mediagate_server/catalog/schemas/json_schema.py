@@ -261,9 +261,7 @@ class _ReferencePath:
 
 
 def measure_schema(document: Any, max_steps: int) -> SchemaSize:
-    """Measure a schema. Raises SchemaTooComplex above `max_steps`, or deeper than
-    MAX_SCHEMA_DEPTH.
-    """
+    """Measure a schema. SchemaTooComplex: above `max_steps`, or deeper than MAX_SCHEMA_DEPTH."""
     resolver = _ReferenceResolver(document)
     pending: list[tuple[Any, Any, _ReferencePath | None, int]] = [(document, document, None, 0)]
     steps, is_plain = 0, True

@@ -101,9 +101,7 @@ class ModelSchema:
         return None if self.input_schema is None else cheap_steps(self.input_schema)
 
     def problems(self, model_input: Mapping[str, Any]) -> dict[str, str]:
-        """Validation errors of an input, by path (`prompt`, `images[2]`); empty where it is
-        valid.
-        """
+        """Validation errors of an input, by path (`prompt`, `images[2]`); empty: it is valid."""
         self.is_checkable = self.compiled is not None
         return {} if self.compiled is None else format_problems(self.compiled.problems(model_input))
 
@@ -226,9 +224,7 @@ def _number(value: Any) -> float | None:
 
 
 def _input_schema(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document's schemas with the input as root. Unknown inputs are rejected, as typing
-    errors.
-    """
+    """The document's schemas with the input as root. Unknown inputs are typing errors: rejected."""
     schemas = _to_json_schemas(document["components"]["schemas"])
     schemas["Input"].setdefault("additionalProperties", False)
     return {"$ref": _INPUT, "components": {"schemas": schemas}}
