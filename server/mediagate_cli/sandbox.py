@@ -81,6 +81,14 @@ class SimulationOptions:
             "--small-files", help="Make files tiny, for load tests.", rich_help_panel=_RUNS
         ),
     ] = False
+    inline_outputs: Annotated[
+        bool,
+        typer.Option(
+            "--inline-outputs",
+            help="Put files into synchronous answers, as data URIs.",
+            rich_help_panel=_RUNS,
+        ),
+    ] = False
     cold_boots: Annotated[
         bool,
         typer.Option("--cold-boots", help="Community models boot first.", rich_help_panel=_RUNS),

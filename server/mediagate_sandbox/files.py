@@ -6,12 +6,14 @@ Files are made one at a time in a worker thread, which bounds both CPU and memor
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import logging
 from collections import OrderedDict
 from dataclasses import dataclass
 
 from mediagate_sandbox.generators.spec import (
+    CONTENT_TYPES,
     AudioRecipe,
     ImageRecipe,
     Recipe,
@@ -30,6 +32,11 @@ class OutputFile:
 
     content: bytes
     etag: str
+
+    def data_uri(self, recipe: Recipe) -> str:
+        """Return the file, made by this recipe, as a data URI."""
+        text = base64.b64encode(self.content).decode()
+        return f"data:{CONTENT_TYPES[file_format(recipe)]};base64,{text}"
 
 
 def find_recipe(prediction: Prediction | None, name: str) -> Recipe | None:

@@ -43,7 +43,7 @@ COLLECTIONS = (
     ),
     ModelCollection("language-models", "Large language models", "Models that write text", "text"),
     ModelCollection(
-        "text-to-image", "Generate images", "Models that make pictures from text", "image"
+        "text-to-image", "Text to image", "Models that make pictures from text", "image"
     ),
     ModelCollection("text-to-video", "Generate videos", "Models that make films", "video"),
     ModelCollection(

@@ -135,7 +135,9 @@ class Model:
     kind: Kind
     official: bool
     version: str
-    """64 hex digits. An official model has one too; its predictions show `hidden`."""
+    """64 hex digits."""
+    hides_version: bool
+    """Whether predictions show `hidden` for it: of official models that have no versions."""
     older_versions: tuple[str, ...]
     """Versions before this one, the newest first: they run as well."""
     about: str
@@ -261,6 +263,7 @@ def _model(entry: Mapping[str, Any], table: Mapping[str, Any]) -> Model:
         kind=entry["kind"],
         official=entry["official"],
         version=entry.get("version") or _version_of(entry["slug"]),
+        hides_version=entry["official"] and "version" not in entry,
         older_versions=_older_versions(entry),
         about=entry["about"],
         output=entry["output"],

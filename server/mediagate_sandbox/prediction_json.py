@@ -30,7 +30,7 @@ def prediction_json(
     document: dict[str, Any] = {
         "id": prediction.id,
         "model": request.model.slug,
-        "version": "hidden" if request.model.official else request.model.version,
+        "version": "hidden" if request.model.hides_version else request.model.version,
         "input": request.input,
         "logs": prediction.logs,
         "output": output(prediction, origin),

@@ -188,6 +188,7 @@ class Sandbox:
             parser,
             store,
             examples,
+            output_files,
             InputLinks(store, examples, uploads),
             runner,
             self.deliverer,

@@ -86,6 +86,9 @@ class SandboxSettings:
     late_answer_status: Literal[201, 202] = 201
     """Status of a `Prefer: wait` answer whose output was not complete in time."""
 
+    inline_outputs: bool = False
+    """Whether synchronous answers hold files as data URIs, as Replicate's did in October 2024."""
+
     min_cancel_after: float = 5.0
     """The shortest `Cancel-After` that is accepted; Replicate's is 5 s."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 from datetime import datetime
 
@@ -150,3 +151,22 @@ def test_preferences(header: str, seconds: int) -> None:
     parsed = parse_prefer(header)
     assert parsed is not None
     assert parsed.seconds == seconds
+
+
+async def test_files_can_be_in_the_answer_itself(open_sandbox: Opener) -> None:
+    """As data URIs where that is set, in whatever form the output has; links everywhere else."""
+    async with open_sandbox(inline_outputs=True, small_files=True) as caller:
+        for slug, more in ((SCHNELL, {}), ("sandbox/new-shapes", {"strength": 1})):
+            model = (await caller.get(f"/v1/models/{slug}")).json
+            version = model["latest_version"]["id"]
+            body = {"prompt": "x", "num_outputs": 2, **more}
+            answer = (await caller.create(version, body, Prefer="wait")).json
+            later = (await caller.get(answer["urls"]["get"])).json["output"]
+            links = later if slug == SCHNELL else [each["file"] for each in later["variants"]]
+            inline = answer["output"]
+            inline = inline if slug == SCHNELL else [each["file"] for each in inline["variants"]]
+            assert len(links) == len(inline) == 2
+            for link, uri in zip(links, inline, strict=True):
+                file = await caller.get(link)
+                head = f"data:{file.headers['Content-Type']};base64,"
+                assert uri == head + base64.b64encode(file.body).decode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 from aiohttp import web
 from yarl import URL
 
@@ -20,12 +21,13 @@ from mediagate_sandbox.faults.run_faults import (
     list_delay,
     price_factor,
 )
+from mediagate_sandbox.files import OutputFiles
 from mediagate_sandbox.input_links import InputLinks
 from mediagate_sandbox.json_response import respond_json
 from mediagate_sandbox.middleware.auth import origin_of
 from mediagate_sandbox.models import Catalog
 from mediagate_sandbox.paging import page_json
-from mediagate_sandbox.prediction_json import prediction_json
+from mediagate_sandbox.prediction_json import file_url, prediction_json
 from mediagate_sandbox.predictions import Prediction
 from mediagate_sandbox.prefer_headers import PreferWait, parse_prefer
 from mediagate_sandbox.query_time import parse_query_time
@@ -48,6 +50,7 @@ class PredictionRoutes:
         parser: CreateRequestParser,
         store: Store,
         examples: ExamplePredictions,
+        files: OutputFiles,
         links: InputLinks,
         runner: Runner,
         deliverer: WebhookDeliverer,
@@ -61,6 +64,7 @@ class PredictionRoutes:
         self._parser = parser
         self._store = store
         self._examples = examples
+        self._files = files
         self._links = links
         self._runner = runner
         self._deliverer = deliverer
@@ -140,11 +144,25 @@ class PredictionRoutes:
     ) -> web.Response:
         """Respond when all output exists, or at the timeout."""
         in_full = await in_time(self._clock, wait.seconds, prediction.wait_for_output())
+        document = self._created(request, prediction)
+        if self._settings.inline_outputs and document["output"] is not None:
+            await self._inline_files(document, prediction, origin_of(request, self._settings))
         return respond_json(
-            self._created(request, prediction),
+            document,
             status=201 if in_full else self._settings.late_answer_status,
             headers={"Preference-Applied": wait.applied},
         )
+
+    async def _inline_files(
+        self, document: dict[str, Any], prediction: Prediction, origin: str
+    ) -> None:
+        """Replace the links of a prediction's JSON by the files themselves."""
+        text = orjson.dumps(document["output"])
+        for number, recipe in enumerate(prediction.request.script.files):
+            file = await self._files.read(recipe)
+            link = orjson.dumps(file_url(prediction, number, origin))
+            text = text.replace(link, orjson.dumps(file.data_uri(recipe)))
+        document["output"] = orjson.loads(text)
 
     def _created(self, request: web.Request, prediction: Prediction) -> dict[str, Any]:
         """Return the response of a create: the prediction, or another one by a fault."""
