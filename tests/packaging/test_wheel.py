@@ -104,3 +104,32 @@ def test_calls_a_gate_from_a_clean_environment(
     assert said["image_uri"].startswith("http")
     assert said["image_cost"] > 0
     assert said["refusal"] == "InvalidRequest"
+
+
+@pytest.mark.timeout(300)
+def test_the_sandbox_extra_alone_has_its_command_and_its_fixture(
+    wheel: Path, tmp_path: Path
+) -> None:
+    """And says what is missing for a command that needs more."""
+    venv.create(tmp_path / "venv", with_pip=True)
+    programs = tmp_path / "venv" / "bin"
+    constraints = ROOT / "constraints.txt"
+    wanted = (f"{wheel}[sandbox]", "pytest")
+    run(str(programs / "python"), "-m", "pip", "install", "-q", "-c", str(constraints), *wanted)
+    (tmp_path / "test_mine.py").write_text(
+        "def test_mine(replicate_sandbox):\n"
+        "    assert replicate_sandbox.bill()['predictions'] == 0\n"
+    )
+    run(str(programs / "python"), "-m", "pytest", "-q", "test_mine.py", cwd=tmp_path)
+    mediagate = str(programs / "mediagate")
+    assert "--time-scale" in run(mediagate, "sandbox", "--help", cwd=tmp_path)
+    process = subprocess.Popen(
+        [mediagate, "sandbox", "--port", "0"], stderr=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stderr is not None
+        assert "The sandbox answers at http://127.0.0.1:" in process.stderr.readline()
+        process.terminate()
+    refused = subprocess.run([mediagate, "serve"], capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "pip install 'mediagate[cli,server,sandbox]'" in refused.stderr
