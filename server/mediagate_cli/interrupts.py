@@ -1,16 +1,18 @@
 """Interrupts: Ctrl-C, SIGTERM and SIGHUP cancel a command's work, which then says how to go on."""
 
 import asyncio
-import contextlib
 import signal
+import threading
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import typer
 
 from mediagate_cli.exit_codes import print_error
+from mediagate_cli.standard_streams import OutputFile
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine, Iterator
 
 _SIGNALS: Final = ("SIGINT", "SIGTERM", "SIGHUP")
 
@@ -23,7 +25,7 @@ def run_interruptible(work: "Coroutine[object, object, None]") -> None:
     received: list[int] = []
     try:
         asyncio.run(_run(work, received))
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, KeyboardInterrupt):
         if not received:
             raise
     if received:
@@ -35,13 +37,29 @@ async def _run(work: "Coroutine[object, object, None]", received: list[int]) -> 
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
 
-    def interrupt(number: int) -> None:
+    def interrupt(number: int, _: object) -> None:
         received.append(number)
-        task.cancel()
+        if OutputFile.is_waiting:
+            raise KeyboardInterrupt
+        loop.call_soon_threadsafe(task.cancel)
 
-    for number in signal.Signals:
-        # What is ignored stays so: by nohup, or by a shell for what runs in the background.
-        if number.name in _SIGNALS and signal.getsignal(number) != signal.SIG_IGN:
-            with contextlib.suppress(NotImplementedError, RuntimeError):
-                loop.add_signal_handler(number, interrupt, number)
-    await task
+    with _handlers(interrupt):
+        await task
+
+
+@contextmanager
+def _handlers(interrupt: "Callable[[int, object], None]") -> "Iterator[None]":
+    """Context manager: the handler of all three signals, as far as nobody ignores them.
+
+    They are ignored by nohup, or by a shell for what runs in the background.
+    """
+    signals = [number for number in signal.Signals if number.name in _SIGNALS]
+    heard = [number for number in signals if signal.getsignal(number) != signal.SIG_IGN]
+    if threading.current_thread() is not threading.main_thread():
+        heard = []
+    previous = {number: signal.signal(number, interrupt) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

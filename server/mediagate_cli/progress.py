@@ -103,7 +103,7 @@ def hint_on_error(generation_id: str) -> Iterator[None]:
     except (MediagateError, OSError) as error:
         error.add_note(hint)
         raise
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, KeyboardInterrupt):
         print_error(f"  {hint}")
         raise
 

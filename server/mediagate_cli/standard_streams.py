@@ -12,15 +12,13 @@ import os
 import select
 import stat
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 ENCODING_ERRORS: Final = "mediagate.escape"
 """Error handler: bytes of argv as they came, other characters as backslash escapes."""
-_PIPE_BYTES: Final = 512
-"""Bytes that POSIX lets be written to a pipe or a terminal that poll() calls writable."""
 _CONTROLS: Final = {
     number: f"\\x{number:02x}"
     for number in (*range(0x20), *range(0x7F, 0xA0))
@@ -29,11 +27,14 @@ _CONTROLS: Final = {
 
 
 class OutputFile(io.RawIOBase):
-    """Raw file of stdout or stderr: waits where a non-blocking pipe is full.
+    """Raw file of stdout or stderr: never blocks in a write, but waits until there is room.
 
     With `fails_once` what is written after an error is dropped, so that buffers are flushed at the
     end in peace.
     """
+
+    is_waiting: ClassVar[bool] = False
+    """True while one waits for a reader who has paused: only an exception ends that."""
 
     def __init__(self, number: int, *, fails_once: bool) -> None:
         self._number: Final = number
@@ -54,15 +55,27 @@ class OutputFile(io.RawIOBase):
 
     def write(self, data: "ReadableBuffer", /) -> int:
         """Write some of the bytes; return how many. Raises OSError."""
+        view = memoryview(data)
         while not self._failed:
             try:
-                return os.write(self._number, data)
+                self._wait()
+                return os.write(self._number, view[: select.PIPE_BUF])
             except BlockingIOError:
-                select.select((), (self._number,), ())
-            except OSError:
+                continue  # Another process has filled it meanwhile.
+            except BaseException:
                 self._failed = self._fails_once
                 raise
-        return memoryview(data).nbytes
+        return view.nbytes
+
+    def _wait(self) -> None:
+        """Wait until a piece can be written without blocking."""
+        if select.select((), (self._number,), (), 0)[1]:
+            return
+        OutputFile.is_waiting = True
+        try:
+            select.select((), (self._number,), ())
+        finally:
+            OutputFile.is_waiting = False
 
 
 def prepare_standard_streams() -> None:
@@ -105,9 +118,9 @@ async def write_stdout(text: str) -> None:
     data = memoryview(text.encode(out.encoding, out.errors or "strict"))
     while data:
         await _writable(number)
-        out.buffer.write(data[:_PIPE_BYTES])
+        out.buffer.write(data[: select.PIPE_BUF])
         out.buffer.flush()
-        data = data[_PIPE_BYTES:]
+        data = data[select.PIPE_BUF :]
 
 
 def visible_controls(text: str) -> str:

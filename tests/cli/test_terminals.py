@@ -112,13 +112,21 @@ def test_an_ignored_hangup_stays_ignored(server_process: ServerProcess, tmp_path
         assert running.finish() == 0
 
 
-def test_ctrl_c_while_nobody_reads(server_process: ServerProcess, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "rpc"),
+    [("text 'Tell me all. [[hang_after=20]]'", ""), ("models --json", "ListModels")],
+)
+def test_an_interrupt_while_nobody_reads(
+    server_process: ServerProcess, tmp_path: Path, arguments: str, rpc: str
+) -> None:
     """A pager that pauses holds up neither the connection nor the end."""
-    arguments = " ".join(f"'{word}'" for word in ENDLESS)
+    log, words = (server_process.output, rpc) if rpc else ("said", "accepted")
     script = f"""
         mkfifo full && exec 9<>full && head -c 65536 /dev/zero >&9
-        mediagate {arguments} >&9 2>said & pid=$!
-        tail -n +1 -f --pid=$pid said 2>/dev/null | grep -q -m 1 accepted
+        come=$(wc -l <{log})
+        tail -n +$((come + 1)) -f --pid=$$ {log} 2>/dev/null | grep -q -m 1 {words} & come=$!
+        mediagate {arguments} >&9 2>>said & pid=$!
+        wait $come
         kill -TERM $pid; wait $pid; echo code $?
     """
     (tmp_path / "said").touch()
