@@ -25,7 +25,8 @@ log = logging.getLogger("mediagate.sandbox")
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
-_UNAVAILABLE = 502
+NOT_RECORDED = 502
+"""Status of a download that failed here: its client is sent to the real link."""
 
 
 @dataclass(slots=True)
@@ -36,6 +37,8 @@ class RecordedRun:
     schema: RunSchema
     headers: Mapping[str, str]
     """Those of its create: what is asked on its behalf is asked with the same token."""
+    private: frozenset[str]
+    """Strings of its input that may be secret."""
     has_ended: bool = False
     changed: BroadcastEvent = field(default_factory=BroadcastEvent)
     seen: int = 0
@@ -89,7 +92,7 @@ class OutputDownloads:
             download = await self._client.download(link, self._media)
         except (aiohttp.ClientError, OSError, DownloadRefused) as failure:
             log.warning("an output could not be recorded: %s", type(failure).__name__)
-            download = Download(_UNAVAILABLE, {}, None)
+            download = Download(NOT_RECORDED, {}, None)
         self._record(recorded, download)
         return download
 
@@ -111,9 +114,15 @@ class RecordedRuns:
         """Find a run that was created while recording."""
         return self._runs.get(prediction_id)
 
-    def add(self, prediction_id: str, schema: RunSchema, headers: Mapping[str, str]) -> None:
-        """Add a run and follow it to its end."""
-        run = RecordedRun(prediction_id, schema, headers)
+    def add(
+        self, document: Mapping[str, Any], schema: RunSchema, headers: Mapping[str, str]
+    ) -> None:
+        """Add the run of a prediction, unless it is known, and follow it to its end."""
+        prediction_id = document["id"]
+        if prediction_id in self._runs:
+            return
+        private = frozenset(schema.secrets(document.get("input")))
+        run = RecordedRun(prediction_id, schema, headers, private)
         self._runs[prediction_id] = run
         self._spawn(self._follow(run))
 

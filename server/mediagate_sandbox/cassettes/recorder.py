@@ -23,6 +23,7 @@ from mediagate_sandbox.cassettes.file_responses import file_response
 from mediagate_sandbox.cassettes.json_strings import parse_json, rewrite_strings
 from mediagate_sandbox.cassettes.links import LinkTable, event_data, is_link, rewrite_event
 from mediagate_sandbox.cassettes.recorded_runs import (
+    NOT_RECORDED,
     OutputDownloads,
     RecordedRun,
     RecordedRuns,
@@ -49,8 +50,8 @@ _NOT_RETURNED = frozenset(
 _STREAM_PAUSE = 0.5
 """Seconds until a stream is opened again that was closed before its end."""
 
-_STREAM_SECONDS = 1.0
-"""How long streams under way are read on when the recorder stops."""
+_STREAM_SECONDS = 5.0
+"""How long the streams of runs that have ended are read on when the recorder stops."""
 
 _LINK_HEADERS = ("location", "link")
 
@@ -89,7 +90,7 @@ class Recorder:
             client, self._links, recording.media, recording.file, self.spawn
         )
         self._taps: dict[str, StreamTap] = {}
-        self._streams: list[asyncio.Task[None]] = []
+        self._streams: dict[str, asyncio.Task[None]] = {}
         self._run_of_stream: dict[str, str] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -105,8 +106,9 @@ class Recorder:
         try:
             async with asyncio.timeout(seconds):
                 await self._runs.look_at_unended()
-                if self._streams:
-                    await asyncio.wait(self._streams, timeout=_STREAM_SECONDS)
+                streams = [task for run, task in self._streams.items() if self._has_ended(run)]
+                if streams:
+                    await asyncio.wait(streams, timeout=_STREAM_SECONDS)
                 await self._downloads.wait_for_all()
         except TimeoutError:
             log.warning("some files were not there in time: their runs will not be replayed")
@@ -114,6 +116,10 @@ class Recorder:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _has_ended(self, prediction: str) -> bool:
+        run = self._runs.find(prediction)
+        return run is not None and run.has_ended
 
     def state(self) -> dict[str, Any]:
         """Return what was recorded so far, for `/sandbox/cassette`."""
@@ -130,10 +136,12 @@ class Recorder:
             return await self._relay_webhook(request)
         link = self._links.find(request.raw_path)
         if link is not None:
-            _, recorded = link
+            url, recorded = link
             file = await self._downloads.wait(recorded)
             if file is None:
                 return await self._stream(request, recorded)
+            if file.status == NOT_RECORDED:
+                return web.Response(status=302, headers={"Location": url})
             return await file_response(request, file.status, file.headers, file.file)
         if not request.path.startswith("/v1/"):
             raise not_found()
@@ -148,6 +156,7 @@ class Recorder:
         is_json = not request.content_type.startswith(("multipart/", "text/"))
         body = rewrite_strings(raw, self._links.restore(origin)) if is_json else raw
         document = parse_json(body) if is_json else None
+        self._recording.redactor.learn_document(document)
         target = create_target(request.method, request.path, document)
         sent = body if target is None else self._redirect_webhook(body, document, request)
         response = await self._send(request, headers, sent)
@@ -183,7 +192,7 @@ class Recorder:
         webhook = document.get("webhook") if isinstance(document, dict) else None
         if not isinstance(webhook, str):
             return body
-        self._recording.redactor.learn((webhook,))
+        self._recording.redactor.learn_webhook(webhook)
         return self._relay.redirect(body, webhook, self._origin(request), dict(request.headers))
 
     def _webhook_secret(self, response: UpstreamResponse) -> web.Response:
@@ -211,8 +220,8 @@ class Recorder:
                 private |= self._secrets(await self._schema(None, each, headers), each)
         if document is None or schema is None:
             return _Exchange(frozenset(private))
-        if target is not None and self._runs.find(document["id"]) is None:
-            self._runs.add(document["id"], schema, headers)
+        if target is not None:
+            self._runs.add(document, schema, headers)
         return _Exchange(frozenset(private), tuple(self._notice(document, schema)))
 
     def _secrets(self, schema: RunSchema, document: Any) -> set[str]:
@@ -246,7 +255,7 @@ class Recorder:
             if recorded not in self._taps:
                 self._taps[recorded] = StreamTap(stream, partial(self._record_event, recorded))
                 self._run_of_stream[recorded] = document["id"]
-                self._streams.append(self.spawn(self._read_stream(recorded)))
+                self._streams[document["id"]] = self.spawn(self._read_stream(recorded))
         links = self._downloads.add(links_of(document, schema))
         self._runs.observe(document)
         return links
@@ -307,14 +316,14 @@ class Recorder:
         headers = {k: v for k, v in run.headers.items() if k.lower() == "authorization"}
         headers["Accept"] = "text/event-stream"
         while not tap.is_done:
-            had_ended = run.has_ended
+            had_ended, count = run.has_ended, tap.count
             try:
                 if await tap.open(self._client, headers, self.spawn) is not None:
                     return
             except (aiohttp.ClientError, OSError) as failure:
                 log.info("a stream could not be read: %s", type(failure).__name__)
             await tap.wait_until_closed()
-            if had_ended:
+            if had_ended and tap.count == count:
                 return
             await self._clock.sleep_until(self._clock.monotonic() + _STREAM_PAUSE)
 
@@ -322,7 +331,7 @@ class Recorder:
         run = self._runs.find(self._run_of_stream[recorded])
         schema = UNKNOWN if run is None else run.schema
         document = parse_json(event_data(block))
-        private: set[str] = set()
+        private = set() if run is None else set(run.private)
         links: list[str] = []
         if _is_prediction(document):
             private, links = self._secrets(schema, document), self._notice(document, schema)
@@ -340,7 +349,7 @@ class Recorder:
             raise not_found()
         if self._runs.find(document["id"]) is None:  # It overtook the response of the create.
             schema = await self._schema(None, document, receiver.headers)
-            self._runs.add(document["id"], schema, receiver.headers)
+            self._runs.add(document, schema, receiver.headers)
         run = self._runs.find(document["id"])
         schema = UNKNOWN if run is None else run.schema
         identifier = request.headers.get("webhook-id", secrets.token_hex(8))

@@ -56,10 +56,11 @@ class Recording:
         links: Iterable[str] = (),
     ) -> None:
         """Record a request and its response; `private` are secrets of these two alone."""
+        self.exchanges += 1
         redact = self.redactor.change(private)
         content_type = {k.lower(): v for k, v in headers.items()}.get("content-type", "")
         self._append(
-            {
+            lambda: {
                 "kind": "exchange",
                 "at": at,
                 "took": took,
@@ -81,7 +82,6 @@ class Recording:
                 "links": list(links),
             }
         )
-        self.exchanges += 1
 
     def event(
         self, stream: str, block: bytes, *, private: Iterable[str], links: Iterable[str]
@@ -89,13 +89,12 @@ class Recording:
         """Record one server-sent event of a stream."""
         redact = self.redactor.change(private)
         shown = rewrite_event(block, redact, lambda text: redact("", text))
-        body = self.media.encode(shown)
         self._append(
-            {
+            lambda: {
                 "kind": "event",
                 "at": self.now(),
                 "stream": stream,
-                "body": body,
+                "body": self.media.encode(shown),
                 "links": list(links),
             }
         )
@@ -105,7 +104,7 @@ class Recording:
     ) -> None:
         """Record a webhook."""
         self._append(
-            {
+            lambda: {
                 "kind": "webhook",
                 "at": self.now(),
                 "id": identifier,
@@ -118,7 +117,7 @@ class Recording:
     def file(self, url: str, download: Download) -> None:
         """Record the download of an output file."""
         self._append(
-            {
+            lambda: {
                 "kind": "file",
                 "at": self.now(),
                 "url": url,
@@ -137,10 +136,12 @@ class Recording:
         except UnicodeDecodeError:
             return self.media.encode(content)
 
-    def _append(self, entry: Mapping[str, Any]) -> None:
+    def _append(self, make_entry: Callable[[], Mapping[str, Any]]) -> None:
+        """Append an entry, whose media are stored as it is made; a failure ends the recording."""
         if not self._writer.is_open:
             return
         try:
-            self._writer.append(entry)
+            self._writer.append(make_entry())
         except OSError as failure:
             log.error("the recording has ended: %s", failure.strerror)  # noqa: TRY400
+            self._writer.close()

@@ -11,7 +11,7 @@ import binascii
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 from mediagate_sandbox.cassettes.json_strings import Change, map_strings, strings_in
 
@@ -24,7 +24,7 @@ _SHORTEST = 8
 
 _SECRET_HEADERS = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
 _SECRET_NAME = re.compile(
-    r"(?:.*[_-])?(?:(?:api_?key|access_?key|private_?key|secret(?:_?key)?|password|credential)s?"
+    r"(?:.*_)?(?:(?:api_?key|access_?key|private_?key|secret(?:_?key)?|password|credential)s?"
     r"|token|passwd|passphrase|authorization|bearer|cookie|auth|jwt)",
     re.IGNORECASE,
 )
@@ -47,7 +47,7 @@ _OF_A_SIGNATURE = frozenset(
 
 def is_secret_name(name: str) -> bool:
     """Whether a field or parameter of this name holds a secret."""
-    return _SECRET_NAME.fullmatch(_CAMEL.sub("_", name)) is not None
+    return _SECRET_NAME.fullmatch(_CAMEL.sub("_", name).replace("-", "_")) is not None
 
 
 def secret_strings(document: Any) -> set[str]:
@@ -127,17 +127,35 @@ class Redactor:
         """Learn the secrets of a query."""
         for name, value in _parameters(target):
             if is_secret_name(name):
-                self.learn((unquote(value),))
+                self.learn((value, unquote(value), unquote_plus(value)))
+
+    def learn_document(self, document: Any) -> None:
+        """Learn the secrets of a request's JSON: by their names, and in links."""
+        self.learn(secret_strings(document))
+        for text in strings_in(document):
+            self._learn_links(text)
+
+    def learn_webhook(self, url: str) -> None:
+        """Learn the address of a webhook, and what may be secret in it by itself."""
+        self.learn((url,))
+        self.learn(each for each in urlsplit(url).path.split("/") if len(each) >= 2 * _SHORTEST)
+        self.learn(unquote(value) for _, value in _parameters(url))
 
     def text(self, text: str) -> str:
-        """Return a text without secrets."""
+        """Return a text without secrets; those in its links are learned."""
         if text == WEBHOOK:
             return text
+        self._learn_links(text)
         if self._pattern is not None:
             text = self._pattern.sub(REDACTED, text)
         if "://" in text:
             text = _URL.sub(lambda match: redact_url(match.group()), text)
         return _TOKEN.sub(REDACTED, text)
+
+    def _learn_links(self, text: str) -> None:
+        if "://" in text:
+            for url in _URL.findall(text):
+                self.learn(_link_secrets(url))
 
     def change(self, private: Iterable[str] = ()) -> Change:
         """Return the change of a document's strings that leaves no secret in it.
@@ -176,6 +194,18 @@ def redact_url(url: str) -> str:
         is_secret |= is_signed and name.lower() in _OF_A_SIGNATURE
         parts.append(f"{name}=redacted" if equals and is_secret else part)
     return f"{head}?{'&'.join(parts)}{hash_sign}{fragment}"
+
+
+def _link_secrets(url: str) -> Iterable[str]:
+    """Return the user in front of a link's host, and its tokens and signatures."""
+    user = _USER.search(url)
+    if user is not None:
+        yield user.group()[:-1]
+        yield unquote(user.group()[:-1].partition(":")[2])
+    for name, value in _parameters(url):
+        if name.lower() in _SIGNATURES or is_secret_name(name):
+            yield value
+            yield unquote(value)
 
 
 def _parameters(target: str) -> Iterable[tuple[str, str]]:

@@ -14,7 +14,7 @@ from mediagate_sandbox.cassettes.cassette import Cassette, RecordedCreate, Recor
 from mediagate_sandbox.cassettes.file_responses import file_response
 from mediagate_sandbox.cassettes.json_strings import parse_json, rewrite_strings
 from mediagate_sandbox.cassettes.links import LinkTable, rewrite_event
-from mediagate_sandbox.cassettes.matching import Difference, differences
+from mediagate_sandbox.cassettes.matching import Difference, differences, seeds_in
 from mediagate_sandbox.cassettes.redaction import Redactor, redact_url, secret_strings
 from mediagate_sandbox.cassettes.replayed_webhooks import ReplayedWebhooks
 from mediagate_sandbox.cassettes.requests import (
@@ -111,6 +111,7 @@ class Replayer:
         redactor = Redactor()
         redactor.learn_headers(request.headers)
         redactor.learn_query(request.raw_path)
+        redactor.learn_document(document)
         body = normalize_body(content_type, raw, redactor.change(secret_strings(document)))
         target = create_target(request.method, request.path, document)
         if target is not None:
@@ -151,7 +152,10 @@ class Replayer:
         same = [each for each in self._left if not differences(each.fields, came)]
         complete = [each for each in same if self._can_replay(each)]
         if complete:
-            return next((each for each in complete if each.prefer == prefer), complete[0])
+            seeds = seeds_in(came)
+            return max(
+                complete, key=lambda each: (seeds_in(each.fields) == seeds, each.prefer == prefer)
+            )
         if same:
             raise self._mismatch("(root)", "The recording ended before this run did.")
         total = sum(not differences(each.fields, came) for each in self._cassette.creates)

@@ -58,6 +58,11 @@ class StreamTap:
         self._is_open = False
 
     @property
+    def count(self) -> int:
+        """How many events have come."""
+        return len(self._blocks)
+
+    @property
     def is_done(self) -> bool:
         """Whether the last event has come."""
         return bool(self._blocks) and is_final(self._blocks[-1])
