@@ -27,8 +27,8 @@ class Memory:
         (self._folder / "clear_refs").write_text("5")
 
     def _read(self, name: str) -> int:
-        found = re.search(
+        match = re.search(
             rf"^{name}:\s+(\d+) kB", (self._folder / "status").read_text(), re.MULTILINE
         )
-        assert found
-        return int(found[1]) * 1024
+        assert match
+        return int(match[1]) * 1024

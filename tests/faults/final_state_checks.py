@@ -54,9 +54,9 @@ def check_alarms(data: Path) -> None:
 def needles(data: Path) -> set[bytes]:
     """What is to be searched for once all is erased. That it is found before is checked here."""
     contents = (*FOLDER.outputs(data).values(), *sealed(data))
-    found = {*forms_of_the_mark(), *samples(contents)}
-    assert traces(files_below(data), found)
-    return found
+    marks = {*forms_of_the_mark(), *samples(contents)}
+    assert traces(files_below(data), marks)
+    return marks
 
 
 def check_erased(data: Path, needles: set[bytes], before: LedgerBook, after: LedgerBook) -> None:

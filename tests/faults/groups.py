@@ -113,8 +113,8 @@ class Stamp:
     def read(cls, root: Path, group: str) -> Self | None:
         """The group's last one. None where there is none that can be read."""
         try:
-            found = json.loads((root / STAMPS / f"{group}.json").read_text(encoding="utf-8"))
-            return cls(**found | {"failures": tuple(found["failures"])})
+            document = json.loads((root / STAMPS / f"{group}.json").read_text(encoding="utf-8"))
+            return cls(**document | {"failures": tuple(document["failures"])})
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

@@ -116,11 +116,11 @@ class MixedLoad:
     async def ended(self, generation: str) -> generation_pb2.Generation:
         """The generation at its end."""
         request = generations_pb2.WaitGenerationRequest(id=generation, wait=Duration(seconds=50))
-        found: generation_pb2.Generation = (
+        ended_generation: generation_pb2.Generation = (
             await self._generations.WaitGeneration(request)
         ).generation
-        assert found.state >= generation_pb2.Generation.STATE_SUCCEEDED, found
-        return found
+        assert ended_generation.state >= generation_pb2.Generation.STATE_SUCCEEDED, ended_generation
+        return ended_generation
 
     async def text(self, random: Random) -> str:
         """A text in one answer, of a length that the server or the model chooses."""

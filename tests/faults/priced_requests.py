@@ -109,11 +109,11 @@ def _own(model: Model) -> dict[str, list[Any]]:
     """Inputs of its own that its price hangs on and no field reaches."""
     reached = {target for rule in model.map.values() for target in rule.targets}
     hang = {rule.input for rule in model.expects.values() if isinstance(rule, InputUnits)}
-    found = {}
+    values_by_input = {}
     for name in sorted(hang - reached):
         spec = model.inputs[name]
-        found[name] = list(spec.enum) or [False, True]
-    return found
+        values_by_input[name] = list(spec.enum) or [False, True]
+    return values_by_input
 
 
 def _duration(seconds: float) -> Duration:

@@ -111,7 +111,7 @@ class AccountingRun:
             self.generations = await self._all(server)
             for (name, load), generations in zip(loads.items(), results, strict=True):
                 assert {generation.id for generation in generations} <= {
-                    one.id for one in self.generations[name]
+                    listed.id for listed in self.generations[name]
                 }
                 print(f"{name}: {len(self.generations[name])} made, refused {dict(load.refused)}")
 
@@ -251,7 +251,7 @@ async def every_cent(run: AccountingRun, count: int, seed: int) -> None:
 
 
 @pytest.fixture(params=["folder", "s3"])
-def place(request: pytest.FixtureRequest) -> MediaLocation:
+def location(request: pytest.FixtureRequest) -> MediaLocation:
     """The folder, and a bucket that is empty."""
     if request.param == "folder":
         return FOLDER
@@ -277,16 +277,16 @@ async def run_of(folder: Path, location: MediaLocation, count: int, seed: int, *
 
 
 @pytest.mark.timeout(120)
-async def test_every_cent_of_a_few(tmp_path: Path, place: MediaLocation, seed: int) -> None:
+async def test_every_cent_of_a_few(tmp_path: Path, location: MediaLocation, seed: int) -> None:
     """The quick form: some 80 generations."""
-    await run_of(tmp_path, place, 25, seed)
+    await run_of(tmp_path, location, 25, seed)
 
 
 @pytest.mark.faults_full
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("assumed", [{}, {"MEDIAGATE_ASSUME_UNKNOWN_USD": "0.0123"}])
 async def test_every_cent_of_a_thousand(
-    tmp_path: Path, place: MediaLocation, seed: int, assumed: dict[str, str]
+    tmp_path: Path, location: MediaLocation, seed: int, assumed: dict[str, str]
 ) -> None:
     """A thousand generations and more; what nobody knows the price of is unknown, or assumed."""
-    await run_of(tmp_path, place, 330, seed, **assumed)
+    await run_of(tmp_path, location, 330, seed, **assumed)

@@ -190,11 +190,12 @@ async def test_everything_is_finished_and_settled_exactly(reopened: Reopened) ->
     assert sorted((each.prediction_id, each.cost.usd_nanos) for each in charges.charges) == sorted(
         bill.items()
     )
-    found = await reopened.boss.admin.GetTenant(admin_pb2.GetTenantRequest(id="acme"))
+    response = await reopened.boss.admin.GetTenant(admin_pb2.GetTenantRequest(id="acme"))
     assert [
-        (each.name, each.spent_usd_nanos, each.reserved_usd_nanos) for each in found.tenant.budgets
+        (each.name, each.spent_usd_nanos, each.reserved_usd_nanos)
+        for each in response.tenant.budgets
     ] == [("all", sum(bill.values()), 0), ("team", sum(bill.values()), 0)]
-    assert not found.tenant.in_flight
+    assert not response.tenant.in_flight
 
 
 async def test_what_was_asked_and_stored_is_read(reopened: Reopened) -> None:

@@ -268,7 +268,7 @@ async def die_at_an_overrun(folder: Path, name: str) -> None:
             await server.until_dead()
             server.start()
             settled = await faithful.until(
-                record.id, lambda one: bool(one.attempts[0].prediction_id)
+                record.id, lambda generation: bool(generation.attempts[0].prediction_id)
             )
             await server.stop()
         bill = await asyncio.to_thread(sandbox.bill)

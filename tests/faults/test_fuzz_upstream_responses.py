@@ -60,7 +60,7 @@ _ENDED: Final = (
     generation_pb2.Generation.STATE_FAILED,
     generation_pb2.Generation.STATE_CANCELLED,
 )
-_KNOWN: Final = (
+_FINAL_COST_STATES: Final = (
     cost_pb2.COST_STATE_SETTLED,
     cost_pb2.COST_STATE_UNKNOWN,
     cost_pb2.COST_STATE_ASSUMED,
@@ -190,11 +190,11 @@ async def _all_ended(stubs: Stubs) -> list[generation_pb2.Generation]:
             break
     for generation in generations:
         words = str(generation)[:2_000]
-        assert generation.cost.state in _KNOWN, words
+        assert generation.cost.state in _FINAL_COST_STATES, words
         is_known = generation.cost.state != cost_pb2.COST_STATE_UNKNOWN
         assert generation.cost.HasField("usd_nanos") == is_known, words
         for attempt in generation.attempts:
-            assert attempt.cost.state in _KNOWN, words
+            assert attempt.cost.state in _FINAL_COST_STATES, words
         json_format.MessageToJson(generation)
     return generations
 

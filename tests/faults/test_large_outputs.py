@@ -10,9 +10,9 @@ from tests.media.large_output_memory import MIB, check_growth, storage_settings
 pytestmark = [pytest.mark.faults_full, pytest.mark.timeout(900)]
 
 
-@pytest.mark.parametrize("place", ["folder", "s3"])
+@pytest.mark.parametrize("storage", ["folder", "s3"])
 async def test_a_large_output(
-    place: str, request: pytest.FixtureRequest, missing: Missing, tmp_path: Path
+    storage: str, request: pytest.FixtureRequest, missing: Missing, tmp_path: Path
 ) -> None:
     """Kept and read back whole, with at most 16 MiB more at the peak."""
-    await check_growth(tmp_path, 2048 * MIB, storage_settings(place, request, missing))
+    await check_growth(tmp_path, 2048 * MIB, storage_settings(storage, request, missing))

@@ -75,8 +75,8 @@ def wrong(paid_call: PaidCall, billed: dict[str, Any]) -> str:
         # A guess for want of a list price, so that nobody bills it.
         return "" if entry["nanos"] is None else "assumed, though it has a price"
     if cost.state == cost_pb2.COST_STATE_UNKNOWN:
-        known = cost.HasField("usd_nanos") or estimate.HasField("maximum_usd_nanos")
-        return "unknown, with an amount" if known or entry["nanos"] is not None else ""
+        has_amount = cost.HasField("usd_nanos") or estimate.HasField("maximum_usd_nanos")
+        return "unknown, with an amount" if has_amount or entry["nanos"] is not None else ""
     if cost.state != cost_pb2.COST_STATE_SETTLED or entry["unmetered"]:
         return f"settled as {cost.state}, not metered {entry['unmetered']}"
     if cost.usd_nanos != entry["nanos"]:

@@ -98,7 +98,7 @@ async def until_stopped(server: CrashingProcess) -> None:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    ("what", "place", "action"),
+    ("what", "failpoint", "action"),
     [
         ("text", "while_decoding", "exit"),
         ("text", "while_settling", "stop"),
@@ -106,10 +106,10 @@ async def until_stopped(server: CrashingProcess) -> None:
     ],
 )
 async def test_it_is_ended_by_the_third_gate(
-    tmp_path: Path, what: str, place: str, action: str
+    tmp_path: Path, what: str, failpoint: str, action: str
 ) -> None:
     """The first two die, or stand still until they are killed, while they handle what it made."""
-    armed = f"{place}:1:{action}"
+    armed = f"{failpoint}:1:{action}"
     with running_sandbox(tmp_path, "--time-scale", "0.01", "--small-files", *UNLIMITED) as sandbox:
         async with mortal(tmp_path, sandbox) as (process, caller):
             process.start(armed)

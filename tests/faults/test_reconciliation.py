@@ -55,7 +55,7 @@ async def wait_for_pass(client: AsyncClient) -> GetReconciliationResponse:
 async def plant_orphans(sandbox: SandboxControl, count: int) -> set[str]:
     """Somebody else uses the token."""
     headers = {"Authorization": "Bearer r8_test"}
-    made = set()
+    prediction_ids = set()
     async with httpx.AsyncClient(base_url=sandbox.url, headers=headers) as upstream:
         for number in range(count):
             answer = await upstream.post(
@@ -63,8 +63,8 @@ async def plant_orphans(sandbox: SandboxControl, count: int) -> set[str]:
                 json={"input": {"prompt": f"not ours {number}"}},
             )
             assert answer.status_code == 201
-            made.add(answer.json()["id"])
-    return made
+            prediction_ids.add(answer.json()["id"])
+    return prediction_ids
 
 
 def plant_drift(sandbox: SandboxControl, victim: generation_pb2.Attempt, bill: Any) -> None:

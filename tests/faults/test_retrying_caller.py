@@ -21,7 +21,9 @@ Read = Callable[[RetryingCaller, str], Awaitable[Any]]
 READS: dict[str, Read] = {
     "all_generations": lambda faithful, _: faithful.all_generations(),
     "ended": lambda faithful, name: faithful.ended(name),
-    "until": lambda faithful, name: faithful.until(name, lambda one: bool(one.attempts)),
+    "until": lambda faithful, name: faithful.until(
+        name, lambda generation: bool(generation.attempts)
+    ),
 }
 
 

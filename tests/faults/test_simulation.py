@@ -62,9 +62,9 @@ def test_bugs_end_no_generation_and_pay_nothing_twice(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "api_errors"), [(143936371, False), (3597927199, False), (1697556131, True)]
+    ("seed", "api_errors"), [(143936371, False), (3597927199, False), (1697556131, True)]
 )
-def test_seeds_that_found_something(one: int, *, api_errors: bool) -> None:
+def test_seeds_that_found_something(seed: int, *, api_errors: bool) -> None:
     """143936371: a sweep gave one attempt what another, found at the start, was still to claim.
 
     3597927199: the end of a generation was reckoned from before an overrun that was being written.
@@ -72,4 +72,4 @@ def test_seeds_that_found_something(one: int, *, api_errors: bool) -> None:
     1697556131: what the second create of a model had made was stopped as the first one's, which had
     been declared absent: the second came into doubt while the list was read.
     """
-    simulate(one, api_errors=api_errors)
+    simulate(seed, api_errors=api_errors)

@@ -68,16 +68,19 @@ async def test_slow_bodies_of_strangers(tmp_path: Path) -> None:
         for number in range(200):
             sent = head(door, url, f"slow_{number}", stranger) + b"{"
             waiting.append(await connect(stack, address_of(door), sent))
-        answers = [asyncio.create_task(status(peer)) for peer in waiting]
-        for answer in asyncio.as_completed(answers):
+        answer_tasks = [asyncio.create_task(status(peer)) for peer in waiting]
+        for answer in asyncio.as_completed(answer_tasks):
             assert await answer == 503
-            if sum(one.done() for one in answers) == 200 - replicate_webhooks._MAX_UNKNOWN_BODIES:
+            if (
+                sum(answer_task.done() for answer_task in answer_tasks)
+                == 200 - replicate_webhooks._MAX_UNKNOWN_BODIES
+            ):
                 break
         assert await door.post() == 200
         assert door.hints == [(ATTEMPT, "p1")]
-        for one in answers:
-            one.cancel()
-        await asyncio.wait(answers)
+        for answer_task in answer_tasks:
+            answer_task.cancel()
+        await asyncio.wait(answer_tasks)
 
 
 async def test_slow_bodies_at_one_address(tmp_path: Path) -> None:
@@ -183,10 +186,10 @@ async def test_malformed_requests(
         for address in (web.address, operations.address, urlsplit(sandbox.url).netloc):
             await sent_and_gone(address, MALFORMED[name])
     web.close()
-    told = caplog.text + "".join(capfd.readouterr())
-    assert "canary" not in told
-    assert "471147114711" not in told
-    assert "Traceback" not in told
+    output = caplog.text + "".join(capfd.readouterr())
+    assert "canary" not in output
+    assert "471147114711" not in output
+    assert "Traceback" not in output
     after = [metrics.http_malformed.labels(port)._value.get() for port in ("web", "operations")]
     assert [new - old for new, old in zip(after, before, strict=True)] == [1, 1]
     assert sandbox.request_log.malformed == 1

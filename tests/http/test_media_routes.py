@@ -99,7 +99,7 @@ async def test_the_whole_file(door: MediaPort) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("range_header", "expected"),
     [
         ("bytes=0-0", slice(0, 1)),
         ("bytes=0-", slice(0, SIZE)),
@@ -111,35 +111,37 @@ async def test_the_whole_file(door: MediaPort) -> None:
         (f"bytes=-{SIZE * 2}", slice(0, SIZE)),
     ],
 )
-async def test_ranges(asked: str, expected: slice, door: MediaPort) -> None:
+async def test_ranges(range_header: str, expected: slice, door: MediaPort) -> None:
     """From anywhere to anywhere, by GET and by HEAD."""
-    part = CONTENT[expected]
-    is_complete = len(part) == SIZE
+    expected_content = CONTENT[expected]
+    is_complete = len(expected_content) == SIZE
     for method in ("GET", "HEAD"):
-        async with door.session.request(method, door.link, headers={"Range": asked}) as answer:
+        async with door.session.request(
+            method, door.link, headers={"Range": range_header}
+        ) as answer:
             assert answer.status == (200 if is_complete else 206)
-            assert answer.headers["Content-Length"] == str(len(part))
-            assert await answer.read() == (part if method == "GET" else b"")
+            assert answer.headers["Content-Length"] == str(len(expected_content))
+            assert await answer.read() == (expected_content if method == "GET" else b"")
             if not is_complete:
                 content_range = f"bytes {expected.start}-{expected.stop - 1}/{SIZE}"
                 assert answer.headers["Content-Range"] == content_range
 
 
-@pytest.mark.parametrize("asked", [f"bytes={SIZE}-", f"bytes={SIZE}-{SIZE + 5}", "bytes=-0"])
-async def test_ranges_that_hold_nothing(asked: str, door: MediaPort) -> None:
+@pytest.mark.parametrize("range_header", [f"bytes={SIZE}-", f"bytes={SIZE}-{SIZE + 5}", "bytes=-0"])
+async def test_ranges_that_hold_nothing(range_header: str, door: MediaPort) -> None:
     """416, with the size."""
-    async with door.get(Range=asked) as answer:
+    async with door.get(Range=range_header) as answer:
         assert answer.status == 416
         assert answer.headers["Content-Range"] == f"bytes */{SIZE}"
         assert await answer.read() == b""
 
 
 @pytest.mark.parametrize(
-    "asked", ["bytes=5-2", "bytes=0-1,5-9", "lines=1-2", "bytes=", "x", "bytes=-"]
+    "range_header", ["bytes=5-2", "bytes=0-1,5-9", "lines=1-2", "bytes=", "x", "bytes=-"]
 )
-async def test_what_is_no_range_is_the_whole(asked: str, door: MediaPort) -> None:
+async def test_what_is_no_range_is_the_whole(range_header: str, door: MediaPort) -> None:
     """As the rules say: a range that cannot be read is as good as none."""
-    async with door.get(Range=asked) as answer:
+    async with door.get(Range=range_header) as answer:
         assert (answer.status, len(await answer.read())) == (200, SIZE)
 
 

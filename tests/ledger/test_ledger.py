@@ -102,9 +102,9 @@ def test_an_assumed_price_never_settles() -> None:
 
 def test_a_reservation_holds_the_most_that_the_plan_may_cost() -> None:
     """And says so where that is not known."""
-    known = plan_for("flux-schnell")
-    assert ledger.reserve_entry(known, "a1") == LedgerEntry(
-        "a1", LedgerEntryKind.RESERVE, 3_000_000, CostState.ESTIMATED, known.price.as_of
+    plan = plan_for("flux-schnell")
+    assert ledger.reserve_entry(plan, "a1") == LedgerEntry(
+        "a1", LedgerEntryKind.RESERVE, 3_000_000, CostState.ESTIMATED, plan.price.as_of
     )
     song = ModelRequest(Modality.AUDIO, "musicgen", {"prompt": "x"})
     assumed = ledger.reserve_entry(shipped_catalog().plan(song), "a3")
@@ -120,8 +120,8 @@ def test_a_success_without_an_output_agrees_with_upstreams_list() -> None:
         1, "p", "a1", "g", 1, "t", "m", NOON, NOON, None, 0, prices.dump_price(PER_IMAGE)
     )
     assert compare_charges([charge], {"p": end}, NOON).matched == {"p"}
-    told = replace(end, metrics={"image_output_count": 1})
-    (case,) = compare_charges([charge], {"p": told}, NOON).differing
+    measured = replace(end, metrics={"image_output_count": 1})
+    (case,) = compare_charges([charge], {"p": measured}, NOON).differing
     assert case.upstream_nanos == 40_000_000
 
 

@@ -115,7 +115,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def turn_up_late(self, name: str, nanos: int | None, seed: int) -> None:
         """An attempt declared absent was paid after all: its settlement beats its release."""
         record = self.records[name]
-        absent = [one for one in record.attempts if one.state is AttemptState.ABSENT]
+        absent = [attempt for attempt in record.attempts if attempt.state is AttemptState.ABSENT]
         if not absent:
             return
         attempt = random.Random(seed).choice(absent)
@@ -160,9 +160,12 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def a_generation_costs_what_its_attempts_do(self) -> None:
         for record in getattr(self, "records", {}).values():
-            amounts = [self.settled.get(one.id, self.reserved[one.id]) for one in record.attempts]
-            known = [amount for amount in amounts if amount is not None]
-            total = sum(known) if len(known) == len(amounts) else None
+            amounts = [
+                self.settled.get(attempt.id, self.reserved[attempt.id])
+                for attempt in record.attempts
+            ]
+            known_amounts = [amount for amount in amounts if amount is not None]
+            total = sum(known_amounts) if len(known_amounts) == len(amounts) else None
             assert record.cost.nanos == total
             assert (record.cost.state is CostState.UNKNOWN) == (total is None)
 
@@ -177,7 +180,7 @@ def _closed(
     record: Generation, attempt: Attempt, line: LedgerEntry, state: AttemptState
 ) -> Generation:
     closed = replace(attempt, state=state, cost=entry_cost(line))
-    attempts = tuple(closed if one.id == attempt.id else one for one in record.attempts)
+    attempts = tuple(closed if old.id == attempt.id else old for old in record.attempts)
     return replace(record, attempts=attempts, state=State.RUNNING)
 
 

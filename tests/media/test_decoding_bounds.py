@@ -157,7 +157,7 @@ async def test_a_writer_that_flushes_each_byte_is_read() -> None:
     body = bytes(range(256)) * 800
     for mode, bits in ((zlib.Z_SYNC_FLUSH, 31), (zlib.Z_FULL_FLUSH, 15)):
         packer = zlib.compressobj(wbits=bits)
-        packed = b"".join(packer.compress(bytes([one])) + packer.flush(mode) for one in body)
+        packed = b"".join(packer.compress(bytes([byte])) + packer.flush(mode) for byte in body)
         packed += packer.flush()
         assert await decoded(packed, "gzip" if bits > 15 else "deflate") == body
 

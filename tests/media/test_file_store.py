@@ -23,7 +23,7 @@ def files_in(folder: Path) -> set[str]:
     return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
 
 
-def keep(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+def refuse_deletion(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     """From now on the disk does not part with files of these names."""
     unlink = os.unlink
 
@@ -85,7 +85,7 @@ async def test_what_is_half_deleted_is_listed_until_it_is_gone(
     """Whichever of its files the disk does not part with."""
     await put(folder, spool, "uploads/a", b"x")
     with monkeypatch.context() as patched:
-        keep(patched, stuck)
+        refuse_deletion(patched, stuck)
         for _ in range(2):
             with pytest.raises(StorageFailed):
                 await folder.delete("uploads/a")
@@ -102,7 +102,7 @@ async def test_a_half_that_cannot_be_cleared_is_told(
     stored.mkdir(parents=True)
     for name in ("0", "1", "2"):
         (stored / name).write_bytes(b"no notes")
-    keep(monkeypatch, "1")
+    refuse_deletion(monkeypatch, "1")
     with structlog.testing.capture_logs() as logs:
         folder = FileSystemMediaStore(tmp_path / "kept")
     assert [line["file"] for line in logs] == ["outputs/gen_1/1"]
@@ -117,7 +117,7 @@ async def test_an_output_that_stays_keeps_no_other(
     for index in range(10):
         await put(folder, spool, f"outputs/gen_1/{index}", b"x")
     with monkeypatch.context() as patched:
-        keep(patched, "3", "6")
+        refuse_deletion(patched, "3", "6")
         with pytest.raises(StorageFailed):
             await folder.delete("outputs/gen_1")
     assert files_in(tmp_path) == {f"kept/outputs/gen_1/{index}" for index in (3, 6)}

@@ -365,7 +365,7 @@ async def test_media_by_the_thousand_are_taken_a_part_at_a_time(
     async with MediaDownloader(file_server.url, idle_timeout=lambda: 30.0) as fetcher:
         media = (StoredMedia(link, "image/png", EXPIRES),) * 600
         stored = await create_archiver(folder, spool, fetcher).archive("gen_1", media, ENDED)
-    assert all(one.is_stored for one in stored)
+    assert all(output.is_stored for output in stored)
     assert len(stored) == len(file_server.requests) == 600
     assert before < most < before + 350
 

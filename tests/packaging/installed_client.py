@@ -26,7 +26,9 @@ def main(address: str) -> dict[str, object]:
         refusal = refused(client)
     return {
         "stubs": stubs,
-        "installed": sorted(one.metadata["Name"].lower() for one in distributions()),
+        "installed": sorted(
+            distribution.metadata["Name"].lower() for distribution in distributions()
+        ),
         "loaded": sorted({name.partition(".")[0] for name in sys.modules}),
         "home": mediagate.v1.__path__[0],
         "pieces": pieces,

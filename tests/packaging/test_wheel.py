@@ -77,10 +77,18 @@ def test_holds_every_file_of_the_packages(wheel: Path) -> None:
 def test_asks_for_little(wheel: Path) -> None:
     """Without extras it depends on three packages; whoever installs only the client has no more."""
     with zipfile.ZipFile(wheel) as archive:
-        (name,) = (one for one in archive.namelist() if one.endswith(".dist-info/METADATA"))
+        (name,) = (
+            file_name
+            for file_name in archive.namelist()
+            if file_name.endswith(".dist-info/METADATA")
+        )
         metadata = HeaderParser().parsestr(archive.read(name).decode())
-    plain = [one for one in metadata.get_all("Requires-Dist", []) if "extra ==" not in one]
-    assert {re.split(r"[<>=~! ]", one)[0] for one in plain} == LIGHT
+    plain = [
+        requirement
+        for requirement in metadata.get_all("Requires-Dist", [])
+        if "extra ==" not in requirement
+    ]
+    assert {re.split(r"[<>=~! ]", requirement)[0] for requirement in plain} == LIGHT
     assert {"server", "sandbox", "cli"} <= set(metadata.get_all("Provides-Extra", []))
 
 

@@ -10,11 +10,11 @@ ADDRESS = "127.0.0.1:50051"
 
 def example(language: str, address: str) -> str:
     """The one example in a language that speaks to a server."""
-    found = [
+    examples = [
         text
         for page in PAGES
         for text in re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
         if ADDRESS in text
     ]
-    assert len(found) == 1, f"one example in {language}"
-    return str(found[0]).replace(ADDRESS, address)
+    assert len(examples) == 1, f"one example in {language}"
+    return str(examples[0]).replace(ADDRESS, address)

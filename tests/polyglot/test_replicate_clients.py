@@ -13,7 +13,7 @@ from tests.conftest import Missing, Require
 from .program_result import BUILD_SECONDS, RUN_SECONDS, fetch, run
 
 HERE = Path(__file__).parent / "replicate"
-PARTS = ["run", "stream", "predictions", "files", "webhooks", "models", "refused", "failed"]
+SCENARIOS = ["run", "stream", "predictions", "files", "webhooks", "models", "refused", "failed"]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def javascript_program(
 def assert_worked(printed: str) -> dict[str, Any]:
     """Holds what both programs must have got; each part that they said, by name."""
     lines = [json.loads(each) for each in printed.splitlines()]
-    assert [each["event"] for each in lines] == PARTS
+    assert [each["event"] for each in lines] == SCENARIOS
     said = {each["event"]: each for each in lines}
     assert said["run"]["text"].startswith("[sandbox meta/meta-llama-3-70b-instruct]")
     assert said["run"]["pictures"] == 2

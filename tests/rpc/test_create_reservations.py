@@ -161,7 +161,7 @@ REFUSED: list[Callable[[ConcurrentCallers], Awaitable[None]]] = [
 ]
 
 
-@pytest.mark.parametrize("refused", REFUSED, ids=lambda one: one.__name__)
+@pytest.mark.parametrize("refused", REFUSED, ids=lambda refusal: refusal.__name__)
 async def test_who_is_refused_takes_no_turn(
     scripted_upstream: ScriptedUpstream,
     open_server: OpenServer,

@@ -231,7 +231,7 @@ async def test_what_was_to_be_sent_survives_a_restart(
         await end(store, late)
         async with playing(store, clock):
             got = await receiver.received(2)
-    assert {one.id for one in got} == {"evt_a", "evt_b"}
+    assert {delivery.id for delivery in got} == {"evt_a", "evt_b"}
 
 
 async def test_a_url_lies_sealed(tmp_path: Path, store: SqliteStore) -> None:
@@ -246,20 +246,20 @@ async def test_a_slow_receiver_does_not_keep_others_waiting(
     store: SqliteStore, clock: ManualDispatcherClock, receiver: Receiver
 ) -> None:
     """More events of its than may be on their way at once wait; another's goes past them."""
-    taken = asyncio.Event()
+    connected = asyncio.Event()
 
-    async def hold(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        taken.set()
+    async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
         await reader.read()
         writer.close()
 
-    slow = await asyncio.start_server(hold, "127.0.0.2", 0)
+    slow = await asyncio.start_server(never_answer, "127.0.0.2", 0)
     async with slow:
         port = slow.sockets[0].getsockname()[1]
         for n in range(40):
             await deliver_end(store, f"s{n:02}", f"http://127.0.0.2:{port}/", NOON)
         async with playing(store, clock) as played:
-            await taken.wait()
+            await connected.wait()
             await deliver_end(store, "z", receiver.url)
             (got,) = await receiver.received(1)
             assert got.id == "evt_z"

@@ -51,9 +51,9 @@ async def test_no_form_leads_to_this_machine_or_a_private_network(
 ) -> None:
     """Each is refused where it is given; were it not, it would still not be connected to."""
     port, came = listeners
-    taken = [url for url in TARGETS if not refused(f"{url}:{port}/hook")]
+    accepted_urls = [url for url in TARGETS if not refused(f"{url}:{port}/hook")]
     # A name may be anybody's; whose it is is seen when it is resolved.
-    assert taken == ["https://ip6-localhost"]
+    assert accepted_urls == ["https://ip6-localhost"]
     async with WebhookHttpClient(EgressPolicy()) as poster:
         for url in TARGETS:
             for scheme in ("https", "http"):

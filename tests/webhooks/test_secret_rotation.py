@@ -54,13 +54,13 @@ async def test_nothing_of_a_secret_lies_in_clear(store: SqliteStore, tmp_path: P
     assert not any(rotated.secret in file.read_bytes() for file in files)
 
 
-@pytest.mark.parametrize("known", [0, 1])
-def test_either_secret_verifies(known: int) -> None:
+@pytest.mark.parametrize("secret_index", [0, 1])
+def test_either_secret_verifies(secret_index: int) -> None:
     """By the library of the standard, while there are two; a third does not."""
     secrets = (b"n" * 32, b"o" * 32)
     body = '{"type":"ä"}'.encode()
     headers = signed_headers("evt_1", SystemClock().now(), body, secrets)
-    theirs = standardwebhooks.Webhook(format_secret(secrets[known]))
+    theirs = standardwebhooks.Webhook(format_secret(secrets[secret_index]))
     assert theirs.verify(body, headers) == {"type": "ä"}
     with pytest.raises(standardwebhooks.WebhookVerificationError):
         standardwebhooks.Webhook(format_secret(b"x" * 32)).verify(body, headers)

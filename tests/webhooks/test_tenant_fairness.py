@@ -45,12 +45,12 @@ async def silent() -> AsyncIterator[Silent]:
     """Receivers that take all the time there is."""
     gone = asyncio.Event()
 
-    async def hold(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def never_answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         receivers.came.release()
         await gone.wait()
         writer.close()
 
-    server = await asyncio.start_server(hold, "0.0.0.0", 0)  # noqa: S104 - all of loopback
+    server = await asyncio.start_server(never_answer, "0.0.0.0", 0)  # noqa: S104 - all of loopback
     receivers = Silent(server.sockets[0].getsockname()[1])
     async with server:
         yield receivers
@@ -131,8 +131,8 @@ async def test_places_are_dealt_out_in_turn(store: SqliteStore) -> None:
         slots: DeliverySlots, *hosts: tuple[str, str], seconds: int = 60
     ) -> list[str]:
         now = NOON + timedelta(seconds=seconds)
-        found = await store.outbox.due(now, slots, not_ids=("evt_a00",), not_hosts=hosts)
-        return sorted(one.id.removeprefix("evt_") for one in found)
+        due = await store.outbox.due(now, slots, not_ids=("evt_a00",), not_hosts=hosts)
+        return sorted(event.id.removeprefix("evt_") for event in due)
 
     assert await due_events(DeliverySlots(6, 0, 16)) == ["a01", "a02", "b00", "b01", "c00", "c01"]
     assert await due_events(DeliverySlots(4, 0, 16, {"a": 3})) == ["b00", "b01", "c00", "c01"]
@@ -192,7 +192,7 @@ async def test_by_hand_one_post_at_a_time(
         assert len(receiver.all) == 4
         receiver.status = 200
         done = await asyncio.gather(begin(), begin(), return_exceptions=True)
-        assert sum(isinstance(one, ResourceNotFound) for one in done) == 1
+        assert sum(isinstance(outcome, ResourceNotFound) for outcome in done) == 1
 
 
 async def test_names_that_nobody_answers_for(

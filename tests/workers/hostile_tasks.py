@@ -21,13 +21,13 @@ def pid(payload: bytes) -> bytes:
 
 
 def open_files(payload: bytes) -> bytes:
-    held = []
+    open_paths = []
     for descriptor in Path("/proc/self/fd").iterdir():
         try:
-            held.append(os.fsencode(descriptor.readlink()))
+            open_paths.append(os.fsencode(descriptor.readlink()))
         except FileNotFoundError:
             continue  # That of the folder that is being read.
-    return b"\n".join(held)
+    return b"\n".join(open_paths)
 
 
 def never_end(payload: bytes) -> bytes:

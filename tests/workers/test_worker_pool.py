@@ -183,9 +183,9 @@ async def test_a_worker_holds_no_socket_of_its_parent(workers: WorkerPool) -> No
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.set_inheritable(True)
         ours = f"socket:[{os.fstat(listening.fileno()).st_ino}]"
-        held = (await workers.run(task("open_files"), b"", seconds=LONG)).decode().split("\n")
-    assert len(held) > 2  # Its job's socket, and the two that nobody reads.
-    assert ours not in held
+        open_paths = (await workers.run(task("open_files"), b"", seconds=LONG)).decode().split("\n")
+    assert len(open_paths) > 2  # Its job's socket, and the two that nobody reads.
+    assert ours not in open_paths
 
 
 async def test_a_worker_imports_next_to_nothing(workers: WorkerPool) -> None:
@@ -201,9 +201,9 @@ async def test_a_caller_who_gives_up_frees_the_place(workers: WorkerPool) -> Non
         for _ in range(3)
     ]
     await asyncio.sleep(0)
-    for one in waiting:
-        one.cancel()
-    assert [type(one) for one in await asyncio.gather(*waiting, return_exceptions=True)] == (
+    for run in waiting:
+        run.cancel()
+    assert [type(run) for run in await asyncio.gather(*waiting, return_exceptions=True)] == (
         [asyncio.CancelledError] * 3
     )
     await until_gone(pid)
@@ -218,8 +218,8 @@ async def test_one_tenant_never_has_all_workers(workers: WorkerPool) -> None:
     await asyncio.sleep(0)
     for _ in range(20):
         assert await workers.run(task("echo"), b"on", seconds=LONG, tenant="usual") == b"on"
-    for one in hostile:
-        one.cancel()
+    for run in hostile:
+        run.cancel()
     await asyncio.gather(*hostile, return_exceptions=True)
 
 
@@ -245,7 +245,7 @@ async def test_a_tenants_queue_is_bounded(workers: WorkerPool) -> None:
 
     results = await asyncio.gather(*map(run, range(10)), return_exceptions=True)
     assert results[:5] == [str(number).encode() for number in range(5)]
-    assert [type(one) for one in results[5:]] == [QueueFull] * 5
+    assert [type(result) for result in results[5:]] == [QueueFull] * 5
     assert await run(10) == b"10"
 
 

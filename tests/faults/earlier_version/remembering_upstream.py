@@ -111,9 +111,9 @@ class RememberingUpstream:
         body = await request.json()
         named = request.match_info
         model = f"{named['owner']}/{named['name']}" if "owner" in named else GUARD
-        found = SCENE.search(json.dumps(body["input"]))
-        assert found, body
-        scene = found[1]
+        match = SCENE.search(json.dumps(body["input"]))
+        assert match, body
+        scene = match[1]
         fate = self._fate(scene)
         entry: dict[str, Any] = {"scene": scene, "model": model, "prediction": ""}
         self.creates.append(entry)

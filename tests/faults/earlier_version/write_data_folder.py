@@ -95,9 +95,9 @@ async def serving(tree: Path, folder: Path) -> AsyncIterator[str]:
     """A server of that tree, killed in the end; its address."""
     (folder / "mediagate.toml").write_text(CONFIGURATION)
     address, operations = (f"127.0.0.1:{port}" for port in free_ports(2))
-    parts = ("server", "clients/python", "generated/python")
+    source_folders = ("server", "clients/python", "generated/python")
     environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ} | {
-        "PYTHONPATH": os.pathsep.join(str(tree / part) for part in parts),
+        "PYTHONPATH": os.pathsep.join(str(tree / folder_name) for folder_name in source_folders),
         "ACME": tenant_key("acme"),
         "BOSS": tenant_key("boss"),
         "MEDIAGATE_CONFIG": str(folder / "mediagate.toml"),
@@ -194,9 +194,9 @@ async def until(channel: grpc.aio.Channel, scene: str, generation_id: str) -> No
     stub = generations_pb2_grpc.GenerationServiceStub(channel)
     request = generations_pb2.GetGenerationRequest(id=generation_id)
     while True:
-        found = (await stub.GetGeneration(request)).generation
-        states = {attempt.state for attempt in found.attempts}
-        is_left_so = found.state == IN_FLIGHT[scene]
+        generation = (await stub.GetGeneration(request)).generation
+        states = {attempt.state for attempt in generation.attempts}
+        is_left_so = generation.state == IN_FLIGHT[scene]
         if scene == "several":
             is_left_so = {Tried.STATE_ACCEPTED, Tried.STATE_SUBMITTING} <= states
         elif scene == "throttled":
@@ -238,7 +238,7 @@ async def stream(channel: grpc.aio.Channel) -> tuple[Any, str, Message]:
     return call, generation_id, request
 
 
-def kept(scene: str, generation_id: str, request: Message) -> Mapping[str, Any]:
+def call_record(scene: str, generation_id: str, request: Message) -> Mapping[str, Any]:
     """A call, as the story tells it."""
     return {
         "scene": scene,
@@ -256,10 +256,10 @@ async def play(address: str) -> dict[str, Any]:
         )
         upload_id = await upload(channel)
         call, generation_id, request = await stream(channel)
-        calls = [kept("streamed", generation_id, request)]
+        calls = [call_record("streamed", generation_id, request)]
         for scene, request in scenes(upload_id):
             generation_id = await send(channel, request)
-            calls.append(kept(scene, generation_id, request))
+            calls.append(call_record(scene, generation_id, request))
             await until(channel, scene, generation_id)
         page = await generations_pb2_grpc.GenerationServiceStub(channel).ListGenerations(
             generations_pb2.ListGenerationsRequest(page_size=5)
@@ -270,7 +270,7 @@ async def play(address: str) -> dict[str, Any]:
         "upload_id": upload_id,
         "calls": calls,
         "second_page": page.next_page_token,
-        "on_the_first_page": [one.id for one in page.generations],
+        "on_the_first_page": [generation.id for generation in page.generations],
     }
 
 

@@ -71,29 +71,37 @@ def _input_of_equal_references() -> dict[str, Any]:
 
 
 BODIES: Mapping[str, Body] = {
-    "plain": lambda one: one.document(),
-    "small-values": lambda one: one.document("[" + "1," * (12 * MEBIBYTE) + "1]"),
-    "long-text": lambda one: one.document('"' + "x" * (30 * MEBIBYTE) + '"'),
-    "long-logs": lambda one: one.document(logs='"' + "y" * (30 * MEBIBYTE) + '"'),
-    "nested": lambda one: one.document("[" * 1_000 + "]" * 1_000),
-    "nested-deep": lambda one: one.document("[" * 200_000 + "]" * 200_000),
-    "year-9999": lambda one: one.document(completed_at='"9999-12-31T23:59:59.999999Z"'),
-    "year-1": lambda one: one.document(started_at='"0001-01-01T00:00:00+14:00"'),
-    "huge-metrics": lambda one: one.document(
+    "plain": lambda prediction: prediction.document(),
+    "small-values": lambda prediction: prediction.document("[" + "1," * (12 * MEBIBYTE) + "1]"),
+    "long-text": lambda prediction: prediction.document('"' + "x" * (30 * MEBIBYTE) + '"'),
+    "long-logs": lambda prediction: prediction.document(logs='"' + "y" * (30 * MEBIBYTE) + '"'),
+    "nested": lambda prediction: prediction.document("[" * 1_000 + "]" * 1_000),
+    "nested-deep": lambda prediction: prediction.document("[" * 200_000 + "]" * 200_000),
+    "year-9999": lambda prediction: prediction.document(
+        completed_at='"9999-12-31T23:59:59.999999Z"'
+    ),
+    "year-1": lambda prediction: prediction.document(started_at='"0001-01-01T00:00:00+14:00"'),
+    "huge-metrics": lambda prediction: prediction.document(
         metrics='{"token_output_count": 9223372036854775808, "predict_time": 1e13,'
         ' "image_output_count": 2147483648, "token_input_count": -5}'
     ),
-    "long-integer": lambda one: one.document("1" * 400),
-    "streamed-alone": lambda one: one.document("null"),
-    "not-a-number": lambda one: one.document("[NaN, Infinity, -1e400]", metrics='{"x": NaN}'),
-    "many-links": lambda one: one.document(
-        "[" + ",".join(one.file(f"{number}.png") for number in range(5_000)) + "]"
+    "long-integer": lambda prediction: prediction.document("1" * 400),
+    "streamed-alone": lambda prediction: prediction.document("null"),
+    "not-a-number": lambda prediction: prediction.document(
+        "[NaN, Infinity, -1e400]", metrics='{"x": NaN}'
     ),
-    "one-long-key": lambda one: one.document('{"' + "k" * 50_000 + '": [' + "0," * 20_000 + "0]}"),
-    "empty-segments": lambda one: one.document(one.file("segments.jpg")),
-    "trickle": lambda one: one.document(one.file("trickle.png")),
-    "trickles": lambda one: one.document("[" + ",".join([one.file("trickle.png")] * 64) + "]"),
-    "redirects": lambda one: one.document(one.file("around.png")),
+    "many-links": lambda prediction: prediction.document(
+        "[" + ",".join(prediction.file(f"{number}.png") for number in range(5_000)) + "]"
+    ),
+    "one-long-key": lambda prediction: prediction.document(
+        '{"' + "k" * 50_000 + '": [' + "0," * 20_000 + "0]}"
+    ),
+    "empty-segments": lambda prediction: prediction.document(prediction.file("segments.jpg")),
+    "trickle": lambda prediction: prediction.document(prediction.file("trickle.png")),
+    "trickles": lambda prediction: prediction.document(
+        "[" + ",".join([prediction.file("trickle.png")] * 64) + "]"
+    ),
+    "redirects": lambda prediction: prediction.document(prediction.file("around.png")),
 }
 """What GET answers, by the model's name."""
 

@@ -34,8 +34,8 @@ _ROOT = Path(__file__).parents[3]
 class HostileUpstream(Sandbox):
     """Answers what is about a hostile model by itself; all else is the sandbox's."""
 
-    def _application(self, *parts: object) -> web.Application:
-        application: web.Application = super()._application(*parts)  # type: ignore[arg-type]
+    def _application(self, *arguments: object) -> web.Application:
+        application: web.Application = super()._application(*arguments)  # type: ignore[arg-type]
         application.middlewares.insert(0, _hostile)
         return application
 

@@ -41,7 +41,7 @@ PATIENCE: Final = 120.0 * SPEED
 """The loop's seconds after which a call is stuck. Also each call's deadline: the server would
 answer before that, and counts it in the loop's seconds.
 """
-LIFE: Final = 2_000
+GENERATION_LIFETIME: Final = 2_000
 """The server's seconds that a hostile generation may take."""
 _BUGS: Final = frozenset({"INTERNAL", "NOT_IMPLEMENTED"})
 
@@ -104,7 +104,7 @@ class HostileTenant:
     def _options(self, random: Random, modality: str) -> options_pb2.GenerationOptions:
         return options_pb2.GenerationOptions(
             model=random.choice(self._models[modality]),
-            timeout=Duration(seconds=LIFE),
+            timeout=Duration(seconds=GENERATION_LIFETIME),
             webhook_url=self._url,
         )
 
@@ -168,7 +168,7 @@ class HostileTenant:
 
     async def _safety(self, random: Random, prompt: str) -> None:
         options = options_pb2.GenerationOptions(
-            timeout=Duration(seconds=LIFE), webhook_url=self._url
+            timeout=Duration(seconds=GENERATION_LIFETIME), webhook_url=self._url
         )
         request = safety_pb2.CheckSafetyRequest(content=prompt, options=options)
         await self._stubs.safety.CheckSafety(request, timeout=PATIENCE)
@@ -198,7 +198,7 @@ class HostileTenant:
         request = image_request(
             prompt=prompt,
             model="black-forest-labs/flux-dev",
-            timeout=Duration(seconds=LIFE),
+            timeout=Duration(seconds=GENERATION_LIFETIME),
             webhook_url=self._url,
             reference_images=[medium],
         )
@@ -212,7 +212,7 @@ class HostileTenant:
         return run_model_request(
             f"{owner}{prompt.strip()}",
             input=given,
-            timeout=Duration(seconds=LIFE),
+            timeout=Duration(seconds=GENERATION_LIFETIME),
             webhook_url=self._url,
         )
 

@@ -66,17 +66,17 @@ def test_a_value_ends_where_a_parser_says(
 def test_members_and_items(an_object: dict[str, Any], an_array: list[Any]) -> None:
     """Each by itself."""
     data = json.dumps(an_object).encode()
-    read = {name: json.loads(data[one.begin : one.end]) for name, one in scan_members(data, 0)}
+    read = {name: json.loads(data[span.begin : span.end]) for name, span in scan_members(data, 0)}
     assert read == an_object
     data = json.dumps(an_array, indent=1).encode()
-    assert [json.loads(data[one.begin : one.end]) for one in scan_items(data, 0)] == an_array
+    assert [json.loads(data[span.begin : span.end]) for span in scan_items(data, 0)] == an_array
 
 
 @given(st.dictionaries(TEXT, VALUES, min_size=1, max_size=6), st.data())
 def test_what_is_cut_is_unreadable(an_object: dict[str, Any], data: st.DataObject) -> None:
     """Anywhere."""
-    whole = json.dumps(an_object).encode()
-    cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
+    document = json.dumps(an_object).encode()
+    cut = document[: data.draw(st.integers(0, len(document) - 1))]
     with pytest.raises(MalformedJson):
         for _ in scan_members(cut, 0):
             pass
@@ -208,7 +208,7 @@ def test_words_where_links_are_to_be_are_words(tmp_path: Path) -> None:
     order |= {"begin": 0, "end": len(data), "media": [["*"]], "anywhere": False, "typed": False}  # type: ignore[dict-item]
     extracted = json.loads(json_extraction.extract_json(json.dumps(order).encode()))
     expected = [*value[:4], "media:0", "media:1"]
-    assert [one["uri"] for one in extracted["media"]] == value[4:]
+    assert [medium["uri"] for medium in extracted["media"]] == value[4:]
     assert json.loads((tmp_path / "json").read_bytes()) == expected
     small = extract_media(value, [("*",)], "", datetime(2026, 1, 1, tzinfo=UTC))
     assert small.value == expected
@@ -224,11 +224,13 @@ def test_a_prediction_is_cut_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ' "error": "NSFW \\u00e4\\\\ content was detected and more", "metrics": {"a": 0.10},'
         ' "output": [' + "1, " * 50 + "2]}"
     )
-    places, _, document = json_member_filter.reduce_prediction(str(path).encode()).partition(b"\n")
+    positions, _, document = json_member_filter.reduce_prediction(str(path).encode()).partition(
+        b"\n"
+    )
     extracted = json.loads(document)
     assert extracted.pop("error").startswith("NSFW ä\\ con")
     assert extracted == {"id": "p", "logs": "short", "metrics": {"a": 0.1}}
-    begin, end, _ = json.loads(places)["output"]
+    begin, end, _ = json.loads(positions)["output"]
     assert json.loads(path.read_bytes()[begin:end])[-1] == 2
 
 

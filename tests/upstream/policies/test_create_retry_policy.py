@@ -46,8 +46,8 @@ def test_what_would_be_refused_again_is_not_tried(refusal: RefusalReason) -> Non
 
 def test_the_same_seed_waits_the_same() -> None:
     """Nothing random but what was handed in."""
-    one, two = CreateRetryPolicy(Random(9)), CreateRetryPolicy(Random(9))
+    policy, same_policy = CreateRetryPolicy(Random(9)), CreateRetryPolicy(Random(9))
     for ordinal in range(1, 4):
-        assert one.delay_before_retry(UNREACHABLE, ordinal) == two.delay_before_retry(
+        assert policy.delay_before_retry(UNREACHABLE, ordinal) == same_policy.delay_before_retry(
             UNREACHABLE, ordinal
         )

@@ -19,12 +19,12 @@ async def order_of(*tenants: str) -> list[str]:
     """In which order those get it who come in this one, all while it is held."""
     lock, got = FairLock(), []
 
-    async def one(number: int, tenant: str) -> None:
+    async def acquire_once(number: int, tenant: str) -> None:
         async with lock.acquire(tenant):
             got.append(f"{tenant}{number}")
 
     async with lock.acquire("first"):
-        tasks = [asyncio.create_task(one(*each)) for each in enumerate(tenants)]
+        tasks = [asyncio.create_task(acquire_once(*each)) for each in enumerate(tenants)]
         await asyncio.sleep(0)
     await asyncio.gather(*tasks)
     return got
@@ -48,7 +48,7 @@ def test_whoever_gives_up_is_passed_over(
     async def main() -> None:
         lock = FairLock()
 
-        async def one(number: int, tenant: str) -> None:
+        async def acquire_once(number: int, tenant: str) -> None:
             async with lock.acquire(tenant):
                 assert not holders
                 holders.add(number)
@@ -58,7 +58,7 @@ def test_whoever_gives_up_is_passed_over(
                     holders.remove(number)
                 order_by_tenant[tenant].append(number)
 
-        tasks = [asyncio.create_task(one(*each)) for each in enumerate(tenants)]
+        tasks = [asyncio.create_task(acquire_once(*each)) for each in enumerate(tenants)]
         gone = [task for task in tasks if random.random() < 0.4]
         for task in gone:
             for _ in range(random.choice((0, 1, 2, 3))):

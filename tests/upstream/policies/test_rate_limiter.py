@@ -22,13 +22,13 @@ def now() -> float:
 async def turns(rate: RateLimiter, arrivals: list[float]) -> list[float]:
     """When each of those who arrive (seconds from now) gets its turn, in order of arrival."""
 
-    async def one(at: float) -> float:
+    async def acquire_at(at: float) -> float:
         await asyncio.sleep(at)
         await rate.acquire()
         return now()
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(at)) for at in sorted(arrivals)]
+        tasks = [group.create_task(acquire_at(at)) for at in sorted(arrivals)]
     return [task.result() for task in tasks]
 
 
@@ -36,7 +36,7 @@ def most_in_a_minute(moments: list[float]) -> int:
     """The fullest 60 seconds; a hair less, as clocks are floats."""
     moments = sorted(moments)
     return max(
-        bisect_left(moments, start + 60 - 1e-6) - place for place, start in enumerate(moments)
+        bisect_left(moments, start + 60 - 1e-6) - position for position, start in enumerate(moments)
     )
 
 
@@ -262,11 +262,11 @@ def test_a_hostile_crowd_starves_nobody(run_on_virtual_loop: Virtually) -> None:
                 if turn is not None:
                     turn.release()
 
-        crowd = [asyncio.create_task(hostile()) for _ in range(4)]
+        tasks = [asyncio.create_task(hostile()) for _ in range(4)]
         moments = await turns(rate, [0.0] * 100)
-        for one in crowd:
-            one.cancel()
-        await asyncio.wait(crowd)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
         return moments
 
     moments = run_on_virtual_loop(main())

@@ -159,9 +159,9 @@ def test_a_throttled_create_holds_every_create(run_on_virtual_loop: RunOnVirtual
     run_on_virtual_loop(main())
 
 
-@pytest.mark.parametrize(("retry_after", "held"), [(None, 1), (0.0, 0.25), (60.0, 60)])
+@pytest.mark.parametrize(("retry_after", "hold_seconds"), [(None, 1), (0.0, 0.25), (60.0, 60)])
 def test_how_long_a_hold_is(
-    run_on_virtual_loop: RunOnVirtualLoop, retry_after: float | None, held: float
+    run_on_virtual_loop: RunOnVirtualLoop, retry_after: float | None, hold_seconds: float
 ) -> None:
     """A second where upstream told none. That a told one is bounded: test_error_mapping.py."""
 
@@ -170,7 +170,7 @@ def test_how_long_a_hold_is(
         with pytest.raises(RequestRefused):
             await ask(out, "create")
         await out.admission.admit()
-        assert asyncio.get_running_loop().time() - 1_000 == pytest.approx(held, abs=0.01)
+        assert asyncio.get_running_loop().time() - 1_000 == pytest.approx(hold_seconds, abs=0.01)
 
     run_on_virtual_loop(main())
 

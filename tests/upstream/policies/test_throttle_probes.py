@@ -71,7 +71,7 @@ def test_a_crowd_sends_one_probe_for_each_wait(
         first.use()
         account.rate.on_throttled(now(), retry_after)
         crowd = [asyncio.create_task(account.create(f"c{n}")) for n in range(50)]
-        tries = [await one for one in crowd]
+        tries = [await task for task in crowd]
         probes = [at for at, _ in account.sent if at < account.opens_at]
         assert sum(tries) == len(probes) + 50
         assert len(probes) <= 60 / (retry_after or 1)

@@ -147,8 +147,10 @@ async def test_what_is_answered_before_it_was_sent_has_no_successor(serve_raw: S
     url = await serve_raw(handler)
     async with ReplicateClient(settings(url, connect_timeout=1, create_timeout=5)) as client:
         for _ in range(2):
-            taken = await client.create(CreateRequest("a/b", {"x": "y" * 2**24}, cancel_after=5))
-            assert taken.id == "p1"
+            prediction = await client.create(
+                CreateRequest("a/b", {"x": "y" * 2**24}, cancel_after=5)
+            )
+            assert prediction.id == "p1"
     over.set()
     assert len(heads) == 2
 

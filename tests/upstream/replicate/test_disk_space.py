@@ -70,7 +70,7 @@ async def test_who_leaves_leaves_nothing_taken() -> None:
     assert space.free == 100
 
 
-async def _one(size: int) -> AsyncIterator[bytes]:
+async def single_chunk(size: int) -> AsyncIterator[bytes]:
     yield b"x" * size
 
 
@@ -84,14 +84,14 @@ async def test_files_count_for_as_long_as_they_are_there(
 
     async def receive(tenant: str) -> ResponseFile:
         rpc_context.bind_caller(Caller(tenant))
-        return await large.receive(b"", _one(600), 200)
+        return await large.receive(b"", single_chunk(600), 200)
 
-    kept = [await asyncio.create_task(receive("a")) for _ in range(2)]
+    responses = [await asyncio.create_task(receive("a")) for _ in range(2)]
     waiting = asyncio.create_task(receive("a"))
     await rounds()
     assert not waiting.done()  # 1,200 and 1,000 are over half.
     assert (await asyncio.create_task(receive("b"))).size == 600
-    kept.pop()
+    responses.pop()
     gc.collect()
     assert (await waiting).size == 600
     assert len(list((tmp_path / "bodies").iterdir())) == 2

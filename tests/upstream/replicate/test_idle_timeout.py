@@ -6,14 +6,14 @@ from mediagate_server.upstream.replicate.sse_stream import IdleStreamMonitor
 
 
 class Stream:
-    """Implements silence.Listening. `found`: it was told that it is silent."""
+    """Implements silence.Listening. `timed_out`: it was told that it is idle."""
 
     def __init__(self) -> None:
         self.last = asyncio.get_running_loop().time()
-        self.found = asyncio.Event()
+        self.timed_out = asyncio.Event()
 
     def on_idle_timeout(self) -> None:
-        self.found.set()
+        self.timed_out.set()
 
 
 def pending() -> int:
@@ -27,8 +27,8 @@ async def test_one_that_says_nothing_is_found_and_the_others_are_not() -> None:
     silence.watch(quiet)
     silence.watch(speaking)
     speaking.last += 3_600
-    await asyncio.wait_for(quiet.found.wait(), 30)
-    assert not speaking.found.is_set()
+    await asyncio.wait_for(quiet.timed_out.wait(), 30)
+    assert not speaking.timed_out.is_set()
 
 
 async def test_one_that_is_forgotten_is_not_found() -> None:
@@ -36,8 +36,8 @@ async def test_one_that_is_forgotten_is_not_found() -> None:
     silence.watch(gone)
     silence.watch(quiet)
     silence.forget(gone)
-    await asyncio.wait_for(quiet.found.wait(), 30)
-    assert not gone.found.is_set()
+    await asyncio.wait_for(quiet.timed_out.wait(), 30)
+    assert not gone.timed_out.is_set()
 
 
 async def test_one_timer_for_all_and_none_for_nobody() -> None:

@@ -198,12 +198,12 @@ async def test_a_page_of_large_predictions(
     rows = [row % (name, SMALL_VALUES["numbers"]) for name in (b"p1", b"p2")]
     page = b'{"results": [' + b",".join(rows) + b'], "next": "http://x/?cursor=abc"}'
     async with clients(await serve(says(page))) as client:
-        found = await client.list_predictions()
-        assert [one.id for one in found.predictions] == ["p1", "p2"]
-        assert found.predictions[1].metrics == {"predict_time": Decimal("0.5")}
-        assert found.predictions[1].input == {"prompt": "a"}
-        assert found.predictions[1].output is None
-        assert found.next_cursor == "abc"
+        page_of_predictions = await client.list_predictions()
+        assert [prediction.id for prediction in page_of_predictions.predictions] == ["p1", "p2"]
+        assert page_of_predictions.predictions[1].metrics == {"predict_time": Decimal("0.5")}
+        assert page_of_predictions.predictions[1].input == {"prompt": "a"}
+        assert page_of_predictions.predictions[1].output is None
+        assert page_of_predictions.next_cursor == "abc"
 
 
 async def test_a_model_with_a_large_example(
@@ -215,10 +215,10 @@ async def test_a_model_with_a_large_example(
         b'"default_example": {"output": %b, "metrics": {"predict_time": 2.0}}}'
     )
     async with clients(await serve(says(model % SMALL_VALUES["numbers"]))) as client:
-        found = await client.get_model("a/b")
-        assert found.latest is not None
-        assert found.latest.schema == {"x": 1}
-        assert found.example_seconds == 2.0
+        published = await client.get_model("a/b")
+        assert published.latest is not None
+        assert published.latest.schema == {"x": 1}
+        assert published.example_seconds == 2.0
 
 
 @pytest.mark.parametrize("packing", ["gzip", "deflate"])

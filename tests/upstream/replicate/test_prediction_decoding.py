@@ -190,10 +190,10 @@ def test_metrics_are_those_of_the_prediction_wherever_they_stand(
         assert decoded_metrics is None
         return
     assert decoded_metrics is not None
-    wanted = exact or {}
+    expected_metrics = exact or {}
     scalars = {
         name: value if isinstance(value, Decimal | int | str) else UNUSABLE_VALUE
-        for name, value in wanted.items()
+        for name, value in expected_metrics.items()
         if value is not None
     }
     assert decoded_metrics == scalars

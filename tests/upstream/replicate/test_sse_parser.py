@@ -27,8 +27,8 @@ def test_only_lf_and_cr_end_lines(character: str) -> None:
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
 def test_each_line_end_works_split_anywhere(end: str) -> None:
     """LF, CR LF and CR, with a read ending after every byte."""
-    whole = "event: output\nid: 1:0\ndata: a\ndata: b\n\nevent: done\ndata: {}\n\n"
-    raw = whole.replace("\n", end).encode()
+    text = "event: output\nid: 1:0\ndata: a\ndata: b\n\nevent: done\ndata: {}\n\n"
+    raw = text.replace("\n", end).encode()
     expected = [OutputEvent("a\nb", "1:0"), DoneEvent()]
     assert parse(raw) == expected
     assert parse(*(raw[i : i + 1] for i in range(len(raw)))) == expected
@@ -277,6 +277,6 @@ STREAMS = st.lists(PIECES | st.binary(max_size=6), max_size=25).map(b"".join)
 @given(STREAMS, st.lists(st.integers(0, 400), max_size=12))
 def test_any_split_of_any_bytes_yields_the_same_events(raw: bytes, cuts: list[int]) -> None:
     """Reads may end anywhere; the events are those that the format's own algorithm gives."""
-    places = sorted({0, len(raw), *(cut for cut in cuts if cut < len(raw))})
-    reads = [raw[a:b] for a, b in pairwise(places)]
+    boundaries = sorted({0, len(raw), *(cut for cut in cuts if cut < len(raw))})
+    reads = [raw[a:b] for a, b in pairwise(boundaries)]
     assert parse(*reads) == parse(raw) == by_the_letter(raw)

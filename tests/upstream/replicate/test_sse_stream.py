@@ -118,8 +118,8 @@ async def test_one_read_is_one_batch(serve_raw: ServeRaw) -> None:
 
 async def test_bytes_split_anywhere(serve_raw: ServeRaw) -> None:
     """Every byte in a segment of its own."""
-    whole = event("é\u2028😀", 1) + b"event: error\ndata: boom\n\nevent: done\ndata: {}\n\n"
-    pieces = (chunk(whole[i : i + 1]) for i in range(len(whole)))
+    content = event("é\u2028😀", 1) + b"event: error\ndata: boom\n\nevent: done\ndata: {}\n\n"
+    pieces = (chunk(content[i : i + 1]) for i in range(len(content)))
     url = await serve_raw(writes(CHUNKED, *pieces))
     async with ReplicateClient(settings(url)) as client:
         assert await read_all(client, url) == [
@@ -207,7 +207,7 @@ async def test_what_broke_the_stream_keeps_nothing_of_it(serve_raw: ServeRaw) ->
         async with ReplicateClient(settings(url, max_event_bytes=60_000)) as client:
             with pytest.raises(NoResponse):
                 await read_all(client, url)
-            assert not [one for one in gc.get_objects() if isinstance(one, SseReader)]
+            assert not [reader for reader in gc.get_objects() if isinstance(reader, SseReader)]
     finally:
         gc.enable()
 
