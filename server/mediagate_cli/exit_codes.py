@@ -123,9 +123,11 @@ def flush_streams(code: int) -> int:
         sys.stdout.flush()
     except OSError as error:
         code = code or exit_code_of_os_error(error)
+    except KeyboardInterrupt:
+        code = code or INTERRUPTED
     try:
         sys.stderr.flush()
-    except OSError:
+    except (OSError, KeyboardInterrupt):
         # Python would try again at its end, and make the exit code 120.
         sys.stderr = None
     return code

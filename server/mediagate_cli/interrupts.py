@@ -39,6 +39,7 @@ async def _run(work: "Coroutine[object, object, None]", received: list[int]) -> 
 
     def interrupt(number: int, _: object) -> None:
         received.append(number)
+        OutputFile.is_interrupted = True
         if OutputFile.is_waiting:
             raise KeyboardInterrupt
         loop.call_soon_threadsafe(task.cancel)

@@ -35,6 +35,8 @@ class OutputFile(io.RawIOBase):
 
     is_waiting: ClassVar[bool] = False
     """True while one waits for a reader who has paused: only an exception ends that."""
+    is_interrupted: ClassVar[bool] = False
+    """Set by a signal: from then on nobody is waited for."""
 
     def __init__(self, number: int, *, fails_once: bool) -> None:
         self._number: Final = number
@@ -73,6 +75,8 @@ class OutputFile(io.RawIOBase):
             return
         OutputFile.is_waiting = True
         try:
+            if OutputFile.is_interrupted:
+                raise KeyboardInterrupt
             select.select((), (self._number,), ())
         finally:
             OutputFile.is_waiting = False
