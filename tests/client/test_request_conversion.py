@@ -1,6 +1,7 @@
 """From what a caller has at hand to fields of a request."""
 
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,7 +26,15 @@ from mediagate.v1.text_pb2 import (
     ToolChoice,
 )
 from mediagate.v1.video_pb2 import GenerateVideoRequest
-from mediagate_client import InvalidRequest, MediaTooLarge, assistant, media_input, system, user
+from mediagate_client import (
+    Client,
+    InvalidRequest,
+    MediaTooLarge,
+    assistant,
+    media_input,
+    system,
+    user,
+)
 from mediagate_client.conversion import fill, seconds_of
 from mediagate_client.media_inputs import MAX_INLINE_BYTES, sniff
 from mediagate_client.messages import tool_result
@@ -273,4 +282,69 @@ def test_seconds_survive_to_the_microsecond(seconds: float) -> None:
     span = timedelta(seconds=seconds)
     proto = Duration()
     proto.FromTimedelta(span)
-    assert seconds_of(seconds) == seconds_of(span) == seconds_of(proto) == span.total_seconds()
+    assert {seconds_of(value, "wait") for value in (seconds, span, proto)} == {span.total_seconds()}
+
+
+SURROGATE = "a\ud800b"
+BAD_ARGUMENTS: dict[str, tuple[Callable[[Client], object], str]] = {
+    "a prompt": (lambda client: client.generate_text(SURROGATE), "prompt"),
+    "a streamed prompt": (lambda client: client.stream_text(SURROGATE), "prompt"),
+    "content": (lambda client: client.check_safety(SURROGATE), "content"),
+    "a slug": (lambda client: client.run_model(SURROGATE), "model"),
+    "a prompt that is none": (lambda client: client.generate_image(7), "prompt"),  # type: ignore[arg-type]
+    "a model": (lambda client: client.generate_text("x", model=SURROGATE), "model"),
+    "a label": (lambda client: client.generate_text("x", labels={SURROGATE: "x"}), "labels"),
+    "an input": (lambda client: client.run_model("a/b", input={"x": SURROGATE}), "input"),
+    "a request_id": (lambda client: client.generate_text("x", request_id=SURROGATE), "request_id"),
+    "a path": (lambda client: client.upload(SURROGATE), "source"),
+    "a path with a NUL": (lambda client: client.upload("a\0b"), "source"),
+    "a media type": (lambda client: client.upload(b"x", media_type=SURROGATE), "media_type"),
+    "an image": (
+        lambda client: client.generate_image("x", reference_images=[SURROGATE]),
+        "reference_images",
+    ),
+    "an id to get": (lambda client: client.get(SURROGATE), "id"),
+    "a number to get": (lambda client: client.get(7), "id"),  # type: ignore[arg-type]
+    "an id to cancel": (lambda client: client.cancel(SURROGATE), "id"),
+    "an id to delete": (lambda client: client.delete(SURROGATE), "id"),
+    "an id to wait for": (lambda client: client.wait(SURROGATE), "id"),
+    "an id to watch": (lambda client: list(client.watch(SURROGATE)), "id"),
+    "an id to read": (lambda client: list(client.read_media(SURROGATE)), "media"),
+    "a link to read": (lambda client: list(client.read_media("https://a/b.png")), "media"),
+    "bytes to read": (lambda client: list(client.read_media(b"x")), "media"),  # type: ignore[arg-type]
+    "an offset": (lambda client: list(client.read_media("upl_1", offset=2**80)), "offset"),
+    "a model's name": (lambda client: client.model(SURROGATE), "model"),
+    "a filter": (lambda client: list(client.list(models=[SURROGATE])), "models"),
+    "a page size": (lambda client: list(client.list(page_size=2**40)), "page_size"),
+    "a label's key": (lambda client: client.get_usage(label_key=SURROGATE), "label_key"),
+    "a tenant": (lambda client: client.rotate_webhook_secret(SURROGATE), "tenant"),
+    "a webhook": (lambda client: client.redeliver_webhook(SURROGATE), "id"),
+    "a time to wait": (lambda client: client.wait("gen_1", wait=float("nan")), "wait"),
+    "an endless time": (lambda client: client.wait("gen_1", wait=1e300), "wait"),
+    "a timeout": (
+        lambda client: client.generate_text("x", rpc_timeout=float("nan")),
+        "rpc_timeout",
+    ),
+    "a timeout that is none": (
+        lambda client: client.generate_text("x", rpc_timeout="9"),  # type: ignore[arg-type]
+        "rpc_timeout",
+    ),
+    "a nested input": (lambda client: client.run_model("a/b", input=nested(5_000)), "input"),
+}
+
+
+def nested(depth: int) -> dict[str, object]:
+    value: dict[str, object] = {}
+    for _ in range(depth):
+        value = {"x": value}
+    return value
+
+
+@pytest.mark.parametrize("name", BAD_ARGUMENTS)
+def test_values_that_no_message_can_hold(name: str) -> None:
+    """They are refused with their field before anything is sent: nothing listens there."""
+    call, field = BAD_ARGUMENTS[name]
+    with Client("127.0.0.1:1") as client, pytest.raises(InvalidRequest) as refused:
+        call(client)
+    assert [violation.field for violation in refused.value.violations] == [field]
+    str(refused.value).encode()

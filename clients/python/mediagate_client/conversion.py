@@ -7,7 +7,7 @@ with the field named, before anything is sent.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
@@ -22,6 +22,15 @@ from mediagate.v1.options_pb2 import FallbackPolicy
 from mediagate.v1.text_pb2 import ResponseFormat, Tool, ToolChoice
 from mediagate_client.errors import MediagateError, local_invalid_request
 from mediagate_client.media_inputs import MediaSource, media_input
+
+MessageType = TypeVar("MessageType", bound=Message)
+
+
+def build(kind: type[MessageType], **arguments: object) -> MessageType:
+    """Return a message of these fields; errors are those of `fill`."""
+    message = kind()
+    fill(message, arguments)
+    return message
 
 
 def fill(message: Message, arguments: Mapping[str, object]) -> None:
@@ -43,6 +52,8 @@ def fill(message: Message, arguments: Mapping[str, object]) -> None:
             _put(message, field, value)
         except MediagateError:
             raise
+        except RecursionError as error:
+            raise local_invalid_request(name, "is nested too deep") from error
         except (TypeError, ValueError, OverflowError) as error:
             raise local_invalid_request(name, str(error)) from error
 
@@ -122,12 +133,15 @@ def duration(value: object) -> Duration:
     return result
 
 
-def seconds_of(value: float | timedelta | Duration | None) -> float | None:
-    """Return a length of time in seconds."""
+def seconds_of(value: float | timedelta | Duration | None, field: str) -> float | None:
+    """Return a length of time in seconds. Raises InvalidRequest with the field for any other."""
     if value is None:
         return None
-    span = value if isinstance(value, Duration) else duration(value)
-    return span.ToTimedelta().total_seconds()
+    try:
+        span = value if isinstance(value, Duration) else duration(value)
+        return span.ToTimedelta().total_seconds()
+    except (TypeError, ValueError, OverflowError) as error:
+        raise local_invalid_request(field, str(error)) from error
 
 
 def timestamp(value: object) -> Timestamp:

@@ -21,11 +21,13 @@ MediagateError
 ├── DataLost                   an output cannot be read completely
 ├── NotBuilt                   the contract has it, this server does not yet
 └── InternalError              a bug of the server
+
+They survive pickling and copying, so that they come whole out of a pool of processes.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
+from typing import Any
 
 import grpc
 
@@ -50,7 +52,7 @@ class Details:
     message: str
     reason: str = ""
     """A name of the contract's ErrorReason without its prefix. Empty: not the server's error."""
-    metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    metadata: Mapping[str, str] = field(default_factory=dict, hash=False)
     violations: tuple[Violation, ...] = ()
     retry_after: float | None = None
     """Seconds until a retry may succeed."""
@@ -100,6 +102,10 @@ class MediagateError(Exception):
     def retry_after(self) -> float | None:
         """Seconds until a retry may succeed. None: unknown."""
         return self.details.retry_after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy by the details: the constructors of subclasses differ."""
+        return _restore, (type(self), self.args), self.__dict__.copy()
 
     def __str__(self) -> str:
         """Return the message with its reason."""
@@ -190,6 +196,13 @@ class NotBuilt(MediagateError):
 
 class InternalError(MediagateError):
     """A bug of the server, or an error without a reason."""
+
+
+def _restore(kind: type[MediagateError], args: tuple[Any, ...]) -> MediagateError:
+    """Create a pickled or copied error without its constructor; its attributes follow."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    return error
 
 
 def local_invalid_request(field_name: str, description: str) -> InvalidRequest:

@@ -10,14 +10,14 @@ from mediagate.v1.usage_pb2 import (
     GetUsageRequest,
     ListChargesRequest,
 )
-from mediagate_client.conversion import fill
+from mediagate_client.conversion import build, fill
 
 
 def list_request(
     filters: Mapping[str, object], page_size: int, view: GenerationView.ValueType
 ) -> ListGenerationsRequest:
     """Return the request for the first page of generations."""
-    request = ListGenerationsRequest(page_size=page_size, view=view)
+    request = build(ListGenerationsRequest, page_size=page_size, view=view)
     if filters:
         fill(request.filter, filters)
     return request
@@ -34,7 +34,7 @@ def usage_request(
     filters: Mapping[str, object], group_by: Sequence[str | int], label_key: str
 ) -> GetUsageRequest:
     """Return the request for totals."""
-    request = GetUsageRequest(label_key=label_key)
+    request = build(GetUsageRequest, label_key=label_key)
     fill(request, {"group_by": group_by})
     if filters:
         fill(request.filter, filters)
@@ -43,7 +43,7 @@ def usage_request(
 
 def charges_request(filters: Mapping[str, object], page_size: int) -> ListChargesRequest:
     """Return the request for the first page of charges."""
-    request = ListChargesRequest(page_size=page_size)
+    request = build(ListChargesRequest, page_size=page_size)
     if filters:
         fill(request.filter, filters)
     return request
@@ -51,6 +51,6 @@ def charges_request(filters: Mapping[str, object], page_size: int) -> ListCharge
 
 def reconciliation_request(start_time: object, page_size: int) -> GetReconciliationRequest:
     """Return the request for the discrepancies since `start_time`."""
-    request = GetReconciliationRequest(page_size=page_size)
+    request = build(GetReconciliationRequest, page_size=page_size)
     fill(request, {"start_time": start_time})
     return request

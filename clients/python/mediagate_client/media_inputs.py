@@ -94,6 +94,19 @@ def output_ref(media: Media) -> OutputRef | None:
     return OutputRef(generation_id=generation_id, index=int(index))
 
 
+def stored_ref_of_id(name: str) -> str | OutputRef | DocumentRef | None:
+    """Return what an id names: an upload (the id itself), or an output or document.
+
+    None: it is no id, but a link, say.
+    """
+    match_ = _STORED_ID.fullmatch(name)
+    if match_ is None:
+        return stored_media_ref(Media(id=name)) if name.startswith("gen_") else None
+    if match_["upload"]:
+        return name
+    return OutputRef(generation_id=match_["generation"], index=int(match_["index"] or 0))
+
+
 def stored_media_ref(media: Media) -> OutputRef | DocumentRef | None:
     """Return the reference to a stored output or document; None if the medium is not stored."""
     generation_id, slash, name = media.id.rpartition("/")
@@ -141,6 +154,8 @@ def _input_from_file(path: Path, field: str) -> MediaInput:
         data = path.read_bytes()
     except OSError as error:
         raise local_invalid_request(field, f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:  # Of a path: a NUL, or a lone surrogate.
+        raise local_invalid_request(field, str(error)) from error
     # Again: the file may have changed since `stat`.
     _check_inline_size(len(data), field)
     media_type = sniff(data) or mimetypes.guess_type(path.name)[0] or ""

@@ -12,6 +12,7 @@ from mediagate.v1.media_pb2 import (
     UploadMediaResponse,
 )
 from mediagate.v1.medium_pb2 import Media, OutputRef
+from mediagate_client.conversion import fill
 from mediagate_client.errors import (
     DataLost,
     Details,
@@ -19,11 +20,11 @@ from mediagate_client.errors import (
     Unavailable,
     local_invalid_request,
 )
-from mediagate_client.media_inputs import stored_media_ref
+from mediagate_client.media_inputs import stored_media_ref, stored_ref_of_id
 
 MediaRef = Media | OutputRef | DocumentRef | Generation | UploadMediaResponse | str
 """A stored medium or document: `text.document`, say, where a text is too large for a response. A
-generation is its first output, a string is an upload's id.
+generation is its first output. A string is an id: of a medium, a generation or an upload.
 """
 
 _CUT: Final = "the stream of the medium ended before its end"
@@ -35,6 +36,8 @@ class MediaReadState:
     def __init__(self, source: MediaRef, offset: int, limit: int | None) -> None:
         """Begin at `offset`, for at most `limit` bytes. Raises InvalidRequest for no medium."""
         self._request = _request_for(source)
+        fill(self._request, {"offset": offset, "limit": limit})
+        self._request.ClearField("offset")
         self._offset = offset
         self._remaining = limit
         self._size: int | None = None
@@ -78,7 +81,7 @@ def _request_for(source: MediaRef) -> ReadMediaRequest:
     ref: OutputRef | DocumentRef | None
     match source:
         case str():
-            return ReadMediaRequest(upload_id=source)
+            return _request_for_id(source)
         case UploadMediaResponse():
             return ReadMediaRequest(upload_id=source.upload_id)
         case Generation():
@@ -87,6 +90,8 @@ def _request_for(source: MediaRef) -> ReadMediaRequest:
             ref = source
         case Media():
             ref = stored_media_ref(source)
+        case _:
+            raise local_invalid_request("media", f"{type(source).__name__} is not a stored medium")
     if ref is None:
         raise local_invalid_request(
             "media", "the server has not stored it: see its error, and its uri"
@@ -94,3 +99,19 @@ def _request_for(source: MediaRef) -> ReadMediaRequest:
     if isinstance(ref, DocumentRef):
         return ReadMediaRequest(document=ref)
     return ReadMediaRequest(output=ref)
+
+
+def _request_for_id(name: str) -> ReadMediaRequest:
+    try:
+        ref = stored_ref_of_id(name)
+    except ValueError:  # A lone surrogate.
+        ref = None
+    match ref:
+        case str():
+            return ReadMediaRequest(upload_id=ref)
+        case OutputRef():
+            return ReadMediaRequest(output=ref)
+        case DocumentRef():
+            return ReadMediaRequest(document=ref)
+    description = "is no id of a medium, a generation or an upload; a link: see download()"
+    raise local_invalid_request("media", description)

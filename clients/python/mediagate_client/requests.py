@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Final, TypeVar
 
+from google.protobuf.duration_pb2 import Duration
+
 from mediagate.v1.audio_pb2 import GenerateAudioRequest
 from mediagate.v1.image_pb2 import GenerateImageRequest
 from mediagate.v1.models_pb2 import RunModelRequest, StreamModelRequest
@@ -14,7 +16,7 @@ from mediagate.v1.options_pb2 import GenerationOptions
 from mediagate.v1.safety_pb2 import CheckSafetyRequest
 from mediagate.v1.text_pb2 import GenerateTextRequest, StreamTextRequest
 from mediagate.v1.video_pb2 import GenerateVideoRequest
-from mediagate_client.conversion import fill
+from mediagate_client.conversion import fill, seconds_of
 from mediagate_client.errors import local_invalid_request
 
 GRACE_SECONDS: Final = 15
@@ -76,13 +78,16 @@ def billable_request(
     """
     request = kind()
     if isinstance(prompt, str):
-        setattr(request, _SUBJECTS.get(kind.__name__, "prompt"), prompt)
+        fill(request, {_SUBJECTS.get(kind.__name__, "prompt"): prompt})
         fields = dict(arguments)
         fill(request, {"options": fields.pop("options", None)})
         options = {name: fields.pop(name) for name in list(fields) if name in _OPTION_NAMES}
         if options:
             fill(request.options, options)
         fill(request, fields)
+    elif not isinstance(prompt, kind):
+        description = f"expected a text or a {kind.__name__}, not {type(prompt).__name__}"
+        raise local_invalid_request(_SUBJECTS.get(kind.__name__, "prompt"), description)
     elif arguments:
         raise TypeError(f"a ready-made request takes no further fields: {', '.join(arguments)}")
     else:
@@ -129,9 +134,13 @@ def rpc_seconds(request: StreamRequest | UnaryRequest) -> float:
     """
     if not isinstance(request, StreamRequest):
         if request.HasField("wait"):
-            return request.wait.ToTimedelta().total_seconds() + _MARGIN_SECONDS
+            return _seconds(request.wait, "wait") + _MARGIN_SECONDS
         if isinstance(request, GenerateVideoRequest):
             return _MARGIN_SECONDS
     if request.options.HasField("timeout"):
-        return request.options.timeout.ToTimedelta().total_seconds() + _MARGIN_SECONDS
+        return _seconds(request.options.timeout, "options.timeout") + _MARGIN_SECONDS
     return _DEFAULT_TIMEOUT[type(request).__name__] + _MARGIN_SECONDS
+
+
+def _seconds(duration: Duration, field: str) -> float:
+    return seconds_of(duration, field) or 0.0

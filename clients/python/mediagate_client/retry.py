@@ -4,6 +4,7 @@ Pure: clock and random source are given, and it does not sleep. Only for calls t
 twice: reads, cancels, and billable calls with a request_id.
 """
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -11,7 +12,13 @@ from dataclasses import dataclass
 from typing import Self
 
 from mediagate_client.error_mapping import is_interrupted
-from mediagate_client.errors import MediagateError, RateLimited, Unavailable, deadline_exceeded
+from mediagate_client.errors import (
+    MediagateError,
+    RateLimited,
+    Unavailable,
+    deadline_exceeded,
+    local_invalid_request,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +48,18 @@ class Deadline:
 
     @classmethod
     def after(cls, seconds: float | None, clock: Callable[[], float] = time.monotonic) -> Self:
-        """Return the deadline in so many seconds; None: no deadline."""
-        return cls(None if seconds is None else clock() + seconds, clock)
+        """Return the deadline in so many seconds; None, or infinite: no deadline.
+
+        Raises InvalidRequest for what is no number.
+        """
+        if seconds is None:
+            return cls(None, clock)
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+            description = f"expected seconds, not {type(seconds).__name__}"
+            raise local_invalid_request("rpc_timeout", description)
+        if math.isnan(seconds):
+            raise local_invalid_request("rpc_timeout", "is not a number")
+        return cls(None if seconds == math.inf else clock() + seconds, clock)
 
     def remaining(self) -> float | None:
         """Return the seconds left, for gRPC's `timeout`; raise DeadlineExceeded if it passed."""

@@ -10,6 +10,7 @@ from typing import BinaryIO, Final
 import grpc
 
 from mediagate.v1.media_pb2 import UploadMediaRequest, UploadMediaResponse, UploadMetadata
+from mediagate_client.conversion import build
 from mediagate_client.errors import DataLost, Details, local_invalid_request
 from mediagate_client.media_inputs import sniff
 
@@ -25,6 +26,8 @@ class UploadMessages:
 
     def __init__(self, source: str | Path | bytes, media_type: str) -> None:
         """Read size and type. Raises InvalidRequest where the source is empty or unreadable."""
+        if not isinstance(source, (str, Path, bytes)):
+            raise local_invalid_request("source", f"{type(source).__name__} is not a file")
         self._source = source if isinstance(source, bytes) else Path(source)
         self._digest = hashlib.sha256()
         try:
@@ -36,11 +39,13 @@ class UploadMessages:
             raise local_invalid_request(
                 "source", f"cannot read {source!s}: {error.strerror}"
             ) from error
+        except ValueError as error:  # Of a path: a NUL, or a lone surrogate.
+            raise local_invalid_request("source", str(error)) from error
         if size == 0:
             raise local_invalid_request("source", "the file is empty")
         name = "" if isinstance(self._source, bytes) else self._source.name
         detected = media_type or sniff(head) or mimetypes.guess_type(name)[0] or ""
-        self._metadata = UploadMetadata(media_type=detected, size_bytes=size)
+        self._metadata = build(UploadMetadata, media_type=detected, size_bytes=size)
 
     def messages(self) -> Iterator[UploadMediaRequest]:
         """Iterate over the messages from the start. Blocks while it reads. Raises OSError."""

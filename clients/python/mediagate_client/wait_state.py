@@ -13,6 +13,7 @@ from mediagate.v1.generations_pb2 import (
     WatchGenerationRequest,
     WatchGenerationResponse,
 )
+from mediagate_client.conversion import build
 from mediagate_client.errors import Details, Unavailable
 from mediagate_client.generation_result import is_terminal
 from mediagate_client.retry import Deadline
@@ -31,7 +32,7 @@ def wait_slice(
     seconds = SLICE_SECONDS
     if until.at is not None:
         seconds = min(seconds, max(0.0, until.at - until.clock()))
-    request = WaitGenerationRequest(id=generation_id, view=view)
+    request = build(WaitGenerationRequest, id=generation_id, view=view)
     request.wait.FromMilliseconds(round(seconds * 1000))
     return request, seconds + ANSWER_SECONDS
 
@@ -41,7 +42,7 @@ class WatchState:
 
     def __init__(self, generation_id: str, view: GenerationView.ValueType) -> None:
         """Start before the first connection."""
-        self._request = WatchGenerationRequest(id=generation_id, view=view)
+        self._request = build(WatchGenerationRequest, id=generation_id, view=view)
         self.ended = False
         """True once the terminal state was received."""
 

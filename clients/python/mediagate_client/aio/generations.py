@@ -20,7 +20,7 @@ from mediagate_client.aio.calls import AsyncCalls
 from mediagate_client.arguments import FilterArguments, Span
 from mediagate_client.backends import asynchronous as backend
 from mediagate_client.channel import Channels
-from mediagate_client.conversion import seconds_of
+from mediagate_client.conversion import build, seconds_of
 from mediagate_client.error_mapping import from_rpc_error
 from mediagate_client.errors import MediagateError
 from mediagate_client.generation_result import is_failure, is_terminal, raise_for_failure
@@ -47,7 +47,7 @@ class AsyncGenerationCalls:
         self, generation_id: str, *, view: GenerationView.ValueType = GENERATION_VIEW_BASIC
     ) -> Generation:
         """Get a generation in its current state; a failed one is returned, too."""
-        request = GetGenerationRequest(id=generation_id, view=view)
+        request = build(GetGenerationRequest, id=generation_id, view=view)
         method = self._generations.GetGeneration
         response = await self._calls.read(method, request, self._read_timeout)
         return response.generation
@@ -83,7 +83,7 @@ class AsyncGenerationCalls:
         Raises the typed error of one that is FAILED or CANCELLED, unless `raise_on_failure` is
         False. Waiting neither keeps a generation alive nor ends it.
         """
-        until = self._calls.deadline(seconds_of(wait))
+        until = self._calls.deadline(seconds_of(wait, "wait"))
         while True:
             request, seconds = wait_slice(generation_id, until, view)
             deadline = self._calls.deadline(seconds)
@@ -125,7 +125,7 @@ class AsyncGenerationCalls:
 
         It is CANCELLED once Replicate has confirmed the end; what ran until then is billed.
         """
-        request = CancelGenerationRequest(id=generation_id)
+        request = build(CancelGenerationRequest, id=generation_id)
         deadline = self._calls.deadline(self._read_timeout)
         method = self._generations.CancelGeneration
         response = await self._calls.call_with_retries(method, request, deadline)
@@ -133,7 +133,7 @@ class AsyncGenerationCalls:
 
     async def delete(self, generation_id: str) -> None:
         """Delete the inputs and outputs of a terminal generation; its cost stays. Idempotent."""
-        request = DeleteGenerationRequest(id=generation_id)
+        request = build(DeleteGenerationRequest, id=generation_id)
         deadline = self._calls.deadline(self._read_timeout)
         await self._calls.call_with_retries(self._generations.DeleteGeneration, request, deadline)
 

@@ -17,6 +17,7 @@ from mediagate.v1.admin_pb2_grpc import AdminServiceStub
 from mediagate_client.aio.calls import AsyncCalls
 from mediagate_client.aio.usage import AsyncUsageCalls
 from mediagate_client.channel import Channels
+from mediagate_client.conversion import build
 
 
 class AsyncWebhookCalls(AsyncUsageCalls):
@@ -31,7 +32,7 @@ class AsyncWebhookCalls(AsyncUsageCalls):
 
     async def rotate_webhook_secret(self, tenant: str = "local") -> RotateWebhookSecretResponse:
         """Create a signing secret for a tenant's webhooks; it is shown only once."""
-        request = RotateWebhookSecretRequest(tenant=tenant)
+        request = build(RotateWebhookSecretRequest, tenant=tenant)
         method = self._admin.RotateWebhookSecret
         return await self._calls.call_once(method, request, self._read_timeout)
 
@@ -39,7 +40,7 @@ class AsyncWebhookCalls(AsyncUsageCalls):
         self, tenant: str = "", *, page_size: int = 0
     ) -> AsyncIterator[UndeliveredWebhook]:
         """Iterate over webhooks whose delivery was given up, oldest first; default: all tenants."""
-        request = ListUndeliveredWebhooksRequest(tenant=tenant, page_size=page_size)
+        request = build(ListUndeliveredWebhooksRequest, tenant=tenant, page_size=page_size)
         method = self._admin.ListUndeliveredWebhooks
         while True:
             page = await self._calls.read(method, request, self._read_timeout)
@@ -51,7 +52,7 @@ class AsyncWebhookCalls(AsyncUsageCalls):
 
     async def redeliver_webhook(self, webhook_id: str) -> UndeliveredWebhook:
         """Send an undelivered webhook again, now; return it with the attempt counted."""
-        request = RedeliverWebhookRequest(id=webhook_id)
+        request = build(RedeliverWebhookRequest, id=webhook_id)
         method = self._admin.RedeliverWebhook
         response = await self._calls.call_once(method, request, self._read_timeout)
         return response.webhook

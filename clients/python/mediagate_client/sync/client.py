@@ -46,6 +46,7 @@ from mediagate_client.channel import (
     channel_credentials,
     channel_options,
 )
+from mediagate_client.conversion import build
 from mediagate_client.errors import MediagateError
 from mediagate_client.generation_result import result_of_call
 from mediagate_client.list_requests import models_request
@@ -319,7 +320,7 @@ class Client(WebhookCalls):
 
     def model(self, name: str) -> Model:
         """Get a model by its slug or an alias."""
-        request = GetModelRequest(model=name)
+        request = build(GetModelRequest, model=name)
         method = self._catalog.GetModel
         response = self._calls.read(method, request, self._read_timeout)
         return response.model

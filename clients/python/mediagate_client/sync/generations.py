@@ -19,7 +19,7 @@ from mediagate.v1.generations_pb2_grpc import GenerationServiceStub
 from mediagate_client.arguments import FilterArguments, Span
 from mediagate_client.backends import blocking as backend
 from mediagate_client.channel import Channels
-from mediagate_client.conversion import seconds_of
+from mediagate_client.conversion import build, seconds_of
 from mediagate_client.error_mapping import from_rpc_error
 from mediagate_client.errors import MediagateError
 from mediagate_client.generation_result import is_failure, is_terminal, raise_for_failure
@@ -45,7 +45,7 @@ class GenerationCalls:
         self, generation_id: str, *, view: GenerationView.ValueType = GENERATION_VIEW_BASIC
     ) -> Generation:
         """Get a generation in its current state; a failed one is returned, too."""
-        request = GetGenerationRequest(id=generation_id, view=view)
+        request = build(GetGenerationRequest, id=generation_id, view=view)
         method = self._generations.GetGeneration
         response = self._calls.read(method, request, self._read_timeout)
         return response.generation
@@ -81,7 +81,7 @@ class GenerationCalls:
         Raises the typed error of one that is FAILED or CANCELLED, unless `raise_on_failure` is
         False. Waiting neither keeps a generation alive nor ends it.
         """
-        until = self._calls.deadline(seconds_of(wait))
+        until = self._calls.deadline(seconds_of(wait, "wait"))
         while True:
             request, seconds = wait_slice(generation_id, until, view)
             deadline = self._calls.deadline(seconds)
@@ -123,7 +123,7 @@ class GenerationCalls:
 
         It is CANCELLED once Replicate has confirmed the end; what ran until then is billed.
         """
-        request = CancelGenerationRequest(id=generation_id)
+        request = build(CancelGenerationRequest, id=generation_id)
         deadline = self._calls.deadline(self._read_timeout)
         method = self._generations.CancelGeneration
         response = self._calls.call_with_retries(method, request, deadline)
@@ -131,7 +131,7 @@ class GenerationCalls:
 
     def delete(self, generation_id: str) -> None:
         """Delete the inputs and outputs of a terminal generation; its cost stays. Idempotent."""
-        request = DeleteGenerationRequest(id=generation_id)
+        request = build(DeleteGenerationRequest, id=generation_id)
         deadline = self._calls.deadline(self._read_timeout)
         self._calls.call_with_retries(self._generations.DeleteGeneration, request, deadline)
 

@@ -16,6 +16,7 @@ from mediagate.v1.admin_pb2 import (
 )
 from mediagate.v1.admin_pb2_grpc import AdminServiceStub
 from mediagate_client.channel import Channels
+from mediagate_client.conversion import build
 from mediagate_client.sync.calls import Calls
 from mediagate_client.sync.usage import UsageCalls
 
@@ -30,7 +31,7 @@ class WebhookCalls(UsageCalls):
 
     def rotate_webhook_secret(self, tenant: str = "local") -> RotateWebhookSecretResponse:
         """Create a signing secret for a tenant's webhooks; it is shown only once."""
-        request = RotateWebhookSecretRequest(tenant=tenant)
+        request = build(RotateWebhookSecretRequest, tenant=tenant)
         method = self._admin.RotateWebhookSecret
         return self._calls.call_once(method, request, self._read_timeout)
 
@@ -38,7 +39,7 @@ class WebhookCalls(UsageCalls):
         self, tenant: str = "", *, page_size: int = 0
     ) -> Iterator[UndeliveredWebhook]:
         """Iterate over webhooks whose delivery was given up, oldest first; default: all tenants."""
-        request = ListUndeliveredWebhooksRequest(tenant=tenant, page_size=page_size)
+        request = build(ListUndeliveredWebhooksRequest, tenant=tenant, page_size=page_size)
         method = self._admin.ListUndeliveredWebhooks
         while True:
             page = self._calls.read(method, request, self._read_timeout)
@@ -50,7 +51,7 @@ class WebhookCalls(UsageCalls):
 
     def redeliver_webhook(self, webhook_id: str) -> UndeliveredWebhook:
         """Send an undelivered webhook again, now; return it with the attempt counted."""
-        request = RedeliverWebhookRequest(id=webhook_id)
+        request = build(RedeliverWebhookRequest, id=webhook_id)
         method = self._admin.RedeliverWebhook
         response = self._calls.call_once(method, request, self._read_timeout)
         return response.webhook
