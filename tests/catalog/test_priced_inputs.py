@@ -60,7 +60,8 @@ def run_of(model: Model, given: dict[str, Any]) -> Plan:
     runnable = PublishedModelVersion(
         model.slug, model.target, model.slug, ModelSchema({}), is_official=True
     )
-    return plan_model_run(RunRequest(model.slug, given, {}, 600.0), runnable, model)
+    request = RunRequest(model.slug, given, {}, 600.0)
+    return plan_model_run(request, runnable, model, problems={})
 
 
 def numbers_in(plan: Plan) -> Iterator[int]:

@@ -258,12 +258,7 @@ class Catalog:
             return []
         if fallback_choice.mode is FallbackMode.LIST:
             return [
-                (
-                    name,
-                    self._find_listed_model(
-                        request.modality, name, f"options.fallback.models[{index}]"
-                    ),
-                )
+                (name, self._find_listed_model(request.modality, index, name))
                 for index, name in enumerate(fallback_choice.models)
             ]
         requested = self.find_by_name(request.model) or first_model
@@ -271,11 +266,12 @@ class Catalog:
             requested = first_model
         return [(slug, self.find(request.modality, slug)) for slug in requested.fallbacks]
 
-    def _find_listed_model(self, modality: Modality, name: str, path: str) -> Model:
+    def _find_listed_model(self, modality: Modality, index: int, name: str) -> Model:
         model = self.find_by_name(name)
         if model is None or model.modality is not modality:
             suggestion = suggestion_text(self.nearest_names(name, modality))
-            raise InvalidRequest.of(path, f"no {modality.value} model of this name{suggestion}")
+            message = f"no {modality.value} model of this name{suggestion}"
+            raise InvalidRequest.of(f"options.fallback.models[{index}]", message)
         return model
 
     def _plan_named_model(self, request: ModelRequest) -> Plan:

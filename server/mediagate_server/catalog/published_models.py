@@ -91,13 +91,6 @@ class PublishedModelVersion:
     example.
     """
 
-    @property
-    def bills_idle_time(self) -> bool:
-        """Whether its hardware is also billed while it starts and is idle, which no run's metrics
-        contain. Official models are billed by their output, on any hardware.
-        """
-        return not self.is_official and (self.is_deployment or self.is_private)
-
     name: str
     target: str
     model: str
@@ -107,6 +100,13 @@ class PublishedModelVersion:
     is_private: bool = False
     hardware: str = ""
     usual_seconds: float | None = None
+
+    @property
+    def bills_idle_time(self) -> bool:
+        """Whether its hardware is also billed while it starts and is idle, which no run's metrics
+        contain. Official models are billed by their output, on any hardware.
+        """
+        return not self.is_official and (self.is_deployment or self.is_private)
 
 
 @dataclass(slots=True)
@@ -270,15 +270,11 @@ class PublishedModelRegistry:
                 return UpstreamAccountError(message, metadata=metadata, retry_after=60.0), False
             if error.refusal is RefusalReason.UNREACHABLE:
                 return UpstreamUnavailable.unreachable(metadata), False
-        return (
-            UpstreamUnavailable(
-                "what the model takes cannot be read from upstream now",
-                metadata=metadata,
-                retry_after=(error.retry_after if isinstance(error, RequestRefused) else None)
-                or 5.0,
-            ),
-            False,
-        )
+        retry_after = error.retry_after if isinstance(error, RequestRefused) else None
+        message = "what the model takes cannot be read from upstream now"
+        return UpstreamUnavailable(
+            message, metadata=metadata, retry_after=retry_after or 5.0
+        ), False
 
 
 def _model_schema(version: PublishedVersion | None) -> ModelSchema:

@@ -8,6 +8,7 @@ are warned of, with the setting that was probably meant.
 import difflib
 import os
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,9 +85,8 @@ class _SettingsLoader:
         self._file = file
         for section, content in file.document.items():
             if section == TENANTS_SECTION:
-                tables = TenantTableReader(
-                    file, lambda reference: self._resolve_file_reference(reference, file)
-                )
+                resolve = partial(self._resolve_reference, folder=file.path.parent)
+                tables = TenantTableReader(file, resolve)
                 self._values["tenants"] = tables.read()
                 self._problems += tables.problems
                 continue
@@ -156,15 +156,10 @@ class _SettingsLoader:
             self._problems.append(self._problem(setting, problem))
         return secret
 
-    def _resolve_file_reference(
-        self, reference: str, file: ConfigFile
-    ) -> tuple[str | None, Path | None, str]:
-        """Resolve a reference in the file: see tenants.Resolve."""
-        return self._resolve_reference(reference, file.path.parent)
-
     def _resolve_reference(
         self, reference: str, folder: Path
     ) -> tuple[str | None, Path | None, str]:
+        """Resolve a reference: see tenants.Resolve. A relative path is below `folder`."""
         kind, _, target = reference.partition(":")
         if kind == "env":
             secret = self._environ.get(target) or None

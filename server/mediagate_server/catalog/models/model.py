@@ -39,7 +39,7 @@ from mediagate_server.catalog.parameters.scalar import (
     OutputCount,
     ScaledValue,
 )
-from mediagate_server.catalog.pricing.cost_estimate import CostEstimator
+from mediagate_server.catalog.pricing.cost_estimate import CostEstimator, input_names
 from mediagate_server.catalog.pricing.prices import AS_OF, PriceSchedule
 from mediagate_server.catalog.request import Modality
 from mediagate_server.catalog.schemas.input_spec import STRICT, InputSpec, InputType
@@ -249,10 +249,9 @@ def find_inconsistencies(model: Model) -> Iterator[str]:
         yield f"output_format: there is no input {model.output_format!r}"
     for name, value in model.defaults.items():
         yield from _value_problem(model, "defaults", name, value)
-    for metric, expectation in model.expects.items():
-        for key in ("input", "width", "height"):
-            name = getattr(expectation, key, "")
-            if name and name not in model.inputs:
+    for metric, estimator in model.expects.items():
+        for name in input_names(estimator):
+            if name not in model.inputs:
                 yield f"expects.{metric}: there is no input {name!r}"
     yield from _chat_problems(model)
     yield from _guard_problems(model)

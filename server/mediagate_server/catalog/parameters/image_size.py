@@ -68,9 +68,7 @@ class AspectRatio(ParameterRule):
                 draft.input[self.area] = area
                 return adjusted_outcome(f"{word}, {area} megapixels", _ASPECT_RATIO_ONLY_REASON)
             return adjusted_outcome(word, _ASPECT_RATIO_ONLY_REASON)
-        target = parse_ratio(value)
-        if target is None:
-            raise TypeError("an aspect ratio is two whole numbers with a colon between")
+        target = _ratio(value)
         word = self._write_ratio(target, draft)
         same = parse_ratio(self.ratios.get(word, word)) == target
         return fitted_outcome(word, "the nearest shape of the model", is_exact=same)
@@ -178,14 +176,12 @@ class Dimensions(ParameterRule):
             reason = "the nearest size that the model takes"
             return fitted_outcome(format_size(size), reason, is_exact=size == value)
         if isinstance(value, str):
-            return self._apply_ratio(parse_ratio(value), draft)
+            return self._apply_ratio(_ratio(value), draft)
         if isinstance(value, int | float):
             return self._apply_megapixels(float(value), draft)
         raise TypeError("a size, a shape or an area is needed")
 
-    def _apply_ratio(self, ratio: Fraction | None, draft: InputDraft) -> ParameterOutcome:
-        if ratio is None:
-            raise TypeError("an aspect ratio is two whole numbers with a colon between")
+    def _apply_ratio(self, ratio: Fraction, draft: InputDraft) -> ParameterOutcome:
         exact = self._exact_size(ratio, draft)
         # Where the exact ratio is only possible far from the area, a near ratio is better.
         size = self._write_clamped(exact or self._approximate_size(ratio), draft)
@@ -266,6 +262,13 @@ def _parse_ratio(word: str) -> Fraction | None:
 _parse_ratio_cached = lru_cache(maxsize=1_024)(_parse_ratio)
 
 
+def _ratio(value: object) -> Fraction:
+    ratio = parse_ratio(value)
+    if ratio is None:
+        raise TypeError("an aspect ratio is two whole numbers with a colon between")
+    return ratio
+
+
 def nearest_ratio(target: Fraction, allowed: Iterable[tuple[str, Fraction]]) -> str | None:
     """The word whose ratio differs by the smallest factor; the first of several."""
     pairs = list(allowed)
@@ -284,9 +287,7 @@ def format_size(size: Size) -> str:
 
 def _size_of_ratio(value: Value, area: int) -> Size:
     """A size of that ratio and about that area."""
-    ratio = parse_ratio(value)
-    if ratio is None:
-        raise TypeError("an aspect ratio is two whole numbers with a colon between")
+    ratio = _ratio(value)
     scale = max(1, round((area / (ratio.numerator * ratio.denominator)) ** 0.5))
     return Size(ratio.numerator * scale, ratio.denominator * scale)
 

@@ -40,12 +40,11 @@ class MediaRule(OneInputRule):
         uris = [medium.uri for medium in media if isinstance(medium, MediaInput)]
         if not uris:
             raise TypeError("a medium is needed")
-        if not draft.specs[self.to].is_list:
-            draft.input[self.to] = uris[0]
-            sent = 1
-        else:
+        if draft.specs[self.to].is_list:
             draft.input[self.to] = uris[: self.at_most or None]
             sent = len(draft.input[self.to])
+        else:
+            draft.input[self.to], sent = uris[0], 1
         if sent < len(uris):
             return adjusted_outcome(sent, _limit_reason(sent), left_out=len(uris) - sent)
         return honoured_outcome(sent if isinstance(value, tuple) else "")
@@ -68,9 +67,8 @@ class LoraRule(ParameterRule):
 
     def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
         """HONOURED for one LoRA whose scale fits; of several, the others are left out."""
-        loras = (
-            [lora for lora in value if isinstance(lora, Lora)] if isinstance(value, tuple) else []
-        )
+        items = value if isinstance(value, tuple) else ()
+        loras = [item for item in items if isinstance(item, Lora)]
         if not loras:
             raise TypeError("an adapter is needed")
         first = loras[0]

@@ -30,7 +30,6 @@ from mediagate_server.structs import replace
 CHAT_FIELDS = ("prompt", "messages", "system_prompt")
 """Parameters of a conversation; no other rule maps them."""
 _NO_READABLE_TURN = "there is nothing in it that the model can read"
-_ONE_IMAGE_ONLY = "the model looks at one picture"
 _AS_TRANSCRIPT = "as a transcript in the prompt"
 _IN_CHAT_FORMAT = "written out in the model's chat format"
 # Llama 3's chat format as its model card gives it. The wrapper on Replicate sends the prompt as it
@@ -113,29 +112,22 @@ class ChatInputs:
 
     def _check_supported(self, messages: Sequence[Message], draft: InputDraft) -> None:
         """Reject images and tools that the model cannot be given: the answer would be wrong."""
-        unseen_images = image_violations(messages)
-        if self.images:
-            takes_all = draft.specs[self.images].is_list
-            unseen_images = (
-                []
-                if takes_all
-                else [
-                    replace(violation, description=_ONE_IMAGE_ONLY)
-                    for violation in unseen_images[1:]
-                ]
-            )
-        violations = [
-            *unseen_images,
-            *(
-                Violation(f"messages[{at}].{field}", "the model cannot be given tools")
-                for at, message in enumerate(messages)
-                for field, is_set in (
-                    ("role", message.role == "tool"),
-                    ("tool_calls", message.tool_calls),
-                )
-                if is_set
-            ),
-        ]
+        violations = image_violations(messages)
+        if self.images and draft.specs[self.images].is_list:
+            violations = []
+        elif self.images:
+            violations = [
+                replace(violation, description="the model looks at one picture")
+                for violation in violations[1:]
+            ]
+        for index, message in enumerate(messages):
+            for field, is_set in (
+                ("role", message.role == "tool"),
+                ("tool_calls", message.tool_calls),
+            ):
+                if is_set:
+                    path = f"messages[{index}].{field}"
+                    violations.append(Violation(path, "the model cannot be given tools"))
         if violations:
             raise ParameterUnsupported(*violations)
 
@@ -160,9 +152,8 @@ class ChatInputs:
             prompt, template = _format_llama3(turn_texts, system)
             draft.input[self.prompt], draft.input[self.template] = prompt, template
             return
-        prompt = (
-            turn_texts[0][1] if _is_single_prompt(turn_texts) else _format_transcript(turn_texts)
-        )
+        is_single = len(turn_texts) == 1 and turn_texts[0][0] == "user"
+        prompt = turn_texts[0][1] if is_single else _format_transcript(turn_texts)
         if system and self.system:
             draft.input[self.system] = system
         elif system:
@@ -172,9 +163,8 @@ class ChatInputs:
     def _messages_outcome(self, turns: Sequence[Message]) -> ParameterOutcome:
         if len(turns) == 1 and turns[0].role == "user":
             return honoured_outcome()
-        return emulated_outcome(
-            "", _IN_CHAT_FORMAT if self.style is ChatStyle.LLAMA3 else _AS_TRANSCRIPT
-        )
+        reason = _IN_CHAT_FORMAT if self.style is ChatStyle.LLAMA3 else _AS_TRANSCRIPT
+        return emulated_outcome("", reason)
 
     def _system_prompt_outcome(self) -> ParameterOutcome:
         if self.style is ChatStyle.LLAMA3:
@@ -236,10 +226,6 @@ def _turn_texts(turns: Sequence[Message], *, image_count: int) -> list[tuple[str
                 text, marks = text + "[image]", marks - 1
         written.append((turn.role, text))
     return written
-
-
-def _is_single_prompt(turn_texts: list[tuple[str, str]]) -> bool:
-    return len(turn_texts) == 1 and turn_texts[0][0] == "user"
 
 
 def _format_transcript(turn_texts: list[tuple[str, str]]) -> str:

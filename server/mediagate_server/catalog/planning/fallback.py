@@ -54,12 +54,9 @@ class FallbackChain(Struct, frozen=True):
         """Cost estimate of the chain: usually the first plan alone, at most all of them."""
         first = self.plans[0].total_estimate
         maxima = [plan.total_estimate.maximum for plan in self.plans]
-        known_amounts = [amount for amount in maxima if amount is not None]
-        return Estimate(
-            first.low,
-            first.expected,
-            sum(known_amounts) if len(known_amounts) == len(maxima) else None,
-        )
+        amounts = [amount for amount in maxima if amount is not None]
+        maximum = sum(amounts) if len(amounts) == len(maxima) else None
+        return Estimate(first.low, first.expected, maximum)
 
 
 def usual_duration(plan: Plan) -> float:
@@ -187,8 +184,6 @@ def model_time_share(
         return None
     spread = sum(longest_shares) - sum(usual_shares)
     if spread and seconds < sum(longest_shares):
-        return (
-            usual_shares[0]
-            + (seconds - sum(usual_shares)) * (longest_shares[0] - usual_shares[0]) / spread
-        )
+        rest = seconds - sum(usual_shares)
+        return usual_shares[0] + rest * (longest_shares[0] - usual_shares[0]) / spread
     return seconds * longest_shares[0] / sum(longest_shares)

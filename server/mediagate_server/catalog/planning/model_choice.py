@@ -13,11 +13,11 @@ from typing import Final
 from mediagate_server.catalog.models.model import Model, ModelStatus, Quality
 from mediagate_server.catalog.parameters.rule import ParameterHandling
 from mediagate_server.catalog.planning.plan import Alternative, ModelChoice, Plan, PlanModel
+from mediagate_server.catalog.planning.translation import reject_audio_kind
 from mediagate_server.catalog.pricing.prices import UNKNOWN_ESTIMATE
 from mediagate_server.catalog.request import Modality, ModelRequest
 from mediagate_server.errors import (
     Failure,
-    InvalidRequest,
     MediagateError,
     NoMatchingModel,
     Violation,
@@ -115,12 +115,11 @@ def check_audio_kind(model: Model, request: ModelRequest) -> None:
 
     The kind may be implied by a parameter: text to speak, a voice, lyrics.
     """
-    if request.modality is not Modality.AUDIO or not model.makes:
+    if request.modality is not Modality.AUDIO:
         return
     field, kinds = _requested_audio_kinds(request)
-    if kinds and not kinds & {*model.makes}:
-        kinds_text = " and ".join(word.replace("_", " ") for word in model.makes)
-        raise InvalidRequest.of(field, f"{model.slug} makes {kinds_text}")
+    if kinds:
+        reject_audio_kind(model, field, kinds)
 
 
 def models_of_other_quality(
@@ -128,18 +127,16 @@ def models_of_other_quality(
 ) -> tuple[Model, ...]:
     """A few models of other qualities that support the request, the cheapest first."""
     models = tuple(models)
-    capable: list[_Candidate] = []
+    candidates: list[_Candidate] = []
     for quality in Quality:
         if quality.value != request.quality:
-            candidates, _ = _find_candidates(
-                models, replace(request, quality=quality.value), plan_model
-            )
-            capable += (
-                candidate
-                for candidate in candidates
-                if not (request.strict and candidate.unmet_parameters)
-            )
-    capable.sort(key=lambda candidate: candidate.rank)
+            other_request = replace(request, quality=quality.value)
+            candidates += _find_candidates(models, other_request, plan_model)[0]
+    capable = [
+        candidate
+        for candidate in sorted(candidates, key=lambda candidate: candidate.rank)
+        if not (request.strict and candidate.unmet_parameters)
+    ]
     by_slug = {model.slug: model for model in models}
     return tuple(by_slug[candidate.plan.slug] for candidate in capable[:_MAX_SUGGESTIONS])
 

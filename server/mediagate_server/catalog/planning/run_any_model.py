@@ -54,13 +54,13 @@ def plan_model_run(
     catalog_model: Model | None,
     assume_unknown_usd: Decimal | None = None,
     *,
-    problems: Mapping[str, str] | None = None,
+    problems: Mapping[str, str],
     allow_weaker_safety: bool = False,
 ) -> Plan:
     """Plan a run of a published model. `catalog_model` has the same slug, for its price.
 
     `assume_unknown_usd` is the assumed cost in dollars where it is unknown. `problems` are the
-    validation errors of `build_input`, by path, where it was validated before: that may take long.
+    validation errors of `build_input`, by path: validation may take long, and is done before.
     `allow_weaker_safety`: callers may weaken the model's safety checks.
 
     Raises InvalidRequest naming `input.<name>` or `media["<name>"]`; PriceUnknown and
@@ -102,19 +102,15 @@ def plan_model_run(
 
 
 def _checked_inputs(
-    request: RunRequest, published: PublishedModelVersion, problems: Mapping[str, str] | None
+    request: RunRequest, published: PublishedModelVersion, problems: Mapping[str, str]
 ) -> dict[str, Any]:
     """Validated result of `build_input`. Raises InvalidRequest naming each invalid input."""
     model_input = build_input(request, published)
-    if problems is None:
-        problems = published.schema.problems(model_input)
-    if problems:
-        raise InvalidRequest(
-            *(
-                Violation(_input_field(name, request.media), message)
-                for name, message in problems.items()
-            )
-        )
+    violations = [
+        Violation(_input_field(name, request.media), message) for name, message in problems.items()
+    ]
+    if violations:
+        raise InvalidRequest(*violations)
     return model_input
 
 
@@ -240,17 +236,12 @@ def _price(
     """Price, estimate and longest run time: by the catalog's price or by the hardware's."""
     if catalog_model:
         # The catalog's price cannot depend on inputs that the catalog does not know.
-        known_inputs = {
+        priced_inputs = {
             name: value for name, value in model_input.items() if name in catalog_model.inputs
         }
+        run = EstimatedRun(priced_inputs, catalog_model.inputs, catalog_model.max_run)
         try:
-            return (
-                *_estimate_by_catalog(
-                    catalog_model,
-                    EstimatedRun(known_inputs, catalog_model.inputs, catalog_model.max_run),
-                ),
-                catalog_model.max_run,
-            )
+            return (*_estimate_by_catalog(catalog_model, run), catalog_model.max_run)
         except UnpricedInput as error:
             path = _input_field(error.name, request.media) if error.name else "input"
             raise InvalidRequest.of(path, error.message) from None

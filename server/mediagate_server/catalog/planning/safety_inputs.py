@@ -272,11 +272,9 @@ def _is_weaker_on_scale(value: Any, default: Any) -> bool | None:
         return None
     word, default_word = _scale_word(value), _scale_word(default)
     shared_scales = [scale for scale in _SCALES if word in scale and default_word in scale]
-    return (
-        all(scale.index(word) > scale.index(default_word) for scale in shared_scales)
-        if shared_scales
-        else None
-    )
+    if not shared_scales:
+        return None
+    return all(scale.index(word) > scale.index(default_word) for scale in shared_scales)
 
 
 def _is_weaker_word(value: str, default: Any, *, is_listed: bool) -> bool:

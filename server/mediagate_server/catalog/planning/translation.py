@@ -9,7 +9,7 @@ in its system prompt; the answer is validated at the end (`generations/outputs/j
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final
 
 from msgspec import Struct
@@ -66,9 +66,9 @@ def add_format_instruction(
 
 def format_outcome(form: ResponseFormat | None) -> ParameterOutcome:
     """Outcome of the parameter `response_format`."""
-    return (
-        honoured_outcome("text") if form is None else emulated_outcome(form.kind, _EMULATED_REASON)
-    )
+    if form is None:
+        return honoured_outcome("text")
+    return emulated_outcome(form.kind, _EMULATED_REASON)
 
 
 def format_shape(form: ResponseFormat) -> OutputShape:
@@ -127,7 +127,7 @@ def translate_request(
     if "response_format" in parameters:
         outcomes["response_format"] = format_outcome(form)
     if "kind" in parameters:
-        _check_audio_kind(model, parameters["kind"])
+        reject_audio_kind(model, "kind", {parameters["kind"]})
         if "kind" not in model.map:
             outcomes["kind"] = honoured_outcome(parameters["kind"])
     for name, rule in _ordered_rules(model, parameters, outcomes):
@@ -158,13 +158,7 @@ def _ordered_rules(
     rules: list[tuple[str, ParameterRule]] = [
         (name, rule) for name, rule in model.map.items() if name in parameters and name not in done
     ]
-    if len(rules) > 1:
-        rules.sort(key=_rule_rank)
-    return rules
-
-
-def _rule_rank(named_rule: tuple[str, ParameterRule]) -> int:
-    return named_rule[1].rank
+    return sorted(rules, key=lambda named_rule: named_rule[1].rank)
 
 
 def _apply(rule: ParameterRule, value: Value, draft: InputDraft) -> ParameterOutcome:
@@ -221,9 +215,9 @@ def _check_values(model: Model, parameters: Mapping[str, Value]) -> None:
 
 def _reject_tools(model: Model, parameters: Mapping[str, Value]) -> None:
     """No model takes tools, and an answer without them is another answer."""
-    if "tools" in parameters or "tool_choice" in parameters:
+    tool_fields = [name for name in ("tools", "tool_choice") if name in parameters]
+    if tool_fields:
         message = f"{model.slug} cannot be given tools"
-        tool_fields = [name for name in ("tools", "tool_choice") if name in parameters]
         raise ParameterUnsupported(*(Violation(name, message) for name in tool_fields))
 
 
@@ -283,11 +277,11 @@ def _output_count(model: Model, parameters: Mapping[str, Value]) -> tuple[int, i
     return int(model.defaults.get(rule.to, model.inputs[rule.to].default or 1)), 1
 
 
-def _check_audio_kind(model: Model, kind: Value) -> None:
-    """Reject a kind of audio that the model does not make."""
-    if model.makes and kind not in model.makes:
+def reject_audio_kind(model: Model, field: str, kinds: Collection[Value]) -> None:
+    """Raises InvalidRequest where the model makes no kind of audio that `field` asks for."""
+    if model.makes and not {*kinds} & {*model.makes}:
         kinds_text = " and ".join(word.replace("_", " ") for word in model.makes)
-        raise InvalidRequest.of("kind", f"{model.slug} makes {kinds_text}")
+        raise InvalidRequest.of(field, f"{model.slug} makes {kinds_text}")
 
 
 def _seed(model: Model, draft: InputDraft, generate_seed: GenerateSeed) -> int | None:

@@ -85,10 +85,8 @@ class EstimatedRun(Struct, frozen=True):
             raise UnpricedInput(name, f"must be of type {spec.type.value}: the price goes by it")
         if isinstance(value, str):
             if len(value) > MAX_WORD_CHARACTERS:
-                message = (
-                    f"must have at most {MAX_WORD_CHARACTERS} characters: the price goes by it"
-                )
-                raise UnpricedInput(name, message)
+                limit = f"at most {MAX_WORD_CHARACTERS} characters"
+                raise UnpricedInput(name, f"must have {limit}: the price goes by it")
         elif isinstance(value, float):
             value = _to_decimal(name, value)
         if isinstance(value, int | Decimal) and not -MAX_UNITS <= value <= MAX_UNITS:
@@ -264,18 +262,12 @@ def estimate_cost(
 
     `counted_by` is the input that sets the number of `outputs`. Raises UnpricedInput.
     """
-    low_units: dict[str, Scalar] = {}
-    expected_units: dict[str, Scalar] = {}
-    high_units: dict[str, Scalar] = {}
-    for metric, rule in expects.items():
-        units = rule.estimate(run)
-        if units is not None:
-            low_units[metric], expected_units[metric], high_units[metric] = (
-                units.low,
-                units.expected,
-                units.high,
-            )
+    estimates = {metric: rule.estimate(run) for metric, rule in expects.items()}
+    units = {metric: estimate for metric, estimate in estimates.items() if estimate is not None}
+    expected_units = {metric: estimate.expected for metric, estimate in units.items()}
     schedule = _with_sent_metrics(price, expected_units)
+    low_units = {metric: estimate.low for metric, estimate in units.items()}
+    high_units = {metric: estimate.high for metric, estimate in units.items()}
     low = compute_cost(schedule, low_units, outputs=outputs)
     expected = compute_cost(schedule, expected_units, outputs=outputs)
     high = compute_cost(schedule, high_units, outputs=outputs)
@@ -285,14 +277,13 @@ def estimate_cost(
     low, expected, high = sorted((low, expected, high))
     if high > MAX_RUN_NANOS:
         dollars = MAX_RUN_NANOS // int(NANOS_PER_USD)
-        name = _largest_input(
-            run, (counted_by, *(name for rule in expects.values() for name in _read_inputs(rule)))
-        )
+        read_names = (name for rule in expects.values() for name in input_names(rule))
+        name = _largest_input(run, (counted_by, *read_names))
         raise UnpricedInput(name, f"asks for a run of more than {dollars:,} dollars")
     return schedule, Estimate(low, expected, high)
 
 
-def _read_inputs(rule: CostEstimator) -> tuple[str, ...]:
+def input_names(rule: CostEstimator) -> tuple[str, ...]:
     """The inputs that an estimator reads by name."""
     names = (getattr(rule, field, "") for field in ("input", "width", "height"))
     return tuple(name for name in names if name)

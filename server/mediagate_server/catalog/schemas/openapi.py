@@ -86,12 +86,10 @@ class ModelSchema:
     @cached_property
     def compiled(self) -> CompiledSchema | None:
         """Input schema, compiled in this process; None where there is none."""
+        if self.input_schema is None:
+            return None
         try:
-            return (
-                None
-                if self.input_schema is None
-                else CompiledSchema(self.input_schema, formats=True)
-            )
+            return CompiledSchema(self.input_schema, formats=True)
         except SchemaError:
             return None
 
