@@ -98,6 +98,27 @@ def test_a_plan_prices_and_a_bill_from_files(
 
 
 @pytest.mark.parametrize(
+    ("option", "content", "words"),
+    [
+        ("--replay", None, "runs.jsonl: No such file or directory"),
+        ("--replay", "hello\n", "runs.jsonl is not a cassette: it has no head"),
+        ("--replay", '{"cassette": 9, "upstream": "http://x"}\n', "of version 9"),
+        ("--record", '{"cassette": 1, "upstream": "http://x"}\n', "is a recording of http://x"),
+    ],
+)
+def test_a_cassette_that_cannot_be_used_is_told_in_one_line(
+    mediagate: Mediagate, tmp_path: Path, option: str, content: str | None, words: str
+) -> None:
+    """Exit code 1, the file, and what is wrong with it."""
+    if content is not None:
+        (tmp_path / "runs.jsonl").write_text(content)
+    done = mediagate("sandbox", "--port", "0", option, "runs.jsonl")
+    assert done.exit_code == 1
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("--time-scale", "-1"), "time_scale"),
@@ -111,6 +132,10 @@ def test_a_plan_prices_and_a_bill_from_files(
         (("--creates-per-minute", "-1"), "creates_per_minute"),
         (("--auth", "perhaps"), "--auth"),
         (("--faults", "none.toml"), "none.toml"),
+        (("--record", "a.jsonl", "--replay", "b.jsonl"), "one or the other"),
+        (("--upstream", "http://127.0.0.1:1"), "goes with --record"),
+        (("--record", "a.jsonl", "--upstream", "ftp://x"), "upstream must be an origin"),
+        (("--record", "a.jsonl", "--upstream", "http://x/other"), "upstream must be an origin"),
         (("--faults", "wrong.toml"), "faults[0].do"),
     ],
 )

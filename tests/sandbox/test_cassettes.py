@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import re
 import shutil
 import sys
@@ -15,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import httpx
 import pytest
+from replicate.client import Client
+from replicate.exceptions import ReplicateError
 
 from mediagate_sandbox.cassettes.server import CassetteServer, recorder, replayer
 from mediagate_sandbox.server import Sandbox, SandboxSettings
@@ -210,6 +214,67 @@ async def test_streams_resume_and_are_recorded_unread(tmp_path: Path, dialect: A
             events = parse_events(whole)
             rest = parse_events(await traffic.stream(prediction, **{"Last-Event-ID": events[9].id}))
             assert rest == events[10:]
+
+
+async def test_the_replicate_package_sees_no_difference(tmp_path: Path) -> None:
+    """Its own `run`, `stream`, predictions and files, recorded and replayed."""
+    path = tmp_path / "sdk.jsonl"
+
+    async def use(url: str) -> list[Any]:
+        client = Client(api_token="any", base_url=url, transport=httpx.AsyncHTTPTransport())
+        client.poll_interval = 0.005
+        text: Any = await client.async_run(LLAMA, input={"prompt": "Hello"})
+        links: Any = await client.async_run(SCHNELL, input={"prompt": "boat", "num_outputs": 2})
+        events = await client.async_stream(LLAMA, input={"prompt": "Bye"})
+        file = await client.files.async_create(io.BytesIO(b"hello"), filename="a.txt")
+        run = await client.models.predictions.async_create(LLAMA, input={"prompt": "[[hang]]"})
+        await run.async_cancel()
+        async with httpx.AsyncClient() as plain:
+            pictures = [(await plain.get(link)).content for link in links]
+        with pytest.raises(ReplicateError) as refused:
+            await client.async_run(SCHNELL, input={"num_outputs": 2})
+        model = await client.models.async_get(SCHNELL)
+        told = [(each.event, each.id, each.data) async for each in events]
+        await client._async_client.aclose()
+        return [
+            text,
+            pictures,
+            told,
+            file.id,
+            run.id,
+            run.status,
+            str(refused.value),
+            model.run_count,
+        ]
+
+    async with (
+        Sandbox(INSTANT) as sandbox,
+        recorder(path, INSTANT, upstream=sandbox.base_url) as server,
+    ):
+        recorded = await use(server.url)
+    async with replayer(path, INSTANT) as server:
+        assert await use(server.url) == recorded
+        assert server.state()["mismatches"] == []
+
+
+async def test_outputs_elsewhere_are_left_where_they_are(tmp_path: Path) -> None:
+    """The recorder goes to no private address, and not without TLS, whatever an output says."""
+    path = tmp_path / "foreign.jsonl"
+    async with receiving() as other:
+        origin = other.url.removesuffix("/hook")
+        async with recording(path) as (traffic, sandbox):
+            fault = {"do": "foreign_output", "on": "create", "origin": origin}
+            url = f"{sandbox.url}/sandbox/faults"
+            async with traffic.session.post(url, json={"faults": [fault]}) as response:
+                assert response.status == 200, await response.text()
+            prediction = await traffic.create(
+                SCHNELL, {"prompt": "far"}, headers={"Prefer": "wait"}
+            )
+        async with replaying(path) as (traffic, _):
+            replayed = await traffic.create(SCHNELL, {"prompt": "far"})
+        assert replayed["output"] == prediction["output"]
+        assert replayed["output"][0].startswith(origin)
+        assert other.all == []
 
 
 async def test_times_are_scaled(tmp_path: Path) -> None:

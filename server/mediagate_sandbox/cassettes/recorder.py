@@ -220,8 +220,7 @@ class Recorder:
                 private |= self._secrets(await self._schema(None, each, headers), each)
         if document is None or schema is None:
             return _Exchange(frozenset(private))
-        if target is not None:
-            self._runs.add(document, schema, headers)
+        self._runs.add(document, schema, headers)
         return _Exchange(frozenset(private), tuple(self._notice(document, schema)))
 
     def _secrets(self, schema: RunSchema, document: Any) -> set[str]:

@@ -19,6 +19,9 @@ REDACTED = "[redacted]"
 WEBHOOK = "https://webhook.invalid/"
 """Stands for the address of a webhook, which is its receiver's secret."""
 
+_MOST_VALUES = 200
+_LONGEST_TEXT_URI = 16 * 1024
+"""Longer data URIs are files, which are kept as they are."""
 _SHORTEST = 8
 """Shorter values are taken out where they stand alone, not within other texts."""
 
@@ -28,6 +31,11 @@ _SECRET_NAME = re.compile(
     r"|token|passwd|passphrase|authorization|bearer|cookie|auth|jwt)",
     re.IGNORECASE,
 )
+_OTHER_TOKEN = re.compile(
+    r"(?:.*_)?(?:stop|eos|bos|end|start|pad|unk|sep|mask|special|trigger|page|next)_?token",
+    re.IGNORECASE,
+)
+"""Tokens of languages and lists."""
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _TOKEN = re.compile(
     r"\b(?:r8_\w{16,}|hf_\w{16,}|sk-[\w-]{20,}|whsec_[A-Za-z0-9+/=]{16,}|gh[opsur]_\w{20,}"
@@ -35,6 +43,8 @@ _TOKEN = re.compile(
     r"|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]+)"
     r"|(?<=\bBearer )[\w.~+/=-]{16,}",
 )
+_PLAIN_WORD = re.compile("[a-z]{1,15}")
+"""Made-up tokens, such as `anything`: they would be taken out of prompts and texts."""
 _URL = re.compile(r"\bhttps?://[^\s\"'<>\\]+", re.IGNORECASE)
 _USER = re.compile(r"(?<=://)[^/?#@\s]+@")
 _SIGNATURES = frozenset({"signature", "sig", "x-amz-signature", "x-goog-signature", "hm"})
@@ -47,6 +57,8 @@ _OF_A_SIGNATURE = frozenset(
 
 def is_secret_name(name: str) -> bool:
     """Whether a field or parameter of this name holds a secret."""
+    if _OTHER_TOKEN.fullmatch(name):
+        return False
     return _SECRET_NAME.fullmatch(_CAMEL.sub("_", name).replace("-", "_")) is not None
 
 
@@ -101,27 +113,32 @@ def _marked(schemas: Mapping[str, Any], schema: Any, value: Any, depth: int) -> 
 
 
 class Redactor:
-    """Takes secrets out of texts. It learns values as it meets them, and forgets none."""
+    """Takes secrets out of texts. It learns their values as it meets them."""
 
     def __init__(self) -> None:
         """Create a redactor that knows secrets by their form alone."""
-        self._values: set[str] = set()
-        self._pattern: re.Pattern[str] | None = None
+        self._values: dict[str, None] = {}
+        self._longest_first: list[str] = []
 
     def learn(self, values: Iterable[str]) -> None:
-        """Learn secret values; short ones are left out."""
-        new = {each for each in values if len(each) >= _SHORTEST} - self._values
-        new |= {quote(each, safe="") for each in new}
-        if new - self._values:
-            self._values |= new
-            longest_first = sorted(self._values, key=len, reverse=True)
-            self._pattern = re.compile("|".join(map(re.escape, longest_first)))
+        """Learn secret values; short ones are left out, and the oldest are forgotten."""
+        met = {each for each in values if len(each) >= _SHORTEST}
+        met |= {quote(each, safe="") for each in met}
+        is_new = not met <= self._values.keys()
+        for each in met:
+            self._values.pop(each, None)
+            self._values[each] = None
+        if is_new:
+            for each in list(self._values)[:-_MOST_VALUES]:
+                del self._values[each]
+            self._longest_first = sorted(self._values, key=len, reverse=True)
 
     def learn_headers(self, headers: Mapping[str, str]) -> None:
         """Learn the secrets of a request's or a response's headers."""
         for name, value in headers.items():
             if name.lower() in _SECRET_HEADERS or is_secret_name(name):
-                self.learn(_header_secrets(value))
+                found = _header_secrets(value)
+                self.learn(each for each in found if not _PLAIN_WORD.fullmatch(each))
 
     def learn_query(self, target: str) -> None:
         """Learn the secrets of a query."""
@@ -143,11 +160,12 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Return a text without secrets; those in its links are learned."""
-        if text == WEBHOOK:
+        if text == WEBHOOK or (text.startswith("data:") and len(text) > _LONGEST_TEXT_URI):
             return text
         self._learn_links(text)
-        if self._pattern is not None:
-            text = self._pattern.sub(REDACTED, text)
+        for each in self._longest_first:
+            if each in text:
+                text = text.replace(each, REDACTED)
         if "://" in text:
             text = _URL.sub(lambda match: redact_url(match.group()), text)
         return _TOKEN.sub(REDACTED, text)

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from mediagate_sandbox.api_errors import ApiError, InvalidField, not_found
+from mediagate_sandbox.api_errors import ApiError, InvalidField, invalid_input, not_found
 from mediagate_sandbox.cassettes.cassette import Cassette, RecordedCreate, RecordedResponse
 from mediagate_sandbox.cassettes.file_responses import file_response
 from mediagate_sandbox.cassettes.json_strings import parse_json, rewrite_strings
@@ -31,6 +31,7 @@ from mediagate_sandbox.clock import Clock
 from mediagate_sandbox.json_response import respond_json
 from mediagate_sandbox.middleware.auth import origin_of
 from mediagate_sandbox.settings import SandboxSettings
+from mediagate_sandbox.validation import webhook_errors
 from mediagate_sandbox.webhook_signing import WebhookSigner
 
 _TITLE = "No recording matches"
@@ -125,10 +126,14 @@ class Replayer:
     async def _create(
         self, request: web.Request, came: Mapping[str, Any], document: Any
     ) -> web.Response:
+        webhook = document.get("webhook") if isinstance(document, dict) else None
+        if isinstance(webhook, str):
+            anywhere = self._settings.webhooks_over_http
+            if faults := webhook_errors(webhook, anywhere=anywhere):
+                raise invalid_input(faults)
         create = self._match(came, request.headers.get("Prefer"))
         self._left.remove(create)
         origin = origin_of(request, self._settings)
-        webhook = document.get("webhook") if isinstance(document, dict) else None
         if create.run is None:
             await self._pause(create.response.took)
             return self._response(create.response, origin, webhook)

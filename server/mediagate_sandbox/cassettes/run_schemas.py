@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from mediagate_sandbox.cassettes.json_strings import parse_json, strings_in
 from mediagate_sandbox.cassettes.redaction import schema_secrets
 from mediagate_sandbox.cassettes.upstream_client import UpstreamClient
 
+_PAUSES = (0.2, 1.0, 0.0)
+"""Seconds after each attempt to read a schema that failed in passing."""
 _HIDDEN = "hidden"
 """What a prediction of an official model says of its version."""
 
@@ -94,9 +97,16 @@ class SchemaReader:
 
     async def _get(self, path: str, headers: Mapping[str, str]) -> dict[str, Any]:
         token = {k: v for k, v in headers.items() if k.lower() == "authorization"}
-        try:
-            response = await self._client.send("GET", path, token)
-        except (aiohttp.ClientError, OSError):
-            return {}
-        document = parse_json(response.body)
-        return document if response.status == 200 and isinstance(document, dict) else {}
+        for pause in _PAUSES:
+            try:
+                response = await self._client.send("GET", path, token)
+            except (aiohttp.ClientError, OSError):
+                await asyncio.sleep(pause)
+                continue
+            document = parse_json(response.body)
+            if response.status == 200 and isinstance(document, dict):
+                return document
+            if response.status != 429 and response.status < 500:
+                break
+            await asyncio.sleep(pause)
+        return {}

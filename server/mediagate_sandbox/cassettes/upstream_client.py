@@ -27,10 +27,13 @@ _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _MOST_REDIRECTS = 5
 _ATTEMPTS = 3
+_READ_SECONDS = 300
+"""How long upstream may be silent; a synchronous create is for a minute."""
 _CHUNK = 256 * 1024
 _NOT_FORWARDED = frozenset(
     {"host", "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
     | {"proxy-authorization", "proxy-connection", "content-length", "accept-encoding", "expect"}
+    | {"content-encoding"}
 )
 _STREAM_DOMAINS = (".replicate.com", ".replicate.net")
 _DOWNLOAD_HEADERS = (
@@ -76,7 +79,7 @@ class UpstreamClient:
         self._files: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=_READ_SECONDS)
         plain: dict[str, Any] = {
             "cookie_jar": aiohttp.DummyCookieJar(),
             "timeout": timeout,
