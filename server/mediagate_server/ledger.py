@@ -1,7 +1,7 @@
 """Append-only ledger: reserve, settle and release entries of attempts.
 
 Pure functions from facts to entries. The store appends them under its key (attempt, kind), so that
-a repeat changes nothing. Metrics are counted by the caller of `settle_entry`, nowhere else.
+a repeat changes nothing. Metrics are counted by the caller of `settle_with_tier`, nowhere else.
 
 What a terminal status costs:
 
@@ -58,22 +58,6 @@ def reserve_entry(plan: Plan, attempt_id: str) -> LedgerEntry:
     return LedgerEntry(attempt_id, LedgerEntryKind.RESERVE, maximum, state, plan.price.as_of)
 
 
-def settle_entry(
-    attempt_id: str,
-    price: PriceSchedule,
-    status: PredictionStatus,
-    metrics: Metrics | None,
-    *,
-    outputs: int = 0,
-) -> LedgerEntry:
-    """SETTLE entry, at the proven end: the cost by the price reserved at submit.
-
-    `outputs` is the number of outputs in the terminal record. Raises ValueError for a status that
-    is not terminal: nothing may be settled on less.
-    """
-    return settle_with_tier(attempt_id, price, status, metrics, outputs=outputs)[0]
-
-
 def settle_with_tier(
     attempt_id: str,
     price: PriceSchedule,
@@ -82,10 +66,13 @@ def settle_with_tier(
     *,
     outputs: int | None = 0,
 ) -> tuple[LedgerEntry, Tier | None]:
-    """`settle_entry`, and the tier of the price that was charged; None where there is none.
+    """SETTLE entry, at the proven end: the cost by the price reserved at submit, and the tier of
+    that price; None where there is none.
 
-    `outputs` None, or 0 of a success: nobody has counted them. `metrics` None: upstream's metrics
-    cannot be parsed, and a count of our own could contradict them.
+    `outputs` is the number of outputs in the terminal record; None, or 0 of a success: nobody has
+    counted them. `metrics` None: upstream's metrics cannot be parsed, and a count of our own could
+    contradict them. Raises ValueError for a status that is not terminal: nothing may be settled on
+    less.
     """
     if not status.is_terminal:
         raise ValueError(f"{status.value} is not an end")

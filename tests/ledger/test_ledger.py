@@ -77,7 +77,9 @@ def test_what_an_end_costs(
     amount: int | None,
 ) -> None:
     """The table at the head of the module, row by row."""
-    entry = ledger.settle_entry("a1", price, PredictionStatus(status), metrics, outputs=outputs)
+    entry, _ = ledger.settle_with_tier(
+        "a1", price, PredictionStatus(status), metrics, outputs=outputs
+    )
     state = CostState.UNKNOWN if amount is None else CostState.SETTLED
     assert entry == LedgerEntry("a1", LedgerEntryKind.SETTLE, amount, state, price.as_of)
 
@@ -86,17 +88,17 @@ def test_what_an_end_costs(
 def test_nothing_settles_before_its_end(status: PredictionStatus) -> None:
     """A status that is not terminal, or not known, proves nothing."""
     with pytest.raises(ValueError, match="not an end"):
-        ledger.settle_entry("a1", PER_IMAGE, status, {"image_output_count": 1}, outputs=1)
+        ledger.settle_with_tier("a1", PER_IMAGE, status, {"image_output_count": 1}, outputs=1)
 
 
 def test_an_assumed_price_never_settles() -> None:
     """It settles as ASSUMED; what is free is free for sure."""
     assumed = dataclasses.replace(PER_SECOND, assumed=True)
-    end = ledger.settle_entry("a1", assumed, PredictionStatus.SUCCEEDED, {"predict_time": 1})
+    end, _ = ledger.settle_with_tier("a1", assumed, PredictionStatus.SUCCEEDED, {"predict_time": 1})
     assert (end.amount_nanos, end.state) == (1_000_000, CostState.ASSUMED)
-    missing = ledger.settle_entry("a1", assumed, PredictionStatus.SUCCEEDED, {})
+    missing, _ = ledger.settle_with_tier("a1", assumed, PredictionStatus.SUCCEEDED, {})
     assert missing.state is CostState.UNKNOWN
-    free = ledger.settle_entry("a1", assumed, PredictionStatus.ABORTED, {})
+    free, _ = ledger.settle_with_tier("a1", assumed, PredictionStatus.ABORTED, {})
     assert free.state is CostState.SETTLED
 
 

@@ -29,6 +29,11 @@ def split_address(address: str) -> tuple[str, int]:
     return six, int(port)
 
 
+def format_address(host: str, port: int) -> str:
+    """HOST:PORT; an IPv6 host in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def is_loopback(address: str) -> bool:
     """Whether only this machine can connect to a listen address.
 

@@ -5,10 +5,12 @@ An error never repeats a value: it may be a secret.
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from pydantic import ValidationError
 
 from mediagate_server.errors import MediagateError
 
@@ -34,6 +36,13 @@ class ConfigProblem:
 def config_error(problems: Sequence[ConfigProblem]) -> ConfigError:
     """Join errors to one, a line each."""
     return ConfigError("\n".join(str(problem) for problem in problems))
+
+
+def validation_problems(error: ValidationError) -> Iterator[tuple[list[str], str, str]]:
+    """Pydantic's errors: path of the field, pydantic's type of the error, and message."""
+    for problem in error.errors(include_url=False, include_input=False):
+        path = [str(key) for key in problem["loc"]]
+        yield path, problem["type"], problem["msg"].removeprefix("Value error, ")
 
 
 def read_config_text(path: Path) -> str:

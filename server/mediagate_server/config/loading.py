@@ -14,7 +14,12 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from mediagate_server.config.file import ConfigFile, ConfigProblem, config_error
+from mediagate_server.config.file import (
+    ConfigFile,
+    ConfigProblem,
+    config_error,
+    validation_problems,
+)
 from mediagate_server.config.setting_names import (
     FILE_ONLY,
     LIST_SETTINGS,
@@ -121,31 +126,29 @@ class _SettingsLoader:
         try:
             settings = Settings(**self._values)
         except ValidationError as error:
-            for problem in error.errors(include_url=False, include_input=False):
-                name = str(problem["loc"][0]) if problem["loc"] else ""
-                message = problem["msg"].removeprefix("Value error, ")
-                self._problems.append(self._problem(name, message))
+            for path, _, message in validation_problems(error):
+                self._problems.append(self._problem(path[0] if path else "", message))
         if settings is None or self._problems:
             raise config_error(self._problems)
         return settings
 
     def _set_value(self, setting: str, value: Any) -> None:
-        if setting in PATH_SETTINGS:
+        if setting in LIST_SETTINGS:
             items = value if isinstance(value, list) else str(value).split(",")
-            value = [self._base_folder(setting) / str(item).strip() for item in items]
-        elif setting in LIST_SETTINGS:
-            items = value if isinstance(value, list) else str(value).split(",")
-            if setting not in SECRET_SETTINGS:
-                self._values[setting] = [str(item).strip() for item in items]
-                return
-            secrets = [self._resolve_secret(setting, str(item).strip()) for item in items]
-            value = None if None in secrets else secrets
-        elif setting in SECRET_SETTINGS:
-            value = self._resolve_secret(setting, value)
+            values = [self._convert(setting, str(item).strip()) for item in items]
+            value = None if None in values else values
+        else:
+            value = self._convert(setting, value)
         if value is None:
             self._values.pop(setting, None)
         else:
             self._values[setting] = value
+
+    def _convert(self, setting: str, value: Any) -> Any:
+        """A secret for its reference, a path below its base; other values as they are."""
+        if setting in SECRET_SETTINGS:
+            return self._resolve_secret(setting, value)
+        return self._base_folder(setting) / value if setting in PATH_SETTINGS else value
 
     def _resolve_secret(self, setting: str, value: Any) -> str | None:
         """Resolve a secret's reference; the secret itself may only be in the environment."""

@@ -28,7 +28,7 @@ from pydantic import (
     ValidationError,
 )
 
-from mediagate_server.config.file import ConfigFile, ConfigProblem
+from mediagate_server.config.file import ConfigFile, ConfigProblem, validation_problems
 
 LABEL_KEY_PATTERN: Final = r"[a-z0-9_.-]{1,63}"
 LABEL_KEY_RULE: Final = "1 to 63 of [a-z0-9_.-]"
@@ -176,6 +176,7 @@ class Tenant(BaseModel):
 
 
 TENANTS_SECTION: Final = "tenants"
+_NAME_RULE: Final = "must be 1 to 63 of a-z, 0-9, - and _, a letter or digit first"
 Checked = TypeVar("Checked")
 Resolve = Callable[[str], tuple[str | None, Path | None, str]]
 """Resolves `env:` or `file:` to the text, the file if it is one, and the error if there is none."""
@@ -259,12 +260,8 @@ class TenantTableReader:
         if not isinstance(tables, dict) or not all(isinstance(t, dict) for t in tables.values()):
             self._add_problem("holds a table for each budget: [tenants.NAME.budgets.NAME]", tenant)
             return ()
-        budgets: list[Budget] = []
-        for name, table in tables.items():
-            budget = self._read_budget(tenant, name, table)
-            if budget is not None:
-                budgets.append(budget)
-        return tuple(budgets)
+        budgets = [self._read_budget(tenant, name, table) for name, table in tables.items()]
+        return tuple(budget for budget in budgets if budget is not None)
 
     def _read_budget(self, tenant: str, name: str, table: Mapping[str, Any]) -> Budget | None:
         if "name" in table:
@@ -277,14 +274,12 @@ class TenantTableReader:
         try:
             return make()
         except ValidationError as error:
-            for problem in error.errors(include_url=False, include_input=False):
-                key = str(problem["loc"][0]) if problem["loc"] else ""
-                message = problem["msg"].removeprefix("Value error, ")
-                if problem["type"] == "missing":
+            for path, kind, message in validation_problems(error):
+                key = path[0] if path else ""
+                if kind == "missing":
                     self._add_problem(f"needs {key}", *keys)
                 elif key in {"id", "name"}:
-                    message = "must be 1 to 63 of a-z, 0-9, - and _, a letter or digit first"
-                    self._add_problem(message, *keys)
+                    self._add_problem(_NAME_RULE, *keys)
                 else:
                     self._add_problem(message, *keys, key)
         return None

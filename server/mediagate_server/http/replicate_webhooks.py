@@ -175,14 +175,14 @@ class ReplicateWebhookRoutes:
                 return WebhookOutcome.REPLAYED
             try:
                 async with asyncio.timeout(self._handler_seconds):
-                    is_known = await self._on_webhook(attempt_id, prediction_id)
+                    attempt_exists = await self._on_webhook(attempt_id, prediction_id)
             except TimeoutError:
                 return WebhookOutcome.BUSY
             # Claimed when its work is done: upstream sends it again to a server that died over it.
             await self._claim(webhook_id, now)
         finally:
             self._in_progress.remove(webhook_id)
-        return WebhookOutcome.ACCEPTED if is_known else WebhookOutcome.UNKNOWN
+        return WebhookOutcome.ACCEPTED if attempt_exists else WebhookOutcome.UNKNOWN
 
     def _has_slot(self, attempt_id: str | None) -> bool:
         """Whether one more body may be read at once."""

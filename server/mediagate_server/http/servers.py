@@ -27,7 +27,7 @@ from aiohttp.typedefs import Handler
 from aiohttp.web import RequestHandler
 from prometheus_client import exposition
 
-from mediagate_server.config.address import split_address
+from mediagate_server.config.address import format_address, split_address
 from mediagate_server.observability import metrics
 from mediagate_server.observability.bug_report import BackgroundJob, report_bug
 from mediagate_server.observability.metrics import REGISTRY
@@ -172,7 +172,7 @@ class OperationsHttpServer:
             await self._runner.cleanup()
             raise
         bound: int = self._runner.addresses[0][1]
-        self.address = f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
+        self.address = format_address(host, bound)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -221,7 +221,7 @@ class PublicHttpServer:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, backlog=_BACKLOG)
         bound: int = self._socket.getsockname()[1]
-        self.address = f"[{host}]:{bound}" if ":" in host else f"{host}:{bound}"
+        self.address = format_address(host, bound)
         self.local_url = f"http://{_LOOPBACK_HOSTS.get(host, host)}:{bound}"
         """Its URL on this machine."""
         self._routes: list[web.RouteDef] = []

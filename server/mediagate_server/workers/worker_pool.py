@@ -294,7 +294,7 @@ class FairSemaphore:
     def __init__(self, size: int, share: int | None = None) -> None:
         self._free = size
         self._share = max(1, size - 1) if share is None else share
-        self._held: Counter[str] = Counter()
+        self._acquired: Counter[str] = Counter()
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     @asynccontextmanager
@@ -313,9 +313,9 @@ class FairSemaphore:
             # No search in the queue: a hundred thousand may wait there.
             if waiter.done() and not waiter.cancelled():
                 self._free += 1
-                self._held[tenant] -= 1
-                if not self._held[tenant]:
-                    del self._held[tenant]
+                self._acquired[tenant] -= 1
+                if not self._acquired[tenant]:
+                    del self._acquired[tenant]
             elif waiter in queue:
                 queue.remove(waiter)
             self._wake_waiters()
@@ -328,14 +328,14 @@ class FairSemaphore:
             if not waiter.cancelled():
                 waiter.set_result(None)
                 self._free -= 1
-                self._held[tenant] += 1
+                self._acquired[tenant] += 1
         for tenant in [tenant for tenant, queue in self._waiting.items() if not queue]:
             del self._waiting[tenant]
 
     def _next_tenant(self) -> str | None:
         """The tenant who has waited longest for a turn and holds less than its share."""
         for tenant, queue in self._waiting.items():
-            if queue and self._held[tenant] < self._share:
+            if queue and self._acquired[tenant] < self._share:
                 return tenant
         return None
 

@@ -31,6 +31,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from mediagate_server.catalog.models.model import Model
 from mediagate_server.catalog.pricing.prices import UNKNOWN_PRICE
+from mediagate_server.config.file import validation_problems
 
 _MILLION: Final = 1_000_000
 _INPUT_TOKENS: Final = ("token_input_count", "input_token_count")
@@ -280,6 +281,5 @@ def _refuse_floats(location: SourceLocation, where: str, value: Any) -> None:
 
 
 def _error_messages(location: SourceLocation, error: ValidationError) -> Iterable[str]:
-    for problem in error.errors(include_url=False, include_input=False):
-        where = ".".join(str(key) for key in problem["loc"])
-        yield location.error_message(where, problem["msg"].removeprefix("Value error, "))
+    for path, _, message in validation_problems(error):
+        yield location.error_message(".".join(path), message)

@@ -315,13 +315,13 @@ class SafetyPrompt:
         if judged.role not in ("user", "assistant"):
             raise InvalidRequest.of(f"{field}.role", "must be ROLE_USER or ROLE_ASSISTANT")
         is_reply = judged.role == "assistant" and previous is not None and previous.role == "user"
-        first_shown = last - 1 if is_reply else last
-        _reject_images(turns, first_shown)
+        first_sent = last - 1 if is_reply else last
+        _reject_images(turns, first_sent)
         if not judged.text.strip():
             raise InvalidRequest.of(f"{field}.parts", "must hold something to judge")
         context = previous.text if is_reply and previous is not None else ""
         self._write(judged.role, f"{field}.role", judged.text, context, draft)
-        if first_shown == 0:
+        if first_sent == 0:
             return honoured_outcome()
         return adjusted_outcome(
             "", _LAST_TURN_ONLY_REASON.format(reply=" and what it answers" if is_reply else "")

@@ -21,7 +21,7 @@ from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.planning.safety_inputs import (
     REFUSED_REASON,
     is_safety_input,
-    may_hold_safety_input,
+    may_contain_safety_input,
     weakens_safety,
 )
 from mediagate_server.catalog.pricing import prices
@@ -120,7 +120,7 @@ def _reject_weaker_safety(
     """Raises InvalidRequest naming each input that makes a safety check weaker than its default."""
     weaker = []
     for name, value in model_input.items():
-        if not may_hold_safety_input(name, value):
+        if not may_contain_safety_input(name, value):
             continue
         spec = published.schema.input(name)
         default = spec.default if spec else None

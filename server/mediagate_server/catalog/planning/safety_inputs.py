@@ -84,7 +84,7 @@ def _tunes_check(name: str) -> bool:
     return bool(_CHECK_NAME.search(compact) or _HAZARD_NAME.search(compact))
 
 
-def may_hold_safety_input(name: str, value: Any) -> bool:
+def may_contain_safety_input(name: str, value: Any) -> bool:
     """Whether an input is a safety input, or a container that may hold one."""
     return isinstance(value, _CONTAINERS) or is_safety_input(name)
 

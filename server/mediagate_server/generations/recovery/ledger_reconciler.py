@@ -76,7 +76,7 @@ def compare_charges(
             matched.add(one.prediction_id)
             continue
         price: PriceSchedule = _prices(one.price)
-        line = ledger.settle_entry(
+        line, _ = ledger.settle_with_tier(
             one.attempt_id, price, prediction.status, prediction.metrics, outputs=one.outputs
         )
         if line.amount_nanos == one.amount_nanos:
