@@ -10,6 +10,7 @@ from mediagate_cli import options as o
 from mediagate_cli.connection import run_with_client, silence_grpc_logs
 from mediagate_cli.exit_codes import FAILED, print_error
 from mediagate_cli.format import parse_usd_nanos
+from mediagate_cli.interrupts import exit_on_signal
 from mediagate_cli.option_groups import expand_option_groups
 
 if TYPE_CHECKING:
@@ -47,10 +48,11 @@ def demo(
     if is_serving(server.target, tls=server.tls):
         _run_tour(server, request)
         return
-    print_error(f"No server answers at {server.target}: starting one, on the sandbox.")
     try:
-        with temporary_server() as target:
-            _run_tour(o.ServerOptions(target), request)
+        with exit_on_signal():
+            print_error(f"No server answers at {server.target}: starting one, on the sandbox.")
+            with temporary_server() as target:
+                _run_tour(o.ServerOptions(target), request)
     except ServerDidNotStart as error:
         print_error(f"mediagate: the server did not start:\n{error}")
         raise typer.Exit(FAILED) from None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import typer
 
-from mediagate_cli.exit_codes import print_error
+from mediagate_cli.exit_codes import INTERRUPTED, print_error
 from mediagate_cli.standard_streams import OutputFile
 
 if TYPE_CHECKING:
@@ -31,6 +31,23 @@ def run_interruptible(work: "Coroutine[object, object, None]") -> None:
     if received:
         print_error("mediagate: interrupted")
         raise typer.Exit(128 + received[0])
+
+
+@contextmanager
+def exit_on_signal() -> "Iterator[None]":
+    """Context manager for what runs beside asyncio: a signal unwinds it, and ends the command."""
+    received: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    try:
+        with _handlers(interrupt):
+            yield
+    except KeyboardInterrupt:
+        print_error("mediagate: interrupted")
+        raise typer.Exit(128 + received[0] if received else INTERRUPTED) from None
 
 
 async def _run(work: "Coroutine[object, object, None]", received: list[int]) -> None:

@@ -135,6 +135,18 @@ def test_an_interrupt_while_nobody_reads(
     assert "mediagate: interrupted" in (tmp_path / "said").read_text()
 
 
+@pytest.mark.parametrize("words", [b"starting one", b"-- image"])
+def test_an_interrupted_demo_leaves_no_server(tmp_path: Path, words: bytes) -> None:
+    """Whether its own server is starting or serves: it is stopped, and its data removed."""
+    (tmp_path / "temporary").mkdir()
+    variables = UTF_8 | {"TMPDIR": str(tmp_path / "temporary")}
+    with terminal(tmp_path, "127.0.0.1:1", "demo", variables=variables) as running:
+        running.until(words)
+        running.send(signal.SIGTERM)
+        assert running.finish() == 143
+    assert list((tmp_path / "temporary").iterdir()) == []
+
+
 def test_logs_are_readable_on_a_terminal_and_json_elsewhere(tmp_path: Path) -> None:
     """Unless the setting says otherwise."""
     for log_format, begin in (
