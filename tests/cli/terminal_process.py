@@ -34,7 +34,7 @@ class Terminal:
 
     def __init__(self, process: "subprocess.Popen[bytes]", master: int) -> None:
         self.process = process
-        self.shown = b""
+        self.output = b""
         self._master = master
         self._changed = threading.Condition()
         self._ended = False
@@ -44,9 +44,9 @@ class Terminal:
     def until(self, words: bytes) -> None:
         """Waits until these words have been shown."""
         with self._changed:
-            come = self._changed.wait_for(lambda: words in self.shown or self._ended, SECONDS)
-        assert come, self.shown
-        assert words in self.shown, self.shown
+            come = self._changed.wait_for(lambda: words in self.output or self._ended, SECONDS)
+        assert come, self.output
+        assert words in self.output, self.output
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -55,7 +55,7 @@ class Terminal:
         """Waits for the end; gives the exit code."""
         code = self.process.wait(SECONDS)
         self._reader.join(SECONDS)
-        assert b"Traceback" not in self.shown, self.shown
+        assert b"Traceback" not in self.output, self.output
         return code
 
     def _read(self) -> None:
@@ -63,7 +63,7 @@ class Terminal:
         with contextlib.suppress(OSError):
             while piece := os.read(self._master, 65_536):
                 with self._changed:
-                    self.shown += piece
+                    self.output += piece
                     self._changed.notify_all()
         with self._changed:
             self._ended = True

@@ -112,13 +112,13 @@ def test_a_mistyped_variable_is_warned_of(tmp_path: Path) -> None:
         assert "not-to-be-shown" not in done.stderr + done.stdout
 
 
-@pytest.mark.parametrize("taken", ["GRPC", "OPS", "WEB"])
-def test_a_taken_port_is_named_with_its_setting(tmp_path: Path, taken: str) -> None:
+@pytest.mark.parametrize("listener", ["GRPC", "OPS", "WEB"])
+def test_a_taken_port_is_named_with_its_setting(tmp_path: Path, listener: str) -> None:
     """One line: which address, and the variable that sets another."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         free = {f"MEDIAGATE_{door}_ADDRESS": "127.0.0.1:0" for door in ("GRPC", "OPS", "WEB")}
-        variable = f"MEDIAGATE_{taken}_ADDRESS"
+        variable = f"MEDIAGATE_{listener}_ADDRESS"
         settings = {**free, variable: address, "MEDIAGATE_DATA_DIR": str(tmp_path / "data")}
         done = run("-m", "mediagate_cli", "serve", **settings)
     assert done.returncode == 1

@@ -55,15 +55,15 @@ def test_prices_alone_need_nobody(mediagate: Mediagate, monkeypatch: pytest.Monk
     monkeypatch.setenv("MEDIAGATE_UPSTREAM_URL", "http://127.0.0.1:9")
     done = mediagate("catalog", "check", "--offline", "--json", "gpt-5.2")
     assert done.exit_code == 0
-    [found] = json.loads(done.stdout)
-    assert (found["kind"], found["what"]) == (
+    [finding] = json.loads(done.stdout)
+    assert (finding["kind"], finding["what"]) == (
         "price",
         "its price is assumed: the vendor's own list",
     )
     monkeypatch.setenv("MEDIAGATE_ALLOW_ASSUMED_PRICES", "false")
     done = mediagate("catalog", "check", "--offline", "--json", "gpt-5.2")
-    [found] = json.loads(done.stdout)
-    assert (found["kind"], found["what"]) == ("price", "has no known price")
+    [finding] = json.loads(done.stdout)
+    assert (finding["kind"], finding["what"]) == ("price", "has no known price")
     # An upstream that is not there ends the command as it ends every other.
     assert mediagate("catalog", "check", "--json", "gpt-5.2").exit_code == 1
     assert mediagate("catalog", "check", "nobody").exit_code == 2

@@ -45,16 +45,16 @@ def unknown() -> Iterator[str]:
     yield "no-such-host.invalid:50051"
 
 
-@pytest.mark.parametrize("place", [refused, silent, black_hole, unknown])
+@pytest.mark.parametrize("address_of_nobody", [refused, silent, black_hole, unknown])
 def test_every_command_says_that_there_is_no_gate(
-    mediagate: Mediagate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: object
+    mediagate: Mediagate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address_of_nobody: object
 ) -> None:
     """It does not wait for one."""
     assert connection._CONNECT_SECONDS <= 3
     monkeypatch.setattr(connection, "_CONNECT_SECONDS", 0.2)
     (tmp_path / "a.png").write_bytes(b"x")
     (tmp_path / "invoice.csv").write_text("model,amount_usd\na/b,1\n")
-    with place() as target:  # type: ignore[operator]
+    with address_of_nobody() as target:  # type: ignore[operator]
         monkeypatch.setenv("MEDIAGATE_TARGET", target)
         for command in COMMANDS:
             done = mediagate(*command)
@@ -62,16 +62,16 @@ def test_every_command_says_that_there_is_no_gate(
             assert (done.exit_code, done.stderr.startswith(said)) == (REFUSED, True), command
 
 
-@pytest.mark.parametrize("place", [refused, black_hole])
+@pytest.mark.parametrize("address_of_nobody", [refused, black_hole])
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_the_catalog_cannot_be_compared_with_nothing(
-    mediagate: Mediagate, monkeypatch: pytest.MonkeyPatch, place: object, scheme: str
+    mediagate: Mediagate, monkeypatch: pytest.MonkeyPatch, address_of_nobody: object, scheme: str
 ) -> None:
     """Said once, not for each model."""
     assert catalog_check._CONNECT_SECONDS <= 3
     monkeypatch.setattr(catalog_check, "_CONNECT_SECONDS", 0.2)
     monkeypatch.setenv("REPLICATE_API_TOKEN", "r8_any")
-    with place() as target:  # type: ignore[operator]
+    with address_of_nobody() as target:  # type: ignore[operator]
         monkeypatch.setenv("MEDIAGATE_UPSTREAM_URL", f"{scheme}://{target}")
         done = mediagate("catalog", "check")
     assert done.exit_code == REFUSED

@@ -68,9 +68,9 @@ def test_the_sums_are_the_bill(spent: tuple[str, dict[str, int]], costs: Mediaga
     done = costs("--json")
     assert done.exit_code == 0, done.output
     totals = json.loads(done.stdout)
-    told = {one["model"]: parse_usd_nanos(one["settled_usd"]) for one in totals}
-    assert told == spent[1]
-    assert list(told) == [FILM, FLUX, CLAUDE]
+    spent_by_model = {total["model"]: parse_usd_nanos(total["settled_usd"]) for total in totals}
+    assert spent_by_model == spent[1]
+    assert list(spent_by_model) == [FILM, FLUX, CLAUDE]
 
 
 def test_as_a_table(costs: Mediagate) -> None:
@@ -100,8 +100,8 @@ def test_another_time_and_other_labels(costs: Mediagate) -> None:
     for arguments in (("--month", "2025-01"), ("--label", "team=c"), ("--model", "nobody/x")):
         done = costs(*arguments)
         assert (done.exit_code, done.stdout) == (0, "Nothing was spent.\n"), done.output
-    one = costs("--label", "team=a", "--model", FLUX, "--since", "2026-01-01", "--json")
-    assert [total["charges"] for total in json.loads(one.stdout)] == ["1"]
+    filtered = costs("--label", "team=a", "--model", FLUX, "--since", "2026-01-01", "--json")
+    assert [total["charges"] for total in json.loads(filtered.stdout)] == ["1"]
 
 
 @pytest.mark.parametrize(
@@ -143,9 +143,9 @@ def test_an_invoice_that_cannot_be_read(costs: Mediagate, text: str, words: str)
     assert done.exit_code == 2, done.output
     assert isinstance(done.exception, SystemExit)
     assert not done.stdout
-    told = " ".join(done.stderr.replace("│", " ").split())
-    assert "FILE" in told
-    assert words in told
+    message = " ".join(done.stderr.replace("│", " ").split())
+    assert "FILE" in message
+    assert words in message
 
 
 def test_an_invoice_of_nothing_differs(costs: Mediagate) -> None:
@@ -154,13 +154,13 @@ def test_an_invoice_of_nothing_differs(costs: Mediagate) -> None:
         lines = [{"model": model, "amount_usd": zero} for model in (FLUX, CLAUDE, FILM)]
         done = costs("compare", "-", "--json", input=json.dumps(lines))
         assert done.exit_code == 1, done.output
-        verdicts = {one["model"]: one["verdict"] for one in json.loads(done.stdout)}
+        verdicts = {row["model"]: row["verdict"] for row in json.loads(done.stdout)}
         assert verdicts[FLUX] == verdicts[FILM] == "differs"
 
 
 def test_more_than_three_groups_are_the_gates_to_refuse(costs: Mediagate) -> None:
     """With the field named."""
-    groups = [part for name in ("model", "day", "tenant") for part in ("--by", name)]
+    groups = [option for name in ("model", "day", "tenant") for option in ("--by", name)]
     done = costs(*groups, "--by-label", "team")
     assert done.exit_code == 1
     assert "group_by" in done.stderr
@@ -188,12 +188,12 @@ def test_an_invoice_that_differs(spent: tuple[str, dict[str, int]], costs: Media
     line = next(line for line in done.stdout.splitlines() if line.startswith(FLUX))
     assert "+9.09 %  differs" in line
     assert "4 models, 2 further apart" in done.stderr
-    found = {
-        one["model"]: one for one in json.loads(costs("compare", "-", "--json", input=text).stdout)
+    rows_by_model = {
+        row["model"]: row for row in json.loads(costs("compare", "-", "--json", input=text).stdout)
     }
-    assert found[FLUX]["off_by_percent"] == 9.0909
-    assert found["acme/unheard-of"]["verdict"] == "not in the ledger"
-    assert found[FILM]["verdict"] == found[CLAUDE]["verdict"] == "agrees"
+    assert rows_by_model[FLUX]["off_by_percent"] == 9.0909
+    assert rows_by_model["acme/unheard-of"]["verdict"] == "not in the ledger"
+    assert rows_by_model[FILM]["verdict"] == rows_by_model[CLAUDE]["verdict"] == "agrees"
 
 
 def test_an_invoice_may_call_models_by_alias(
@@ -220,7 +220,7 @@ def test_a_month_comes_from_the_file_or_the_command_line(
     )
     done = costs("compare", "-", "--json", input=text)
     assert done.exit_code == 1
-    assert {one["verdict"] for one in json.loads(done.stdout)} == {"not in the ledger"}
+    assert {row["verdict"] for row in json.loads(done.stdout)} == {"not in the ledger"}
     assert costs("compare", "-", "--month", month, input=text).exit_code == 0
 
 
@@ -242,9 +242,9 @@ def test_what_is_unknown_and_assumed_is_apart(
     assert ["unknown:", "x", "is", "y", "2", "$0.00", "2"] in rows
     assert ["2026", "1", "$0.00", "$5.00"] in rows
     text = "model,amount_usd\na/b,2.00\nc/d,6.00\n"
-    found: Any = mediagate("costs", "compare", "-", input=text)
-    assert found.exit_code == 1
-    rows = [line.split() for line in found.stdout.splitlines()]
+    compared: Any = mediagate("costs", "compare", "-", input=text)
+    assert compared.exit_code == 1
+    rows = [line.split() for line in compared.stdout.splitlines()]
     assert ["a/b", "$1.00", "2", "$2.00", "+50.00", "%", "differs"] in rows
     assert ["c/d", "$5.00", "$5.00", "$6.00", "+16.67", "%", "differs"] in rows
     first, second = scripted_server.requests_of("GetUsage")

@@ -25,7 +25,7 @@ from .conftest import Mediagate
 
 C = grpc.StatusCode
 WIDTH, HEIGHT, VIDEO_SECONDS, AUDIO_SECONDS = 320, 256, 5, 2
-ASKED = (
+OPTIONS = (
     *("--size", f"{WIDTH}x{HEIGHT}"),
     *("--video-seconds", str(VIDEO_SECONDS), "--audio-seconds", str(AUDIO_SECONDS)),
 )
@@ -33,7 +33,7 @@ ASKED = (
 
 def demo(target: str, folder: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "mediagate_cli", "demo", "--target", target, *ASKED],
+        [sys.executable, "-m", "mediagate_cli", "demo", "--target", target, *OPTIONS],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -120,11 +120,11 @@ def test_the_model_that_makes_it_exactly_is_chosen() -> None:
     cheap = model("z/cheap", ModelParameter(parameter="duration"), quality=QUALITY_ECONOMY)
     retired = Model(slug="a/gone", status=Model.STATUS_RETIRED, parameters=ranged.parameters)
     for seconds, chosen in ((5, "a/listed"), (6, "b/ranged"), (10, "a/listed"), (11, "")):
-        found = choose_model(
+        slug = choose_model(
             [listed, ranged, retired],
             lambda m, s=seconds: accepts(m, "duration", s),  # type: ignore[misc]
         )
-        assert found == chosen
+        assert slug == chosen
     assert choose_model([dear, cheap], lambda m: accepts(m, "duration", 60)) == "z/cheap"
 
 

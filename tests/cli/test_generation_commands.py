@@ -25,26 +25,26 @@ def test_from_the_start_to_the_erasure(server_process: ServerProcess, tmp_path: 
         return done.stdout.decode()
 
     label = "--label case=start-to-erasure"
-    made = json.loads(run(f"mediagate text hi --max-tokens 20 --json {label}"))["generation"]
-    generation_id = made["id"]
-    assert re.fullmatch(r"0\.\d+", made["cost"]["usd"])
-    assert "nanos" not in json.dumps(made)
+    generation = json.loads(run(f"mediagate text hi --max-tokens 20 --json {label}"))["generation"]
+    generation_id = generation["id"]
+    assert re.fullmatch(r"0\.\d+", generation["cost"]["usd"])
+    assert "nanos" not in json.dumps(generation)
 
     table = run(f"mediagate list {label} --state succeeded --modality text")
-    assert f"${made['cost']['usd']} settled" in table
+    assert f"${generation['cost']['usd']} settled" in table
     assert "(sandbox)" in table
     [listed] = json.loads(run(f"mediagate list {label} --limit 1 --json"))
     assert listed["id"] == generation_id
-    shown = run(f"mediagate show {generation_id}")
-    assert "state: succeeded" in shown
-    assert "made by: the sandbox: nothing was paid" in shown
+    details = run(f"mediagate show {generation_id}")
+    assert "state: succeeded" in details
+    assert "made by: the sandbox: nothing was paid" in details
     assert run(f"mediagate wait {generation_id}") == "succeeded\n"
     assert run(f"mediagate watch {generation_id}") == "succeeded\n"
     assert run(f"mediagate cancel {generation_id}").startswith(
         f"{generation_id}: succeeded, cost $"
     )
     assert run(f"mediagate save {generation_id} -o answer.txt") == "answer.txt\n"
-    assert (tmp_path / "answer.txt").read_text() == made["text"]["text"]
+    assert (tmp_path / "answer.txt").read_text() == generation["text"]["text"]
 
     assert run(f"mediagate delete {generation_id}") == f"{generation_id}: erased\n"
     done = shell(tmp_path, server_process.address, f"mediagate save {generation_id} -o gone.txt")

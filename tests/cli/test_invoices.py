@@ -180,8 +180,12 @@ def test_every_planted_drift_is_found_and_nothing_else(
         for model, nanos in ledger.items()
     }
     differences = compare_invoice(totals, invoice, HALF, {})
-    assert {one.model for one in differences if one.verdict is ComparisonVerdict.DIFFERS} == drifted
-    sizes = [abs(one.nanos) for one in differences]
+    assert {
+        difference.model
+        for difference in differences
+        if difference.verdict is ComparisonVerdict.DIFFERS
+    } == drifted
+    sizes = [abs(difference.nanos) for difference in differences]
     assert sizes == sorted(sizes, reverse=True)
 
 
@@ -191,7 +195,8 @@ def test_lines_under_slug_and_alias_are_added_up() -> None:
     totals = [total(3_500_000_000, "acme/sdxl"), total(1_000_000_000)]
     aliases = {"sdxl": "acme/sdxl", "a/b": "acme/sdxl"}
     differences = {
-        one.model: one for one in compare_invoice(totals, read_invoice(text).amounts, HALF, aliases)
+        difference.model: difference
+        for difference in compare_invoice(totals, read_invoice(text).amounts, HALF, aliases)
     }
     assert differences.keys() == {"acme/sdxl", "a/b", "unheard"}
     assert (

@@ -135,10 +135,10 @@ def test_json_names_the_files(
     """One document on stdout, the id alone on stderr."""
     begins(scripted_server, pictures(f"{files}/1"))
     done = mediagate("image", "cat", "--json")
-    made = json.loads(done.stdout)
-    assert made["files"] == ["cat.png"]
-    assert made["generation"]["state"] == "STATE_SUCCEEDED"
-    assert made["generation"]["cost"]["usd"] == "0.003"
+    document = json.loads(done.stdout)
+    assert document["files"] == ["cat.png"]
+    assert document["generation"]["state"] == "STATE_SUCCEEDED"
+    assert document["generation"]["cost"]["usd"] == "0.003"
     assert done.stderr == "gen-1: accepted\n"
 
 

@@ -47,8 +47,8 @@ def test_as_a_table(scripted_server: ScriptedServer, mediagate: Mediagate) -> No
     assert rows[2][:6] == ["cost", "p2", "c/d", "gen_1", "$0.025", "$0.05"]
     assert "2026-11-24 12:00:00 UTC, read 7 predictions: 5 matched" in done.stderr
     assert "40 matched, 0 missing upstream, 1 not ours, 1 of another cost" in done.stderr
-    [asked] = scripted_server.requests_of("GetReconciliation")
-    since = datetime.now(UTC) - asked.start_time.ToDatetime(UTC)
+    [request] = scripted_server.requests_of("GetReconciliation")
+    since = datetime.now(UTC) - request.start_time.ToDatetime(UTC)
     assert timedelta(hours=23) < since < timedelta(hours=25)
 
 

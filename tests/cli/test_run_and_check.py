@@ -137,7 +137,10 @@ def test_a_large_output_is_printed_to_its_end(
         pieces = [content[at : at + 65_536] for at in range(0, len(content), 65_536)]
         scripted_server.plays(
             "ReadMedia",
-            [ReadMediaResponse(media=stored), *(ReadMediaResponse(chunk=one) for one in pieces)],
+            [
+                ReadMediaResponse(media=stored),
+                *(ReadMediaResponse(chunk=piece) for piece in pieces),
+            ],
         )
         done = mediagate("run", "o/n")
         assert done.exit_code == 0, done.output

@@ -21,25 +21,27 @@ PLAN = 'seed = 7\n[[faults]]\ndo = "throttle"\non = "create"\n'
 
 def test_options_are_settings() -> None:
     """Each option is a setting of the sandbox, with its default."""
-    known = {field.name: field for field in fields(SandboxSettings)}
+    settings_by_name = {field.name: field for field in fields(SandboxSettings)}
     for bundle in (SimulationOptions, AccessOptions, BillingOptions, FaultOptions):
         for option in fields(bundle):
-            assert option.name in known
-            default = known[option.name].default
+            assert option.name in settings_by_name
+            default = settings_by_name[option.name].default
             if option.name != "faults":
                 assert (option.default or None) == (default or None), option.name
 
 
 def test_help_tells_all_faults(mediagate: Mediagate) -> None:
     """Every fault with what it takes, every endpoint, and examples."""
-    told = " ".join(mediagate("sandbox", "--help").stdout.split())
+    help_text = " ".join(mediagate("sandbox", "--help").stdout.split())
     for do, action in ACTIONS.items():
-        taken = ", ".join(each.name for each in fields(action))
-        words = f"{do} ({taken})" if taken else do
-        assert re.search(rf"(?<!\w){re.escape(words)}(?! \()", told), words
-    assert all(re.search(rf"\b{each}\b", told.partition(" endpoints ")[2]) for each in ENDPOINTS)
-    assert "[[faults]]" in told
-    assert "/sandbox/bill" in told
+        field_names = ", ".join(each.name for each in fields(action))
+        words = f"{do} ({field_names})" if field_names else do
+        assert re.search(rf"(?<!\w){re.escape(words)}(?! \()", help_text), words
+    assert all(
+        re.search(rf"\b{each}\b", help_text.partition(" endpoints ")[2]) for each in ENDPOINTS
+    )
+    assert "[[faults]]" in help_text
+    assert "/sandbox/bill" in help_text
 
 
 def test_it_says_where_it_is_and_by_which_seeds(

@@ -10,7 +10,7 @@ from tests.server_process import ServerProcess
 from .terminal_process import ASCII, LATIN_1, UTF_8, shell
 
 TEXT = "mediagate text hi --max-tokens 20"
-TOLD = "[sandbox meta/meta-llama-3-70b-instruct] You asked:"
+ANSWER = "[sandbox meta/meta-llama-3-70b-instruct] You asked:"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_text_on_a_full_disk_can_be_had_by_id(
     [command] = re.findall(r"`(mediagate save gen_\w+ -o -)`", said)
     assert "20 tokens" in said
     saved = shell(tmp_path, server_process.address, command)
-    assert saved.stdout.decode().startswith(TOLD)
+    assert saved.stdout.decode().startswith(ANSWER)
 
 
 def test_a_reader_that_leaves_ends_the_run(server_process: ServerProcess, tmp_path: Path) -> None:
@@ -85,13 +85,13 @@ def test_a_reader_that_leaves_ends_the_run(server_process: ServerProcess, tmp_pa
         "set -o pipefail; mediagate text 'Tell me all. [[tokens=4000 interval_ms=10]]' | head -c 20"
     )
     done = shell(tmp_path, server_process.address, script)
-    assert (done.returncode, done.stdout.decode()) == (141, TOLD[:20])
+    assert (done.returncode, done.stdout.decode()) == (141, ANSWER[:20])
     [generation_id] = set(re.findall(r"gen_\w+", done.stderr.decode()))
     assert (
         shell(tmp_path, server_process.address, f"mediagate wait {generation_id}").returncode == 3
     )
     saved = shell(tmp_path, server_process.address, f"mediagate save {generation_id} -o -")
-    assert saved.stdout.decode().startswith(TOLD[:20])
+    assert saved.stdout.decode().startswith(ANSWER[:20])
 
 
 @pytest.mark.parametrize("stream", ["2>&-", "2>/dev/full", "2> >(true)", "<&-"])
@@ -101,7 +101,7 @@ def test_a_text_needs_no_stderr_and_no_stdin(
     """Whatever became of the other streams."""
     done = shell(tmp_path, server_process.address, f"{TEXT} {stream}")
     assert done.returncode == 0
-    assert done.stdout.decode().startswith(TOLD)
+    assert done.stdout.decode().startswith(ANSWER)
 
 
 def test_a_full_non_blocking_pipe_is_waited_for(
@@ -117,7 +117,7 @@ def test_a_full_non_blocking_pipe_is_waited_for(
     """
     done = shell(tmp_path, server_process.address, script)
     assert done.stderr.decode().count("\n") == 1, done.stderr
-    assert TOLD in (tmp_path / "text").read_text()
+    assert ANSWER in (tmp_path / "text").read_text()
 
 
 def test_text_from_stdin_in_the_terminals_encoding(

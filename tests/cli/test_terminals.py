@@ -25,7 +25,7 @@ ENDLESS = ("text", "Tell me all. [[hang_after=20]]")
 
 
 @pytest.mark.parametrize(
-    ("variables", "encoding", "shown"),
+    ("variables", "encoding", "expected"),
     [
         (UTF_8, "utf-8", PROMPT),
         (LATIN_1, "latin-1", r"naïve \u20ac \u0416 \U0001f642"),
@@ -39,14 +39,14 @@ def test_a_terminal_of_any_encoding_shows_every_text(
     tmp_path: Path,
     variables: dict[str, str],
     encoding: str,
-    shown: str,
+    expected: str,
 ) -> None:
     """What its encoding has not is escaped; nothing is lost, of the prompt neither."""
     arguments = ("text", PROMPT, "--max-tokens", "20")
     with terminal(tmp_path, server_process.address, *arguments, variables=variables) as running:
         assert running.finish() == 0
-    text = running.shown.decode(encoding)
-    assert f'You asked: "{shown}"' in text
+    text = running.output.decode(encoding)
+    assert f'You asked: "{expected}"' in text
     [generation_id] = set(re.findall(r"gen_\w+", text))
     assert text.index(f"{generation_id}: accepted") < text.index("You asked")
     assert "from the sandbox: nothing was paid" in text
@@ -63,7 +63,7 @@ def test_progress_tables_and_help_in_a_plain_terminal(
     for arguments in (("video", "rain", "-o", "rain.mp4", "--force"), ("models",), ("--help",)):
         with terminal(tmp_path, server_process.address, *arguments, variables=plain) as running:
             assert running.finish() == 0
-        assert b"\x1b" not in running.shown
+        assert b"\x1b" not in running.output
     assert (tmp_path / "rain.mp4").stat().st_size > 0
 
 
@@ -72,8 +72,8 @@ def test_a_terminal_obeys_no_text(server_process: ServerProcess, tmp_path: Path)
     arguments = ("text", "clear \x1b[2J it", "--max-tokens", "20")
     with terminal(tmp_path, server_process.address, *arguments) as running:
         assert running.finish() == 0
-    assert b"\x1b[2J" not in running.shown
-    assert rb"clear \x1b[2J it" in running.shown
+    assert b"\x1b[2J" not in running.output
+    assert rb"clear \x1b[2J it" in running.output
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,8 @@ def test_an_interrupt_says_the_id_the_cost_and_how_to_go_on(
         running.until(b"You asked")
         running.send(number)
         assert running.finish() == code
-    [generation_id] = {found.decode() for found in ID.findall(running.shown)}
-    said = running.shown.decode()
+    [generation_id] = {match.decode() for match in ID.findall(running.output)}
+    said = running.output.decode()
     assert re.search(rf"{generation_id}: \w+, cost ", said), said
     assert (
         f"`mediagate save {generation_id}`" in said or f"`mediagate wait {generation_id}`" in said
@@ -161,5 +161,5 @@ def test_logs_are_readable_on_a_terminal_and_json_elsewhere(tmp_path: Path) -> N
             serving.until(b"ListModels")
             serving.send(signal.SIGTERM)
             assert serving.finish() == 0
-        lines = [line for line in serving.shown.splitlines() if b"ListModels" in line]
+        lines = [line for line in serving.output.splitlines() if b"ListModels" in line]
         assert re.match(begin, lines[0]), lines

@@ -75,14 +75,14 @@ def test_json_is_the_generation(mediagate: Mediagate, scripted_server: ScriptedS
     scripted_server.plays("StreamText", stream_events(["because"]))
     scripted_server.plays("GetGeneration", GetGenerationResponse(generation=DONE))
     done = mediagate("text", "Why?", "--json")
-    made = json.loads(done.stdout)
-    assert made["generation"]["text"]["text"] == "because"
-    assert made["generation"]["cost"]["usd"] == "0.04"
-    assert made["files"] == []
+    document = json.loads(done.stdout)
+    assert document["generation"]["text"]["text"] == "because"
+    assert document["generation"]["cost"]["usd"] == "0.04"
+    assert document["files"] == []
 
 
 @pytest.mark.parametrize(
-    ("made", "code", "line"),
+    ("script", "code", "line"),
     [
         (
             status(C.INVALID_ARGUMENT, "INVALID_REQUEST", "no such tone", fields=["temperature"]),
@@ -109,10 +109,10 @@ def test_json_is_the_generation(mediagate: Mediagate, scripted_server: ScriptedS
     ],
 )
 def test_a_failure_is_one_line_and_a_number(
-    mediagate: Mediagate, scripted_server: ScriptedServer, made: object, code: int, line: str
+    mediagate: Mediagate, scripted_server: ScriptedServer, script: object, code: int, line: str
 ) -> None:
     """What, why in a word, which field; 1 where nothing began, 3 where it failed."""
-    scripted_server.plays("StreamText", made)  # type: ignore[arg-type]
+    scripted_server.plays("StreamText", script)  # type: ignore[arg-type]
     done = mediagate("text", "Why?")
     assert done.exit_code == code
     assert done.stderr.endswith(line)

@@ -43,9 +43,9 @@ async def test_what_an_admin_does(tmp_path: Path) -> None:
         listed = run(server.address, "list")
         assert "evt_a" in listed.stdout
         assert "gen_a" in listed.stdout
-        assert [one["id"] for one in json.loads(run(server.address, "list", "--json").stdout)] == [
-            "evt_a"
-        ]
+        assert [
+            event["id"] for event in json.loads(run(server.address, "list", "--json").stdout)
+        ] == ["evt_a"]
         sent = run(server.address, "redeliver", "evt_a")
         assert sent.returncode == 3
         assert "not delivered, no answer" in sent.stderr

@@ -43,7 +43,7 @@ CUT = status(C.UNAVAILABLE, message="Socket closed")
 
 async def test_a_text_streams(async_client: AsyncClient, scripted_server: ScriptedServer) -> None:
     """Pieces as they come, the queue before, the cost after."""
-    places: list[int] = []
+    queue_positions: list[int] = []
     accepted: list[str] = []
     scripted_server.plays(
         "StreamText", started(), queued(2), delta("The ", 4), delta("sky", 7), completed(7)
@@ -52,10 +52,10 @@ async def test_a_text_streams(async_client: AsyncClient, scripted_server: Script
         messages=[user("Why?")],
         quality="economy",
         on_started=lambda event: accepted.append(event.generation_id),
-        on_status=lambda told: places.append(told.queue_position),
+        on_status=lambda event: queue_positions.append(event.queue_position),
     )
     assert [str(piece) async for piece in stream] == ["The ", "sky"]
-    assert (accepted, places) == (["gen-1"], [2])
+    assert (accepted, queue_positions) == (["gen-1"], [2])
     assert stream.cost is not None
     assert stream.cost.usd_nanos == 12_000
     [heard] = scripted_server.heard
@@ -150,16 +150,16 @@ async def test_cancelling_a_paid_call_ends_its_rpc(
     reached = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def hold(_request: object) -> HeldCall:
+    def hold_call(_request: object) -> HeldCall:
         loop.call_soon_threadsafe(reached.set)
         return HeldCall()
 
-    scripted_server.plays("GenerateImage", hold)
-    asked = asyncio.create_task(async_client.generate_image("a cat"))
+    scripted_server.plays("GenerateImage", hold_call)
+    call = asyncio.create_task(async_client.generate_image("a cat"))
     await reached.wait()
-    asked.cancel()
+    call.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await asked
+        await call
     assert await asyncio.to_thread(scripted_server.left.get, timeout=20) == "GenerateImage"
 
 
@@ -227,7 +227,10 @@ async def test_lists_and_models(async_client: AsyncClient, scripted_server: Scri
     page = ListGenerationsResponse(generations=[RUNNING], next_page_token="2")
     scripted_server.plays("ListGenerations", page)
     scripted_server.plays("ListGenerations", ListGenerationsResponse(generations=[DONE]))
-    assert [found async for found in async_client.list(labels={"team": "a"})] == [RUNNING, DONE]
+    assert [generation async for generation in async_client.list(labels={"team": "a"})] == [
+        RUNNING,
+        DONE,
+    ]
     scripted_server.plays(
         "ListModels", ListModelsResponse(models=[Model(slug="a/b")], next_page_token="n")
     )

@@ -185,7 +185,7 @@ def test_what_cannot_be_decoded_is_not_saved(
 
 
 @pytest.mark.parametrize(
-    ("given", "asked"),
+    ("given", "requested"),
     [
         ("/echo%2C%2f%3A~%7E+%20;a?a=1&&b&c=%2F", "/echo%2C%2f%3A~%7E+%20;a?a=1&&b&c=%2F"),
         ("/echo/ä%2C?ü=%2c", "/echo/%C3%A4%2C?%C3%BC=%2c"),
@@ -193,10 +193,10 @@ def test_what_cannot_be_decoded_is_not_saved(
     ],
 )
 def test_links_are_asked_for_letter_for_letter(
-    files: str, tmp_path: Path, given: str, asked: str
+    files: str, tmp_path: Path, given: str, requested: str
 ) -> None:
     """They may be signed; what no request can hold is percent-encoded."""
-    assert download(files + given, tmp_path / "out").read_text() == asked
+    assert download(files + given, tmp_path / "out").read_text() == requested
 
 
 def test_a_host_that_nobody_can_look_up_is_refused(tmp_path: Path) -> None:

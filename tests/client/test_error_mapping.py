@@ -81,7 +81,7 @@ def test_a_reason_becomes_its_class(reason: str) -> None:
 
 def test_everything_that_a_status_says_is_on_the_error() -> None:
     """Reason, message, metadata, fields and the time to come back survive the way."""
-    made = status(
+    rpc_error = status(
         C.INVALID_ARGUMENT,
         "INVALID_REQUEST",
         "two fields are wrong",
@@ -89,7 +89,7 @@ def test_everything_that_a_status_says_is_on_the_error() -> None:
         fields=["prompt", "seed"],
         metadata={"limit": "16"},
     )
-    error = from_rpc_error(Refusal(C.INVALID_ARGUMENT, "two fields are wrong", trailing(made)))
+    error = from_rpc_error(Refusal(C.INVALID_ARGUMENT, "two fields are wrong", trailing(rpc_error)))
     assert isinstance(error, errors.InvalidRequest)
     assert [(v.field, v.description) for v in error.violations] == [
         ("prompt", "is wrong"),
@@ -160,7 +160,7 @@ def test_a_failed_generation_comes_with_its_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "cut"),
+    ("rpc_error", "cut"),
     [
         (status(C.UNAVAILABLE, message="Socket closed"), True),
         (status(C.CANCELLED, message="CANCELLED"), True),
@@ -173,16 +173,16 @@ def test_a_failed_generation_comes_with_its_error() -> None:
         (status(C.UNAVAILABLE, "CIRCUIT_OPEN"), False),
     ],
 )
-def test_a_cut_is_told_from_an_answer(made: object, cut: bool) -> None:
+def test_a_cut_is_told_from_an_answer(rpc_error: object, cut: bool) -> None:
     """What a connection did is not what a server said: a server always gives a reason."""
-    assert is_interrupted(from_status(made)) is cut
+    assert is_interrupted(from_status(rpc_error)) is cut
 
 
 def test_all_classes_are_exported() -> None:
     """Every class of the tree can be imported from the package itself."""
-    found = {
+    exported = {
         name
         for name, thing in vars(errors).items()
         if isinstance(thing, type) and issubclass(thing, errors.MediagateError)
     }
-    assert found <= set(mediagate_client.__all__)
+    assert exported <= set(mediagate_client.__all__)

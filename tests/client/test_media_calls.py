@@ -42,9 +42,9 @@ def sent(content: bytes, start: int = 0, stop: int | None = None) -> Iterator[Re
     """How a server streams a part of a file."""
     digest = hashlib.sha256(content).hexdigest()
     yield ReadMediaResponse(media=Media(id="gen_1/0", size_bytes=len(content), sha256=digest))
-    part = content[start:stop]
-    for at in range(0, len(part), 300_000):
-        yield ReadMediaResponse(chunk=part[at : at + 300_000])
+    content_range = content[start:stop]
+    for at in range(0, len(content_range), 300_000):
+        yield ReadMediaResponse(chunk=content_range[at : at + 300_000])
 
 
 def content_of(requests: Iterable[Any]) -> bytes:
@@ -154,10 +154,10 @@ async def test_reading(
     scripted_server.plays("ReadMedia", sent(FILE, 10, 30))
     assert b"".join(client.read_media(source)) == FILE
     assert await all_of(async_client.read_media(source, offset=10, limit=20)) == FILE[10:30]
-    whole, part = scripted_server.requests_of("ReadMedia")
-    assert (whole.offset, whole.HasField("limit")) == (0, False)
-    assert (part.offset, part.limit) == (10, 20)
-    name = whole.upload_id or whole.output.generation_id
+    full_request, range_request = scripted_server.requests_of("ReadMedia")
+    assert (full_request.offset, full_request.HasField("limit")) == (0, False)
+    assert (range_request.offset, range_request.limit) == (10, 20)
+    name = full_request.upload_id or full_request.output.generation_id
     assert name in ("upl_1", "gen_1")
 
 
@@ -171,14 +171,14 @@ async def test_reading_documents(
 ) -> None:
     """Texts, JSON and logs that are too large to be shown, by what is shown or by their names."""
     ref = DocumentRef(generation_id="gen_1", kind=DocumentRef.Kind.Value(f"KIND_{name.upper()}"))
-    shown = Media(id=f"gen_1/{name}", size_bytes=len(FILE), sha256=SHA)
+    media = Media(id=f"gen_1/{name}", size_bytes=len(FILE), sha256=SHA)
     for _ in range(6):
         scripted_server.plays("ReadMedia", sent(FILE))
-    for source in (ref, shown):
+    for source in (ref, media):
         assert b"".join(client.read_media(source)) == FILE
         assert await all_of(async_client.read_media(source)) == FILE
-    client.download(shown, tmp_path / "one")
-    await async_client.download(shown, tmp_path / "two")
+    client.download(media, tmp_path / "one")
+    await async_client.download(media, tmp_path / "two")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes() == FILE
     assert [request.document for request in scripted_server.requests_of("ReadMedia")] == [ref] * 6
 

@@ -36,10 +36,12 @@ def public(kind: type) -> dict[str, list[str]]:
     }
 
 
-@pytest.mark.parametrize(("one", "other"), [(Client, AsyncClient), (TextStream, AsyncTextStream)])
-def test_both_faces_offer_the_same(one: type, other: type) -> None:
+@pytest.mark.parametrize(
+    ("sync_class", "async_class"), [(Client, AsyncClient), (TextStream, AsyncTextStream)]
+)
+def test_both_faces_offer_the_same(sync_class: type, async_class: type) -> None:
     """Methods and parameters are the same by name; only how one closes differs."""
-    left, right = public(one), public(other)
+    left, right = public(sync_class), public(async_class)
     left.pop("close", None)
     right.pop("aclose", None)
     right.pop("close", None)

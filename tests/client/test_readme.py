@@ -125,8 +125,8 @@ def test_spent(scripted_server: ScriptedServer, capsys: pytest.CaptureFixture[st
     scripted_server.plays("ListCharges", ListChargesResponse(charges=[charge]))
     run(SPENT, scripted_server)
     assert capsys.readouterr().out == "2026-11-24 a/b 7 1\ng-1 7\n"
-    [asked] = scripted_server.requests_of("ListCharges")
-    assert asked.filter.labels == {"team": "a"}
+    [request] = scripted_server.requests_of("ListCharges")
+    assert request.filter.labels == {"team": "a"}
 
 
 def test_asyncio(scripted_server: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -240,8 +240,8 @@ def test_an_unknown_keyword_is_a_mistake_in_the_program() -> None:
 
 def test_every_call_is_named() -> None:
     """A UUID where the caller gave none, the caller's own where it did."""
-    drawn = {billable_request(StreamTextRequest, "x", {}).request_id for _ in range(3)}
-    assert len({uuid.UUID(name) for name in drawn}) == 3
+    request_ids = {billable_request(StreamTextRequest, "x", {}).request_id for _ in range(3)}
+    assert len({uuid.UUID(name) for name in request_ids}) == 3
     assert billable_request(StreamTextRequest, "x", {"request_id": "mine"}).request_id == "mine"
 
 

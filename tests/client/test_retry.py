@@ -50,10 +50,10 @@ def test_a_pause_is_between_half_and_the_whole(draw: float, attempt: int) -> Non
 
 
 @given(st.floats(0, 1), st.floats(0, 60))
-def test_never_sooner_than_the_gate_asked(draw: float, asked: float) -> None:
+def test_never_sooner_than_the_gate_asked(draw: float, retry_after: float) -> None:
     """RetryInfo is a floor."""
     tries, _ = retries(RetryPolicy(), draw=draw)
-    failure = from_status(status(C.RESOURCE_EXHAUSTED, "RATE_LIMITED", retry_after=asked))
+    failure = from_status(status(C.RESOURCE_EXHAUSTED, "RATE_LIMITED", retry_after=retry_after))
     delay = tries.delay(failure)
     assert delay is not None
     assert failure.retry_after is not None

@@ -36,8 +36,8 @@ STAGES = [state for state in Generation.State.values() if state < Generation.STA
 async def called(client: Client | AsyncClient, name: str, **arguments: Any) -> Generation:
     """One paid call of either face."""
     answer = getattr(client, name)("a/b", **arguments)
-    found: Generation = await answer if inspect.isawaitable(answer) else answer
-    return found
+    generation: Generation = await answer if inspect.isawaitable(answer) else answer
+    return generation
 
 
 def script_generation(
@@ -60,10 +60,10 @@ async def test_a_call_that_was_to_wait_for_the_end_says_that_there_is_none(
     face: Client | AsyncClient, scripted_server: ScriptedServer, name: str
 ) -> None:
     """The error has the generation, which goes on, whether or not failures are raised."""
-    for asked in ({}, {"raise_on_failure": False}, {"rpc_timeout": 5.0}):
+    for arguments in ({}, {"raise_on_failure": False}, {"rpc_timeout": 5.0}):
         running = script_generation(scripted_server, name)
         with pytest.raises(DeadlineExceeded, match=RUNNING.id) as caught:
-            await called(face, name, **asked)
+            await called(face, name, **arguments)
         assert caught.value.generation == running
         assert caught.value.request_id == "r-1"
 
@@ -87,7 +87,7 @@ async def test_what_is_not_waited_for_is_returned(
     assert await called(face, name) == running
 
 
-@pytest.mark.parametrize("state", [one for one in STAGES if one])
+@pytest.mark.parametrize("state", [state for state in STAGES if state])
 async def test_in_whatever_state_it_is(
     face: Client | AsyncClient, scripted_server: ScriptedServer, state: int
 ) -> None:

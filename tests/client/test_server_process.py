@@ -53,9 +53,9 @@ async def test_texts_side_by_side(far: AsyncClient) -> None:
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(read_text(f"Question {number}?")) for number in range(5)]
     for number, task in enumerate(tasks):
-        told, kept = task.result()
-        assert told == kept
-        assert f"Question {number}?" in told
+        answer, stored = task.result()
+        assert answer == stored
+        assert f"Question {number}?" in answer
 
 
 async def test_a_verdict_and_any_model(far: AsyncClient, near: Client) -> None:
@@ -66,11 +66,11 @@ async def test_a_verdict_and_any_model(far: AsyncClient, near: Client) -> None:
     assert reply.safety.verdict == reply.safety.VERDICT_SAFE
     given = {"scale": 2, "face_enhance": True}
     media = {"image": "https://example.com/a.png"}
-    for made in (
+    for generation in (
         near.run_model("nightmareai/real-esrgan", input=given, media=media),
         await far.run_model("nightmareai/real-esrgan", input=given, media=media),
     ):
-        assert len(media_of(made)) == 1
+        assert len(media_of(generation)) == 1
     with pytest.raises(InvalidRequest) as refused:
         await far.run_model("nightmareai/real-esrgan", input={"scale": "much"}, media=media)
     assert [violation.field for violation in refused.value.violations] == ["input.scale"]
@@ -110,13 +110,13 @@ async def test_any_models_text_comes_in_pieces(far: AsyncClient, near: Client) -
 
 async def test_what_is_deleted_is_erased(far: AsyncClient, near: Client) -> None:
     """In both faces, once it is over; its charge stays, and nobody can delete what runs."""
-    for made in (near.generate_text("Hello"), near.generate_image("A lighthouse")):
-        await far.delete(made.id)
-        near.delete(made.id)
-        left = near.get(made.id)
+    for generation in (near.generate_text("Hello"), near.generate_image("A lighthouse")):
+        await far.delete(generation.id)
+        near.delete(generation.id)
+        left = near.get(generation.id)
         assert left.HasField("erase_time")
         assert left.WhichOneof("output") is None
-        assert left.cost == made.cost
+        assert left.cost == generation.cost
     running = await far.generate_video("[[hang]] rain")
     with pytest.raises(PreconditionFailed):
         await far.delete(running.id)
@@ -177,10 +177,13 @@ def test_another_client_goes_on_with_a_text(server_process: ServerProcess, near:
 
 def test_a_repeated_call_gets_the_same_generation(near: Client) -> None:
     """And another call under its name is refused."""
-    one = near.generate_text("Why?", max_output_tokens=10)
-    assert near.generate_text("Why?", max_output_tokens=10, request_id=one.request_id).id == one.id
+    generation = near.generate_text("Why?", max_output_tokens=10)
+    assert (
+        near.generate_text("Why?", max_output_tokens=10, request_id=generation.request_id).id
+        == generation.id
+    )
     with pytest.raises(RequestIdReused):
-        near.generate_text("Why not?", max_output_tokens=10, request_id=one.request_id)
+        near.generate_text("Why not?", max_output_tokens=10, request_id=generation.request_id)
 
 
 def test_a_picture_becomes_a_video(near: Client, tmp_path: Path) -> None:
@@ -193,7 +196,7 @@ def test_a_picture_becomes_a_video(near: Client, tmp_path: Path) -> None:
     assert last.state == Generation.STATE_SUCCEEDED
     film = near.download(media_of(last)[0], tmp_path / "cat.mp4")
     assert film.read_bytes()[4:8] == b"ftyp"
-    assert last.id in {found.id for found in near.list(modality="video", states=["succeeded"])}
+    assert last.id in {listed.id for listed in near.list(modality="video", states=["succeeded"])}
 
 
 def test_a_picture_becomes_a_video_without_passing_through(near: Client, tmp_path: Path) -> None:
@@ -215,8 +218,8 @@ async def test_an_upload_is_an_input(far: AsyncClient, tmp_path: Path) -> None:
     content = b"\x89PNG\r\n\x1a\n" + bytes(5_000_000)
     (tmp_path / "big.png").write_bytes(content)
     uploaded = await far.upload(tmp_path / "big.png")
-    made = await far.generate_image("a cat", model="flux-dev", reference_images=[uploaded])
-    assert made.state == Generation.STATE_SUCCEEDED
+    generation = await far.generate_image("a cat", model="flux-dev", reference_images=[uploaded])
+    assert generation.state == Generation.STATE_SUCCEEDED
     assert b"".join([piece async for piece in far.read_media(uploaded)]) == content
 
 
@@ -252,18 +255,25 @@ def test_without_this_client_grpc_refuses_a_message_that_is_too_large(
 async def test_what_was_spent(near: Client, far: AsyncClient) -> None:
     """Both faces tell the same; a label finds one's own, page by page."""
     mine = {"run": uuid4().hex}
-    made = [near.generate_image("a boat", model="flux-dev", labels=mine) for _ in range(3)]
-    cost = sum(one.cost.usd_nanos for one in made)
+    generations = [near.generate_image("a boat", model="flux-dev", labels=mine) for _ in range(3)]
+    cost = sum(generation.cost.usd_nanos for generation in generations)
     (total,) = near.get_usage(labels=mine)
     assert (total.settled_usd_nanos, total.generations) == (cost, 3)
     assert await far.get_usage(labels=mine) == (total,)
     by_run = await far.get_usage(
-        group_by=("label", "modality"), label_key="run", modality="image", models=[made[0].model]
+        group_by=("label", "modality"),
+        label_key="run",
+        modality="image",
+        models=[generations[0].model],
     )
-    assert [one.settled_usd_nanos for one in by_run if one.label_value == mine["run"]] == [cost]
+    assert [total.settled_usd_nanos for total in by_run if total.label_value == mine["run"]] == [
+        cost
+    ]
     charges = list(near.list_charges(page_size=1, labels=mine))
-    assert [one.generation_id for one in charges] == [one.id for one in reversed(made)]
-    assert [one async for one in far.list_charges(labels=mine)] == charges
+    assert [charge.generation_id for charge in charges] == [
+        charge.id for charge in reversed(generations)
+    ]
+    assert [charge async for charge in far.list_charges(labels=mine)] == charges
     until = charges[0].settle_time
     assert list(near.list_charges(labels=mine, end_time=until)) == charges[1:]
     with pytest.raises(InvalidRequest, match="label_key"):

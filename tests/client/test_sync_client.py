@@ -64,11 +64,11 @@ def test_a_text_streams(client: Client, scripted_server: ScriptedServer) -> None
 def test_a_cut_text_is_whole(client: Client, scripted_server: ScriptedServer) -> None:
     """Cut before the first word and in the middle, yet every byte is told once."""
     pieces = ["Grün", "e ", "Wiesen", " und ", "Wälder"]
-    whole = list(stream_events(pieces))
+    events = list(stream_events(pieces))
     scripted_server.plays("StreamText", CUT)
-    scripted_server.plays("StreamText", whole[:1], CUT)
-    scripted_server.plays("StreamText", whole[:3], CUT)
-    scripted_server.plays("StreamText", whole)  # a server that begins anew instead of going on
+    scripted_server.plays("StreamText", events[:1], CUT)
+    scripted_server.plays("StreamText", events[:3], CUT)
+    scripted_server.plays("StreamText", events)  # a server that begins anew instead of going on
     assert client.stream_text("Dichte").read() == "".join(pieces)
     assert len({request.request_id for request in scripted_server.requests_of("StreamText")}) == 1
 
@@ -205,12 +205,12 @@ def test_lists_are_read_page_by_page(client: Client, scripted_server: ScriptedSe
     first = ListGenerationsResponse(generations=[RUNNING], next_page_token="2")
     scripted_server.plays("ListGenerations", first)
     scripted_server.plays("ListGenerations", ListGenerationsResponse(generations=[DONE]))
-    found = list(client.list(states=["running", "succeeded"], modality="text", page_size=1))
-    assert found == [RUNNING, DONE]
-    one, two = scripted_server.requests_of("ListGenerations")
-    assert (one.page_token, two.page_token) == ("", "2")
-    assert one.filter == two.filter
-    assert list(one.filter.states) == [RUNNING.state, DONE.state]
+    generations = list(client.list(states=["running", "succeeded"], modality="text", page_size=1))
+    assert generations == [RUNNING, DONE]
+    first_request, second_request = scripted_server.requests_of("ListGenerations")
+    assert (first_request.page_token, second_request.page_token) == ("", "2")
+    assert first_request.filter == second_request.filter
+    assert list(first_request.filter.states) == [RUNNING.state, DONE.state]
 
 
 def test_models_and_one_model(client: Client, scripted_server: ScriptedServer) -> None:

@@ -198,8 +198,8 @@ def test_a_failed_generation_raises_unless_told_otherwise(
         error=status(C.FAILED_PRECONDITION, "RUN_FAILED"),
     )
     client = fake_server.client()
-    for told, kind in (({}, RunFailed), ({"raise_on_failure": False}, type(None))):
-        call = background(client.generate_image, "a cat", **told)
+    for arguments, kind in (({}, RunFailed), ({"raise_on_failure": False}, type(None))):
+        call = background(client.generate_image, "a cat", **arguments)
         _, rpc = fake_server.unary("ImageService", "GenerateImage")
         rpc.terminate(GenerateImageResponse(generation=failed), (), C.OK, "")
         error = call.exception()
@@ -296,9 +296,9 @@ def test_a_text_has_a_deadline_over_all_connections(
 
 def test_the_queue_is_told(fake_server: FakeChannelServer, background: Any) -> None:
     """While a text has not begun its caller can show its place."""
-    places: list[int] = []
+    queue_positions: list[int] = []
     stream = fake_server.client().stream_text(
-        "Why?", on_status=lambda told: places.append(told.queue_position)
+        "Why?", on_status=lambda event: queue_positions.append(event.queue_position)
     )
     heard = background(stream.read)
     _, rpc = fake_server.stream("TextService", "StreamText")
@@ -306,7 +306,7 @@ def test_the_queue_is_told(fake_server: FakeChannelServer, background: Any) -> N
         rpc.send_response(message)
     rpc.terminate((), C.OK, "")
     assert heard.result() == "ok"
-    assert places == [2, 1]
+    assert queue_positions == [2, 1]
 
 
 def test_closing_early_cancels(fake_server: FakeChannelServer, background: Any) -> None:

@@ -23,12 +23,12 @@ class CountingStore(SqliteStore):
     broken = False
 
     async def changed_since(
-        self, tenant: str, wanted: GenerationFilter, after: int, limit: int
+        self, tenant: str, where: GenerationFilter, after: int, limit: int
     ) -> tuple[GenerationChange, ...]:
         self.reads += 1
         if self.broken:
             raise StoreUnavailable("no disk", retry_after=1.0)
-        return await super().changed_since(tenant, wanted, after, limit)
+        return await super().changed_since(tenant, where, after, limit)
 
     async def begin_generation(self, name: str, tenant: str) -> None:
         """A generation of this tenant's begins."""
@@ -63,9 +63,9 @@ async def test_a_change_is_read_once_for_all_who_watch(store: CountingStore) -> 
     assert store.reads == 1
     await store.begin_generation("one", "a")
     feed.publish("a")
-    found = await asyncio.wait_for(asyncio.gather(*watchers), 10)
+    results = await asyncio.wait_for(asyncio.gather(*watchers), 10)
     assert store.reads == 2
-    assert all(changes is found[0] for changes in found)
+    assert all(changes is results[0] for changes in results)
 
 
 async def test_few_are_woken_in_one_turn(store: CountingStore) -> None:

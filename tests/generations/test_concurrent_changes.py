@@ -107,11 +107,11 @@ class SlowGetUpstream(AcceptingUpstream):
 
     def __init__(self) -> None:
         super().__init__()
-        self.let, self.asked = asyncio.Event(), asyncio.Event()
+        self.let, self.requested = asyncio.Event(), asyncio.Event()
 
     async def get(self, prediction_id: str, *, model: str) -> Prediction:
         if prediction_id == "made":
-            self.asked.set()
+            self.requested.set()
             await self.let.wait()
         return await super().get(prediction_id, model=model)
 
@@ -135,7 +135,7 @@ async def test_an_overrun_that_is_written_while_the_end_waits_is_kept(tmp_path: 
         async with GenerationEngine(
             engine_deps(store, upstream), max_in_flight=lambda _: 0
         ) as generations:
-            await asyncio.wait_for(upstream.asked.wait(), 10)
+            await asyncio.wait_for(upstream.requested.wait(), 10)
             store.block = let = asyncio.Event()
             overrun = asyncio.create_task(generations.on_webhook(absent.id, "late"))
             await asyncio.wait_for(store.requested.wait(), 10)

@@ -116,12 +116,12 @@ async def test_a_drain_waits_for_what_is_about_to_be_sent(tmp_path: Path) -> Non
             engine_deps(unwilling, upstream), max_in_flight=lambda _: 0
         ) as generations,
     ):
-        unwilling.block = held = asyncio.Event()
+        unwilling.block = block = asyncio.Event()
         attached = await submit(generations, submission(1), work())
         await asyncio.wait_for(unwilling.requested.wait(), 10)
         # Once the drain has looked who is sending.
         loop = asyncio.get_running_loop()
-        loop.call_soon(lambda: loop.call_soon(held.set))
+        loop.call_soon(lambda: loop.call_soon(block.set))
     async with SqliteStore(tmp_path) as store:
         stored = await store.get("local", attached.record.id)
     assert len(upstream.created) == 1

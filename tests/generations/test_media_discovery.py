@@ -25,10 +25,12 @@ URI = "data:image/png;base64,iVBORw0KGgo="
 BARE = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(90)).decode()
 
 
-def links_in(output: Any, media_type: str = "image/png", asked: int = 1) -> list[str | None]:
+def links_in(output: Any, media_type: str = "image/png", requested: int = 1) -> list[str | None]:
     """The links, None for a place that is empty."""
     shape = OutputShape(OutputKind.MEDIA_LIST, media_type=media_type)
-    return [medium.uri if medium else None for medium in find_media(output, shape, ENDED, asked)]
+    return [
+        medium.uri if medium else None for medium in find_media(output, shape, ENDED, requested)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -80,11 +82,11 @@ def test_what_is_found(output: Any, links: list[str]) -> None:
 )  # fmt: skip
 def test_where_there_is_none(output: Any) -> None:
     """Whatever stands there instead."""
-    assert links_in(output, asked=4) == []
+    assert links_in(output, requested=4) == []
 
 
 @pytest.mark.parametrize(
-    ("output", "asked", "links"),
+    ("output", "requested", "links"),
     [
         ([A, B], 4, [A, B, None, None]),
         ([A, None, B], 3, [A, None, B]),
@@ -100,9 +102,9 @@ def test_where_there_is_none(output: Any) -> None:
         (A, 2, [A, None]),
     ],
 )
-def test_places_that_are_empty(output: Any, asked: int, links: list[str | None]) -> None:
+def test_places_that_are_empty(output: Any, requested: int, links: list[str | None]) -> None:
     """Indices stay; what is not there is missing at the end."""
-    assert links_in(output, asked=asked) == links
+    assert links_in(output, requested=requested) == links
 
 
 def test_a_film_before_its_thumbnail() -> None:

@@ -99,12 +99,15 @@ def test_each_prediction_is_given_out_once_and_nobody_is_left_out(
 
 
 @pytest.mark.parametrize(
-    ("made", "expected"), [(-6, False), (-4, True), (0, True), (89, True), (91, False)]
+    ("created_at", "expected"), [(-6, False), (-4, True), (0, True), (89, True), (91, False)]
 )
-def test_only_what_was_made_at_about_the_time_of_the_send(made: float, *, expected: bool) -> None:
+def test_only_what_was_made_at_about_the_time_of_the_send(
+    created_at: float, *, expected: bool
+) -> None:
     """From 5 s before it to the end of the time in which its answer could have come."""
     assert (
-        matches(unconfirmed(1, PLANS["a"], 0), prediction(1, PLANS["a"], made), TIMING) is expected
+        matches(unconfirmed(1, PLANS["a"], 0), prediction(1, PLANS["a"], created_at), TIMING)
+        is expected
     )
 
 
@@ -138,7 +141,7 @@ def test_what_still_has_its_input_goes_before_what_has_lost_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "shown", "same"),
+    ("sent", "listed", "same"),
     [
         ("data:image/png;base64,AAAA", "https://replicate.delivery/x/in.png", True),
         (["data:image/png;base64,AAAA"], ["https://replicate.delivery/x/in.png"], True),
@@ -154,9 +157,9 @@ def test_what_still_has_its_input_goes_before_what_has_lost_it() -> None:
         ("a", None, False),
     ],
 )
-def test_values_as_upstream_shows_them(sent: Any, shown: Any, *, same: bool) -> None:
+def test_values_as_upstream_shows_them(sent: Any, listed: Any, *, same: bool) -> None:
     """Bytes become links to files of its own; numbers may change their kind, flags may not."""
-    assert matches_value(sent, shown) is same
+    assert matches_value(sent, listed) is same
 
 
 def test_what_is_remembered_of_a_plan_holds_no_files_and_is_compared_alike() -> None:

@@ -98,10 +98,10 @@ async def test_what_else_is_refused_still_counts(tmp_path: Path) -> None:
     assert upstream.created == []
 
 
-@pytest.mark.parametrize("held", [30.0, 60.0])
-async def test_a_wait_beyond_the_timeout_is_not_begun(tmp_path: Path, held: float) -> None:
+@pytest.mark.parametrize("hold_seconds", [30.0, 60.0])
+async def test_a_wait_beyond_the_timeout_is_not_begun(tmp_path: Path, hold_seconds: float) -> None:
     """It helps nobody: the caller is told at once when to come again, and nothing is bound."""
-    upstream = Throttled(RefusalReason.THROTTLED, hold_seconds=held)
+    upstream = Throttled(RefusalReason.THROTTLED, hold_seconds=hold_seconds)
     request = replace(submission(1), timeout=30.0)
     async with (
         SqliteStore(tmp_path) as store,

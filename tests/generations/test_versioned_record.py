@@ -95,13 +95,13 @@ class FailingStore:
         return self._store.save(*args, **more)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("told", [True, False])
-async def test_a_store_that_fails_changes_nothing(tmp_path: Path, *, told: bool) -> None:
+@pytest.mark.parametrize("notified", [True, False])
+async def test_a_store_that_fails_changes_nothing(tmp_path: Path, *, notified: bool) -> None:
     """A commit that failed is as if it had not been; what was told is written by the next."""
     async with SqliteStore(tmp_path) as real:
         record = generation_record("a")
         await real.accept(record, (), 0)
-        store = FailingStore(real, 2 if told else 1)
+        store = FailingStore(real, 2 if notified else 1)
         announced: list[str] = []
         saved = VersionedRecord(
             store,  # type: ignore[arg-type]
@@ -110,7 +110,7 @@ async def test_a_store_that_fails_changes_nothing(tmp_path: Path, *, told: bool)
             _noting(announced),
             lambda: None,
         )
-        if told:
+        if notified:
             saved.update_async(add("t"))
         with pytest.raises(StoreUnavailable):
             await saved.commit("settle", lambda draft: replace(add("x")(draft), state=State.FAILED))
@@ -119,7 +119,7 @@ async def test_a_store_that_fails_changes_nothing(tmp_path: Path, *, told: bool)
         await saved.commit("settle", add("y"))
         stored = await real.get(record.tenant, record.id)
     assert stored is not None
-    assert stored.logs == ("ty" if told else "y")
+    assert stored.logs == ("ty" if notified else "y")
     assert stored.version == 2
     assert announced
 

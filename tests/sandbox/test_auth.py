@@ -68,10 +68,10 @@ async def test_state_tells_what_callers_did(sandbox_client: SandboxClient) -> No
     assert cancel["status_before"] in ("starting", "processing")
     assert cancel["at"] >= state["creates"]["list"][0]["at"]
     assert state["streams_by_prediction"] == {document["id"]: 1}
-    shown = {each["part"]: each for each in state["authorization"]}
-    assert shown["/v1"]["without_header"] == 0
-    assert shown["/v1/streams"]["with_header"] == 0
-    assert shown["/files"]["with_header"] == 0
+    counts_by_part = {each["part"]: each for each in state["authorization"]}
+    assert counts_by_part["/v1"]["without_header"] == 0
+    assert counts_by_part["/v1/streams"]["with_header"] == 0
+    assert counts_by_part["/files"]["with_header"] == 0
     assert {each["status"] for each in state["predictions"]} == {
         "processing", "canceled", "succeeded",
     }  # fmt: skip

@@ -130,10 +130,10 @@ async def test_how_unlucky_ends_are_billed_is_set(
     """`free` bills nothing for an end that is billed otherwise."""
     for value, expected in (("free", free), ("used", 2750 * 2 + 650)):
         async with open_sandbox(**{setting: value}) as caller:
-            made = await caller.created(LLAMA, {"prompt": f"abcd{prompt}"})
-            while len((await caller.get(made["urls"]["get"])).json["output"] or []) < 2:
+            prediction = await caller.created(LLAMA, {"prompt": f"abcd{prompt}"})
+            while len((await caller.get(prediction["urls"]["get"])).json["output"] or []) < 2:
                 continue
-            await caller.send("POST", f"/v1/predictions/{made['id']}/cancel")
+            await caller.send("POST", f"/v1/predictions/{prediction['id']}/cancel")
             (entry,) = (await bill(caller))["entries"]
             assert entry["nanos"] == expected
 
@@ -193,8 +193,8 @@ async def test_a_full_disk_is_told_once(
             assert (await caller.ran(SCHNELL, {"prompt": "x"}))["status"] == "succeeded"
         read = await bill(caller)
     assert (read["total_nanos"], read["running"]) == (6_000_000, 0)
-    (told,) = [each for each in caplog.records if each.levelno >= logging.ERROR]
-    assert "No space left" in told.getMessage()
+    (error_record,) = [each for each in caplog.records if each.levelno >= logging.ERROR]
+    assert "No space left" in error_record.getMessage()
 
 
 async def test_what_a_full_disk_refused_is_written_later(
@@ -251,10 +251,10 @@ async def test_whatever_is_asked_of_a_model_fits_its_price(
         for given in variants(model):
             await caller.ran(model.slug if model.official else model.version, given)
         read = await bill(caller)
-    known = [entry for entry in read["entries"] if entry["nanos"] is not None]
-    assert known
-    assert len(known) == len(read["entries"]) or model.slug in PARTLY_PRICED
-    for entry in known:
+    priced_entries = [entry for entry in read["entries"] if entry["nanos"] is not None]
+    assert priced_entries
+    assert len(priced_entries) == len(read["entries"]) or model.slug in PARTLY_PRICED
+    for entry in priced_entries:
         assert entry["nanos"] > 0, entry
         assert entry["unmetered"] == []
         assert entry["unpriced"] is None

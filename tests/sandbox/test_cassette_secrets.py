@@ -217,16 +217,16 @@ def _all_bytes(folder: Path) -> bytes:
 
 def _all_strings(path: Path) -> list[str]:
     """All strings of all lines, and those within JSON in them."""
-    found: list[str] = []
+    strings: list[str] = []
     waiting: list[Any] = [orjson.loads(line) for line in path.read_bytes().splitlines()]
     while waiting:
         match waiting.pop():
             case str() as text:
-                found.append(text)
+                strings.append(text)
                 if text.startswith("{"):
                     waiting.append(orjson.loads(text))
             case list() as values:
                 waiting += values
             case dict() as members:
                 waiting += [*members, *members.values()]
-    return found
+    return strings

@@ -81,7 +81,7 @@ def boat(**other: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("model", "given", "field", "told"),
+    ("model", "given", "field", "message"),
     [
         (LLAMA, boat(prompt="a boat at dusk"), "input.prompt", 'came "a boat at dusk"'),
         (LLAMA, boat(max_tokens=11), "input.max_tokens", "recorded 10, came 11"),
@@ -102,7 +102,7 @@ def boat(**other: Any) -> dict[str, Any]:
     ],
 )
 async def test_the_first_field_that_differs_is_named(
-    made_cassette: Path, model: str, given: Any, field: str, told: str
+    made_cassette: Path, model: str, given: Any, field: str, message: str
 ) -> None:
     """In an error of Replicate's form, by the most similar recording."""
     async with replaying(made_cassette) as (traffic, server):
@@ -110,7 +110,7 @@ async def test_the_first_field_that_differs_is_named(
         state = server.state()
     assert traffic.seen[-1][0] == "create 422 application/problem+json"
     assert problem["title"] == "No recording matches"
-    assert told in problem["detail"]
+    assert message in problem["detail"]
     assert "hunter2" not in str(problem)
     assert [each["field"] for each in problem["invalid_fields"]] == [field]
     assert state["mismatches"] == [problem["detail"]]
@@ -207,11 +207,11 @@ async def test_streams_resume_and_are_recorded_unread(tmp_path: Path, dialect: A
         # When it stops, the recorder reads on what has not ended.
     async with replaying(path) as (traffic, _):
         prediction = await traffic.create(LLAMA, given)
-        whole = await traffic.stream(prediction)
-        assert whole.count(b"event: output") == 40
-        assert whole.count(b"event: done") + whole.count(b"event: completed") == 1
+        full_stream = await traffic.stream(prediction)
+        assert full_stream.count(b"event: output") == 40
+        assert full_stream.count(b"event: done") + full_stream.count(b"event: completed") == 1
         if dialect == "replicate":
-            events = parse_events(whole)
+            events = parse_events(full_stream)
             rest = parse_events(await traffic.stream(prediction, **{"Last-Event-ID": events[9].id}))
             assert rest == events[10:]
 
@@ -297,8 +297,8 @@ async def test_webhooks_of_runs_that_had_none(made_cassette: Path) -> None:
         receiving() as receiver,
         replaying(made_cassette, webhook_secret=secret) as (traffic, _),
     ):
-        told = await traffic.send("GET", "/v1/webhooks/default/secret")
-        assert told == {"key": secret}
+        answer = await traffic.send("GET", "/v1/webhooks/default/secret")
+        assert answer == {"key": secret}
         receiver.answers = [500]
         await traffic.create(
             LLAMA, boat(), webhook=receiver.url, webhook_events_filter=["completed"]
@@ -387,7 +387,7 @@ FILE = (
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "message"),
     [
         (b"", "is not a cassette: it has no head"),
         (b"\x89PNG\r\n\x1a\n", "is not a cassette: it has no head"),
@@ -402,7 +402,7 @@ FILE = (
     ],
 )
 async def test_a_damaged_cassette_is_refused_in_one_line(
-    tmp_path: Path, content: bytes, told: str
+    tmp_path: Path, content: bytes, message: str
 ) -> None:
     """Whatever is wrong with it, and it is named."""
     path = tmp_path / "runs.jsonl"
@@ -410,7 +410,7 @@ async def test_a_damaged_cassette_is_refused_in_one_line(
     with pytest.raises(ValueError, match=r"^[^\n]*runs\.jsonl[^\n]*$") as refused:
         async with replaying(path):
             pass
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 def copy_damaged(cassette: Path, folder: Path) -> Path:

@@ -41,16 +41,16 @@ async def test_its_answer_is_lost(sandbox_client: SandboxClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "status", "expected"),
+    ("headers", "status", "expected"),
     [({}, 200, CONTENT), ({"Range": "bytes=3-99999"}, 206, CONTENT[3:100_000])],
 )
 async def test_it_breaks_off(
-    sandbox_client: SandboxClient, asked: dict[str, str], status: int, expected: bytes
+    sandbox_client: SandboxClient, headers: dict[str, str], status: int, expected: bytes
 ) -> None:
     """After exactly so many bytes, under the length of all that was asked for."""
     link = await signed_link(sandbox_client)
     await order(sandbox_client, {"do": "reset_body", "on": "files", "after_bytes": 70_000})
-    async with sandbox_client.session.get(link, headers=asked) as broken:
+    async with sandbox_client.session.get(link, headers=headers) as broken:
         assert (broken.status, broken.content_length) == (status, len(expected))
         assert broken.content_type == "text/plain"
         assert await broken.content.readexactly(70_000) == expected[:70_000]

@@ -54,8 +54,8 @@ async def test_counts_choose_requests(
 async def test_models_and_endpoints_choose_requests(sandbox_client: SandboxClient) -> None:
     """A pattern on the slug, wherever the model is named; other endpoints are left alone."""
     await order(sandbox_client, {"do": "error", "on": ["create", "get"], "model": "meta/*"})
-    made = await sandbox_client.created(SCHNELL, {"prompt": "x"})
-    assert (await sandbox_client.get(made["urls"]["get"])).status == 200
+    prediction = await sandbox_client.created(SCHNELL, {"prompt": "x"})
+    assert (await sandbox_client.get(prediction["urls"]["get"])).status == 200
     assert await statuses(sandbox_client, 1) == [500]
     body = {"input": {"prompt": "x"}}
     for path, status in (
@@ -92,11 +92,11 @@ async def test_several_faults_strike_one_request(sandbox_client: SandboxClient) 
 async def test_what_fired_is_told_in_order(sandbox_client: SandboxClient) -> None:
     """Which fault, on what, which of the matching requests, and the prediction, if there is one."""
     await order(sandbox_client, {"do": "lose_answer", "on": "create", "every": 2, "name": "gone"})
-    made = await sandbox_client.created(LLAMA, {"prompt": "a"})
+    prediction = await sandbox_client.created(LLAMA, {"prompt": "a"})
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await sandbox_client.create(LLAMA, {"prompt": "b"})
     (only,) = await fired(sandbox_client)
-    (lost,) = {each["id"] for each in await bill(sandbox_client)} - {made["id"]}
+    (lost,) = {each["id"] for each in await bill(sandbox_client)} - {prediction["id"]}
     assert (only["fault"], only["do"], only["on"]) == ("gone", "lose_answer", "create")
     assert (only["model"], only["prediction"], only["count"]) == (LLAMA, lost, 2)
     assert only["at"].endswith("Z")
@@ -209,8 +209,11 @@ WRONG: list[tuple[Any, str]] = [
         )
     ),
     *(
-        ({"faults": [{"do": "redirect", "on": "get", "location": place}]}, "faults[0].location")
-        for place in (
+        (
+            {"faults": [{"do": "redirect", "on": "get", "location": redirect_url}]},
+            "faults[0].location",
+        )
+        for redirect_url in (
             "https://a/\u0000",
             "https://a/\r\nX: y",
             "https://a/\u2028",

@@ -21,21 +21,21 @@ CALLED = [*ANSWERED, "stream"]
 async def struck(caller: SandboxClient, endpoint: str, fault: Fault) -> Answer:
     """The answer to one request that the fault strikes; what it is about is made before."""
     given = {"prompt": "x [[run_ms=0]]"}
-    made: Any = await caller.ran(LLAMA if endpoint == "stream" else SCHNELL, given)
+    prediction: Any = await caller.ran(LLAMA if endpoint == "stream" else SCHNELL, given)
     await order(caller, fault | {"on": endpoint})
     match endpoint:
         case "create":
             return await caller.create(LLAMA, {"prompt": "x"})
         case "cancel":
-            return await caller.send("POST", made["urls"]["cancel"])
+            return await caller.send("POST", prediction["urls"]["cancel"])
     url = {
-        "get": made["urls"]["get"],
+        "get": prediction["urls"]["get"],
         "list": "/v1/predictions",
-        "output": made["output"][0],
+        "output": prediction["output"][0],
         "files": "/v1/files",
         "secret": "/v1/webhooks/default/secret",
         "model": f"/v1/models/{LLAMA}",
-        "stream": made["urls"].get("stream"),
+        "stream": prediction["urls"].get("stream"),
     }
     return await caller.get(url[endpoint])
 
@@ -88,7 +88,7 @@ async def test_list_late_hides_a_prediction_for_a_while(
 ) -> None:
     """It runs and is billed; only the list does not show it yet."""
     await order(frozen_clock_client, {"do": "list_late", "on": "create", "ms": 90_000})
-    made = await frozen_clock_client.created(LLAMA, {"prompt": "[[hang]]"})
+    prediction = await frozen_clock_client.created(LLAMA, {"prompt": "[[hang]]"})
     assert len(await bill(frozen_clock_client)) == 1
 
     async def listed() -> list[str]:
@@ -96,9 +96,9 @@ async def test_list_late_hides_a_prediction_for_a_while(
         return [each["id"] for each in page.json["results"]]
 
     await clock.advance(89)
-    assert made["id"] not in await listed()
+    assert prediction["id"] not in await listed()
     await clock.advance(1)
-    assert made["id"] in await listed()
+    assert prediction["id"] in await listed()
 
 
 @pytest.mark.parametrize("endpoint", ANSWERED)

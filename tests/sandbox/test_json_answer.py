@@ -39,7 +39,7 @@ def numbers(kind: str) -> st.SearchStrategy[dict[str, Any]]:
     low, high = st.integers(-50, 0), st.integers(1, 50)
     bounds = st.fixed_dictionaries({}, optional={"minimum": low, "maximum": high})
     over = st.fixed_dictionaries({"exclusiveMinimum": low}, optional={"maximum": high})
-    return (bounds | over).map(lambda found: {"type": kind, **found})
+    return (bounds | over).map(lambda bounds_of_value: {"type": kind, **bounds_of_value})
 
 
 SCHEMAS = st.recursive(
@@ -72,7 +72,7 @@ SCHEMAS = st.recursive(
             inner,
             st.integers(0, 3),
         )
-        | st.builds(lambda one, other: {"anyOf": [one, other]}, inner, inner)
+        | st.builds(lambda left, right: {"anyOf": [left, right]}, inner, inner)
     ),
     max_leaves=8,
 )
@@ -81,15 +81,18 @@ SCHEMAS = st.recursive(
 @given(SCHEMAS, st.integers())
 def test_what_is_answered_fits(schema: dict[str, Any], seed: int) -> None:
     """By the judgement of a validator of others."""
-    whole = {**schema, "$defs": {"word": {"type": "string", "maxLength": 2}}}
-    jsonschema.validate(json.loads(answer_for_schema(whole, Random(seed))), whole)
+    schema_with_definitions = {**schema, "$defs": {"word": {"type": "string", "maxLength": 2}}}
+    jsonschema.validate(
+        json.loads(answer_for_schema(schema_with_definitions, Random(seed))),
+        schema_with_definitions,
+    )
 
 
 async def test_a_model_answers_in_json(sandbox_client: SandboxClient) -> None:
     """In tokens, as it streams everything; directives still go first."""
-    asked = f"A point, please. JSON Schema: {json.dumps(POINT)}"
-    made = await sandbox_client.ran(LLAMA, {"prompt": asked})
-    assert len(made["output"]) > 1
-    jsonschema.validate(json.loads("".join(made["output"])), POINT)
-    told = await sandbox_client.ran(LLAMA, {"prompt": f"{asked} [[say=No.]]"})
-    assert told["output"] == ["No."]
+    prompt = f"A point, please. JSON Schema: {json.dumps(POINT)}"
+    prediction = await sandbox_client.ran(LLAMA, {"prompt": prompt})
+    assert len(prediction["output"]) > 1
+    jsonschema.validate(json.loads("".join(prediction["output"])), POINT)
+    said = await sandbox_client.ran(LLAMA, {"prompt": f"{prompt} [[say=No.]]"})
+    assert said["output"] == ["No."]

@@ -88,14 +88,14 @@ async def test_pictures_show_their_prompt(sandbox_client: SandboxClient) -> None
 
 async def test_seeds_decide(open_sandbox: Opener) -> None:
     """The sandbox's seed decides unless the input has one; outputs of one run differ."""
-    drawn, given = {}, {"prompt": "x", "megapixels": "0.25", "num_outputs": 2}
+    files_by_seed, given = {}, {"prompt": "x", "megapixels": "0.25", "num_outputs": 2}
     for seed in (1, 2):
         async with open_sandbox(seed=seed) as caller:
-            drawn[seed] = await generated(caller, SCHNELL, given)
-            drawn[seed] += await generated(caller, SCHNELL, {**given, "seed": 9})
-            assert drawn[seed][:2] == await generated(caller, SCHNELL, given)
-    assert len({*drawn[1][:2], *drawn[2][:2]}) == 4
-    assert drawn[1][2:] == drawn[2][2:]
+            files_by_seed[seed] = await generated(caller, SCHNELL, given)
+            files_by_seed[seed] += await generated(caller, SCHNELL, {**given, "seed": 9})
+            assert files_by_seed[seed][:2] == await generated(caller, SCHNELL, given)
+    assert len({*files_by_seed[1][:2], *files_by_seed[2][:2]}) == 4
+    assert files_by_seed[1][2:] == files_by_seed[2][2:]
 
 
 async def test_wav(sandbox_client: SandboxClient) -> None:
@@ -107,8 +107,8 @@ async def test_wav(sandbox_client: SandboxClient) -> None:
         assert sound.getnframes() == 3 * 32_000
         samples = array("h", sound.readframes(sound.getnframes()))
     for second in range(3):
-        part = samples[second * 64_000 : (second + 1) * 64_000]
-        assert 3_000 < max(part) < 32_767
+        samples_of_second = samples[second * 64_000 : (second + 1) * 64_000]
+        assert 3_000 < max(samples_of_second) < 32_767
 
 
 @pytest.mark.parametrize(
@@ -246,17 +246,17 @@ async def test_files_are_served_as_a_network_serves_them(sandbox_client: Sandbox
 
 
 @pytest.mark.parametrize(
-    ("asked", "part"),
+    ("range_header", "expected"),
     [("bytes=0-9", slice(0, 10)), ("bytes=10-", slice(10, None)), ("bytes=-7", slice(-7, None))],
 )
-async def test_ranges(sandbox_client: SandboxClient, asked: str, part: slice) -> None:
+async def test_ranges(sandbox_client: SandboxClient, range_header: str, expected: slice) -> None:
     """206 with that part; 416 past the end; what is no range is answered whole."""
     document = await sandbox_client.ran(SCHNELL, {"prompt": "x", "megapixels": "0.25"})
     (link,) = document["output"]
     content = (await fetched(sandbox_client, link)).body
-    answer = await fetched(sandbox_client, link, Range=asked)
-    assert (answer.status, answer.body) == (206, content[part])
-    start, stop, _ = part.indices(len(content))
+    answer = await fetched(sandbox_client, link, Range=range_header)
+    assert (answer.status, answer.body) == (206, content[expected])
+    start, stop, _ = expected.indices(len(content))
     assert answer.headers["Content-Range"] == f"bytes {start}-{stop - 1}/{len(content)}"
     beyond = await sandbox_client.send("GET", link, Range=f"bytes={len(content)}-")
     assert (beyond.status, beyond.headers["Content-Range"]) == (416, f"bytes */{len(content)}")
@@ -268,9 +268,9 @@ async def test_conditional_requests(sandbox_client: SandboxClient) -> None:
     """ETag and Last-Modified; 304 for the file that a caller has, 412 for one that it has not."""
     document = await sandbox_client.ran(SCHNELL, {"prompt": "x", "megapixels": "0.25"})
     (link,) = document["output"]
-    whole = await fetched(sandbox_client, link)
-    etag, modified = whole.headers["ETag"], whole.headers["Last-Modified"]
-    assert etag == f'"{hashlib.md5(whole.body, usedforsecurity=False).hexdigest()}"'
+    answer_in_full = await fetched(sandbox_client, link)
+    etag, modified = answer_in_full.headers["ETag"], answer_in_full.headers["Last-Modified"]
+    assert etag == f'"{hashlib.md5(answer_in_full.body, usedforsecurity=False).hexdigest()}"'
     ended = datetime.fromisoformat(document["completed_at"]).replace(microsecond=0)
     assert parsedate_to_datetime(modified) == ended
     for headers, status in (
@@ -294,8 +294,8 @@ async def test_conditional_requests(sandbox_client: SandboxClient) -> None:
         answer = await sandbox_client.send("GET", link, Authorization="", **headers)
         assert answer.status == status, headers
         assert answer.headers["ETag"] == etag
-        parts = {200: whole.body, 206: whole.body[:10], 304: b""}
-        assert answer.body == parts.get(status, answer.body)
+        bodies_by_status = {200: answer_in_full.body, 206: answer_in_full.body[:10], 304: b""}
+        assert answer.body == bodies_by_status.get(status, answer.body)
 
 
 async def test_files_and_streams_are_read_by_browsers(sandbox_client: SandboxClient) -> None:
@@ -344,8 +344,8 @@ async def test_small_files_are_quick_and_billed_as_if_large(open_sandbox: Opener
         picture = await caller.ran(SCHNELL, {"prompt": "x", "aspect_ratio": "21:9"})
         film = await caller.ran("minimax/video-01", {"prompt": "x"})
         sound = await caller.ran("stability-ai/stable-audio-2.5", {"prompt": "x", "duration": 7})
-        drawn = Image.open(io.BytesIO((await caller.get(picture["output"][0])).body))
-        assert max(drawn.size) == 64
+        image = Image.open(io.BytesIO((await caller.get(picture["output"][0])).body))
+        assert max(image.size) == 64
         for document, kind in ((film, "video"), (sound, "audio")):
             body = (await caller.get(document["output"])).body
             with av.open(io.BytesIO(body), "r") as media:

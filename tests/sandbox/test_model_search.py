@@ -28,12 +28,12 @@ async def test_query_is_a_verb(sandbox_client: SandboxClient) -> None:
 async def test_query_pages(open_sandbox: Opener) -> None:
     """Every match once, over as many pages as it takes."""
     async with open_sandbox(models_per_page=3) as caller:
-        url, found = "/v1/models", list[str]()
+        url, slugs_found = "/v1/models", list[str]()
         while url:
             page = (await caller.send("QUERY", url, b"video")).json
-            found += slugs(page["results"])
+            slugs_found += slugs(page["results"])
             url = page["next"]
-        assert len(found) == len(set(found)) > 5
+        assert len(slugs_found) == len(set(slugs_found)) > 5
 
 
 async def test_query_of_too_much(sandbox_client: SandboxClient) -> None:
@@ -48,11 +48,11 @@ async def test_search(sandbox_client: SandboxClient) -> None:
         "GET", "/v1/search?query=Generate+Videos&limit=5", Authorization=""
     )
     assert answer.status == 200
-    found = answer.json
-    scores = [each["metadata"]["score"] for each in found["models"]]
+    results = answer.json
+    scores = [each["metadata"]["score"] for each in results["models"]]
     assert len(scores) == 5
     assert scores == sorted(scores, reverse=True)
-    shelf = next(each for each in found["collections"] if each["slug"] == "text-to-video")
+    shelf = next(each for each in results["collections"] if each["slug"] == "text-to-video")
     assert "minimax/video-01" in shelf["models"]
     (meta,) = (await sandbox_client.get("/v1/search?query=schnell")).json["models"]
     assert "text-to-image" in meta["metadata"]["tags"]
@@ -91,8 +91,8 @@ async def test_more_about_a_model(sandbox_client: SandboxClient) -> None:
     readme = await sandbox_client.get(f"/v1/models/{LLAMA}/readme")
     assert readme.headers["Content-Type"].startswith("text/plain")
     assert readme.body.startswith(f"# {LLAMA}\n".encode())
-    for part in ("readme", "examples"):
-        assert (await sandbox_client.get(f"/v1/models/no/body/{part}")).status == 404
+    for subresource in ("readme", "examples"):
+        assert (await sandbox_client.get(f"/v1/models/no/body/{subresource}")).status == 404
 
 
 async def test_deployments_are_listed(sandbox_client: SandboxClient) -> None:

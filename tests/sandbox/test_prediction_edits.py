@@ -21,7 +21,7 @@ async def test_one_that_is_taken_away_is_nowhere(sandbox_client: SandboxClient) 
     await asyncio.to_thread(control.forget, gone)
     assert (await sandbox_client.get(f"/v1/predictions/{gone}")).status == 404
     listed = (await sandbox_client.get("/v1/predictions")).json
-    assert [one["id"] for one in listed["results"]] == [stays]
+    assert [prediction["id"] for prediction in listed["results"]] == [stays]
     bill = await asyncio.to_thread(control.bill)
     assert {entry["id"] for entry in bill["entries"]} == {gone, stays}
     with pytest.raises(ControlError, match="404"):
@@ -31,14 +31,14 @@ async def test_one_that_is_taken_away_is_nowhere(sandbox_client: SandboxClient) 
 async def test_metrics_are_changed_by_name(sandbox_client: SandboxClient) -> None:
     """Those not named stay, null takes one away; the list shows the same."""
     control = SandboxControl(sandbox_client.sandbox.url)
-    made: dict[str, Any] = await sandbox_client.ran(SCHNELL, PICTURE)
-    before, billed = made["metrics"], (await asyncio.to_thread(control.bill))["total_nanos"]
-    told = await asyncio.to_thread(
-        lambda: control.amend(made["id"], predict_time=99.5, total_time=None)
+    prediction: dict[str, Any] = await sandbox_client.ran(SCHNELL, PICTURE)
+    before, billed = prediction["metrics"], (await asyncio.to_thread(control.bill))["total_nanos"]
+    amended = await asyncio.to_thread(
+        lambda: control.amend(prediction["id"], predict_time=99.5, total_time=None)
     )
     expected = {**before, "predict_time": 99.5}
     del expected["total_time"]
-    assert told == {"metrics": expected}
+    assert amended == {"metrics": expected}
     listed = (await sandbox_client.get("/v1/predictions")).json
     assert listed["results"][0]["metrics"] == expected
     assert (await asyncio.to_thread(control.bill))["total_nanos"] == billed
@@ -46,8 +46,8 @@ async def test_metrics_are_changed_by_name(sandbox_client: SandboxClient) -> Non
 
 async def test_what_makes_no_sense_is_refused(sandbox_client: SandboxClient) -> None:
     """In words; one that runs has nothing to change yet."""
-    made = await sandbox_client.ran(SCHNELL, PICTURE)
-    url = f"/sandbox/predictions/{made['id']}"
+    prediction = await sandbox_client.ran(SCHNELL, PICTURE)
+    url = f"/sandbox/predictions/{prediction['id']}"
     bodies: tuple[Any, ...] = (b"{", [], {}, {"metrics": 1}, {"metrics": []}, {"x": {}})
     for body in bodies:
         assert (await sandbox_client.send("POST", url, body)).status == 400, body

@@ -174,9 +174,9 @@ async def test_a_broken_off_run_reports_model_seconds(
 ) -> None:
     """Half of a run at a hundredth of its time is still half of the model's seconds."""
     async with open_sandbox(clock, time_scale=0.01) as caller:
-        whole = await caller.created(SDXL, {"prompt": "x"})
+        full_run = await caller.created(SDXL, {"prompt": "x"})
         await clock.advance(10)
-        seconds = (await caller.get(whole["urls"]["get"])).json["metrics"]["predict_time"]
+        seconds = (await caller.get(full_run["urls"]["get"])).json["metrics"]["predict_time"]
         half = await caller.created(SDXL, {"prompt": "x"})
         await clock.advance(0.002 + seconds * 0.01 / 2)
         answer = await caller.send("POST", half["urls"]["cancel"])
@@ -251,8 +251,8 @@ async def test_timestamps_vary_in_length_and_never_in_order(sandbox_client: Sand
     for number in range(40):
         document = await sandbox_client.ran(LLAMA, {"prompt": f"{number} [[tokens=1]]"})
         moments = [document[name] for name in ("created_at", "started_at", "completed_at")]
-        found = [TIMESTAMP.fullmatch(moment) for moment in moments]
-        digits = {len(each.group(1)) for each in found if each}
+        matches = [TIMESTAMP.fullmatch(moment) for moment in moments]
+        digits = {len(each.group(1)) for each in matches if each}
         assert len(digits) == 1, moments
         assert moments == sorted(moments)
         assert all(datetime.fromisoformat(moment) for moment in moments)

@@ -111,8 +111,8 @@ def run_theirs(folder: Path, content: str, code: int = 0) -> str:
 
 def test_it_comes_with_the_package() -> None:
     """Pytest finds it by its entry point."""
-    found = importlib.metadata.entry_points(group="pytest11", name="mediagate_sandbox")
-    assert [each.value for each in found] == ["mediagate_sandbox.pytest_plugin"]
+    entry_points = importlib.metadata.entry_points(group="pytest11", name="mediagate_sandbox")
+    assert [each.value for each in entry_points] == ["mediagate_sandbox.pytest_plugin"]
 
 
 def test_plain_tests_of_other_people(tmp_path: Path) -> None:
@@ -122,8 +122,8 @@ def test_plain_tests_of_other_people(tmp_path: Path) -> None:
 
 def test_settings_without_control_are_named(tmp_path: Path) -> None:
     """Without it no test could find the sandbox as if it were new."""
-    told = run_theirs(tmp_path, UNCONTROLLED, code=1)
-    assert "replicate_sandbox_settings: control must not be false" in told
+    output = run_theirs(tmp_path, UNCONTROLLED, code=1)
+    assert "replicate_sandbox_settings: control must not be false" in output
 
 
 async def test_a_sandbox_without_control_says_so(open_sandbox: Opener) -> None:

@@ -80,16 +80,20 @@ async def test_what_ran_is_stopped_and_stays_on_the_bill(
     ended = await frozen_clock_client.created(SCHNELL, {"prompt": "x [[run_ms=0]]"})
     await clock.advance(100)
     hanging = await frozen_clock_client.created(SDXL, {"prompt": "x [[hang]]"})
-    held = asyncio.create_task(
+    waiting_create = asyncio.create_task(
         frozen_clock_client.created(SDXL, {"prompt": "x [[hang]]"}, Prefer="wait")
     )
     while len(await bill(frozen_clock_client)) < 3:
         continue
     await clock.advance(7)
     await reset(frozen_clock_client)
-    assert (await held)["status"] == "canceled"
+    assert (await waiting_create)["status"] == "canceled"
     before = await bill(frozen_clock_client)
-    assert [each["id"] for each in before] == [ended["id"], hanging["id"], (await held)["id"]]
+    assert [each["id"] for each in before] == [
+        ended["id"],
+        hanging["id"],
+        (await waiting_create)["id"],
+    ]
     assert [each["status"] for each in before] == ["succeeded", "canceled", "canceled"]
     assert all(each["nanos"] for each in before)
     await clock.advance(3600)
@@ -107,11 +111,11 @@ async def test_webhooks_are_given_up(
     await hooked(frozen_clock_client, receiver, "x [[hang boot_ms=0]]")
     await reset(frozen_clock_client)
     await clock.advance(120)
-    told = await hooked(frozen_clock_client, receiver, "x [[tokens=1 first_ms=0 boot_ms=0]]")
+    prediction = await hooked(frozen_clock_client, receiver, "x [[tokens=1 first_ms=0 boot_ms=0]]")
     await clock.advance(1)
-    assert {each.json["id"] for each in await receiver.until("succeeded")} == {told["id"]}
+    assert {each.json["id"] for each in await receiver.until("succeeded")} == {prediction["id"]}
     assert {each["prediction"] for each in (await frozen_clock_client.state())["webhooks"]} == {
-        told["id"]
+        prediction["id"]
     }
 
 

@@ -132,9 +132,9 @@ async def test_a_retired_model_is_shown_nowhere(
     async with open_sandbox(models_per_page=1000, deployments=deployments) as caller:
         assert SCHNELL.encode() in (await caller.send(method, path, query)).body
         await order(caller, {"do": "retire_model", "model": SCHNELL})
-        shown = (await caller.send(method, path, query)).body
-        assert SCHNELL.encode() not in shown
-        assert other.encode() in shown
+        body = (await caller.send(method, path, query)).body
+        assert SCHNELL.encode() not in body
+        assert other.encode() in body
         assert [each["do"] for each in await fired(caller)] == ["retire_model"]
 
 
@@ -143,9 +143,9 @@ async def test_a_list_shows_the_schema_as_it_was_changed(open_sandbox: Opener) -
     async with open_sandbox(models_per_page=1000) as caller:
         await order(caller, {"do": "change_schema", "model": SCHNELL, "require": ["style"]})
         listed = (await caller.get("/v1/models")).json["results"]
-        (shown,) = [each for each in listed if each["name"] == "flux-schnell"]
-        assert shown == (await caller.get(f"/v1/models/{SCHNELL}")).json
-        assert "style" in orjson.dumps(shown).decode()
+        (listed_model,) = [each for each in listed if each["name"] == "flux-schnell"]
+        assert listed_model == (await caller.get(f"/v1/models/{SCHNELL}")).json
+        assert "style" in orjson.dumps(listed_model).decode()
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ async def read_until_cut(
     received = b""
     async with caller.session.get(document["urls"]["stream"], headers=sent) as answer:
         try:
-            async for part in answer.content.iter_any():
-                received += part
+            async for chunk in answer.content.iter_any():
+                received += chunk
         except aiohttp.ClientPayloadError:
             return received, True
     return received, False

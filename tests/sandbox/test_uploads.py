@@ -119,12 +119,12 @@ async def test_lists_are_paged_newest_first(open_sandbox: Opener) -> None:
     """Absolute links, as in every list."""
     async with open_sandbox(files_per_page=2) as caller:
         ids = [(await uploaded(caller, str(number)))["id"] for number in range(5)]
-        url, found = "/v1/files", list[str]()
+        url, file_ids = "/v1/files", list[str]()
         while url:
             page = (await caller.get(url)).json
-            found += [each["id"] for each in page["results"]]
+            file_ids += [each["id"] for each in page["results"]]
             url = page["next"]
-        assert found == ids[::-1]
+        assert file_ids == ids[::-1]
 
 
 async def test_what_was_deleted_is_gone(sandbox_client: SandboxClient) -> None:
@@ -229,7 +229,7 @@ async def test_bodies_that_are_no_form(open_sandbox: Opener, disk: Path, body: b
 
 
 @pytest.mark.parametrize(
-    ("part", "field"),
+    ("part_headers", "field"),
     [
         (b'content; filename="\xff.png"\r\n', "filename"),
         (b"content\r\nContent-Type: nonsense\r\n", "type"),
@@ -237,11 +237,11 @@ async def test_bodies_that_are_no_form(open_sandbox: Opener, disk: Path, body: b
     ],
 )
 async def test_headers_that_could_not_be_sent_back(
-    sandbox_client: SandboxClient, part: bytes, field: str
+    sandbox_client: SandboxClient, part_headers: bytes, field: str
 ) -> None:
     """A name that is no text, a type that is none or would add a header to a download."""
     head = b"--b\r\nContent-Disposition: form-data; name="
-    body = head + part + b"\r\n\r\n--b--\r\n"
+    body = head + part_headers + b"\r\n\r\n--b--\r\n"
     answer = await sandbox_client.send(
         "POST", "/v1/files", body, Content_Type="multipart/form-data; boundary=b"
     )

@@ -69,12 +69,12 @@ async def test_output_and_the_end_by_default(
     """Two seconds of tokens, one webhook per half second and one at the end; none at the start."""
     await order(frozen_clock_client, receiver, TEXT)
     await clock.advance(1.0)
-    shown = [await receiver.next()]
+    deliveries = [await receiver.next()]
     for _ in range(3):
         await clock.advance(0.5)
-        shown.append(await receiver.next())
-    assert [len(each.json["output"]) for each in shown] == [1, 3, 6, 8]
-    assert {each.json["status"] for each in shown} == {"processing"}
+        deliveries.append(await receiver.next())
+    assert [len(each.json["output"]) for each in deliveries] == [1, 3, 6, 8]
+    assert {each.json["status"] for each in deliveries} == {"processing"}
     await clock.advance(5)
     last = await receiver.next()
     assert (last.json["status"], len(last.json["output"])) == ("succeeded", 10)
@@ -164,9 +164,9 @@ async def test_only_the_last_one_is_retried(
     assert all(signed_with(secret, each) for each in tries)
     sent = [int(each.headers["webhook-timestamp"]) for each in tries]
     assert sent[-1] - sent[0] == 60
-    told = (await frozen_clock_client.state())["webhooks"]
-    assert [len(each["attempts"]) for each in told] == [1, 7]
-    assert {each["prediction"] for each in told} == {document["id"]}
+    webhooks = (await frozen_clock_client.state())["webhooks"]
+    assert [len(each["attempts"]) for each in webhooks] == [1, 7]
+    assert {each["prediction"] for each in webhooks} == {document["id"]}
 
 
 async def test_a_retry_that_is_taken_is_the_last(
@@ -230,15 +230,15 @@ async def test_who_does_not_answer_in_time(
 
 async def test_nobody_listens(open_sandbox: Opener) -> None:
     """A refused connection is recorded by kind, and retried like a 5xx."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as closed_socket:
+        port = closed_socket.getsockname()[1]
     async with open_sandbox(webhook_retry_span=0) as caller:
         body = {"version": SCHNELL, "input": {"prompt": "x"}, "webhook": f"http://[::1]:{port}/"}
         body["webhook_events_filter"] = ["completed"]
         assert (await caller.send("POST", "/v1/predictions", body)).status == 201
         while True:
-            told = (await caller.state())["webhooks"]
-            outcomes = [each["outcome"] for seen in told for each in seen["attempts"]]
+            webhooks = (await caller.state())["webhooks"]
+            outcomes = [each["outcome"] for seen in webhooks for each in seen["attempts"]]
             if len(outcomes) == 7 and None not in outcomes:
                 break
             await asyncio.sleep(0)
@@ -310,7 +310,7 @@ async def test_rotation(
     assert new != old
     assert (await frozen_clock_client.get("/v1/webhooks/default/secret")).json["key"] == new
 
-    async def told() -> tuple[bool, bool]:
+    async def signatures_that_match() -> tuple[bool, bool]:
         await order(
             frozen_clock_client, receiver, "x [[tokens=1 boot_ms=0 first_ms=0]]", "completed"
         )
@@ -318,12 +318,12 @@ async def test_rotation(
         got = await receiver.next()
         return signed_with(old, got), signed_with(new, got)
 
-    assert await told() == (True, True)
+    assert await signatures_that_match() == (True, True)
     await clock.advance(61)
-    assert await told() == (False, True)
+    assert await signatures_that_match() == (False, True)
     answer = await frozen_clock_client.send("POST", "/sandbox/webhooks/secret", {"key": old})
     assert answer.json == {"key": old}
-    assert await told() == (True, False)
+    assert await signatures_that_match() == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -344,35 +344,35 @@ async def test_any_pace_of_events(
 ) -> None:
     """However events fall: half a second between output and logs, one start, one end, the last."""
     random = Random(seed + turn)
-    told = list[tuple[float, Delivery]]()
+    lost_attempts = list[tuple[float, Delivery]]()
 
     def lost(delivery: Delivery) -> tuple[DeliveryAttempt, ...]:
-        told.append((clock.monotonic(), delivery))
+        lost_attempts.append((clock.monotonic(), delivery))
         return ()
 
     frozen_clock_client.sandbox.deliverer.policy = lost
-    wanted = random.sample(["start", "output", "logs", "completed"], random.randint(1, 4))
+    events_filter = random.sample(["start", "output", "logs", "completed"], random.randint(1, 4))
     prompt = f"x [[tokens={random.randint(0, 30)} interval_ms={random.choice([0, 30, 400, 700])}]]"
     prompt += random.choice(["", "[[fail_after=5]]", "[[run_ms=900]]", "[[boot_ms=0]]"])
     body = {
         "version": random.choice([LLAMA, SCHNELL]),
         "input": {"prompt": prompt},
         "webhook": "http://127.0.0.1:9/",
-        "webhook_events_filter": wanted,
+        "webhook_events_filter": events_filter,
     }
     document = (await frozen_clock_client.send("POST", "/v1/predictions", body)).json
     await clock.advance(60)
     final = (await frozen_clock_client.get(document["urls"]["get"])).json
-    events = [each.events for _, each in told]
-    assert {name for each in events for name in each} <= set(wanted)
-    paced = [at for at, each in told if set(each.events) & {"output", "logs"}]
+    events = [each.events for _, each in lost_attempts]
+    assert {name for each in events for name in each} <= set(events_filter)
+    paced = [at for at, each in lost_attempts if set(each.events) & {"output", "logs"}]
     assert all(later - sooner > 0.499 for sooner, later in pairwise(paced))
     for name in ("start", "completed"):
-        assert events.count((name,)) == (name in wanted)
-    last: Any = orjson.loads(told[-1][1].body) if told else None
-    if "completed" in wanted:
+        assert events.count((name,)) == (name in events_filter)
+    last: Any = orjson.loads(lost_attempts[-1][1].body) if lost_attempts else None
+    if "completed" in events_filter:
         assert (events[-1], last) == (("completed",), final)
-    elif paced and "output" in wanted:
+    elif paced and "output" in events_filter:
         assert last["output"] == final["output"]
 
 
@@ -407,9 +407,9 @@ async def test_a_fate_decides(
 
 def test_a_delivery_of_the_end_is_terminal() -> None:
     """Whatever status it shows: without `completed` it is not retried."""
-    told = {"id": "m", "prediction": "p", "model": "a/b", "status": "succeeded"}
-    assert Delivery(events=("completed",), url="", body=b"", **told).terminal
-    assert not Delivery(events=("output",), url="", body=b"", **told).terminal
+    fields = {"id": "m", "prediction": "p", "model": "a/b", "status": "succeeded"}
+    assert Delivery(events=("completed",), url="", body=b"", **fields).terminal
+    assert not Delivery(events=("output",), url="", body=b"", **fields).terminal
 
 
 def test_retries_take_about_a_minute() -> None:

@@ -47,10 +47,10 @@ class Receiver:
 
     async def until(self, status: str) -> list[Received]:
         """Everything up to the first that shows this status."""
-        found = [await self.next()]
-        while found[-1].json["status"] != status:
-            found.append(await self.next())
-        return found
+        deliveries = [await self.next()]
+        while deliveries[-1].json["status"] != status:
+            deliveries.append(await self.next())
+        return deliveries
 
     async def handle(self, request: web.Request) -> web.Response:
         got = Received(request.path_qs, request.headers, await request.read())
