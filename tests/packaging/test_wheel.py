@@ -90,6 +90,9 @@ def test_asks_for_little(wheel: Path) -> None:
     ]
     assert {re.split(r"[<>=~! ]", requirement)[0] for requirement in plain} == LIGHT
     assert {"server", "sandbox", "cli"} <= set(metadata.get_all("Provides-Extra", []))
+    of_sandbox = [one for one in metadata.get_all("Requires-Dist", []) if "'sandbox'" in one]
+    # Its command needs them: the test below, which takes longer, runs it.
+    assert {"rich", "typer"} <= {re.split(r"[<>=~! ]", one)[0] for one in of_sandbox}
 
 
 @pytest.mark.timeout(300)
@@ -114,6 +117,7 @@ def test_calls_a_gate_from_a_clean_environment(
     assert said["refusal"] == "InvalidRequest"
 
 
+@pytest.mark.faults_full
 @pytest.mark.timeout(300)
 def test_the_sandbox_extra_alone_has_its_command_and_its_fixture(
     wheel: Path, tmp_path: Path
