@@ -151,22 +151,25 @@ async def test_what_was_not_recorded_says_so(made_cassette: Path) -> None:
 async def test_each_state_is_seen_by_a_poll(tmp_path: Path) -> None:
     """In their order, though all are due; and errors between them, which are seen once."""
     path = tmp_path / "states.jsonl"
-    given = {"prompt": "slow [[tokens=3 interval_ms=60 first_ms=60 boot_ms=60]]"}
+    given = {"prompt": "slow [[tokens=3 hang_after=1]]"}
     async with recording(path) as (traffic, sandbox):
         prediction = await traffic.create(LLAMA, given)
         while prediction["status"] != "processing":
             prediction = await traffic.send("GET", prediction["urls"]["get"])
-        throttle = {"do": "throttle", "on": "get", "retry_after": 1, "times": 1}
-        url = f"{sandbox.url}/sandbox/faults"
-        async with traffic.session.post(url, json={"faults": [throttle]}) as response:
+        faults = f"{sandbox.url}/sandbox/faults"
+        throttle = {"do": "throttle", "on": "get", "retry_after": 1}
+        async with traffic.session.post(faults, json={"faults": [throttle]}) as response:
             assert response.status == 200, await response.text()
         problem = await traffic.send("GET", prediction["urls"]["get"])
         assert problem["status"] == 429
+        await traffic.session.delete(faults)
+        # Not through the recorder: a replay would wait for it.
+        await traffic.session.post(f"{sandbox.base_url}/predictions/{prediction['id']}/cancel")
         await traffic.end(prediction)
     async with replaying(path) as (traffic, _):
         prediction = await traffic.create(LLAMA, given)
         polls = [await traffic.send("GET", prediction["urls"]["get"], "poll") for _ in range(5)]
-    assert [each["status"] for each in polls] == [*("processing", 429), *["succeeded"] * 3]
+    assert [each["status"] for each in polls] == [*("processing", 429), *["canceled"] * 3]
     assert traffic.seen[2][0].startswith("poll 429")
 
 
@@ -275,6 +278,30 @@ async def test_outputs_elsewhere_are_left_where_they_are(tmp_path: Path) -> None
         assert replayed["output"] == prediction["output"]
         assert replayed["output"][0].startswith(origin)
         assert other.all == []
+
+
+async def test_odd_json_passes_and_matches(tmp_path: Path) -> None:
+    """Half characters, large numbers, deep nests and what is no JSON at all."""
+    path = tmp_path / "odd.jsonl"
+    bodies = [
+        b'{"input": {"prompt": "half \\ud83d", "seed": 9007199254740993, "top_p": 0.10}}',
+        b'{"input": {"prompt": "deep", "extra": %b}}' % (b"[" * 900 + b"]" * 900),
+        b'{"input": {"prompt": "twice", "prompt": "the last"}}',
+        b'{"input": ["no object"]}',
+        b"no json \xff",
+        b"",
+    ]
+
+    async def send(traffic: Traffic) -> list[tuple[str, bytes]]:
+        for body in bodies:
+            await traffic.send("POST", f"/v1/models/{LLAMA}/predictions", "create", data=body)
+        return traffic.seen
+
+    async with recording(path) as (traffic, _):
+        recorded = await send(traffic)
+    async with replaying(path) as (traffic, server):
+        assert await send(traffic) == recorded
+        assert list(server.state()["mismatches"]) == []
 
 
 async def test_times_are_scaled(tmp_path: Path) -> None:

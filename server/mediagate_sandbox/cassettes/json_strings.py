@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
@@ -24,15 +25,14 @@ def rewrite_strings(document: bytes, change: Change) -> bytes:
     def rewrite(match: re.Match[bytes]) -> bytes:
         nonlocal name
         literal, colon = match.group(), match.group(2)
-        try:
-            text = orjson.loads(literal if colon is None else b'"%s"' % match.group(1))
-        except orjson.JSONDecodeError:
+        text = parse_json(b'"%s"' % match.group(1))
+        if not isinstance(text, str):
             return literal
         if colon is not None:
             name = text
             return literal
         changed = change(name, text)
-        return literal if changed == text else orjson.dumps(changed)
+        return literal if changed == text else json.dumps(changed).encode()
 
     return _STRING.sub(rewrite, document)
 
@@ -42,6 +42,10 @@ def parse_json(text: bytes) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
+        pass
+    try:
+        return json.loads(text)  # It takes halves of a character, such as models may write.
+    except (ValueError, RecursionError):
         return None
 
 

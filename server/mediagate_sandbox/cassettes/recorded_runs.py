@@ -25,6 +25,9 @@ log = logging.getLogger("mediagate.sandbox")
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
+_LAST_PAUSES = (0.0, 0.1, 0.3, 0.6)
+"""Seconds before each of the last looks at runs that have not ended, when the recorder stops."""
+
 NOT_RECORDED = 502
 """Status of a download that failed here: its client is sent to the real link."""
 
@@ -141,9 +144,13 @@ class RecordedRuns:
             self._spawn(self._look(run))
 
     async def look_at_unended(self) -> None:
-        """Ask for the state of each run that has not ended as far as is known."""
-        unended = [run for run in self._runs.values() if not run.has_ended]
-        await asyncio.gather(*(self._look(run) for run in unended))
+        """Ask for the state of each run that is not known to have ended, a few times."""
+        for pause in _LAST_PAUSES:
+            unended = [run for run in self._runs.values() if not run.has_ended]
+            if not unended:
+                return
+            await asyncio.sleep(pause)
+            await asyncio.gather(*(self._look(run) for run in unended))
 
     async def _follow(self, run: RecordedRun) -> None:
         """Ask now and then, unless the clients do."""

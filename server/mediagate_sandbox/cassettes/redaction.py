@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
-from mediagate_sandbox.cassettes.json_strings import Change, map_strings, strings_in
+from mediagate_sandbox.cassettes.json_strings import Change, strings_in
 
 REDACTED = "[redacted]"
 WEBHOOK = "https://webhook.invalid/"
@@ -65,13 +65,15 @@ def is_secret_name(name: str) -> bool:
 def secret_strings(document: Any) -> set[str]:
     """Return all strings that stand under the name of a secret, at any depth."""
     found: set[str] = set()
-
-    def look(name: str, text: str) -> str:
-        if text and is_secret_name(name):
-            found.add(text)
-        return text
-
-    map_strings(document, look)
+    waiting = [("", document)]
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, str) and value and is_secret_name(name):
+            found.add(value)
+        elif isinstance(value, list):
+            waiting += [(name, each) for each in value]
+        elif isinstance(value, dict):
+            waiting += value.items()
     return found
 
 

@@ -50,7 +50,7 @@ class ReplayedWebhooks:
         run = playback.run
         self._receivers[run.id] = url
         recorded = run.webhooks if events == recorded_events else []
-        wanted = _DEFAULT_EVENTS if events is None else tuple(events)
+        wanted = tuple(events) if isinstance(events, list) else _DEFAULT_EVENTS
         deliveries = recorded or list(_made(run.id, run.snapshots, wanted))
         self._deliverer.spawn(self._send(playback, url, deliveries, render))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -34,6 +34,7 @@ from mediagate_sandbox.settings import SandboxSettings
 from mediagate_sandbox.validation import webhook_errors
 from mediagate_sandbox.webhook_signing import WebhookSigner
 
+_MOST_MISMATCHES = 100
 _TITLE = "No recording matches"
 
 
@@ -70,7 +71,7 @@ class Replayer:
         self._playbacks: dict[str, RunPlayback] = {}
         self._reads: Counter[tuple[str, str, str]] = Counter()
         self._served = 0
-        self._mismatches: list[str] = []
+        self._mismatches: deque[str] = deque(maxlen=_MOST_MISMATCHES)
 
     def state(self) -> dict[str, Any]:
         """Return what was replayed so far, for `/sandbox/cassette`."""
@@ -82,7 +83,7 @@ class Replayer:
             "creates": len(complete),
             "creates_left": sum(self._can_replay(each) for each in self._left),
             "incomplete": len(self._cassette.creates) - len(complete),
-            "mismatches": self._mismatches,
+            "mismatches": list(self._mismatches),
         }
 
     async def handle(self, request: web.Request) -> web.StreamResponse:

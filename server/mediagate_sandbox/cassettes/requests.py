@@ -70,7 +70,10 @@ def normalize_body(content_type: str, raw: bytes, redact: Change) -> Any:
         def change(name: str, text: str) -> str:
             return shorten(redact(name, text))
 
-        return map_strings(document, change)
+        try:
+            return map_strings(document, change)
+        except RecursionError:
+            return {"sha256": hashlib.sha256(raw).hexdigest()}
     try:
         return shorten(redact("", raw.decode()))
     except UnicodeDecodeError:
@@ -80,7 +83,8 @@ def normalize_body(content_type: str, raw: bytes, redact: Change) -> Any:
 def shorten(text: str) -> str:
     """Return a text, or its hash if it is long."""
     if len(text) < _LONG_TEXT:
-        return text
+        # Halves of characters are no UTF-8.
+        return text.encode("utf-8", "backslashreplace").decode()
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
     return f"sha256:{digest} of {len(text)} characters"
 
