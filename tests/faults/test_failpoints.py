@@ -87,7 +87,7 @@ OTHERS: Final = (
     "before_submitting",
     "after_unsent",
 )
-WRITING: Final = {"commit", "_commit", "_finish", "_end_step", "update_async"}
+WRITING: Final = {"commit", "_commit", "_commit_end", "update_async"}
 """What is called with the name of a step."""
 OVERRUN: Final = ("before_overrun", "after_overrun")
 """Upstream makes what it was declared not to have, once another attempt has done the work."""

@@ -13,7 +13,8 @@ from mediagate_server.catalog.pricing import prices
 from mediagate_server.errors import Failure, Reason
 from mediagate_server.generations.engine import GenerationEngine
 from mediagate_server.generations.submission_request import Submission
-from mediagate_server.generations.transitions import settlement
+from mediagate_server.generations.transitions.attempts import close_attempt
+from mediagate_server.generations.transitions.step_results import add_step_result, never_accepted
 from mediagate_server.store.records import AttemptState, LedgerEntry, LedgerEntryKind, State
 from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.structs import replace
@@ -155,13 +156,15 @@ async def test_an_overrun_that_is_written_while_the_end_waits_is_kept(tmp_path: 
 def test_nobody_is_told_to_send_again_what_was_taken_in_part() -> None:
     """The last attempt was refused: that helps only where no other was taken."""
     record = generation_record("a")
-    refused = replace(record.attempt, state=AttemptState.REFUSED)
+    now, price = record.created_at, prices.dump_price(PRICE)
+    unsent = replace(record.attempt, price=price)
+    refused, released = close_attempt(unsent, AttemptState.REFUSED, "refused", now)
     failure = Failure(Reason.UPSTREAM_UNAVAILABLE, "later", retry_after=1.0)
-    changes: dict[str, Any] = {"state": State.FAILED, "failure": failure, "now": record.created_at}
-    ended = settlement.fail_unsubmitted(record, closed=refused, **changes)
+    settled = never_accepted(refused, released, failure, cancelled=False, now=now)
+    ended = add_step_result(record, settled)
     assert ended.failure == failure
     late = replace(record.attempt, id="att_0", state=AttemptState.CANCELLED)
     record = replace(record, attempts=(late, record.attempt))
-    ended = settlement.fail_unsubmitted(record, closed=refused, **changes)
+    ended = add_step_result(record, settled)
     assert ended.failure
     assert ended.failure.retry_after is None

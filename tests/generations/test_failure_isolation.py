@@ -19,8 +19,9 @@ from mediagate_server.generations.registry import ActiveGenerations
 from mediagate_server.generations.transitions.outcome import (
     StreamedText,
     answer_candidates,
-    apply_end,
+    read_end,
 )
+from mediagate_server.generations.transitions.step_spec import step_spec
 from mediagate_server.runtime.clock import SystemClock
 from mediagate_server.store.records import AttemptState, State
 from mediagate_server.store.sqlite import SqliteStore
@@ -192,19 +193,20 @@ def test_json_is_told_once_though_its_end_is_written_twice() -> None:
     shape = {"kind": OutputKind.JSON_TEXT.value, "field": "{}", "media_type": "text/plain"}
     record = generation_record("a", shape=shape)
     end = Prediction("p", PredictionStatus.SUCCEEDED, output=["```json\n", "[1]", "\n```"])
-    (answer,) = answer_candidates(record, end)
+    spec = step_spec(record, record.attempt, None)
+    (answer,) = answer_candidates(spec, end)
     assert answer is not None
     text = ""
     for _ in range(2):
-        finished = apply_end(
-            record,
+        outcome = read_end(
+            spec,
             end,
             now=NOON,
             streamed=StreamedText(text, is_complete=False),
             cancel_reason="",
             reading=read_json(answer, "{}"),
         )
-        text += finished.unsent_text
-        assert finished.record.state is State.SUCCEEDED
-        assert not finished.is_broken
+        text += outcome.unsent_text
+        assert outcome.step.state is State.SUCCEEDED
+        assert not outcome.is_broken
     assert text == "[1]"

@@ -8,6 +8,8 @@ from mediagate_server.catalog.models.model import OutputKind
 from mediagate_server.errors import Reason
 from mediagate_server.generations.transitions.outcome import StreamedText
 from mediagate_server.generations.transitions.settlement import settle_prediction
+from mediagate_server.generations.transitions.step_results import add_step_result
+from mediagate_server.generations.transitions.step_spec import step_spec
 from mediagate_server.store.records import Generation, State
 from mediagate_server.upstream.port import Prediction, PredictionStatus
 from tests.generations.engine_deps import PRICE
@@ -20,16 +22,15 @@ TEXT = {"kind": OutputKind.TEXT.value, "field": "", "media_type": "text/plain"}
 def settled(streamed: str, status: PredictionStatus, output: object) -> Generation:
     """The record of a text whose stream came to its end, by what upstream then says."""
     record = generation_record("a", shape=TEXT)
-    settlement = settle_prediction(
-        record,
-        record.attempt,
+    step = settle_prediction(
+        step_spec(record, record.attempt, None),
         Prediction("p", status, output=output),
         PRICE,
         now=NOON,
         streamed=StreamedText(streamed, is_complete=True),
         cancel_reason="",
     )
-    return settlement.record
+    return add_step_result(record, step)
 
 
 def test_texts_are_compared_in_bounded_memory() -> None:

@@ -44,7 +44,6 @@ from mediagate_server.generations.registry import ActiveGenerations
 from mediagate_server.generations.run_durations import MAX_RUNS
 from mediagate_server.generations.submission_request import Submission
 from mediagate_server.generations.transitions import attempts
-from mediagate_server.generations.transitions.settlement import NEVER_ACCEPTED
 from mediagate_server.generations.watch import (
     NotificationLimit,
     start_sequence,
@@ -304,7 +303,7 @@ class GenerationEngine:
         if record is None:
             return False
         attempt = next(one for one in record.attempts if one.id == attempt_id)
-        if attempt.state in NEVER_ACCEPTED:
+        if attempt.state in attempts.NEVER_ACCEPTED:
             self._late_predictions.stop_and_settle(attempt, record, prediction_id)
             await self._late_predictions.settled(attempt_id)
         elif attempt.state is AttemptState.UNCONFIRMED and self._is_superseded(record, attempt):

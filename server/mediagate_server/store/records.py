@@ -216,8 +216,8 @@ class RunEstimate(Struct, frozen=True):
     p90: datetime
 
 
-class StepResult(Struct, frozen=True, omit_defaults=True):
-    """Result of one step of a generation: a screening, or one of its outputs."""
+class StepOutcome(Struct, frozen=True, omit_defaults=True):
+    """Outcome of one step of a generation: a screening, or one of its outputs."""
 
     purpose: Purpose
     output_index: int
@@ -244,7 +244,7 @@ class Generation(Struct, frozen=True, omit_defaults=True):
     `verdict` is on the prompt, or the result of a safety call. `parameters` is the parameter report
     and `shape` the form of the output, both as the catalog wrote them. Times are aware, in UTC.
     `version` counts the changes, from 1. `stop` is the reason of a requested cancellation; empty:
-    none was requested. `step_results` are those of its steps, where it has several; `missing` are
+    none was requested. `step_outcomes` are those of its steps, where it has several; `missing` are
     outputs of a success that are not there. `sends_webhook`: its end is sent to the caller.
     `erased_at`: since then neither request nor output is left. `queue_position` is set where it is
     shown while it waits, and `progress` (0 to 1) while it runs; they are never stored.
@@ -282,7 +282,7 @@ class Generation(Struct, frozen=True, omit_defaults=True):
     failure: Failure | None = None
     logs: str = ""
     stop: str = ""
-    step_results: tuple[StepResult, ...] = field(default=(), name="parts")
+    step_outcomes: tuple[StepOutcome, ...] = field(default=(), name="parts")
     missing: tuple[MissingOutput, ...] = ()
     queue_position: QueuePosition | None = None
     sends_webhook: bool = field(default=False, name="calls_back")

@@ -19,7 +19,7 @@ from mediagate_server.generations.queue_positions import PositionListener, Queue
 from mediagate_server.generations.streaming.text_buffer import TextChunk
 from mediagate_server.generations.streaming.text_publisher import TextPublisher
 from mediagate_server.generations.submission_request import Submission
-from mediagate_server.generations.transitions.settlement import was_never_accepted
+from mediagate_server.generations.transitions.attempts import was_never_accepted
 from mediagate_server.runtime.clock import Clock
 from mediagate_server.store.records import Generation, State
 

@@ -26,7 +26,7 @@ from mediagate_server.generations.execution.run_context import ProcessState, Run
 from mediagate_server.generations.execution.run_progress import RunProgress
 from mediagate_server.generations.execution.step import Step
 from mediagate_server.generations.execution.step_protocols import PredictionEnd
-from mediagate_server.generations.execution.versioned_record import ApplyChange, VersionedRecord
+from mediagate_server.generations.execution.versioned_record import VersionedRecord
 from mediagate_server.generations.metrics import record_cost, record_end, record_first_token
 from mediagate_server.generations.outputs.json_output import JsonReading
 from mediagate_server.generations.streaming.checkpoints import STREAMING_METHODS
@@ -39,7 +39,8 @@ from mediagate_server.generations.transitions.outcome import (
     answer_candidates,
     clamp_time,
 )
-from mediagate_server.generations.transitions.settlement import Settlement
+from mediagate_server.generations.transitions.step_results import SettledStep, StepAlreadyEnded
+from mediagate_server.generations.transitions.step_spec import StepSpec
 from mediagate_server.media.media_store import document_key
 from mediagate_server.runtime import crash_marks, failpoints
 from mediagate_server.runtime.cancellation import DEADLINE_REASON, CancelToken
@@ -51,7 +52,6 @@ from mediagate_server.store.records import (
     LedgerEntry,
     Purpose,
     State,
-    StepResult,
 )
 from mediagate_server.structs import replace
 from mediagate_server.upstream.port import CreateReservation, Prediction, PredictionStatus
@@ -61,10 +61,6 @@ _STORE_PAUSE: Final = 1.0
 _NEWS_PAUSE: Final = 1.0
 _HAS_RUN: Final = frozenset({State.FINALIZING, State.SUCCEEDED})
 _SHOWS_ACTIVITY: Final = _HAS_RUN | {State.RUNNING, State.FAILED, State.CANCELLED}
-
-
-class StepAlreadyEnded(Exception):
-    """A step that is to be ended has ended already."""
 
 
 class GenerationRun:
@@ -361,45 +357,29 @@ class GenerationRun:
         self, attempt: Attempt, end: PredictionEnd, price: PriceSchedule | None
     ) -> None:
         """The step's prediction is at its end: what came of it, cost and all, in one commit."""
-        settled = await self._settled(attempt, end, price or prices.load_price(attempt.price))
-        streams, several = attempt.purpose is Purpose.GENERATE, len(self.steps) > 1
-        output = settled.record.output
-        if streams and output is not None and output.pending:
-            self._finalizer.keep_answer(attempts.step_key(attempt), end, is_sole=not several)
-        if streams:
-            self.text.end(settled.unsent_text, broken=settled.broken)
-        if several:
-            result = step_results.to_step_result(settled.record, attempt)
-            await self._end_step("settle", result, settled.closed, (settled.entry,))
-        else:
-            change = partial(attempts.merge_other_attempts, settled.record, settled.closed)
-            await self._finish("settle", change, (settled.entry,))
-        if several:
-            self._context.progress.end(attempts.step_key(attempt))
-        record_cost(self.record.modality, attempt.model, settled.closed.cost)
+        settled = await self._settle(attempt, end, price or prices.load_price(attempt.price))
+        self._take_text(end, settled)
+        if await self._commit_end("settle", settled):
+            if not self._has_ended:
+                self._context.progress.end(settled.key)  # The others may still go on.
+            record_cost(self.record.modality, attempt.model, settled.closed.cost)
 
-    async def _settled(
+    async def _settle(
         self, attempt: Attempt, end: PredictionEnd, price: PriceSchedule
-    ) -> Settlement:
-        """The end as a record. What was made is handled here: a crash in it is marked."""
+    ) -> SettledStep:
+        """The step's end. Its output is handled here: a crash in it is marked."""
         text = self.text.buffer.text if attempt.purpose is Purpose.GENERATE else ""
+        spec = self._context.step_spec(attempt)
         if failure := self._context.quarantine_failure:
             return settlement.settle_quarantined(
-                self._isolate_step(attempt),
-                attempt,
-                end.prediction,
-                price,
-                failure,
-                now=self._deps.clock.now(),
-                text=text,
+                spec, end.prediction, price, failure, now=self._deps.clock.now(), text=text
             )
-        reading = await self._read_answer(self._isolate_step(attempt), end.prediction)
-        large_media = await count_media(self._isolate_step(attempt), end.prediction)
+        reading = await self._read_answer(spec, end.prediction)
+        large_media = await count_media(spec, end.prediction)
         with crash_marks.crash_marked():
             failpoints.hit("while_settling")
             return settlement.settle_prediction(
-                self._isolate_step(attempt),
-                attempt,
+                spec,
                 end.prediction,
                 price,
                 now=self._deps.clock.now(),
@@ -410,89 +390,61 @@ class GenerationRun:
                 large_media=large_media,
             )
 
-    def _isolate_step(self, attempt: Attempt) -> Generation:
-        """The record; of several steps as if the attempt's were all."""
-        if len(self.steps) == 1:
-            return self.record
-        return step_results.isolate_step(self.record, attempt, self._context.plan.plan_of(attempt))
-
-    async def _read_answer(self, record: Generation, end: Prediction | None) -> JsonReading | None:
+    async def _read_answer(self, spec: StepSpec, end: Prediction | None) -> JsonReading | None:
+        """The answer that must be JSON: the first that is, else why the first is not."""
         reading: JsonReading | None = None
-        for answer in answer_candidates(record, end):
-            tried = await self._deps.read_json_answer(answer, record.shape["field"], record.tenant)
+        for answer in answer_candidates(spec, end):
+            tried = await self._deps.read_json_answer(answer, spec.shape["field"], spec.tenant)
             if not tried.problem:
                 return tried
             reading = reading or tried
         return reading
 
+    def _take_text(self, end: PredictionEnd, settled: SettledStep) -> None:
+        """What callers still get, before the end is durable: it was paid for."""
+        if settled.outcome.purpose is not Purpose.GENERATE:
+            return
+        output = settled.outcome.output
+        if output is not None and output.pending:
+            self._finalizer.keep_answer(settled.key, end, is_sole=len(self.steps) == 1)
+        self.text.end(settled.unsent_text, broken=settled.is_broken)
+
     async def fail_unsubmitted(
-        self, key: StepKey, closed: Attempt, released: LedgerEntry, failure: Failure
+        self, closed: Attempt, released: LedgerEntry, failure: Failure
     ) -> None:
         """The step ends with an attempt that upstream never took."""
-        cancel = self._context.cancel
-        was_cancelled = cancel.is_cancelled and cancel.reason != DEADLINE_REASON
-        state = State.CANCELLED if was_cancelled else State.FAILED
-        if len(self.steps) > 1:
-            result = StepResult(*key, state, failure=failure)
-            await self._end_step("unsent", result, closed, (released,))
-            return
-        now = self._deps.clock.now()
-        change = partial(
-            settlement.fail_unsubmitted, closed=closed, state=state, failure=failure, now=now
+        cancel, now = self._context.cancel, self._deps.clock.now()
+        cancelled = cancel.is_cancelled and cancel.reason != DEADLINE_REASON
+        settled = step_results.never_accepted(
+            closed, released, failure, cancelled=cancelled, now=now
         )
-        await self._finish("unsent", change, (released,))
+        await self._commit_end("unsent", settled)
 
     # The end
 
-    async def _finish(
-        self, failpoint: str, change: ApplyChange, entries: tuple[LedgerEntry, ...]
-    ) -> None:
-        """The end of the only step.
+    async def _commit_end(self, failpoint: str, settled: SettledStep) -> bool:
+        """The end of a step, and of the generation where it is the last. False: it had ended.
 
         Of the record as it is in its turn: an earlier attempt, declared absent, may have turned up
         and been paid meanwhile.
         """
-        await self.saved.commit(
-            failpoint,
-            lambda current: step_results.to_finalizing(change(current)),
-            entries,
-            release_request_id=settlement.was_never_accepted,
-        )
-        self._count_end()
-
-    async def _end_step(
-        self, failpoint: str, result: StepResult, closed: Attempt, entries: tuple[LedgerEntry, ...]
-    ) -> None:
-        """The end of one step of several; with a screening that lets nothing pass, of all."""
-        now = self._deps.clock.now()
-        lets_pass = result.purpose is not Purpose.SCREEN or result.failure is None
-
-        def lines(record: Generation) -> tuple[LedgerEntry, ...]:
-            if lets_pass:
-                return entries
-            return (*entries, *(line for _, line in step_results.close_unsubmitted(record, now)))
-
-        def change(record: Generation) -> Generation:
-            key = attempts.step_key(closed)
-            if attempts.has_step_ended(record, key) or not step_results.is_open(
-                attempts.current_attempt(record, key)
-            ):
-                raise StepAlreadyEnded
-            others = (
-                () if lets_pass else (one for one, _ in step_results.close_unsubmitted(record, now))
-            )
-            record = attempts.with_attempt(record, closed, *others)
-            return step_results.to_finalizing(step_results.add_step_result(record, result, now))
-
         try:
             await self.saved.commit(
-                failpoint, change, lines, release_request_id=settlement.was_never_accepted
+                failpoint,
+                lambda record: step_results.add_step_result(record, settled),
+                lambda record: step_results.settlement_entries(record, settled),
+                release_request_id=attempts.was_never_accepted,
             )
         except StepAlreadyEnded:
-            return  # The screening had ended it before.
-        if result.purpose is Purpose.SCREEN:
+            return False  # The screening had ended it before.
+        if settled.outcome.purpose is Purpose.SCREEN:
             self._context.screened.notify()
         self._count_end()
+        return True
+
+    @property
+    def _has_ended(self) -> bool:
+        return self.record.state.is_terminal or self.record.state is State.FINALIZING
 
     def _count_end(self) -> None:
         if self.record.state.is_terminal:

@@ -30,18 +30,14 @@ from mediagate_server.generations.outputs.media_discovery import (
     to_output,
 )
 from mediagate_server.generations.streaming.text_buffer import TextBuffer, TextChunk, stream_expired
-from mediagate_server.generations.transitions import attempts, failures
-from mediagate_server.generations.transitions.outcome import (
-    TEXTS,
-    clamp_time,
-    output_shape,
-    requested_outputs,
-)
+from mediagate_server.generations.transitions import failures
+from mediagate_server.generations.transitions.outcome import TEXTS, clamp_time
+from mediagate_server.generations.transitions.step_spec import StepSpec
 from mediagate_server.media.media_store import archive_failure, document_key
 from mediagate_server.media.output_archiver import UPSTREAM_LINK_LIFETIME
 from mediagate_server.runtime import crash_marks
 from mediagate_server.runtime.notifier import Notifier
-from mediagate_server.store.records import Attempt, Generation, Output, Purpose, StoredMedia
+from mediagate_server.store.records import Output, StoredMedia
 from mediagate_server.structs import replace
 from mediagate_server.upstream.documents.json_extraction import MAX_OUTLINE_BYTES
 from mediagate_server.upstream.documents.json_parser import parse_json
@@ -99,7 +95,7 @@ class LargeOutputResult(Struct, frozen=True):
 
 
 class LargeOutputReader:
-    """Reads what is pending of one generation.
+    """Reads what is pending of one step. `output` is what there is of it already.
 
     `streamed` is what callers were sent of its text, and gets the rest; `clean`: that stream came
     to its own end. `streams`: somebody may ask for the rest. `first_index` is where its first
@@ -109,7 +105,8 @@ class LargeOutputReader:
     def __init__(
         self,
         deps: EngineDeps,
-        record: Generation,
+        spec: StepSpec,
+        output: Output | None,
         streamed: TextBuffer,
         *,
         clean: bool,
@@ -118,7 +115,8 @@ class LargeOutputReader:
     ) -> None:
         self._deps = deps
         self._archiver = deps.archiver
-        self._record = record
+        self._spec = spec
+        self._output = output
         self._streamed = streamed
         self._clean = clean
         self._streams = streams
@@ -129,7 +127,7 @@ class LargeOutputReader:
         answer = answer or await self._ask_again()
         if answer is None:
             return LargeOutputResult(failure=archive_failure("upstream does not have it any more"))
-        found = LargeOutputResult(output=replace(self._record.output or Output(), pending=False))
+        found = LargeOutputResult(output=replace(self._output or Output(), pending=False))
         value = answer.output
         if isinstance(value, LargeValue):
             try:
@@ -159,7 +157,7 @@ class LargeOutputReader:
             except OSError as error:
                 if not is_system_error(error):
                     raise
-                _log.warning("large_output_not_written", id=self._record.id, errno=error.errno)
+                _log.warning("large_output_not_written", id=self._spec.id, errno=error.errno)
             if self._deps.clock.now() >= self._until():
                 return None
             await self._deps.clock.wait(Notifier(), pause)
@@ -167,17 +165,13 @@ class LargeOutputReader:
 
     def _until(self) -> datetime:
         """When half of the time is over that upstream keeps outputs for."""
-        return (self._attempt().completed_at or self._deps.clock.now()) + UPSTREAM_LINK_LIFETIME / 2
-
-    def _attempt(self) -> Attempt:
-        return next(
-            one for one in reversed(self._record.attempts) if one.purpose is Purpose.GENERATE
-        )
+        ended_at = self._spec.attempt.completed_at or self._deps.clock.now()
+        return ended_at + UPSTREAM_LINK_LIFETIME / 2
 
     async def _read_output(self, answer: Prediction, value: LargeValue) -> LargeOutputResult:
         if value.is_too_large:
             return LargeOutputResult(failure=self._too_large(answer, "it is too large"))
-        kind = self._record.shape["kind"]
+        kind = self._spec.shape["kind"]
         if kind in TEXTS or kind == OutputKind.JSON_TEXT:
             async with self._archiver.scratch_file() as path:
                 if kind == OutputKind.JSON_TEXT:
@@ -213,12 +207,11 @@ class LargeOutputReader:
         if file.size > _MOST_CHECKED:
             return LargeOutputResult(failure=self._too_large(end, "it is too large to be checked"))
         answer = await asyncio.to_thread(_text, path)
-        schema, tenant = self._record.shape["field"], self._record.tenant
+        schema, tenant = self._spec.shape["field"], self._spec.tenant
         reading = await self._deps.read_json_answer(answer, schema, tenant)
         if reading.problem:
-            key = attempts.step_key(self._record.attempt)
-            prediction_id = attempts.output_attempt(self._record, key).prediction_id
-            failure = failures.output_invalid(self._record.model, prediction_id, reading.problem)
+            prediction_id = self._spec.attempt.prediction_id
+            failure = failures.output_invalid(self._spec.model, prediction_id, reading.problem)
             return LargeOutputResult(failure=failure)
         await asyncio.to_thread(path.write_bytes, reading.text.encode())
         if self._streams and not self._streamed.sequence:
@@ -238,17 +231,17 @@ class LargeOutputReader:
 
     async def _read_value(self, answer: Prediction, value: LargeValue) -> LargeOutputResult:
         async with self._archiver.scratch_file() as path:
-            file = await value.write_json(path, media_locations(self._record))
-            if self._record.modality == "raw":
+            file = await value.write_json(path, media_locations(self._spec))
+            if self._spec.modality == "raw":
                 media = await self._media(answer, file.media)
                 return LargeOutputResult(output=await self._raw(value, file.size, path, media))
             content = None
             if file.size <= MAX_OUTLINE_BYTES and value.entries <= _MOST_ENTRIES:
                 content = await asyncio.to_thread(path.read_bytes)
             with crash_marks.crash_marked():
-                found = _found(self._record, content, file.media, self._ended_at(answer))
+                found = _locate_media(self._spec, content, file.media, self._ended_at(answer))
             kept = await self._kept(found)
-        model = self._record.model
+        model = self._spec.model
         if kept:
             gaps = fill_missing(kept, failures.output_missing(model, answer))
             return LargeOutputResult(output=Output(media=gaps))
@@ -266,13 +259,13 @@ class LargeOutputReader:
 
     def _ended_at(self, answer: Prediction) -> datetime:
         now = self._deps.clock.now()
-        return clamp_time(self._record, answer.completed_at, now) or now
+        return clamp_time(self._spec, answer.completed_at, now) or now
 
     async def _media(
         self, answer: Prediction, found: tuple[ExtractedMedium, ...]
     ) -> tuple[StoredMedia, ...]:
         """The media of a raw output, those that came as long data URIs archived already."""
-        ended_at, expected = self._ended_at(answer), self._record.shape["media_type"]
+        ended_at, expected = self._ended_at(answer), self._spec.shape["media_type"]
         media = [(to_medium(one.uri, expected, ended_at), one) for one in found]
         return tuple(one for one in await self._kept(media) if one)
 
@@ -288,9 +281,9 @@ class LargeOutputReader:
                 failure = archive_failure("its data URI cannot be read")
                 medium = replace(medium, uri="", failure=failure)
             elif source.file is not None:
-                declared, expected = medium.media_type, self._record.shape["media_type"]
+                declared, expected = medium.media_type, self._spec.shape["media_type"]
                 medium = await self._archiver.archive_file(
-                    self._record.id, index, source.file, declared, expected
+                    self._spec.id, index, source.file, declared, expected
                 )
             media.append(medium)
         return tuple(media)
@@ -304,12 +297,12 @@ class LargeOutputReader:
             return await self._archive("logs", path, _TEXT)
 
     async def _archive(self, name: str, path: Path, media_type: str) -> StoredMedia:
-        key = document_key(self._record.id, name)
+        key = document_key(self._spec.id, name)
         return await self._archiver.archive_document(key, path, media_type)
 
     async def _ask_again(self) -> Prediction | None:
         """Upstream's answer once more; None where it has none any more, or for too long."""
-        attempt, until = self._attempt(), self._until()
+        attempt, until = self._spec.attempt, self._until()
         while self._deps.clock.now() < until:
             try:
                 answer = await self._deps.upstream.get(attempt.prediction_id, model=attempt.model)
@@ -324,21 +317,21 @@ class LargeOutputReader:
         return None
 
     def _too_large(self, end: Prediction, cause: str) -> Failure:
-        return failures.output_too_large(self._record.model, end, cause)
+        return failures.output_too_large(self._spec.model, end, cause)
 
 
-def media_locations(record: Generation) -> MediaLocations:
+def media_locations(spec: StepSpec) -> MediaLocations:
     """Where media are in its output, by the same rule as in one that is decoded at once."""
-    shape = record.shape
-    if record.modality == "raw":
+    shape = spec.shape
+    if spec.modality == "raw":
         paths = tuple(map(tuple, json.loads(shape["field"])))
         return MediaLocations(paths, anywhere=True)
     places = tuple((ANY_STEP,) * depth for depth in range(_DEEPEST_MEDIUM + 1))
     return MediaLocations(places, anywhere=True, typed=True)
 
 
-def _found(
-    record: Generation,
+def _locate_media(
+    spec: StepSpec,
     content: bytes | None,
     media: tuple[ExtractedMedium, ...],
     ended_at: datetime,
@@ -347,7 +340,7 @@ def _found(
 
     `content` None: it is too large without them to be looked at; then they are all there are.
     """
-    shape, asked = output_shape(record), requested_outputs(record)
+    shape, asked = spec.output_shape, spec.requested_outputs
     if content is not None:
         with suppress(NoResponse):
             # What lies in a file has only the head of its data URI, which others may have, too.
@@ -375,26 +368,26 @@ def _with_uris(value: Any, uris: Sequence[str]) -> Any:
     return value
 
 
-async def count_media(record: Generation, end: Prediction | None) -> int | None:
+async def count_media(spec: StepSpec, end: Prediction | None) -> int | None:
     """How many media there are in a large output, for a price that goes by them.
 
     None: nobody can tell. 0 where it has none, or is not large.
     """
     value = end.output if end else None
-    if not isinstance(value, LargeValue) or record.modality in ("safety", "text"):
+    if not isinstance(value, LargeValue) or spec.modality in ("safety", "text"):
         return 0
-    if record.shape["kind"] in TEXTS or record.shape["kind"] == OutputKind.JSON_TEXT:
+    if spec.shape["kind"] in TEXTS or spec.shape["kind"] == OutputKind.JSON_TEXT:
         return 0
     try:
-        outline = await value.outline_media(media_locations(record))
+        outline = await value.outline_media(media_locations(spec))
     except ValueUnreadable:
         return None
-    if record.modality == "raw" or outline.value is None or value.entries > _MOST_ENTRIES:
+    if spec.modality == "raw" or outline.value is None or value.entries > _MOST_ENTRIES:
         return outline.count
     with crash_marks.crash_marked():
-        found = _found(record, outline.value.encode(), outline.media, record.created_at)
+        found = _locate_media(spec, outline.value.encode(), outline.media, spec.created_at)
     there = [one[0] for one in found if one]
-    return count_of_kind(there, output_shape(record).media_type.partition("/")[0])
+    return count_of_kind(there, spec.output_shape.media_type.partition("/")[0])
 
 
 async def stored_text(

@@ -19,7 +19,7 @@ from mediagate_server.generations.streaming.checkpoints import STREAMING_METHODS
 from mediagate_server.generations.streaming.text_buffer import TextBuffer
 from mediagate_server.generations.transitions import attempts, step_results
 from mediagate_server.generations.transitions.attempts import StepKey
-from mediagate_server.store.records import Attempt, Generation, Output, State, StoredMedia
+from mediagate_server.store.records import Generation, Output, State, StoredMedia
 from mediagate_server.structs import replace
 
 _MAX_PENDING_BYTES: Final = 1024 * 1024
@@ -57,48 +57,31 @@ class OutputFinalizer:
         await self._finish(self._context.record.current)
 
     async def _read_pending(self, record: Generation) -> LargeOutputResult:
-        """What is large of its output; what callers get of a text is known with it."""
-        text, several = self._context.text, step_results.pending_outputs(record)
-        if several:
-            read = await self._read_several(record, several)
-        else:
-            read = await self._read_one(record)
-        self._answers.clear()
-        text.is_broken = text.is_broken or read.broken
-        text.has_unsent_text = read.has_unsent_text
-        return read
-
-    async def _read_one(self, record: Generation) -> LargeOutputResult:
-        answer = next(iter(self._answers.values()), None)
-        reader = LargeOutputReader(
-            self._context.deps,
-            record,
-            self._context.text.buffer,
-            clean=answer is not None and answer.is_complete,
-            streams=record.method in STREAMING_METHODS,
-        )
-        return await reader.read(answer.prediction if answer else None)
-
-    async def _read_several(
-        self, record: Generation, pending: dict[int, Attempt]
-    ) -> LargeOutputResult:
-        """One after the other."""
-        context = self._context
+        """What is large of its output; of several, one after the other."""
+        is_sole = not step_results.has_several_outputs(record)
         media = list(record.output.media) if record.output else []
-        for index, attempt in pending.items():
+        read = LargeOutputResult(output=record.output)
+        for index, attempt in step_results.pending_outputs(record).items():
             answer = self._answers.get(attempts.step_key(attempt))
-            plan = context.plan.plan_of(attempt)
             reader = LargeOutputReader(
-                context.deps,
-                step_results.isolate_step(context.record.current, attempt, plan),
-                TextBuffer(),
-                clean=True,
-                streams=False,
+                self._context.deps,
+                self._context.step_spec(attempt),
+                record.output if is_sole else None,
+                self._context.text.buffer if is_sole else TextBuffer(),
+                clean=not is_sole or (answer is not None and answer.is_complete),
+                streams=is_sole and record.method in STREAMING_METHODS,
                 first_index=index,
             )
             read = await reader.read(answer.prediction if answer else None)
-            media[index] = step_results.late_medium(read.output, read.failure)
-        return LargeOutputResult(output=Output(media=tuple(media)))
+            if not is_sole:
+                media[index] = step_results.late_medium(read.output, read.failure)
+        self._answers.clear()
+        if not is_sole:
+            return LargeOutputResult(output=Output(media=tuple(media)))
+        text = self._context.text
+        text.is_broken = text.is_broken or read.broken
+        text.has_unsent_text = read.has_unsent_text
+        return read
 
     async def _finish(self, record: Generation) -> None:
         """Archive the output and end the generation; as FAILED where it is lost."""

@@ -19,8 +19,10 @@ from mediagate_server.generations.queue_positions import QueuePositions
 from mediagate_server.generations.streaming.checkpoints import STREAMING_METHODS
 from mediagate_server.generations.streaming.generated_text import GeneratedText
 from mediagate_server.generations.transitions import failures
+from mediagate_server.generations.transitions.step_spec import StepSpec, step_spec
 from mediagate_server.runtime.cancellation import CancelToken
 from mediagate_server.runtime.notifier import Notifier
+from mediagate_server.store.records import Attempt
 from mediagate_server.upstream.port import Prediction
 
 
@@ -69,6 +71,10 @@ class RunContext:
     def seconds_left(self) -> float:
         """Until its timeout is over; may be negative."""
         return (self.record.current.deadline_at - self.deps.clock.now()).total_seconds()
+
+    def step_spec(self, attempt: Attempt) -> StepSpec:
+        """What the step of an attempt is to make, and how its output is read."""
+        return step_spec(self.record.current, attempt, self.plan.plan_of(attempt))
 
     @property
     def quarantine_failure(self) -> Failure | None:

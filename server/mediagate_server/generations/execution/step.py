@@ -37,7 +37,6 @@ from mediagate_server.generations.transitions import attempts, settlement
 from mediagate_server.generations.transitions import failures as endings
 from mediagate_server.generations.transitions.attempts import StepKey
 from mediagate_server.generations.transitions.outcome import TEXTS, cancellation_failure
-from mediagate_server.generations.transitions.step_results import is_open
 from mediagate_server.observability import metrics
 from mediagate_server.runtime import crash_marks
 from mediagate_server.runtime.cancellation import DEADLINE_REASON, CancelToken, PredictionNews
@@ -128,7 +127,7 @@ class Step:
     def _by_id(self, attempt_id: str) -> Attempt | None:
         """An open attempt of this step."""
         tries = attempts.attempts_of_step(self._record, self.key)
-        return next((one for one in tries if one.id == attempt_id and is_open(one)), None)
+        return next((one for one in tries if one.id == attempt_id and attempts.is_open(one)), None)
 
     @property
     def plan(self) -> Plan | None:
@@ -223,7 +222,7 @@ class Step:
     def was_never_accepted(self, attempt_id: str) -> bool:
         """Whether the attempt was closed as one that upstream never accepted."""
         tries = attempts.attempts_of_step(self._record, self.key)
-        return any(one.id == attempt_id and one.state in settlement.NEVER_ACCEPTED for one in tries)
+        return any(one.id == attempt_id and one.state in attempts.NEVER_ACCEPTED for one in tries)
 
     def confirm(self, prediction_id: str) -> None:
         """The attempt in doubt is this prediction."""
@@ -442,7 +441,7 @@ class Step:
         cancel, is_throttled = self._context.cancel, reason == RefusalReason.THROTTLED.value
         if cancel.is_cancelled and not (is_throttled and cancel.reason == DEADLINE_REASON):
             failure = self._on_cancelled()
-        await self._host.fail_unsubmitted(self.key, closed, released, failure)
+        await self._host.fail_unsubmitted(closed, released, failure)
         self._notify_recorded()
 
     # Another model
@@ -503,7 +502,7 @@ class Step:
         """
         if self._context.plan.after_content_refusal:
             return False
-        results = self._record.step_results
+        results = self._record.step_outcomes
         others = (result.failure for result in results if result.failure is not None)
         return any(map(endings.is_content_failure, (*failures, *others)))
 
@@ -694,7 +693,7 @@ class Step:
             return False
 
         def change(record: Generation) -> Generation:
-            if all(one.id != other.id or not is_open(one) for one in record.attempts):
+            if all(one.id != other.id or not attempts.is_open(one) for one in record.attempts):
                 raise NoParallelAttempt
             return self._with_model_of(attempts.with_attempt(record, closed), other)
 

@@ -47,7 +47,7 @@ class StepHost(Protocol):
         ...
 
     async def fail_unsubmitted(
-        self, key: StepKey, closed: Attempt, released: LedgerEntry, failure: Failure
+        self, closed: Attempt, released: LedgerEntry, failure: Failure
     ) -> None:
         """The step ends with an attempt that upstream never took."""
         ...

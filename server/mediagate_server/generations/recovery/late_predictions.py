@@ -42,7 +42,7 @@ _UNWANTED: Final = "it was declared absent"
 _MADE_BY_ANOTHER: Final = "another attempt made it"
 _FAILED: Final = "failed"
 _NEVER_ARRIVED: Final = "never arrived"
-_UNSETTLED: Final = settlement.NEVER_ACCEPTED | {AttemptState.UNCONFIRMED}
+_UNSETTLED: Final = attempts.NEVER_ACCEPTED | {AttemptState.UNCONFIRMED}
 
 
 class _StepIsCurrent(Exception):

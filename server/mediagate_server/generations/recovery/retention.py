@@ -47,7 +47,7 @@ def erase_content(record: Generation, now: datetime) -> Generation:
         failure=record.failure and _without_words(record.failure),
         logs="",
         logs_document=None,
-        step_results=(),
+        step_outcomes=(),
         missing=tuple(replace(one, failure=_without_words(one.failure)) for one in record.missing),
         attempts=tuple(replace(attempt, input_hash="") for attempt in record.attempts),
         erased_at=now,

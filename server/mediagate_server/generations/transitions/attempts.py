@@ -32,11 +32,25 @@ _ACCEPTED = AttemptState.ACCEPTED
 _WAITING = (AttemptState.SUBMITTING, AttemptState.UNCONFIRMED, AttemptState.QUEUED)
 OPEN_STATES = frozenset({_ACCEPTED, *_WAITING})
 """States of attempts that are not at their end."""
+NEVER_ACCEPTED = frozenset({AttemptState.REFUSED, AttemptState.ABSENT})
+"""States of attempts of which nothing runs upstream, as far as anybody can know."""
 
 
 def step_key(attempt: Attempt) -> StepKey:
     """Whose attempt it is."""
     return attempt.purpose, attempt.output_index
+
+
+def is_open(attempt: Attempt) -> bool:
+    """Whether an attempt is not at its end."""
+    return attempt.state in OPEN_STATES
+
+
+def was_never_accepted(record: Generation) -> bool:
+    """True where upstream took no attempt: callers get the status, and nothing is bound."""
+    return record.state is State.FAILED and all(
+        attempt.state in NEVER_ACCEPTED for attempt in record.attempts
+    )
 
 
 def newest_attempt(record: Generation, key: StepKey) -> Attempt:
@@ -66,7 +80,7 @@ def has_step_ended(record: Generation, key: StepKey) -> bool:
     """Whether a step is at its end, though an attempt of it may still be in doubt."""
     if record.state.is_terminal or record.state is State.FINALIZING:
         return True
-    return any((result.purpose, result.output_index) == key for result in record.step_results)
+    return any((one.purpose, one.output_index) == key for one in record.step_outcomes)
 
 
 def output_attempt(record: Generation, key: StepKey) -> Attempt:
@@ -135,7 +149,7 @@ def new_generation(
         requested_model=plan.requested_model,
         model=plan.slug,
         parameters=_report(plan),
-        shape=_shape(plan),
+        shape=shape_of_plan(plan),
         created_at=attempt.created_at,
         deadline_at=attempt.created_at + timedelta(seconds=submission.timeout),
         cost=attempt.cost or entry_cost(ledger.reserve_entry(plan, attempt.id)),
@@ -168,20 +182,13 @@ def with_attempt(record: Generation, *changed: Attempt) -> Generation:
     )
 
 
-def merge_other_attempts(record: Generation, attempt: Attempt, known: Generation) -> Generation:
-    """The record with all its attempts but this one as they are known by now."""
-    if len(known.attempts) == 1:
-        return record
-    return with_attempt(record, *(one for one in known.attempts if one.id != attempt.id))
-
-
 def with_plan(record: Generation, plan: Plan) -> Generation:
     """The record as another model makes it."""
     return replace(
         record,
         model=plan.slug,
         parameters=_report(plan),
-        shape=_shape(plan),
+        shape=shape_of_plan(plan),
         seed=plan.seed,
         token_limit=plan.token_limit,
     )
@@ -192,10 +199,11 @@ def _report(plan: Plan) -> tuple[Mapping[str, str], ...]:
     return report
 
 
-def _shape(plan: Plan) -> Mapping[str, str]:
-    shape, count = plan.output, plan.output_count
-    told = {"kind": shape.kind.value, "field": shape.field, "media_type": shape.media_type}
-    return {**told, "count": str(count)} if count > 1 else told
+def shape_of_plan(plan: Plan) -> Mapping[str, str]:
+    """How the output of a plan's model is read, as a record has it."""
+    output, count = plan.output, plan.output_count
+    shape = {"kind": output.kind.value, "field": output.field, "media_type": output.media_type}
+    return {**shape, "count": str(count)} if count > 1 else shape
 
 
 def _derive_state(before: State, attempts: list[Attempt]) -> State:

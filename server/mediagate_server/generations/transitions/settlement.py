@@ -1,8 +1,6 @@
-"""Settlement of a prediction: its terminal record and its ledger entry. Pure."""
+"""Settlement of a prediction: the end of its step and its ledger entry. Pure."""
 
 from datetime import datetime
-
-from msgspec import Struct
 
 from mediagate_server import ledger
 from mediagate_server.catalog.pricing.prices import PriceSchedule
@@ -10,15 +8,20 @@ from mediagate_server.errors import Failure
 from mediagate_server.generations.outputs.json_output import JsonReading
 from mediagate_server.generations.outputs.media_discovery import count_of_kind
 from mediagate_server.generations.transitions import attempts, failures
-from mediagate_server.generations.transitions.outcome import StreamedText, apply_end, truncate_text
+from mediagate_server.generations.transitions.outcome import (
+    StreamedText,
+    failed_step,
+    read_end,
+    truncate_text,
+)
+from mediagate_server.generations.transitions.step_results import SettledStep, as_screening
+from mediagate_server.generations.transitions.step_spec import StepSpec
 from mediagate_server.store.records import (
     Attempt,
     AttemptState,
     ChargeBasis,
-    Generation,
     LedgerEntry,
     Output,
-    State,
     Usage,
 )
 from mediagate_server.structs import replace
@@ -30,26 +33,10 @@ _ENDED = {
     PredictionStatus.CANCELED: AttemptState.CANCELLED,
     PredictionStatus.ABORTED: AttemptState.ABORTED,
 }
-NEVER_ACCEPTED = frozenset({AttemptState.REFUSED, AttemptState.ABSENT})
-"""Attempts of which nothing runs upstream, as far as anybody can know."""
-
-
-class Settlement(Struct, frozen=True):
-    """The terminal record, the attempt in it, and its ledger line.
-
-    `unsent_text` is what streams have still to send; `broken`: what they sent cannot be continued.
-    """
-
-    record: Generation
-    closed: Attempt
-    entry: LedgerEntry
-    unsent_text: str
-    broken: bool
 
 
 def settle_prediction(
-    record: Generation,
-    attempt: Attempt,
+    spec: StepSpec,
     end: Prediction | None,
     price: PriceSchedule,
     *,
@@ -58,60 +45,55 @@ def settle_prediction(
     cancel_reason: str,
     reading: JsonReading | None = None,
     large_media: int | None = 0,
-) -> Settlement:
-    """What becomes of a generation whose prediction is at its end; None: upstream lost it.
+) -> SettledStep:
+    """What becomes of a step whose prediction is at its end; None: upstream lost it.
 
     `large_media` is how many media there are in an output that is read later; None: unknown.
     """
-    finished = apply_end(
-        record,
+    outcome = read_end(
+        spec,
         end,
         now=now,
         streamed=streamed,
         cancel_reason=cancel_reason,
         reading=reading,
     )
-    ended = truncate_text(finished.record, end)
-    made = ended.output.media if ended.output else ()
-    kind = record.shape.get("media_type", "").partition("/")[0]
-    delivered = count_of_kind(made, kind) if made else large_media
-    entry, basis = settlement_entry(attempt, end, price, outputs=delivered, usage=ended.usage)
-    reason = ended.failure.reason.value if ended.failure else ""
-    closing = end_attempt(attempt, end, entry, reason, now, basis)
-    return Settlement(
-        attempts.with_attempt(ended, closing),
-        closing,
+    step = truncate_text(outcome.step, spec.model, end)
+    media = step.output.media if step.output else ()
+    kind = spec.shape.get("media_type", "").partition("/")[0]
+    delivered = count_of_kind(media, kind) if media else large_media
+    entry, basis = settlement_entry(spec.attempt, end, price, outputs=delivered, usage=step.usage)
+    # The attempt's reason is its run's own; a screening's refusal is the generation's.
+    reason = step.failure.reason.value if step.failure else ""
+    closed = end_attempt(spec.attempt, end, entry, reason, now, basis)
+    return SettledStep(
+        as_screening(step, spec.model),
+        closed,
         entry,
-        finished.unsent_text,
-        finished.is_broken,
+        now,
+        outcome.started_at,
+        outcome.unsent_text,
+        outcome.is_broken,
     )
 
 
 def settle_quarantined(
-    record: Generation,
-    attempt: Attempt,
+    spec: StepSpec,
     end: Prediction | None,
     price: PriceSchedule,
     failure: Failure,
     *,
     now: datetime,
     text: str,
-) -> Settlement:
-    """The same without a look at what was made; `text` is what callers were sent of it."""
-    ended = replace(
-        record,
-        state=State.FAILED,
-        failure=failure,
-        completed_at=now,
-        usage=failures.usage_from(end) if end else record.usage,
-        output=Output(text=text) if text else None,
-    )
-    ended = truncate_text(ended, end)
-    entry, basis = settlement_entry(attempt, end, price, outputs=None)
-    closing = end_attempt(attempt, end, entry, failure.reason.value, now, basis)
-    return Settlement(
-        attempts.with_attempt(ended, closing), closing, entry, unsent_text="", broken=False
-    )
+) -> SettledStep:
+    """The same without a look at the output; `text` is what callers were sent of it."""
+    step = failed_step(spec, failure, Output(text=text) if text else None)
+    if end is not None:
+        step = replace(step, usage=failures.usage_from(end))
+    step = truncate_text(step, spec.model, end)
+    entry, basis = settlement_entry(spec.attempt, end, price, outputs=None)
+    closed = end_attempt(spec.attempt, end, entry, failure.reason.value, now, basis)
+    return SettledStep(step, closed, entry, now)
 
 
 def end_attempt(
@@ -158,22 +140,4 @@ def settlement_entry(
     )
     return line, ChargeBasis(
         usage or failures.usage_from(end), outputs or 0, tier.name if tier else ""
-    )
-
-
-def fail_unsubmitted(
-    record: Generation, *, closed: Attempt, state: State, failure: Failure, now: datetime
-) -> Generation:
-    """What becomes of a generation whose last attempt upstream never took."""
-    record = attempts.with_attempt(record, closed)
-    ended = replace(record, state=state, failure=failure, completed_at=now)
-    if was_never_accepted(ended):
-        return ended
-    return replace(ended, failure=failures.as_non_retryable(failure, ended.model))
-
-
-def was_never_accepted(record: Generation) -> bool:
-    """True where upstream took no attempt: callers get the status, and nothing is bound."""
-    return record.state is State.FAILED and all(
-        attempt.state in NEVER_ACCEPTED for attempt in record.attempts
     )
