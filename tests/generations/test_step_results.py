@@ -1,5 +1,7 @@
 """What the ends of steps make of a record: by one path, whether there is one step or several."""
 
+from typing import Any
+
 import pytest
 
 from mediagate_server.catalog.pricing import prices
@@ -29,7 +31,7 @@ from tests.store.records import NOON, generation_record
 SHAPE = {"kind": "text", "field": "", "media_type": "text/plain"}
 
 
-def with_attempts(*changes: dict[str, object]) -> Generation:
+def with_attempts(*changes: dict[str, Any]) -> Generation:
     """A text whose attempts differ from one that runs by these."""
     record = generation_record("a", shape=SHAPE, state=State.RUNNING)
     running = replace(

@@ -5,16 +5,15 @@ The run alone changes its record. Everybody else reads `record`, waits on `chang
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Mapping
 from datetime import datetime
 from functools import partial
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import structlog
 
-from mediagate_server.catalog.pricing import prices
 from mediagate_server.catalog.pricing.prices import PriceSchedule
-from mediagate_server.errors import Failure, StaleOwner, StoreUnavailable
+from mediagate_server.errors import StaleOwner, StoreUnavailable
 from mediagate_server.generations.dependencies import NO_RESERVATIONS, EngineDeps
 from mediagate_server.generations.execution.attached_callers import AttachedCallers
 from mediagate_server.generations.execution.deadline import DeadlineTimer
@@ -25,7 +24,11 @@ from mediagate_server.generations.execution.quarantine import Quarantine
 from mediagate_server.generations.execution.run_context import ProcessState, RunContext
 from mediagate_server.generations.execution.run_progress import RunProgress
 from mediagate_server.generations.execution.step import Step
-from mediagate_server.generations.execution.step_protocols import PredictionEnd
+from mediagate_server.generations.execution.step_result import (
+    NeverAccepted,
+    PredictionEnd,
+    StepResult,
+)
 from mediagate_server.generations.execution.versioned_record import VersionedRecord
 from mediagate_server.generations.metrics import record_cost, record_end, record_first_token
 from mediagate_server.generations.outputs.json_output import JsonReading
@@ -49,7 +52,6 @@ from mediagate_server.runtime.notifier import Notifier
 from mediagate_server.store.records import (
     Attempt,
     Generation,
-    LedgerEntry,
     Purpose,
     State,
 )
@@ -128,7 +130,15 @@ class GenerationRun:
         keys = dict.fromkeys(map(attempts.step_key, record.attempts)) if is_active else ()
         context.progress.outputs = sum(purpose is Purpose.GENERATE for purpose, _ in keys) or 1
         self.steps: tuple[Step, ...] = tuple(
-            Step(context, key, context.plan.plans(key), self, turns=turns) for key in keys
+            Step(
+                context,
+                key,
+                context.plan.plans(key),
+                self._on_text,
+                self._on_progress,
+                turns=turns,
+            )
+            for key in keys
         )
 
     @classmethod
@@ -256,33 +266,38 @@ class GenerationRun:
         """To its end, from wherever its record stands. Raises StaleOwner."""
         self.has_begun = True
         self._deadline.start(self._context.seconds_left)
-        if len(self.steps) == 1:
-            await self._retry_while_store_down(self.steps[0].run)
-        else:
-            await self._run_all()
-        if self.record.state is State.FINALIZING:
-            await self._retry_while_store_down(self._finalizer.run)
-            self._count_end()
+        await self._run_steps()
+        while self.record.state is State.FINALIZING:
+            try:
+                await self._finalizer.run()
+                self._count_end()
+            except StoreUnavailable as error:
+                await self._wait_for_store(error)
 
-    async def _run_all(self) -> None:
-        try:
-            async with asyncio.TaskGroup() as running:
-                for step in self.steps:
-                    running.create_task(self._retry_while_store_down(step.run))
-        except* StaleOwner:
-            raise StaleOwner from None
+    def _run_steps(self) -> Awaitable[None]:
+        """All at once. A single one is what is awaited: a task or a frame more for each idle
+        stream would be up to 1 KiB.
+        """
+        steps = [self._run_step(step) for step in self.steps]
+        return steps[0] if len(steps) == 1 else _run_together(steps)
 
-    async def _retry_while_store_down(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do it again while the store is away: what upstream has is safe there until then."""
+    async def _run_step(self, step: Step) -> None:
+        """Apply what it returns; that and all else again while the store is away."""
         while True:
             try:
-                return await work()
-            except StaleOwner:
-                raise
-            except StoreUnavailable:
-                _log.warning("generation_paused", reason="store_unavailable", id=self.record.id)
-            self.changed.notify()  # Nothing is being sent, whatever was.
-            await self._deps.clock.wait(self._deps.store.lost, _STORE_PAUSE)
+                while (result := await step.run()) is not None:
+                    await self._apply(result)
+                return
+            except StoreUnavailable as error:
+                await self._wait_for_store(error)
+
+    async def _wait_for_store(self, error: StoreUnavailable) -> None:
+        """What upstream has is safe there until then. Raises StaleOwner as it is."""
+        if isinstance(error, StaleOwner):
+            raise error
+        _log.warning("generation_paused", reason="store_unavailable", id=self.record.id)
+        self.changed.notify()  # Nothing is being sent, whatever was.
+        await self._deps.clock.wait(self._deps.store.lost, _STORE_PAUSE)
 
     async def wait_until_no_submit(self) -> None:
         """Until no create is on its way whose answer would be lost."""
@@ -315,10 +330,6 @@ class GenerationRun:
         self._breaks = (breaks + 1 if version == broken_at else 1, version)
         return self._breaks[0]
 
-    def reset_error_count(self) -> None:
-        """Count unexpected errors from zero again: there was progress."""
-        self._breaks = (0, 0)
-
     def drain(self) -> None:
         """Another process goes on with it: all who wait here are to ask there."""
         self._context.draining = True
@@ -340,29 +351,26 @@ class GenerationRun:
         self.saved.close()
         self.callers.close()
 
-    # Implements step_protocols.StepHost
+    # The end of a step
 
-    def progress(self, key: StepKey, prediction: Prediction) -> None:
-        """An answer that is no end: that it runs, and what its log says."""
-        if prediction.status is PredictionStatus.PROCESSING:
-            self._mark_running(prediction.started_at)
-        if not prediction.logs:
+    async def _apply(self, result: StepResult) -> None:
+        """Settle the step, and with its last step the generation: in one commit."""
+        if isinstance(result, NeverAccepted):
+            await self._commit_end("unsent", self._as_settled(result))
             return
-        with crash_marks.crash_marked():
-            has_changed = self._context.progress.update(key, prediction)
-        if has_changed:
-            self.changed.notify()
-
-    async def settle(
-        self, attempt: Attempt, end: PredictionEnd, price: PriceSchedule | None
-    ) -> None:
-        """The step's prediction is at its end: what came of it, cost and all, in one commit."""
-        settled = await self._settle(attempt, end, price or prices.load_price(attempt.price))
-        self._take_text(end, settled)
+        settled = await self._settle(result.attempt, result.end, result.price)
+        self._take_text(result.end, settled)
         if await self._commit_end("settle", settled):
             if not self._has_ended:
                 self._context.progress.end(settled.key)  # The others may still go on.
-            record_cost(self.record.modality, attempt.model, settled.closed.cost)
+            record_cost(self.record.modality, settled.closed.model, settled.closed.cost)
+
+    def _as_settled(self, result: NeverAccepted) -> SettledStep:
+        cancel, now = self._context.cancel, self._deps.clock.now()
+        cancelled = cancel.is_cancelled and cancel.reason != DEADLINE_REASON
+        return step_results.never_accepted(
+            result.closed, result.released, result.failure, cancelled=cancelled, now=now
+        )
 
     async def _settle(
         self, attempt: Attempt, end: PredictionEnd, price: PriceSchedule
@@ -409,19 +417,6 @@ class GenerationRun:
             self._finalizer.keep_answer(settled.key, end, is_sole=len(self.steps) == 1)
         self.text.end(settled.unsent_text, broken=settled.is_broken)
 
-    async def fail_unsubmitted(
-        self, closed: Attempt, released: LedgerEntry, failure: Failure
-    ) -> None:
-        """The step ends with an attempt that upstream never took."""
-        cancel, now = self._context.cancel, self._deps.clock.now()
-        cancelled = cancel.is_cancelled and cancel.reason != DEADLINE_REASON
-        settled = step_results.never_accepted(
-            closed, released, failure, cancelled=cancelled, now=now
-        )
-        await self._commit_end("unsent", settled)
-
-    # The end
-
     async def _commit_end(self, failpoint: str, settled: SettledStep) -> bool:
         """The end of a step, and of the generation where it is the last. False: it had ended.
 
@@ -452,9 +447,9 @@ class GenerationRun:
             if (seconds := self.record.run_seconds) is not None:
                 self._deps.run_durations.add(self.record.model, seconds)
 
-    # Text
+    # What its steps tell while they run
 
-    def on_text(self, text: str, event_id: str) -> None:
+    def _on_text(self, text: str, event_id: str) -> None:
         """A piece of the output, up to upstream's event of this id: for each socket read."""
         record, buffer = self._context.record.current, self.text.buffer
         begins = not buffer.sequence
@@ -468,6 +463,20 @@ class GenerationRun:
         elif begins:
             self.changed.notify()  # Whoever publishes the text listens to it from now on.
 
+    def _on_progress(self, key: StepKey, prediction: Prediction) -> None:
+        """An answer that is no end, and did no harm: that it runs, and what its log says."""
+        self._breaks = (0, 0)
+        if key[0] is not Purpose.GENERATE:
+            return
+        if prediction.status is PredictionStatus.PROCESSING:
+            self._mark_running(prediction.started_at)
+        if not prediction.logs:
+            return
+        with crash_marks.crash_marked():
+            has_changed = self._context.progress.update(key, prediction)
+        if has_changed:
+            self.changed.notify()
+
     def _mark_running(self, started_at: datetime | None) -> None:
         if self.record.state is State.RUNNING:
             return
@@ -479,3 +488,13 @@ class GenerationRun:
                 record, state=State.RUNNING, started_at=now, run_estimate=estimate
             )
         )
+
+
+async def _run_together(steps: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Each in a task of its own. Raises StaleOwner alone where several do."""
+    try:
+        async with asyncio.TaskGroup() as running:
+            for step in steps:
+                running.create_task(step)
+    except* StaleOwner:
+        raise StaleOwner from None

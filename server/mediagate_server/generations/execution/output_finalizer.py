@@ -12,7 +12,7 @@ from mediagate_server.generations.execution.large_outputs import (
     answer_file_size,
 )
 from mediagate_server.generations.execution.run_context import RunContext
-from mediagate_server.generations.execution.step_protocols import PredictionEnd
+from mediagate_server.generations.execution.step_result import PredictionEnd
 from mediagate_server.generations.execution.versioned_record import ApplyChange
 from mediagate_server.generations.outputs.media_discovery import missing_outputs
 from mediagate_server.generations.streaming.checkpoints import STREAMING_METHODS

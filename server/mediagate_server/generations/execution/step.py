@@ -5,7 +5,7 @@ where the one before was definitely not taken. Its newest attempt says how far i
 is run again, by this process or the next, goes on from there: see the README's state machine.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -24,7 +24,12 @@ from mediagate_server.generations.execution.deadline import OUT_OF_TIME, Attempt
 from mediagate_server.generations.execution.prediction_claims import report_misanswer
 from mediagate_server.generations.execution.prediction_create import SubmitResult, Submitter
 from mediagate_server.generations.execution.run_context import RunContext
-from mediagate_server.generations.execution.step_protocols import PredictionEnd, StepHost
+from mediagate_server.generations.execution.step_result import (
+    NeverAccepted,
+    PredictionEnd,
+    PredictionEnded,
+    StepResult,
+)
 from mediagate_server.generations.matching.prediction_list import find_in_list
 from mediagate_server.generations.matching.prediction_matcher import UnconfirmedAttempt
 from mediagate_server.generations.metrics import record_cost
@@ -32,7 +37,7 @@ from mediagate_server.generations.streaming.prediction_follower import (
     PredictionFollower,
     poll_interval,
 )
-from mediagate_server.generations.streaming.stream_reader import StreamReader
+from mediagate_server.generations.streaming.stream_reader import StreamReader, TextListener
 from mediagate_server.generations.transitions import attempts, settlement
 from mediagate_server.generations.transitions import failures as endings
 from mediagate_server.generations.transitions.attempts import StepKey
@@ -60,6 +65,9 @@ _NEVER_ARRIVED, _NOT_SENT = "never arrived", "not sent"
 MAX_ABSENT_ATTEMPTS: Final = 3
 """Creates of a model without a successor that may be proven never to have arrived."""
 
+ProgressListener = Callable[[StepKey, Prediction], None]
+"""Gets every answer about a step's prediction that is no end."""
+
 
 class NoParallelAttempt(Exception):
     """The other of two attempts, which a step was to go on with, has been closed."""
@@ -76,14 +84,16 @@ class Step:
         context: RunContext,
         key: StepKey,
         plans: tuple[Plan, ...],
-        host: StepHost,
+        on_text: TextListener,
+        on_progress: ProgressListener,
         *,
         turns: Mapping[str, CreateReservation] = NO_RESERVATIONS,
     ) -> None:
         self._context = context
         self._deps = context.deps
         self._process = context.process
-        self._host = host
+        self._on_text = on_text
+        self._on_progress = on_progress
         self.key = key
         self._plans = plans
         newest = attempts.current_attempt(self._record, key).id
@@ -94,17 +104,17 @@ class Step:
         self._is_claiming = False
         """Whose the prediction of a create's answer is, is looked up just now."""
         self._end: PredictionEnd | None = None
-        self._not_before = 0.0
-        self._prediction_id = ""
-        self._absent = False
+        self._retry_delay = 0.0
+        self._confirmed_id = ""
+        self._is_absent = False
         self._news = PredictionNews(context.deps.clock)
         self._recorded = Notifier()
         self.ended = context.cancel.child()
         """Cancelled with the generation, and once this step has ended: ends what runs beside it."""
         self._winner_id = self._takeover_id = ""
         self._superseded_predictions: dict[str, str] = {}
-        self._looked_for = False
-        self._cancel_token = self._new_stop()
+        self._was_looked_for = False
+        self._cancel = self._new_cancel()
         for attempt in attempts.attempts_of_step(self._record, key):
             self._register(attempt)
 
@@ -138,26 +148,33 @@ class Step:
         """The plan of an attempt, by its model; None where it is not known any more."""
         return next((plan for plan in self._plans if plan.slug == attempt.model), None)
 
-    async def run(self) -> None:
-        """To its end, from wherever it stands. Called again after StoreUnavailable.
+    async def run(self) -> StepResult | None:
+        """From wherever it stands to its end, which the run applies; then this is called again.
 
-        While the server drains, what waits to be sent ends as it stands: the next process sends it.
+        None: it has ended, or what waits to be sent is left for the next process, because this one
+        drains. Called again also after StoreUnavailable, from here or from applying: then it comes
+        to the same result, or to a better one where that is possible by now.
         """
         while not attempts.has_step_ended(self._record, self.key):
+            result: StepResult | None = None
             match self.attempt.state:
                 case AttemptState.QUEUED:
-                    await self._acquire_slot()
-                    if self._waits_for_restart:
-                        return
+                    result = await self._acquire_slot()
+                    if result is None and self._waits_for_restart:
+                        return None
                 case AttemptState.SUBMITTING:
-                    await self._send()
+                    result = await self._submit()
                 case AttemptState.UNCONFIRMED:
-                    await self._wait_for_confirmation()
+                    result = await self._wait_for_confirmation()
                 case AttemptState.ACCEPTED:
-                    await self._follow()
+                    result = await self._follow()
                 case _:
-                    return
+                    return None
+            if result is not None:
+                return result
+        self._notify_recorded()
         self.ended.cancel(_MADE_BY_ANOTHER)
+        return None
 
     # What others know of it
 
@@ -174,8 +191,8 @@ class Step:
         """What to look for, while the attempt is in doubt and nothing was found out."""
         if (
             self.attempt.state is not AttemptState.UNCONFIRMED
-            or self._prediction_id
-            or self._absent
+            or self._confirmed_id
+            or self._is_absent
         ):
             return None
         return UnconfirmedAttempt(self.attempt, self.plan, self._deps.hash_key)
@@ -183,7 +200,7 @@ class Step:
     @property
     def unrecorded_predictions(self) -> tuple[str, ...]:
         """Predictions that are known to be its attempts', and perhaps not recorded yet."""
-        return (self._prediction_id, *self._superseded_predictions.values())
+        return (self._confirmed_id, *self._superseded_predictions.values())
 
     def is_superseded(self, attempt_id: str) -> bool:
         """Whether this is an open attempt of this step, and not the one that it is at."""
@@ -203,16 +220,16 @@ class Step:
         attempt = self.attempt
         if attempt.id != attempt_id or attempt.prediction_id not in {"", prediction_id}:
             return False
-        if not attempt.prediction_id and not self._prediction_id:
+        if not attempt.prediction_id and not self._confirmed_id:
             if attempt.state is AttemptState.UNCONFIRMED:
                 metrics.attempts_matched.labels("webhook").inc()
-            self._prediction_id = prediction_id
+            self._confirmed_id = prediction_id
         self._news.notify()
         return True
 
     async def wait_until_recorded(self) -> None:
         """Wait until the prediction id of an unconfirmed attempt is durable, where it is known."""
-        while self._prediction_id and self.attempt.state is AttemptState.UNCONFIRMED:
+        while self._confirmed_id and self.attempt.state is AttemptState.UNCONFIRMED:
             await self._recorded.wait(self._recorded.count)
 
     def _notify_recorded(self) -> None:
@@ -226,12 +243,12 @@ class Step:
 
     def confirm(self, prediction_id: str) -> None:
         """The attempt in doubt is this prediction."""
-        self._prediction_id = prediction_id
+        self._confirmed_id = prediction_id
         self._news.notify()
 
     def on_not_listed(self) -> None:
         """Upstream's list did not show the attempt in doubt, or could not be read."""
-        self._looked_for = True
+        self._was_looked_for = True
         self._news.notify()
 
     def superseded_prediction(self, attempt_id: str) -> str:
@@ -249,43 +266,40 @@ class Step:
         if self.attempt.id == attempt_id:
             return True
         self._takeover_id = attempt_id
-        self._cancel_token.cancel(_MADE_BY_ANOTHER)
+        self._cancel.cancel(_MADE_BY_ANOTHER)
         self._news.notify()
         return True
 
     def mark_absent(self) -> None:
         """The attempt in doubt never reached upstream."""
-        self._absent = True
+        self._is_absent = True
         self._news.notify()
 
     # Submitting
 
-    async def _acquire_slot(self) -> None:
+    async def _acquire_slot(self) -> StepResult | None:
         """Wait for the account's rate, then acquire the right to send, durably."""
-        plan = self.plan
-        if plan is None or self._context.quarantine_failure:
-            await self._fail_unsubmitted(self._context.quarantine_failure or endings.input_lost())
-            return
+        plan, quarantined = self.plan, self._context.quarantine_failure
+        if plan is None or quarantined:
+            return await self._fail_unsubmitted(quarantined or endings.input_lost())
         try:
-            if not await self._cancel_token.run_until_cancelled(self._wait_for_slot(plan)):
+            if not await self._cancel.run_until_cancelled(self._wait_for_slot(plan)):
                 self._release()
-                await self._fail_unsubmitted(self._on_cancelled())
-                return
+                return await self._fail_unsubmitted(self._cancellation_failure())
         except CircuitOpen as error:
-            await self._close_attempt(
-                self.attempt, error.failure, "circuit open", self._next_fallback()
-            )
-            return
+            fallback = self._next_fallback()
+            return await self._close_attempt(self.attempt, error.failure, "circuit open", fallback)
         if self.attempt.state is not AttemptState.QUEUED:
             self._release()
-            return  # The screening has ended it.
+            return None  # The screening has ended it.
         if self._waits_for_restart:
-            return
+            return None
         now = self._deps.clock.now()
         attempt = replace(self.attempt, state=AttemptState.SUBMITTING, sent_at=now)
         turn, self._reserved = self._reserved, None
         with self._submitter.grant_send_right(attempt.id, turn):
             await self._commit("submitting", attempt)
+        return None
 
     @property
     def _waits_for_restart(self) -> bool:
@@ -300,9 +314,9 @@ class Step:
             turn.release()
 
     async def _wait_for_slot(self, plan: Plan) -> None:
-        if self._not_before:
-            await self._deps.clock.wait(Notifier(), self._not_before)
-            self._not_before = 0.0
+        if self._retry_delay:
+            await self._deps.clock.wait(Notifier(), self._retry_delay)
+            self._retry_delay = 0.0
         if self.key[0] is Purpose.GENERATE and not self._context.screened.happened:
             await self._context.screened.wait()
         if self.attempt.state is not AttemptState.QUEUED:
@@ -325,34 +339,32 @@ class Step:
         if self._context.draining:
             self._release()  # The next process sends it.
 
-    async def _send(self) -> None:
+    async def _submit(self) -> StepResult | None:
         attempt, plan = self.attempt, self.plan
         if self._submitter.may_send == attempt.id and plan is not None:
             await self._submitter.wait_for_lease()
-            if self._cancel_token.is_cancelled:
+            if self._cancel.is_cancelled:
                 self._submitter.release()
-                await self._fail_unsubmitted(self._on_cancelled())
-                return
+                return await self._fail_unsubmitted(self._cancellation_failure())
             if self._context.callers.all_disconnected:
                 await self._requeue(attempt)
-                return
+                return None
             left = self._context.seconds_left
             self._answer = await self._submitter.send(attempt, plan, left)
         if isinstance(self._answer, Prediction):
-            await self._on_accepted(attempt, self._answer)
-        elif self._prediction_id:
+            return await self._on_accepted(attempt, self._answer)
+        if self._confirmed_id:
             # A webhook or the list has confirmed it, whatever the answer was.
-            await self._on_accepted(
-                attempt, Prediction(self._prediction_id, PredictionStatus.UNKNOWN)
-            )
-        elif isinstance(self._answer, RequestRefused):
-            await self._on_refused(attempt, self._answer)
-        else:
-            # Sent, and no answer: it may run and cost. No new attempt.
-            failed = isinstance(self._answer, NoResponse) and self._answer.api_error
-            error_at = self._deps.clock.now() if failed else None
-            state = AttemptState.UNCONFIRMED
-            await self._commit("unconfirmed", replace(attempt, state=state, api_error_at=error_at))
+            confirmed = Prediction(self._confirmed_id, PredictionStatus.UNKNOWN)
+            return await self._on_accepted(attempt, confirmed)
+        if isinstance(self._answer, RequestRefused):
+            return await self._on_refused(attempt, self._answer)
+        # Sent, and no answer: it may run and cost. No new attempt.
+        is_api_error = isinstance(self._answer, NoResponse) and self._answer.api_error
+        error_at = self._deps.clock.now() if is_api_error else None
+        state = AttemptState.UNCONFIRMED
+        await self._commit("unconfirmed", replace(attempt, state=state, api_error_at=error_at))
+        return None
 
     async def _requeue(self, attempt: Attempt) -> None:
         """Its callers left before it was sent: it waits for one to come back, in nobody's turn.
@@ -365,59 +377,55 @@ class Step:
         self._submitter.may_send = ""
         self._submitter.release()
 
-    async def _on_accepted(self, attempt: Attempt, prediction: Prediction) -> None:
+    async def _on_accepted(self, attempt: Attempt, prediction: Prediction) -> StepResult | None:
         """Upstream took it. The commit goes on its way; nothing waits for it but the next one."""
         self._is_claiming = True
         try:
-            anybodys = self._deps.is_playback
-            is_ours = anybodys or await self._process.claims.claim(attempt.id, prediction.id)
+            may_be_shared = self._deps.is_playback  # One prediction may answer many creates.
+            is_ours = may_be_shared or await self._process.claims.claim(attempt.id, prediction.id)
         finally:
             self._is_claiming = False
         if not is_ours:
             report_misanswer(self._record.id, attempt.id, prediction.id)
             self._answer = None
-            self._prediction_id = (
-                "" if self._prediction_id == prediction.id else self._prediction_id
-            )
+            self._confirmed_id = "" if self._confirmed_id == prediction.id else self._confirmed_id
             await self._commit("unconfirmed", replace(attempt, state=AttemptState.UNCONFIRMED))
-            return
+            return None
         accepted = replace(attempt, state=AttemptState.ACCEPTED, prediction_id=prediction.id)
-        self._answer, self._prediction_id = prediction, ""
+        self._answer, self._confirmed_id = prediction, ""
         if prediction.status.is_terminal:
             # The settling commit writes all of it at once.
-            await self._on_prediction_end(accepted, PredictionEnd(prediction, is_complete=False))
-            return
+            end = PredictionEnd(prediction, is_complete=False)
+            return await self._on_prediction_end(accepted, end)
         self._context.record.update_async(
             lambda record: attempts.with_attempt(record, accepted), failpoint="accepted"
         )
-        self._progress(prediction)
+        self._report_progress(prediction)
+        return None
 
-    def _progress(self, prediction: Prediction) -> None:
-        self._host.reset_error_count()
-        if self.key[0] is Purpose.GENERATE:
-            self._host.progress(self.key, prediction)
+    def _report_progress(self, prediction: Prediction) -> None:
+        self._on_progress(self.key, prediction)
 
-    async def _on_refused(self, attempt: Attempt, refused: RequestRefused) -> None:
+    async def _on_refused(self, attempt: Attempt, refused: RequestRefused) -> StepResult | None:
         """A definite no: another attempt where that may help, another model, else the end."""
         reason = refused.refusal.value
         failure = endings.refused_failure(refused, attempt.model)
-        left = self._context.seconds_left
+        left, plan = self._context.seconds_left, self.plan_of(attempt)
         if refused.refusal is RefusalReason.THROTTLED:
             # The account waits, so no other model would be accepted either; see RateLimiter.
             may_wait = self._deps.admission.backoff_seconds < left
-            await self._close_attempt(attempt, failure, reason, self.plan if may_wait else None)
-            return
+            return await self._close_attempt(attempt, failure, reason, plan if may_wait else None)
         same_model = sum(other.model == attempt.model for other in self._counted_attempts())
         delay = self._deps.admission.delay_before_retry(refused, same_model)
         if delay is not None and delay < left and self._has_attempts_left():
-            await self._close_attempt(attempt, failure, reason, self.plan)
-            self._not_before = delay
-            return
+            result = await self._close_attempt(attempt, failure, reason, plan)
+            self._retry_delay = delay
+            return result
         # Not where the account or upstream itself is the trouble, nor where the input is.
-        theirs = refused.refusal in (RefusalReason.NOT_FOUND, RefusalReason.OTHER)
-        may_go_on = theirs and not self._is_refused_content(failure)
-        successor = self._next_fallback() if may_go_on else None
-        await self._close_attempt(attempt, failure, reason, successor)
+        is_models = refused.refusal in (RefusalReason.NOT_FOUND, RefusalReason.OTHER)
+        may_go_on = is_models and not self._is_refused_content(failure)
+        fallback = self._next_fallback() if may_go_on else None
+        return await self._close_attempt(attempt, failure, reason, fallback)
 
     async def _close_attempt(
         self,
@@ -426,23 +434,22 @@ class Step:
         reason: str,
         plan: Plan | None,
         state: AttemptState = AttemptState.REFUSED,
-    ) -> None:
+    ) -> StepResult | None:
         """Upstream never accepted it: try `plan`, else end with the failure, or as cancelled."""
         closed, released = attempts.close_attempt(attempt, state, reason, self._deps.clock.now())
-        if plan and not self._cancel_token.is_cancelled:
+        if plan and not self._cancel.is_cancelled:
             try:
                 await self._open_next_attempt(closed, released, plan)
             except (BudgetExceeded, PriceUnknown) as error:
                 failure = error.failure
             else:
-                return
+                return None
         if await self._close_parallel(closed, released):
-            return
+            return None
         cancel, is_throttled = self._context.cancel, reason == RefusalReason.THROTTLED.value
         if cancel.is_cancelled and not (is_throttled and cancel.reason == DEADLINE_REASON):
-            failure = self._on_cancelled()
-        await self._host.fail_unsubmitted(closed, released, failure)
-        self._notify_recorded()
+            failure = self._cancellation_failure()
+        return NeverAccepted(closed, released, failure)
 
     # Another model
 
@@ -524,12 +531,9 @@ class Step:
             successor = self._next_fallback(hope=2.0)
         if successor is None or self._is_refused_content(failure):
             return False
-        price = self._price or prices.load_price(attempt.price)
-        line, basis = settlement.settlement_entry(attempt, end, price, outputs=0)
         is_failed = end.status is PredictionStatus.FAILED
         reason = failure.reason.value if is_failed else OUT_OF_TIME
-        now = self._deps.clock.now()
-        closed = settlement.end_attempt(attempt, end, line, reason, now, basis)
+        closed, line = self._settle_without_output(attempt, end, reason)
         try:
             await self._open_next_attempt(closed, line, successor)
         except (BudgetExceeded, PriceUnknown):
@@ -539,36 +543,36 @@ class Step:
 
     # In doubt
 
-    async def _wait_for_confirmation(self) -> None:
+    async def _wait_for_confirmation(self) -> StepResult | None:
         """Until the prediction was found, or proven never to have been made.
 
         Or, where the caller allows it, until another model is sent beside it; or until the one that
         it was sent beside has succeeded.
         """
         self._process.unconfirmed.notify()
-        self._looked_for = False
-        while self._is_open:
+        self._was_looked_for = False
+        while self._is_undecided:
             if self._takeover_id and self._superseded_attempt(self.attempt):
                 self._winner_id = self._takeover_id
-                self._prediction_id = self.superseded_prediction(self._winner_id)
-                return
-            if self._looked_for and await self._submit_parallel():
-                return
+                self._confirmed_id = self.superseded_prediction(self._winner_id)
+                return None
+            if self._was_looked_for and await self._submit_parallel():
+                return None
             self._news.mark_seen()
-            if self._is_open:
+            if self._is_undecided:
                 await self._news.wait(self._news.seen)
-        if self._prediction_id:
-            await self._record_match(self._prediction_id)
-            return
+        if self._confirmed_id:
+            await self._record_match(self._confirmed_id)
+            return None
         failure = endings.never_accepted()
-        await self._close_attempt(
+        return await self._close_attempt(
             self.attempt, failure, _NEVER_ARRIVED, self._plan_after_absent(), AttemptState.ABSENT
         )
 
     @property
-    def _is_open(self) -> bool:
+    def _is_undecided(self) -> bool:
         """Whether nothing was found out of the attempt in doubt."""
-        return not self._prediction_id and not self._absent
+        return not self._confirmed_id and not self._is_absent
 
     def _plan_after_absent(self) -> Plan | None:
         """Who is sent where a create has never arrived: the next model of the chain.
@@ -599,21 +603,21 @@ class Step:
             )
         except PredictionAlreadyClaimed:
             self._process.claims.release_claim(adopted.id, prediction_id)
-            self._prediction_id = ""
+            self._confirmed_id = ""
         self._notify_recorded()
 
     # Following
 
-    async def _follow(self) -> None:
+    async def _follow(self) -> StepResult | None:
         attempt = self.attempt
         if self._end is None and self._context.quarantine.is_unread:
             self._end = PredictionEnd(None, is_complete=False)
         elif self._end is None:
             self._end = await self._follow_to_end(attempt)
-        await self._on_prediction_end(attempt, self._end)
+        return await self._on_prediction_end(attempt, self._end)
 
-    async def _on_prediction_end(self, attempt: Attempt, end: PredictionEnd) -> None:
-        """A prediction is over: settle it; with it ends the step, unless somebody goes on."""
+    async def _on_prediction_end(self, attempt: Attempt, end: PredictionEnd) -> StepResult | None:
+        """A prediction is over: with it ends the step, unless another attempt goes on."""
         prediction = end.prediction
         has_succeeded = prediction is not None and prediction.status is PredictionStatus.SUCCEEDED
         if (
@@ -621,16 +625,27 @@ class Step:
             and self._superseded_attempt(attempt)
             and not self._is_final(attempt, prediction)
         ):
-            price = self._price or prices.load_price(attempt.price)
-            line, basis = settlement.settlement_entry(attempt, prediction, price, outputs=0)
-            now = self._deps.clock.now()
             reason = _MADE_BY_ANOTHER if self._takeover_id else _GAVE_WAY
-            closed = settlement.end_attempt(attempt, prediction, line, reason, now, basis)
+            closed, line = self._settle_without_output(attempt, prediction, reason)
             if await self._close_parallel(closed, line):
                 record_cost(self._record.modality, closed.model, closed.cost)
-                return
-        if not await self._fall_back(attempt, end):
-            await self._host.settle(attempt, end, self._price)
+                return None
+        if await self._fall_back(attempt, end):
+            return None
+        return PredictionEnded(attempt, end, self._price_of(attempt))
+
+    def _price_of(self, attempt: Attempt) -> PriceSchedule:
+        """The schedule that it was reserved by: its plan's, else as the record has it."""
+        plan = self.plan_of(attempt)
+        return plan.price if plan else prices.load_price(attempt.price)
+
+    def _settle_without_output(
+        self, attempt: Attempt, end: Prediction | None, reason: str
+    ) -> tuple[Attempt, LedgerEntry]:
+        """The attempt at its end, another of this step going on, and its ledger entry."""
+        price, now = self._price_of(attempt), self._deps.clock.now()
+        line, basis = settlement.settlement_entry(attempt, end, price, outputs=0)
+        return settlement.end_attempt(attempt, end, line, reason, now, basis), line
 
     # Two at a time
 
@@ -642,7 +657,7 @@ class Step:
             failure = endings.model_failed(attempt.model, prediction)
         return self._context.may_have_streamed(prediction) or self._is_refused_content(failure)
 
-    def _new_stop(self) -> CancelToken:
+    def _new_cancel(self) -> CancelToken:
         """Asks for the end of one attempt; the generation's own asks for it as well."""
         return self._context.cancel.child(self._news)
 
@@ -652,7 +667,7 @@ class Step:
 
     async def _submit_parallel(self) -> bool:
         """Open an attempt of the next model, this one being in doubt still: once per output."""
-        self._looked_for = False
+        self._was_looked_for = False
         tries = attempts.attempts_of_step(self._record, self.key)
         if not self._context.plan.next_when_unconfirmed or any(one.beside for one in tries):
             return False
@@ -675,9 +690,9 @@ class Step:
         metrics.attempts_next_when_unconfirmed.inc()
         self._register(opened)
         # What was found out of the first one meanwhile is not of the second.
-        if self._prediction_id:
-            self.record_superseded_match(opened.beside, self._prediction_id)
-        self._prediction_id, self._absent = "", False
+        if self._confirmed_id:
+            self.record_superseded_match(opened.beside, self._confirmed_id)
+        self._confirmed_id, self._is_absent = "", False
         self._answer = self._end = None
         self._notify_recorded()
         self._process.unconfirmed.notify()
@@ -701,16 +716,16 @@ class Step:
             await self._context.record.commit("reopen", change, (line,))
         except NoParallelAttempt:
             return False
-        self._answer, self._end, self._absent = None, None, False
-        self._prediction_id, self._takeover_id = self.superseded_prediction(other.id), ""
-        self._cancel_token = self._new_stop()
+        self._answer, self._end, self._is_absent = None, None, False
+        self._confirmed_id, self._takeover_id = self.superseded_prediction(other.id), ""
+        self._cancel = self._new_cancel()
         self._notify_recorded()
         return True
 
     async def _follow_to_end(self, attempt: Attempt) -> PredictionEnd:
         limit = self._time_limit(attempt)
         reader = self._reader()
-        stop = limit.stop if limit else self._cancel_token
+        stop = limit.stop if limit else self._cancel
         try:
             ended = await self._follower(attempt, stop).follow(
                 self._attempt_to_follow(attempt), reader
@@ -738,7 +753,7 @@ class Step:
             stop,
             self._news,
             attempt.model,
-            self._progress,
+            self._report_progress,
             poll_interval(self._record, attempt, self._deps.webhook_url),
             is_watched=lambda: context.watchers > 0,
         )
@@ -754,7 +769,7 @@ class Step:
             self._deps.upstream,
             self._deps.clock,
             record.model,
-            self._host.on_text,
+            self._on_text,
             last_id=checkpoints.event_id,
             unnumbered=checkpoints.has_unnumbered_text,
             on_limit=partial(context.text.set_polled, polled=True),
@@ -779,7 +794,7 @@ class Step:
         left = share - (self._deps.clock.now() - sent).total_seconds()
         return AttemptDeadline(
             self._deps.clock,
-            self._cancel_token.child(self._news),
+            self._cancel.child(self._news),
             left,
             partial(self._extra_time, sent),
         )
@@ -810,10 +825,6 @@ class Step:
         known, self._answer = self._answer, None
         unknown = Prediction(attempt.prediction_id, PredictionStatus.UNKNOWN)
         return known if isinstance(known, Prediction) else unknown
-
-    @property
-    def _price(self) -> PriceSchedule | None:
-        return self.plan.price if self.plan else None
 
     # The record
 
@@ -846,17 +857,18 @@ class Step:
             return attempts.with_plan(record, plan) if leads else record
 
         await self._context.record.commit("reopen", change, (line, reserved))
-        self._answer, self._end, self._prediction_id, self._absent = None, None, "", False
+        self._answer, self._end, self._confirmed_id, self._is_absent = None, None, "", False
         self._register(opened)
         self._notify_recorded()
 
-    async def _fail_unsubmitted(self, failure: Failure) -> None:
+    async def _fail_unsubmitted(self, failure: Failure) -> StepResult | None:
         """The end of a step whose newest attempt was not sent."""
-        await self._close_attempt(self.attempt, failure, _NOT_SENT, None)
+        return await self._close_attempt(self.attempt, failure, _NOT_SENT, None)
 
-    def _on_cancelled(self) -> Failure:
-        if self._context.cancel.reason == DEADLINE_REASON and self._is_throttled:
+    def _cancellation_failure(self) -> Failure:
+        reason = self._context.cancel.reason
+        if reason == DEADLINE_REASON and self._is_throttled:
             backoff = self._deps.admission.backoff_seconds
             refused = RequestRefused(RefusalReason.THROTTLED, retry_after=backoff or None)
             return endings.refused_failure(refused, self.attempt.model)
-        return cancellation_failure(self._record, self._context.cancel.reason)
+        return cancellation_failure(self._record, reason)
