@@ -8,19 +8,17 @@ is run again, by this process or the next, goes on from there: see the README's 
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
-from typing import Final
 
-from mediagate_server.catalog.planning.fallback import model_time_share, next_fallback
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.pricing import prices
 from mediagate_server.catalog.pricing.prices import PriceSchedule
 from mediagate_server.errors import BudgetExceeded, CircuitOpen, Failure, PriceUnknown
 from mediagate_server.generations.dependencies import (
-    MAX_ATTEMPTS,
     MIN_RUN_SECONDS,
     NO_RESERVATIONS,
 )
 from mediagate_server.generations.execution.deadline import OUT_OF_TIME, AttemptDeadline
+from mediagate_server.generations.execution.next_attempt import NextAttempt
 from mediagate_server.generations.execution.prediction_claims import report_misanswer
 from mediagate_server.generations.execution.prediction_create import SubmitResult, Submitter
 from mediagate_server.generations.execution.run_context import RunContext
@@ -62,9 +60,6 @@ _FAILED = (PredictionStatus.FAILED,)
 _FAILED_OR_CUT = (*_FAILED, PredictionStatus.CANCELED, PredictionStatus.ABORTED)
 _MADE_BY_ANOTHER, _GAVE_WAY = "another attempt made it", "another attempt goes on"
 _NEVER_ARRIVED, _NOT_SENT = "never arrived", "not sent"
-MAX_ABSENT_ATTEMPTS: Final = 3
-"""Creates of a model without a successor that may be proven never to have arrived."""
-
 ProgressListener = Callable[[StepKey, Prediction], None]
 """Gets every answer about a step's prediction that is no end."""
 
@@ -96,6 +91,7 @@ class Step:
         self._on_progress = on_progress
         self.key = key
         self._plans = plans
+        self._next = NextAttempt(context, key, plans)
         newest = attempts.current_attempt(self._record, key).id
         turn = turns.get(newest)
         self._submitter = Submitter(context.deps, newest if turn else "", turn)
@@ -287,7 +283,7 @@ class Step:
                 self._release()
                 return await self._fail_unsubmitted(self._cancellation_failure())
         except CircuitOpen as error:
-            fallback = self._next_fallback()
+            fallback = self._next.fallback(self.attempt)
             return await self._close_attempt(self.attempt, error.failure, "circuit open", fallback)
         if self.attempt.state is not AttemptState.QUEUED:
             self._release()
@@ -329,7 +325,7 @@ class Step:
                 self._release()  # Not reserved for whoever may come back: others could send in it.
 
     async def _reserve(self, plan: Plan) -> None:
-        waiting, again = self.attempt.id, self._is_throttled
+        waiting, again = self.attempt.id, self._next.is_throttled
         queue = self._process.queue
         queue.add(waiting, self._record.tenant, first=again)
         try:
@@ -415,16 +411,16 @@ class Step:
             # The account waits, so no other model would be accepted either; see RateLimiter.
             may_wait = self._deps.admission.backoff_seconds < left
             return await self._close_attempt(attempt, failure, reason, plan if may_wait else None)
-        same_model = sum(other.model == attempt.model for other in self._counted_attempts())
+        same_model = self._next.attempts_of_model(attempt.model)
         delay = self._deps.admission.delay_before_retry(refused, same_model)
-        if delay is not None and delay < left and self._has_attempts_left():
+        if delay is not None and delay < left and self._next.has_attempts_left:
             result = await self._close_attempt(attempt, failure, reason, plan)
             self._retry_delay = delay
             return result
         # Not where the account or upstream itself is the trouble, nor where the input is.
         is_models = refused.refusal in (RefusalReason.NOT_FOUND, RefusalReason.OTHER)
-        may_go_on = is_models and not self._is_refused_content(failure)
-        fallback = self._next_fallback() if may_go_on else None
+        may_go_on = is_models and not self._next.is_refused_content(failure)
+        fallback = self._next.fallback(attempt) if may_go_on else None
         return await self._close_attempt(attempt, failure, reason, fallback)
 
     async def _close_attempt(
@@ -453,83 +449,22 @@ class Step:
 
     # Another model
 
-    def _next_fallback(self, hope: float = 1.0) -> Plan | None:
-        """Who takes over from the last model that was tried; None where nobody can, or may.
-
-        Of a usual run `1 / hope` has to be over in what is left of the time.
-        """
-        nobody = (
-            self._context.has_streamed
-            or self._context.cancel.is_cancelled
-            or not self._has_attempts_left()
-        )
-        left = self._context.seconds_left
-        if nobody or self._is_refused_content() or left < MIN_RUN_SECONDS:
-            return None
-        return next_fallback(
-            self._plans, self._last_attempted_model, left * hope, self._usual_duration
-        )
-
-    @property
-    def _last_attempted_model(self) -> str:
-        """The model furthest down the chain of which there is an attempt.
-
-        Not that of the attempt that it is at: that may be one that another was sent beside, whose
-        model would then be tried, and paid, a second time.
-        """
-        tries = attempts.attempts_of_step(self._record, self.key)
-        tried = {one.model for one in tries}
-        in_order = (plan.slug for plan in reversed(self._plans))
-        return next((slug for slug in in_order if slug in tried), self.attempt.model)
-
-    def _usual_duration(self, plan: Plan) -> float:
-        """How long its runs take as a rule: by this server's own, where there were enough."""
-        own = self._deps.run_durations.usual(plan.slug)
-        return float(plan.usual_run) if own is None else own
-
-    def _has_attempts_left(self) -> bool:
-        return len(self._counted_attempts()) < MAX_ATTEMPTS and not self._context.quarantine_failure
-
-    def _counted_attempts(self) -> list[Attempt]:
-        """The attempts that count: a 429 says that upstream was busy, and nothing else."""
-        tries = attempts.attempts_of_step(self._record, self.key)
-        return [one for one in tries if one.reason != RefusalReason.THROTTLED.value]
-
-    @property
-    def _is_throttled(self) -> bool:
-        """Whether the newest attempt waits because the one before it was answered 429."""
-        tries = attempts.attempts_of_step(self._record, self.key)[-2:]
-        is_unsent = tries[-1].sent_at is None
-        return is_unsent and len(tries) > 1 and tries[0].reason == RefusalReason.THROTTLED.value
-
-    def _is_refused_content(self, *failures: Failure) -> bool:
-        """Whether the content must not be sent to another model.
-
-        Also where another output's run was refused: it is the same content.
-        """
-        if self._context.plan.after_content_refusal:
-            return False
-        results = self._record.step_outcomes
-        others = (result.failure for result in results if result.failure is not None)
-        return any(map(endings.is_content_failure, (*failures, *others)))
-
     async def _fall_back(self, attempt: Attempt, ended: PredictionEnd) -> bool:
         """Where the model failed, or its time was over: settle that and let the next one try.
 
         False: nobody does.
         """
-        end, cut = ended.prediction, ended.out_of_time
-        if end is None or end.status not in (_FAILED_OR_CUT if cut else _FAILED):
+        end, was_cut = ended.prediction, ended.out_of_time
+        if end is None or end.status not in (_FAILED_OR_CUT if was_cut else _FAILED):
             return False
         if self._context.may_have_streamed(end):
             return False
         with crash_marks.crash_marked():
             failure = endings.model_failed(attempt.model, end)
-        successor = self._next_fallback()
-        if successor is None and cut:
-            # It had somebody to follow it when it was cut; to end it took some of the time.
-            successor = self._next_fallback(hope=2.0)
-        if successor is None or self._is_refused_content(failure):
+        # One that was cut had somebody to follow it then; to end it took some of the time.
+        choose = self._next.fallback_in_haste if was_cut else self._next.fallback
+        successor = choose(attempt)
+        if successor is None or self._next.is_refused_content(failure):
             return False
         is_failed = end.status is PredictionStatus.FAILED
         reason = failure.reason.value if is_failed else OUT_OF_TIME
@@ -564,29 +499,15 @@ class Step:
         if self._confirmed_id:
             await self._record_match(self._confirmed_id)
             return None
-        failure = endings.never_accepted()
-        return await self._close_attempt(
-            self.attempt, failure, _NEVER_ARRIVED, self._plan_after_absent(), AttemptState.ABSENT
-        )
+        attempt = self.attempt
+        plan = self._next.after_absent(attempt, self.plan_of(attempt))
+        failure, absent = endings.never_accepted(), AttemptState.ABSENT
+        return await self._close_attempt(attempt, failure, _NEVER_ARRIVED, plan, absent)
 
     @property
     def _is_undecided(self) -> bool:
         """Whether nothing was found out of the attempt in doubt."""
         return not self._confirmed_id and not self._is_absent
-
-    def _plan_after_absent(self) -> Plan | None:
-        """Who is sent where a create has never arrived: the next model of the chain.
-
-        What holds one model's creates up may hold up all that are sent for it. Only where there is
-        no other model is the same one sent again, a few times.
-        """
-        if len(self._plans) > 1:
-            # Nothing was paid yet: rather one that is only just over in time than none.
-            return self._next_fallback() or self._next_fallback(hope=2.0)
-        tries = attempts.attempts_of_step(self._record, self.key)
-        absent = 1 + sum(other.state is AttemptState.ABSENT for other in tries)
-        in_time = self._context.seconds_left >= MIN_RUN_SECONDS and self._has_attempts_left()
-        return self.plan if in_time and absent < MAX_ABSENT_ATTEMPTS else None
 
     async def _record_match(self, prediction_id: str) -> None:
         """The attempt in doubt is this prediction, unless another has it: then look on."""
@@ -655,7 +576,7 @@ class Step:
             return self._context.has_streamed
         with crash_marks.crash_marked():
             failure = endings.model_failed(attempt.model, prediction)
-        return self._context.may_have_streamed(prediction) or self._is_refused_content(failure)
+        return self._context.may_have_streamed(prediction) or self._next.is_refused_content(failure)
 
     def _new_cancel(self) -> CancelToken:
         """Asks for the end of one attempt; the generation's own asks for it as well."""
@@ -671,7 +592,7 @@ class Step:
         tries = attempts.attempts_of_step(self._record, self.key)
         if not self._context.plan.next_when_unconfirmed or any(one.beside for one in tries):
             return False
-        plan = self._next_fallback()
+        plan = self._next.fallback(self.attempt)
         if plan is None:
             return False
         opened, reserved = attempts.open_attempt(
@@ -778,19 +699,10 @@ class Step:
 
     def _time_limit(self, attempt: Attempt) -> AttemptDeadline | None:
         """What keeps time for the next model of the chain; None where none could take over."""
-        if len(self._plans) == 1 or self._context.has_streamed or not self._has_attempts_left():
-            return None
-        sent = attempt.sent_at or attempt.created_at
-        seconds = (self._record.deadline_at - sent).total_seconds()
-        share = model_time_share(
-            self._plans,
-            attempt.model,
-            seconds,
-            shortest=MIN_RUN_SECONDS,
-            duration_of=self._usual_duration,
-        )
+        share = self._next.seconds_for(attempt)
         if share is None:
             return None
+        sent = attempt.sent_at or attempt.created_at
         left = share - (self._deps.clock.now() - sent).total_seconds()
         return AttemptDeadline(
             self._deps.clock,
@@ -808,7 +720,7 @@ class Step:
         if self._superseded_attempt(self.attempt):
             # Once that is proven absent, the next model may take over.
             return min(MIN_RUN_SECONDS, left), last
-        if self._next_fallback() is None:
+        if self._next.fallback(self.attempt) is None:
             return left, last
         progress = self._context.progress.progress_of(self.key) or 0.0
         if progress <= last:
@@ -867,7 +779,7 @@ class Step:
 
     def _cancellation_failure(self) -> Failure:
         reason = self._context.cancel.reason
-        if reason == DEADLINE_REASON and self._is_throttled:
+        if reason == DEADLINE_REASON and self._next.is_throttled:
             backoff = self._deps.admission.backoff_seconds
             refused = RequestRefused(RefusalReason.THROTTLED, retry_after=backoff or None)
             return endings.refused_failure(refused, self.attempt.model)
