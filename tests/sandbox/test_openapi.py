@@ -160,7 +160,7 @@ async def not_here(caller: JudgedCaller) -> None:
     for method, path in NOT_HERE:
         url = "/v1" + re.sub(r"\{\w+\}", "x", path)
         answer = await caller.send(method, url, {})
-        assert (answer.status, answer.json["title"]) == (501, "Not implemented"), url
+        assert (answer.status, answer.json["title"]) == (405, "Not implemented"), url
         assert answer.json["detail"].startswith("This sandbox does not ")
 
 

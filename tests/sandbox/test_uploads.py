@@ -108,6 +108,15 @@ async def test_fields_go_before_the_part_s_own(sandbox_client: SandboxClient) ->
         assert (answer.json["name"], answer.json["content_type"]) == expected
 
 
+async def test_metadata_in_parts_of_its_own(sandbox_client: SandboxClient) -> None:
+    """As the Python package 2.0 sends it; a member there is goes before one of the JSON."""
+    fields = {"metadata": '{"a": 1, "b": 2}', "metadata[b]": "3", "metadata[c]": "4"}
+    document = await uploaded(sandbox_client, **fields)
+    assert document["metadata"] == {"a": 1, "b": "3", "c": "4"}
+    for name in ("metadata[]", "metadata[a][b]", "other[a]"):
+        assert (await upload(sandbox_client, **{name: "x"})).status == 400
+
+
 async def test_an_empty_file(sandbox_client: SandboxClient) -> None:
     """It is a file like any other."""
     document = await uploaded(sandbox_client, b"")

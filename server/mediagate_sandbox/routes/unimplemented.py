@@ -1,4 +1,7 @@
-"""Operations that the sandbox does not have: 501, so that nobody takes a 404 for an answer."""
+"""Operations that the sandbox does not have: 405 with a text that says so.
+
+Not 501, which the clients for JavaScript and Go send again, and not 404, which would be an answer.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,21 @@ from aiohttp import web
 from mediagate_sandbox.api_errors import ApiError
 
 _MODEL = "/v1/models/{owner}/{name}"
+_DEPLOYMENT = "/v1/deployments/{owner}/{name}"
 _OPERATIONS = (
-    ("POST", "/v1/models", "create models"),
-    ("PATCH", _MODEL, "change models"),
-    ("DELETE", _MODEL, "delete models"),
-    ("DELETE", f"{_MODEL}/versions/{{version}}", "delete versions"),
-    ("POST", f"{_MODEL}/versions/{{version}}/trainings", "train models"),
-    ("GET", "/v1/trainings", "train models"),
-    ("GET", "/v1/trainings/{id}", "train models"),
-    ("POST", "/v1/trainings/{id}/cancel", "train models"),
-    ("POST", "/v1/deployments", "create deployments; its settings name those that exist"),
-    ("PATCH", "/v1/deployments/{owner}/{name}", "change deployments"),
-    ("DELETE", "/v1/deployments/{owner}/{name}", "delete deployments"),
+    ("POST", "/v1/models", "GET, QUERY", "create models"),
+    ("PATCH", _MODEL, "GET", "change models"),
+    ("DELETE", _MODEL, "GET", "delete models"),
+    ("DELETE", f"{_MODEL}/versions/{{version}}", "GET", "delete versions"),
+    ("POST", f"{_MODEL}/versions/{{version}}/trainings", "", "train models"),
+    ("GET", "/v1/trainings", "", "train models"),
+    ("GET", "/v1/trainings/{id}", "", "train models"),
+    ("POST", "/v1/trainings/{id}/cancel", "", "train models"),
+    ("POST", "/v1/deployments", "GET", "create deployments; its settings name those that exist"),
+    ("PATCH", _DEPLOYMENT, "GET", "change deployments"),
+    ("DELETE", _DEPLOYMENT, "GET", "delete deployments"),
 )
+"""Method, path, what is allowed there, what would be done."""
 
 
 class UnimplementedRoutes:
@@ -29,11 +34,15 @@ class UnimplementedRoutes:
 
     def routes(self) -> list[web.RouteDef]:
         """Paths and their handlers."""
-        return [web.route(method, path, _refusal(what)) for method, path, what in _OPERATIONS]
+        return [
+            web.route(method, path, _refusal(what, allowed))
+            for method, path, allowed, what in _OPERATIONS
+        ]
 
 
-def _refusal(what: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _refusal(what: str, allowed: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def refuse(_: web.Request) -> web.StreamResponse:
-        raise ApiError(501, f"This sandbox does not {what}.", title="Not implemented")
+        detail = f"This sandbox does not {what}."
+        raise ApiError(405, detail, title="Not implemented", headers={"Allow": allowed})
 
     return refuse

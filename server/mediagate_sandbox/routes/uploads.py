@@ -39,6 +39,7 @@ _BROKEN = (
     aiohttp.BadContentDispositionHeader,
     aiohttp.BadContentDispositionParam,
 )
+_METADATA_MEMBER = re.compile(r"metadata\[([^\[\]]{1,255})\]")
 _TEXT_FIELDS = ("type", "filename", "metadata")
 
 
@@ -50,6 +51,8 @@ class _Form:
     name: str | None = None
     content_type: str | None = None
     fields: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+    """Members that came as parts of their own, `metadata[order]`: so the package 2.0 sends them."""
 
 
 class UploadRoutes:
@@ -186,6 +189,8 @@ async def _receive(request: web.Request, incoming: IncomingUpload) -> _Form:
                 await incoming.write(chunk)
         elif part.name in _TEXT_FIELDS:
             form.fields[part.name] = await _text(part)
+        elif part.name is not None and (member := _METADATA_MEMBER.fullmatch(part.name)):
+            form.metadata[member[1]] = await _text(part)
         else:
             raise bad_request(f"The request body has one content and {', '.join(_TEXT_FIELDS)}.")
     return form
@@ -222,4 +227,4 @@ def _checked(form: _Form) -> tuple[str, str, Mapping[str, Any]]:
         metadata = {}
     if faults:
         raise invalid_input(faults)
-    return name, kind, metadata
+    return name, kind, metadata | form.metadata

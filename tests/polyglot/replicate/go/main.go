@@ -1,5 +1,6 @@
 // Uses the official Go client as its own documentation does, against whatever base URL is given.
-// Says what it got as one JSON value a line.
+// Says what it got as one JSON value a line; with the word `methods` behind the URL, how each method
+// of the client went.
 package main
 
 import (
@@ -43,6 +44,10 @@ func run(baseURL string) error {
 		replicate.WithToken("r8_any"), replicate.WithBaseURL(baseURL))
 	if err != nil {
 		return err
+	}
+	if len(os.Args) > 2 && os.Args[2] == "methods" {
+		callMethods(ctx, client)
+		return nil
 	}
 	parts := []func(context.Context, *replicate.Client) error{
 		runModels, stream, predictions, files, webhooks, models, refusals,
