@@ -50,6 +50,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "simulation": ("faults/test_simulation.py",),
     "noise": ("faults/test_noisy_neighbour.py",),
     "packaging": ("packaging/test_wheel.py",),
+    "clients": ("polyglot/test_replicate_clients.py",),
     "fuzz": ("faults/test_fuzz_upstream_responses.py", "faults/test_fuzz_requests.py"),
 }
 """Which files under `tests` each group runs. A file may be named before it is there."""
