@@ -22,6 +22,7 @@ from replicate.client import Client
 from replicate.exceptions import ReplicateError
 
 from mediagate_sandbox.cassettes.server import CassetteServer, recorder, replayer
+from mediagate_sandbox.cassettes.upstream_client import UpstreamClient
 from mediagate_sandbox.server import Sandbox, SandboxSettings
 from mediagate_sandbox.webhook_signing import WebhookSigner
 from tests.sandbox_process import INSTANT
@@ -278,6 +279,35 @@ async def test_outputs_elsewhere_are_left_where_they_are(tmp_path: Path) -> None
         assert replayed["output"] == prediction["output"]
         assert replayed["output"][0].startswith(origin)
         assert other.all == []
+
+
+@pytest.mark.parametrize(
+    ("link", "may"),
+    [
+        ("https://replicate.delivery/pbxt/a/out.png", True),
+        ("https://storage.googleapis.com/replicate-files/a/file", True),
+        ("https://8.8.8.8/out.png", True),
+        ("http://127.0.0.1:9/files/out.png", True),  # Upstream's own.
+        ("http://127.0.0.1:8/files/out.png", False),
+        ("http://replicate.delivery/out.png", False),
+        ("https://127.0.0.1:9/out.png", False),
+        ("https://localhost/out.png", False),
+        ("https://box.local/out.png", False),
+        ("https://[::1]/out.png", False),
+        ("https://[::ffff:10.0.0.1]/out.png", False),
+        ("https://[2002:7f00:1::]/out.png", False),
+        ("https://169.254.169.254/latest", False),
+        ("https://user@10.0.0.1/out.png", False),
+        ("https://2130706433/out.png", False),
+        ("https://0x7f.1/out.png", False),
+        ("https://127.1/out.png", False),
+        ("https:///out.png", False),
+        ("file:///etc/passwd", False),
+    ],
+)
+def test_where_the_recorder_downloads_from(link: str, may: bool) -> None:
+    """Upstream, and public hosts over https; names are looked at again when they are resolved."""
+    assert UpstreamClient("http://127.0.0.1:9", 1).may_download(link) is may
 
 
 async def test_odd_json_passes_and_matches(tmp_path: Path) -> None:
