@@ -73,7 +73,9 @@ async def test_tenants_are_paged(sandbox: Sandbox, open_server: OpenServer) -> N
             assert fields_of(await rpc_error(admin.ListTenants(bad))) == {"page_token"}
 
 
-async def test_a_budget_is_another_for_a_while(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_a_budget_override_applies_until_it_expires(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """Raised it lets pass at once, lowered to nothing it lets nothing pass."""
     acme = tenant("acme", budgets=(budget("b", 1),))
     later = Timestamp()
@@ -123,7 +125,9 @@ WRONG: dict[str, tuple[dict[str, Any], grpc.StatusCode, str]] = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-async def test_what_is_wrong_is_named(case: str, sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_invalid_fields_are_named(
+    case: str, sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """By the field, and nothing is changed."""
     change, code, field = WRONG[case]
     later = Timestamp()
@@ -145,7 +149,7 @@ async def test_what_is_wrong_is_named(case: str, sandbox: Sandbox, open_server: 
         assert response.budgets[0].limit_usd_nanos == UNIT
 
 
-async def test_without_tenants_there_is_one(sandbox_stubs: Stubs) -> None:
+async def test_without_configured_tenants_there_is_a_local_one(sandbox_stubs: Stubs) -> None:
     """The local one, who is nobody's key and everybody."""
     listed = (await sandbox_stubs.admin.ListTenants(admin_pb2.ListTenantsRequest())).tenants
     assert [tenant.id for tenant in listed] == ["local"]

@@ -117,7 +117,7 @@ async def test_every_method_refuses_every_bad_credential(server: Server) -> None
             assert len({status_of(answer).SerializeToString() for answer in answers}) == 1, path
 
 
-async def test_a_key_elsewhere_is_no_key(server: Server) -> None:
+async def test_a_key_in_other_metadata_is_ignored(server: Server) -> None:
     """The one header counts, and nothing else that a caller may send."""
     async with grpc.aio.insecure_channel(server.grpc_address) as channel:
         for name in ("x-api-key", "api-key", "mediagate-key", "cookie", "proxy-authorization"):
@@ -133,7 +133,7 @@ async def test_health_needs_no_key(server: Server) -> None:
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-async def test_a_good_key_is_let_in(server: Server) -> None:
+async def test_a_valid_key_is_accepted(server: Server) -> None:
     """By the client's own argument, and with the scheme in any case."""
     async with AsyncClient(server.grpc_address, api_key=KEY) as client:
         assert await client.models()
@@ -146,7 +146,7 @@ async def test_a_good_key_is_let_in(server: Server) -> None:
         )
 
 
-async def test_admin_is_for_admins(server: Server) -> None:
+async def test_admin_methods_require_an_admin_key(server: Server) -> None:
     """Every one of its methods, built or not, before the request is even read."""
     paths = [path for path in every_method() if "AdminService" in path]
     assert paths
@@ -162,7 +162,9 @@ async def test_admin_is_for_admins(server: Server) -> None:
             }, path
 
 
-async def test_no_key_is_ever_told(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_keys_never_appear_in_logs(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Neither good nor bad ones stand in logs, and no tenant does where the key was bad."""
     configure_logging("debug")
     async with channel_of(server.grpc_address, "acme") as channel:
@@ -174,7 +176,7 @@ async def test_no_key_is_ever_told(server: Server, capsys: pytest.CaptureFixture
     assert KEY[:-1] not in written.err + written.out
 
 
-async def test_keys_change_without_a_restart(
+async def test_keys_are_reloaded_without_a_restart(
     sandbox: Sandbox, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A new key is good at once and an old one no more, on a connection that stays open."""
@@ -203,7 +205,7 @@ async def test_keys_change_without_a_restart(
         assert reason_of(error) == "RATE_LIMITED"
 
 
-async def test_without_tenants_nobody_needs_a_key(sandbox_stubs: Stubs) -> None:
+async def test_without_tenants_no_key_is_required(sandbox_stubs: Stubs) -> None:
     """Whoever can reach the server runs it: admin's methods are not refused for want of scope."""
     await sandbox_stubs.models.ListModels(models_pb2.ListModelsRequest())
     error = await rpc_error(sandbox_stubs.admin.ListKeys(admin_pb2.ListKeysRequest(tenant="local")))

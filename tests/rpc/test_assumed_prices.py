@@ -57,7 +57,7 @@ def call_of(model: Model, **options: Any) -> tuple[str, str, Any]:
     return kind, method, request_class(**parameters, options=alone_options)
 
 
-def test_there_are_some() -> None:
+def test_some_models_have_assumed_prices() -> None:
     """The default model of sounds among them; and of what can be called none has no price."""
     assert "meta/musicgen" in [model.slug for model in ASSUMED]
     live = [model for model in shipped_catalog().models() if model.status is ModelStatus.LIVE]
@@ -65,7 +65,7 @@ def test_there_are_some() -> None:
     assert all("assumed" in model.price.source for model in ASSUMED)
 
 
-async def test_each_is_foreseen_bounded_and_settled(open_server: OpenServer) -> None:
+async def test_assumed_prices_are_estimated_reserved_and_settled(open_server: OpenServer) -> None:
     """Told in the estimate, enough for a bound, and what it settles is no more than was held."""
     async with Sandbox(INSTANT) as sandbox, open_server(sandbox.url) as (stubs, _):
         for model in ASSUMED:
@@ -95,7 +95,7 @@ async def test_each_is_foreseen_bounded_and_settled(open_server: OpenServer) -> 
             assert response.model.price.source == cost.price_source
 
 
-async def test_a_known_price_is_no_assumption(sandbox_stubs: Stubs) -> None:
+async def test_a_listed_price_is_not_assumed(sandbox_stubs: Stubs) -> None:
     """The estimate says so; a fallback or a check whose price is assumed makes it one."""
     kind, _, request = call_of(shipped_catalog().find(Modality.IMAGE, "flux-pro"))
     estimate_request = models_pb2.EstimateCostRequest(**{kind: request})
@@ -108,7 +108,7 @@ async def test_a_known_price_is_no_assumption(sandbox_stubs: Stubs) -> None:
     )
 
 
-async def test_the_operator_may_not_allow_them(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_assumed_prices_can_be_disabled(sandbox: Sandbox, open_server: OpenServer) -> None:
     """For all, or for one tenant: then what has a bound is refused, and the rest costs UNKNOWN."""
     song = audio_request(prompt="rain", model="musicgen")
     bounded = audio_pb2.GenerateAudioRequest()
@@ -144,7 +144,7 @@ async def test_the_operator_may_not_allow_them(sandbox: Sandbox, open_server: Op
 
 
 @pytest.mark.parametrize("quality", ["ECONOMY", "STANDARD", "PREMIUM"])
-async def test_a_plain_prompt_finds_a_sound_of_each_quality(
+async def test_audio_has_a_default_model_of_each_quality(
     sandbox_stubs: Stubs, quality: str
 ) -> None:
     """And its cost is known before."""

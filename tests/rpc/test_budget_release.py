@@ -127,7 +127,9 @@ async def fallen_back(stubs: Stubs, _: Sandbox) -> str:
         fallen_back,
     ],
 )
-async def test_however_it_ends(way: Way, sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_every_end_releases_the_budget(
+    way: Way, sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """After a restart, too."""
     bound = Budget(name="b", period="total", limit_usd=Decimal(1_000))
     settings = {

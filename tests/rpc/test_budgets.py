@@ -92,7 +92,7 @@ def metric(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
-async def test_a_budget_is_never_overrun(open_server: OpenServer) -> None:
+async def test_a_budget_is_never_exceeded(open_server: OpenServer) -> None:
     """300 calls at once by eight channels: 200 are paid, the others are told by what."""
     sandbox = SandboxSettings(
         port=0, time_scale=0, creates_per_minute=None, requests_per_minute=None
@@ -139,7 +139,7 @@ async def test_a_budget_is_never_overrun(open_server: OpenServer) -> None:
     assert b"mgk_acme" not in generate_latest(REGISTRY)
 
 
-async def test_a_scrape_shows_how_budgets_stand_now(
+async def test_metrics_show_the_current_state_of_budgets(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """After a restart, an override, a reload that takes one away, and midnight; without a call."""
@@ -176,7 +176,9 @@ async def test_a_scrape_shows_how_budgets_stand_now(
         assert {name for _, name, _ in await gauges(server)} == {"total"}
 
 
-async def test_only_what_a_label_says_counts(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_a_label_budget_counts_only_its_label(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """The others go on; a repeat of what was accepted is no new call."""
     bound = budget("search", 1, "day", label="team=search")
     async with (
@@ -195,7 +197,9 @@ async def test_only_what_a_label_says_counts(sandbox: Sandbox, open_server: Open
         assert (again.replayed, again.generation.id) == (True, generation.id)
 
 
-async def test_a_shadow_lets_pass_and_counts(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_a_shadow_budget_counts_without_refusing(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """What it would have refused."""
     bound = budget("trial", 1, shadow=True)
     labels = {"tenant": "shady", "budget": "trial", "shadow": "true"}
@@ -208,7 +212,7 @@ async def test_a_shadow_lets_pass_and_counts(sandbox: Sandbox, open_server: Open
     assert metric("mediagate_budget_refusals_total", **labels) == 2
 
 
-async def test_an_unknown_price_is_refused_before_it_is_paid(
+async def test_an_unknown_price_is_refused_under_a_budget(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Under a budget; without one it runs, and its cost is unknown. Only where none is assumed."""
@@ -227,7 +231,7 @@ async def test_an_unknown_price_is_refused_before_it_is_paid(
         assert reason_of(error) == "PRICE_UNKNOWN"
 
 
-async def test_an_assumed_price_is_held_and_settles_as_assumed(
+async def test_an_assumed_price_is_reserved_and_settled_as_assumed(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """A run is taken to cost so much, in every way that money is bounded; a known price stays."""
@@ -258,7 +262,7 @@ async def test_an_assumed_price_is_held_and_settles_as_assumed(
         )
 
 
-async def test_a_dry_run_says_what_would_be_refused(
+async def test_validate_only_reports_budget_refusals(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Both kinds of it, by the budget that is in the way; nothing is held, counted or stored."""
@@ -300,7 +304,7 @@ async def test_a_dry_run_says_what_would_be_refused(
     assert metric("mediagate_budget_refusals_total", tenant="acme", budget="search") == 0
 
 
-async def test_a_dry_run_that_would_be_an_earlier_answer(
+async def test_validate_only_of_a_reusable_generation(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """It would cost nothing, so no budget is in its way."""
@@ -321,7 +325,7 @@ async def test_a_dry_run_that_would_be_an_earlier_answer(
         assert (await image.GenerateImage(dry)).replayed
 
 
-async def test_a_fallback_must_fit(open_server: OpenServer) -> None:
+async def test_a_fallback_must_fit_the_budget(open_server: OpenServer) -> None:
     """Where the next model does not fit any more, the failed run is the end, and is paid."""
     bound = budget("b", 2)
     async with (
@@ -344,7 +348,9 @@ async def test_a_fallback_must_fit(open_server: OpenServer) -> None:
         assert use.spent_usd_nanos == generation.cost.usd_nanos
 
 
-async def test_several_outputs_hold_together(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_several_outputs_are_reserved_together(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """A call whose runs do not all fit is refused whole; one that fits is spent by its parts."""
     bound = budget("b", 40, "total")
     async with (

@@ -29,7 +29,9 @@ def read(body: bytes) -> WebhookEvent:
     return json_format.Parse(body, WebhookEvent())
 
 
-async def test_told_once_with_what_was_made(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_a_webhook_is_sent_once_with_the_generation(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """The generation as GetGeneration shows it; the same call again tells nobody anew."""
     async with receiving() as receiver, open_server(sandbox.url, **INSIDE) as (stubs, _):
         request = image(receiver.url, request_id=str(uuid4()))
@@ -52,7 +54,9 @@ async def test_told_once_with_what_was_made(sandbox: Sandbox, open_server: OpenS
         assert len(receiver.all) == 2
 
 
-async def test_what_is_cancelled_is_told_of(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_cancellation_has_its_own_event_type(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """By its own name."""
     async with receiving() as receiver, open_server(sandbox.url, **INSIDE) as (stubs, _):
         response = await stubs.video.GenerateVideo(
@@ -70,9 +74,7 @@ async def cancel(stubs: Stubs, generation_id: str) -> None:
     await stubs.generations.CancelGeneration(CancelGenerationRequest(id=generation_id))
 
 
-async def test_nothing_of_this_machine_is_reached(
-    sandbox: Sandbox, open_server: OpenServer
-) -> None:
+async def test_internal_webhook_urls_are_refused(sandbox: Sandbox, open_server: OpenServer) -> None:
     """Unless the operator lets it: refused by name, before anything is stored or spent."""
     async with receiving() as receiver, open_server(sandbox.url) as (stubs, _):
         for url in (receiver.url, receiver.url.replace("http", "https")):

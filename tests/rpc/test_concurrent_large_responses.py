@@ -38,7 +38,9 @@ async def run(stubs: Stubs, request: models_pb2.RunModelRequest) -> None:
     assert (await document(stubs, generation.id))[1] == b"[" + VALUES + b"0]"
 
 
-async def test_two_at_once(scripted_upstream: ScriptedUpstream, tmp_path: Path) -> None:
+async def test_two_large_responses_at_once(
+    scripted_upstream: ScriptedUpstream, tmp_path: Path
+) -> None:
     """Figures are printed; nobody's call fails or has to wait for the end of it."""
     config = tmp_path / "tenants.toml"
     keys = {f"KEY_{name}": tenant_key(name) for name in NAMES}

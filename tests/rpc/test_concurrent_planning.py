@@ -12,7 +12,7 @@ from .stubs import Stubs
 CALLS = 40
 
 
-async def test_a_call_beside_many_that_wait_for_a_model(
+async def test_planning_is_not_delayed_by_calls_waiting_for_a_model(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """A tenant's own: one who comes back to a run has only the seconds of its grace."""

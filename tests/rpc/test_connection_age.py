@@ -72,7 +72,9 @@ async def test_paid_calls_outlive_their_connection(
     assert len((await get_bill(sandbox))["entries"]) == 3
 
 
-async def test_unary_calls_never_notice(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_unary_calls_survive_connection_age(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """Hundreds of calls over several connections, none refused."""
     async with open_server(sandbox.url, **YOUNG) as (stubs, server):
         ages = asyncio.create_task(until_old(server.grpc_address))
@@ -84,7 +86,7 @@ async def test_unary_calls_never_notice(sandbox: Sandbox, open_server: OpenServe
         ages.cancel()
 
 
-def test_the_grace_is_longer_than_any_paid_call() -> None:
+def test_the_connection_grace_exceeds_any_paid_call() -> None:
     """24 h is the longest `timeout` there is; a shorter grace is refused by its name."""
     longest = 24 * 3600 * 1000
     assert dict(server_options(Settings()))["grpc.max_connection_age_grace_ms"] > longest

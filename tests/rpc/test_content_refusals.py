@@ -61,7 +61,7 @@ async def picture(stubs: Stubs, count: int = 1) -> generation_pb2.Generation:
         "生成视频涉及敏感内容",
     ],
 )
-async def test_a_refusal_ends_the_chain(
+async def test_a_content_refusal_ends_the_fallback_chain(
     sandbox: Sandbox, open_server: OpenServer, error: str
 ) -> None:
     """CONTENT_BLOCKED after one attempt; the vendor's words are not passed on."""
@@ -78,7 +78,7 @@ async def test_a_refusal_ends_the_chain(
     assert error not in str(generation)
 
 
-async def test_what_may_be_a_refusal_ends_the_chain_too(
+async def test_a_possible_content_refusal_ends_the_fallback_chain(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """RUN_FAILED, with a word about why nobody else was asked, unless the request insists."""
@@ -107,7 +107,7 @@ async def test_what_may_be_a_refusal_ends_the_chain_too(
         None,
     ],
 )
-async def test_what_broke_is_carried_over(
+async def test_technical_failures_fall_back(
     sandbox: Sandbox, open_server: OpenServer, error: str | None
 ) -> None:
     """No room, a set-up that failed, an input that could not be fetched: nobody refused a thing."""
@@ -130,7 +130,7 @@ async def test_what_broke_is_carried_over(
         (410, {"detail": "The request was declined"}, "RUN_FAILED"),
     ],
 )
-async def test_a_create_refused_for_its_content_goes_nowhere_else(
+async def test_a_create_refused_for_content_does_not_fall_back(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, status: int, body: Any, reason: str
 ) -> None:
     """One create, whatever the status; nothing was taken, so it costs nothing."""
@@ -144,7 +144,7 @@ async def test_a_create_refused_for_its_content_goes_nowhere_else(
     assert generation.cost.usd_nanos == 0
 
 
-async def test_a_create_refused_for_no_such_reason_is_carried_over(
+async def test_a_create_refused_for_other_reasons_falls_back(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """Also where it names an input that is about safety."""
@@ -165,7 +165,7 @@ async def test_a_create_refused_for_no_such_reason_is_carried_over(
     assert reason_of(error) == "INPUT_REJECTED"
 
 
-async def test_one_output_refused_keeps_the_others_from_other_models(
+async def test_one_refused_output_stops_fallback_of_the_others(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """Two pictures of one prompt: the first is refused, then the run of the second breaks."""

@@ -76,7 +76,7 @@ async def test_every_kind_of_request_has_its_estimate(
     assert not listed.generations
 
 
-async def test_an_estimate_is_what_is_reserved_and_bounds_what_is_settled(
+async def test_the_estimate_is_reserved_and_bounds_the_settlement(
     sandbox_stubs: Stubs,
 ) -> None:
     """Exact where the request determines the usage; between low and maximum elsewhere."""
@@ -135,7 +135,7 @@ async def test_an_estimate_is_what_is_reserved_and_bounds_what_is_settled(
         ),
     ],
 )
-async def test_what_would_be_refused_is_refused_here_too(
+async def test_estimates_refuse_what_the_call_would_refuse(
     stubs: Stubs, request_: Estimate, code: grpc.StatusCode, reason: str, field: str
 ) -> None:
     """With the same code and reason; the field's path begins at the estimate."""

@@ -162,7 +162,7 @@ REFUSED: list[Callable[[ConcurrentCallers], Awaitable[None]]] = [
 
 
 @pytest.mark.parametrize("refused", REFUSED, ids=lambda refusal: refusal.__name__)
-async def test_who_is_refused_takes_no_turn(
+async def test_a_refused_call_uses_no_turn(
     scripted_upstream: ScriptedUpstream,
     open_server: OpenServer,
     refused: Callable[[ConcurrentCallers], Awaitable[None]],
@@ -179,7 +179,7 @@ async def test_who_is_refused_takes_no_turn(
         assert waits.generation.state == State.STATE_QUEUED  # The turn that there was is used.
 
 
-async def test_who_has_too_many_in_flight_takes_no_turn(
+async def test_a_call_over_the_in_flight_limit_uses_no_turn(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """Likewise; two turns at once."""
@@ -192,7 +192,7 @@ async def test_who_has_too_many_in_flight_takes_no_turn(
         assert (await tenants.ask("well")).generation.state != State.STATE_QUEUED
 
 
-async def test_twins_take_one_turn(
+async def test_concurrent_repeats_use_one_turn(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """The same request_id twenty times at once, also for another request."""
@@ -208,7 +208,7 @@ async def test_twins_take_one_turn(
     assert len(scripted_upstream.posted) <= 2
 
 
-async def test_who_is_refused_leaves_the_probe(
+async def test_a_refused_call_releases_the_circuit_probe(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that failed is tried by the next who can pay, however many others ask for it."""

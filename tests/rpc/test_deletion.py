@@ -105,7 +105,7 @@ async def all_kinds(stubs: Stubs) -> list[generation_pb2.Generation]:
 
 
 @pytest.mark.parametrize("store_inputs", ["none", "redacted", "full"])
-async def test_nothing_is_left_but_the_charge(
+async def test_deletion_erases_everything_but_the_charge(
     store_inputs: str, sandbox: Sandbox, open_server: OpenServer, tmp_path: Path
 ) -> None:
     """No byte of inputs or outputs is in any file, while the server runs and after; sums stand."""
@@ -147,7 +147,7 @@ async def spent(stubs: Stubs) -> int:
     return sum(total.settled_usd_nanos for total in answer.totals)
 
 
-async def test_only_what_has_ended_is_erased(sandbox_stubs: Stubs) -> None:
+async def test_only_ended_generations_can_be_deleted(sandbox_stubs: Stubs) -> None:
     """Before, it is refused and nothing is changed; another's is not there."""
     begun = await sandbox_stubs.video.GenerateVideo(video_request(prompt="[[seconds=60]] x"))
     for name, code, reason in (
@@ -160,7 +160,7 @@ async def test_only_what_has_ended_is_erased(sandbox_stubs: Stubs) -> None:
     assert not left.HasField("erase_time")
 
 
-async def test_what_was_erased_is_told_as_that(sandbox_stubs: Stubs) -> None:
+async def test_deleted_generations_are_reported_as_deleted(sandbox_stubs: Stubs) -> None:
     """Its request_id stays bound: nothing runs again. Its stream is gone, and so are its media."""
     request = text(f"[[say={SAID}]] x")
     request.request_id = str(uuid.uuid4())
@@ -183,7 +183,7 @@ async def test_what_was_erased_is_told_as_that(sandbox_stubs: Stubs) -> None:
     assert reason_of(error) == "REQUEST_ID_REUSED"
 
 
-async def test_a_stored_request_is_sent_again(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_a_stored_request_can_be_repeated(sandbox: Sandbox, open_server: OpenServer) -> None:
     """As it is, it makes another generation of the same."""
     async with open_server(sandbox.url, store_inputs="full") as (stubs, _):
         request = image_request(
@@ -224,9 +224,7 @@ def secret_places() -> list[tuple[str, str, Any]]:
     ]
 
 
-async def test_a_redacted_request_says_how_and_not_what(
-    sandbox: Sandbox, open_server: OpenServer
-) -> None:
+async def test_a_redacted_request_has_no_content(sandbox: Sandbox, open_server: OpenServer) -> None:
     """Model, numbers and options are there; of every text its length, of media nothing."""
     requests = secret_places()
     seen = []
@@ -249,7 +247,7 @@ async def test_a_redacted_request_says_how_and_not_what(
     assert seen[3].run_model.model == "black-forest-labs/flux-schnell"
 
 
-async def test_what_is_over_its_time_goes_by_itself(
+async def test_expired_data_is_deleted(
     sandbox: Sandbox, open_server: OpenServer, tmp_path: Path
 ) -> None:
     """Texts, media and requests, also what an earlier process left."""
@@ -265,7 +263,7 @@ async def test_what_is_over_its_time_goes_by_itself(
     assert files_with(tmp_path / "data", CANARY.encode(), SAID.encode()) == []
 
 
-async def test_a_medium_that_cannot_be_erased_keeps_nothing_else_back(
+async def test_an_undeletable_medium_does_not_block_other_deletions(
     sandbox: Sandbox, open_server: OpenServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What is newer goes; the one is named, still there to be read, and goes once it can."""
@@ -304,7 +302,7 @@ async def test_a_medium_that_cannot_be_erased_keeps_nothing_else_back(
     assert not folder.exists()
 
 
-async def test_an_earlier_answer_is_the_answer(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_a_reusable_generation_is_returned(sandbox: Sandbox, open_server: OpenServer) -> None:
     """Where it asked for the same and is not too old; nothing is sent, nothing is paid."""
     clock = SteppedClock()
     hour = Duration(seconds=3_600)
@@ -343,7 +341,7 @@ async def test_an_earlier_answer_is_the_answer(sandbox: Sandbox, open_server: Op
     assert bill["predictions"] == 9
 
 
-async def test_pictures_are_the_answer_as_long_as_they_are_there(sandbox_stubs: Stubs) -> None:
+async def test_images_are_reused_while_they_are_stored(sandbox_stubs: Stubs) -> None:
     """Kept, so also after upstream's link is over."""
     hour = Duration(seconds=3_600)
     request = image_request(prompt="x", reuse_within=hour)

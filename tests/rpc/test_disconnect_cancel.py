@@ -46,7 +46,7 @@ async def leave_at(stubs: Stubs, chunk: int) -> str:
     return name
 
 
-async def test_whoever_leaves_at_any_chunk_pays_what_the_bill_says(
+async def test_a_disconnect_at_any_chunk_is_settled_as_billed(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """At every chunk of a stream, the create's answer and the last chunk among them."""
@@ -67,7 +67,7 @@ async def test_whoever_leaves_at_any_chunk_pays_what_the_bill_says(
     assert cancelled >= {generation.attempts[-1].prediction_id for generation in generations} - {""}
 
 
-async def test_who_leaves_before_the_answer_came_is_remembered(
+async def test_a_disconnect_before_the_creates_response_cancels_later(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """The create is on its way: it cannot be called back, so it is cancelled once it is known."""
@@ -82,7 +82,7 @@ async def test_who_leaves_before_the_answer_came_is_remembered(
     assert generation.cost.usd_nanos == entry["nanos"]
 
 
-async def test_a_grace_waits_for_whoever_comes_back(
+async def test_a_grace_period_delays_cancellation(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Within it nothing is cancelled; DETACH never does."""
@@ -106,7 +106,9 @@ async def test_a_grace_waits_for_whoever_comes_back(
     assert [generation.usage.output_tokens for generation in generations] == [30, 30]
 
 
-async def test_an_answer_detaches_for_good(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_a_returned_unary_call_detaches_the_generation(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """A video was answered once: whoever waits for it later and leaves ends nothing."""
     async with open_server(sandbox.url) as (stubs, _):
         request = video_request(prompt="[[run_ms=1500]] A dog", request_id=str(uuid4()))
@@ -126,7 +128,7 @@ async def test_an_answer_detaches_for_good(sandbox: Sandbox, open_server: OpenSe
     assert generation.state == State.STATE_SUCCEEDED
 
 
-async def test_watchers_neither_keep_nor_end_anything(
+async def test_watchers_do_not_affect_cancellation(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """The paid call leaves while others wait and watch: it is cancelled, and they are told."""
@@ -148,7 +150,9 @@ async def test_watchers_neither_keep_nor_end_anything(
         assert states[-1] == (await waiting).state == State.STATE_CANCELLED
 
 
-async def test_a_deadline_of_the_rpc_is_leaving(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_an_expired_rpc_deadline_is_a_disconnect(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """A stream whose rpc deadline passes is cancelled upstream like any other that left."""
     async with open_server(sandbox.url) as (stubs, _):
         call = stubs.text.StreamText(

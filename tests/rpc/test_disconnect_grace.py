@@ -99,7 +99,7 @@ async def left_running(
 
 
 @pytest.mark.parametrize("method", CALLS)
-async def test_unset_is_fifteen_seconds(
+async def test_the_default_grace_is_fifteen_seconds(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer, method: str
 ) -> None:
     """Nothing is cancelled before, and upstream is told then."""
@@ -114,7 +114,7 @@ async def test_unset_is_fifteen_seconds(
 
 
 @pytest.mark.parametrize("method", CALLS)
-async def test_zero_is_at_once(
+async def test_a_grace_of_zero_cancels_at_once(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer, method: str
 ) -> None:
     """Whoever says 0 means it: no time has to pass."""
@@ -127,7 +127,7 @@ async def test_zero_is_at_once(
 
 
 @pytest.mark.parametrize("method", CALLS)
-async def test_who_comes_back_within_it_has_what_was_begun(
+async def test_reconnecting_within_the_grace_attaches(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer, method: str
 ) -> None:
     """The same request_id, however long it then takes: no second run, and nothing cancelled."""
@@ -163,7 +163,7 @@ async def left_queued(
 
 
 @pytest.mark.parametrize("method", CALLS)
-async def test_what_waits_is_not_sent_while_nobody_is_there(
+async def test_a_queued_create_is_not_sent_without_a_caller(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer, method: str
 ) -> None:
     """Its turn goes to others; at the grace's end it is over, and nothing was paid."""
@@ -178,7 +178,7 @@ async def test_what_waits_is_not_sent_while_nobody_is_there(
 
 
 @pytest.mark.parametrize("method", CALLS)
-async def test_what_waits_is_sent_once_somebody_is_back(
+async def test_a_queued_create_is_sent_after_a_reconnect(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer, method: str
 ) -> None:
     """After its turn had come and gone."""
@@ -191,7 +191,7 @@ async def test_what_waits_is_sent_once_somebody_is_back(
         caller.call.cancel()
 
 
-async def test_what_nobody_has_to_wait_for_is_sent_all_the_same(
+async def test_detached_creates_are_sent_without_a_caller(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """DETACH, and an answer before the end: neither needs a caller."""
@@ -207,7 +207,7 @@ async def test_what_nobody_has_to_wait_for_is_sent_all_the_same(
     assert not scripted_upstream.cancelled.is_set()
 
 
-async def test_a_deadline_is_leaving_with_a_grace(
+async def test_an_expired_deadline_starts_the_grace(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """A stream that reached its own deadline is held like one that was cut."""

@@ -58,7 +58,7 @@ async def ask_until(over: asyncio.Event, address: str, number: int, seen: Counte
 
 
 @pytest.mark.parametrize("again", range(3))
-async def test_no_call_of_a_busy_gate_is_cancelled(
+async def test_draining_a_busy_server_cancels_no_call(
     sandbox: Sandbox, open_server: OpenServer, again: int
 ) -> None:
     """Whatever a call's place is when the server ends: under way, within gRPC, on the wire."""
@@ -78,7 +78,7 @@ async def test_no_call_of_a_busy_gate_is_cancelled(
     assert seen["DRAINING"] > 0
 
 
-async def test_what_heeds_no_drain_is_sent_away_at_its_end(
+async def test_calls_that_ignore_the_drain_end_with_it(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """An upload that stands still, and whoever watches the server's health."""
@@ -107,7 +107,7 @@ def start_call(kind: str, stubs: Stubs, request_id: str = "") -> Any:
 
 @pytest.mark.parametrize("kind", ["unary", "stream"])
 @pytest.mark.parametrize("by", ["its own wait", "force"])
-async def test_who_drew_no_request_id_is_told_the_one_to_send_again_with(
+async def test_a_generated_request_id_is_returned_on_drain(
     sandbox: Sandbox, open_server: OpenServer, kind: str, by: str
 ) -> None:
     """Else an accepted call that is sent again would be made, and paid, twice."""
@@ -129,7 +129,7 @@ async def test_who_drew_no_request_id_is_told_the_one_to_send_again_with(
     assert len((await get_bill(sandbox))["entries"]) == 1
 
 
-async def test_what_was_not_accepted_is_told_no_request_id(
+async def test_unaccepted_calls_get_no_request_id_on_drain(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """It has begun nothing, and its request_id is free."""
@@ -140,7 +140,7 @@ async def test_what_was_not_accepted_is_told_no_request_id(
         assert metadata_of(error) == {}
 
 
-async def test_without_a_descriptor_left_calls_are_sent_away_all_the_same(
+async def test_draining_works_without_free_file_descriptors(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Whether anybody is there cannot be found out then, and the server is stopped in any case."""
@@ -164,7 +164,9 @@ async def _rest(call: grpc.aio.UnaryStreamCall[Any, Any]) -> None:
         pass
 
 
-async def test_a_waiting_paid_call_is_no_leaving(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_draining_a_waiting_call_is_not_a_disconnect(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """It is sent away, and what it began is cancelled by nobody, also with no grace at all."""
     request = text_request(prompt="[[tokens=40 interval_ms=20]] x")
     request.options.disconnect_grace.FromSeconds(0)

@@ -19,7 +19,7 @@ from .test_output_shapes import PICTURE, TOKENS, check_lost, ends, pictures
 State = generation_pb2.Generation
 
 
-async def test_json_in_a_text_that_is_nested_deep(
+async def test_deeply_nested_json_in_a_text_output(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """It is words: the picture is lost, and the run ends."""
@@ -28,7 +28,7 @@ async def test_json_in_a_text_that_is_nested_deep(
         check_lost(await pictures(stubs), levels)
 
 
-async def test_a_picture_among_thousands_of_entries(
+async def test_an_image_among_thousands_of_entries(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """The only place is the picture's."""
@@ -43,7 +43,7 @@ async def test_a_picture_among_thousands_of_entries(
 @pytest.mark.parametrize(
     "words", ["media:٩", "media:²", "media:9", "media:" + "9" * 5_000, "media:-1"]
 )
-async def test_words_that_read_like_the_place_of_a_picture(
+async def test_text_resembling_a_media_placeholder(
     words: str, scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """In an output that is too large to be decoded where it arrives."""
@@ -56,7 +56,7 @@ async def test_words_that_read_like_the_place_of_a_picture(
         assert [bool(medium.sha256) for medium in generation.images.images] == [True]
 
 
-async def test_a_long_text_beside_what_is_nested_deep(
+async def test_a_long_text_beside_deeply_nested_values(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """The text is what was made, or it is told that it cannot be read; never a bug."""

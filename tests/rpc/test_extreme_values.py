@@ -101,7 +101,7 @@ async def text(stubs: Stubs) -> generation_pb2.Generation:
         ({"input": "=" + "[" * 2_000 + "]" * 2_000}, COST),
     ],
 )
-async def test_a_run_ends_and_everything_can_be_shown(
+async def test_extreme_values_are_settled_and_readable(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, metrics: dict[str, Any], cost: int | None
 ) -> None:
     """At its exact cost, or at one that is said to be unknown: never at none."""
@@ -117,7 +117,7 @@ async def test_a_run_ends_and_everything_can_be_shown(
     await check_lists(stubs)
 
 
-async def test_those_who_are_written_with_it_are_not_harmed(
+async def test_other_generations_of_the_batch_are_unaffected(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """Many end at once, every other one with what cannot be written: the rest end as ever."""
@@ -156,7 +156,7 @@ async def test_sums_beyond_64_bits(scripted_upstream: ScriptedUpstream, stubs: S
     await check_lists(stubs)
 
 
-async def test_a_picture_count_that_is_absurd_is_not_our_own_count(
+async def test_an_absurd_image_count_is_not_replaced_by_our_own(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """What upstream told and nobody can reckon with is no reason to guess."""
@@ -187,7 +187,7 @@ UNREADABLE = (
 
 @pytest.mark.parametrize("status", ["succeeded", "failed"])
 @pytest.mark.parametrize("document", UNREADABLE, ids=lambda document: document[:12])
-async def test_metrics_that_cannot_be_read_settle_nothing(
+async def test_unreadable_metrics_leave_the_cost_unknown(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, document: str, status: str
 ) -> None:
     """They are not as if there were none: neither our own count nor nothing is what it cost."""
@@ -234,7 +234,7 @@ async def run(stubs: Stubs, scripted: ScriptedUpstream, output: str) -> generati
         ('{"a\\u0000": "\\ud800", "": 0.5}', {"a\0": "\ufffd", "": 0.5}, ""),
     ],
 )
-async def test_outputs_are_exact_or_texts(
+async def test_numbers_in_outputs_are_exact_or_strings(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, output: str, value: Any, exact: str
 ) -> None:
     """No integer becomes another one, and what is no number of a message is told as it was."""
@@ -247,7 +247,7 @@ async def test_outputs_are_exact_or_texts(
 
 
 @pytest.mark.parametrize("levels", [25, 100])
-async def test_deep_outputs_are_told_exactly(
+async def test_deep_outputs_are_returned_exactly(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, levels: int
 ) -> None:
     """What is too deep for messages is JSON in a text, and all of it in one."""
@@ -258,7 +258,7 @@ async def test_deep_outputs_are_told_exactly(
 
 
 @pytest.mark.parametrize("levels", [101, 990, 1_025, 20_000])
-async def test_outputs_that_are_too_deep_are_paid_and_invalid(
+async def test_too_deep_outputs_are_charged_and_invalid(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, levels: int
 ) -> None:
     """The same at every depth, whatever parsers there are. What is larger is kept as a document."""
@@ -274,7 +274,7 @@ async def test_outputs_that_are_too_deep_are_paid_and_invalid(
 
 
 @pytest.mark.parametrize("number", [2.0**53, -(2.0**53), 2.0**60, 1e300, 2.0**53 + 1])
-async def test_integers_that_a_struct_cannot_hold_are_refused_by_name(
+async def test_integers_beyond_a_struct_are_refused_by_field(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, number: float
 ) -> None:
     """2^53 + 1 arrives as 2^53: which one was meant nobody can tell, and nothing is sent."""
@@ -293,7 +293,7 @@ async def test_integers_that_a_struct_cannot_hold_are_refused_by_name(
     assert not scripted_upstream.posted
 
 
-async def test_integers_that_are_exact_are_sent_exactly(
+async def test_exact_integers_are_sent_exactly(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """In a Struct up to 2^53 - 1, as a text whatever they are, in a field of their own 64 bits."""
@@ -315,7 +315,7 @@ async def test_integers_that_are_exact_are_sent_exactly(
     assert answer.generation.seed == 2**53 + 1
 
 
-async def test_a_budget_holds_what_64_bits_hold(
+async def test_a_budget_saturates_at_64_bits(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """Costs at the edge, one after another: the sum stays at the most, and nobody fails."""

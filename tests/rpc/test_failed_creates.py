@@ -78,7 +78,7 @@ async def generate(stubs: Stubs, kind: str) -> generation_pb2.Generation:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_chains_end_on_each_of_their_links(
+async def test_a_fallback_chain_can_end_on_each_model(
     sandbox: Sandbox, open_server: OpenServer, fault: str
 ) -> None:
     """However many creates before it never arrive: each model is tried once, one is paid."""
@@ -108,7 +108,7 @@ async def test_chains_end_on_each_of_their_links(
             assert sorted(prediction_ids) == sorted(entry["id"] for entry in entries)
 
 
-async def test_where_no_link_is_taken_the_request_may_be_sent_again(
+async def test_a_request_that_no_model_took_can_be_repeated(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """UNAVAILABLE with a time to come back, at no cost, after each model was tried once."""
@@ -121,7 +121,7 @@ async def test_where_no_link_is_taken_the_request_may_be_sent_again(
     assert not (await get_bill(sandbox))["entries"]
 
 
-async def test_without_another_model_the_same_one_is_sent_again_a_few_times(
+async def test_without_a_fallback_the_create_is_retried(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Two creates of three never arrive; of four none is sent after the third."""
@@ -143,7 +143,7 @@ async def test_without_another_model_the_same_one_is_sent_again_a_few_times(
 
 
 @pytest.mark.parametrize("lag", [0, 700, 4_500])
-async def test_a_create_that_was_said_to_fail_and_was_made_is_paid_once_or_alarmed(
+async def test_a_create_reported_failed_but_made_is_settled_once_or_alarmed(
     sandbox: Sandbox, open_server: OpenServer, lag: int
 ) -> None:
     """What the list shows in time is adopted; later it is stopped, settled and counted.

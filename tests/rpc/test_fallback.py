@@ -70,7 +70,7 @@ def failing(models: list[str]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("kind", CHAINS)
-async def test_each_link_of_a_chain_takes_over_in_turn(
+async def test_fallback_models_are_tried_in_order(
     sandbox: Sandbox, open_server: OpenServer, kind: str
 ) -> None:
     """However many fail before it: its attempts say so, and all that was billed is in the cost."""
@@ -106,7 +106,7 @@ async def test_each_link_of_a_chain_takes_over_in_turn(
     assert first.state == State.STATE_FAILED
 
 
-async def test_a_listed_chain_is_followed_and_none_is_none(
+async def test_the_requests_own_fallback_list_is_used(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """The request's own list, and a request that wants nobody else."""
@@ -126,7 +126,9 @@ async def test_a_listed_chain_is_followed_and_none_is_none(
     assert len(alone.attempts) == 1
 
 
-async def test_the_operator_may_switch_it_off(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_fallback_can_be_disabled_by_the_operator(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """Then only a request that asks for it is carried over."""
     await inject_faults(sandbox, *failing(["black-forest-labs/flux-dev"]))
     async with open_server(sandbox.url, use_fallback=False) as (stubs, _):
@@ -138,7 +140,7 @@ async def test_the_operator_may_switch_it_off(sandbox: Sandbox, open_server: Ope
     assert generation.state == State.STATE_SUCCEEDED
 
 
-async def test_nobody_takes_over_while_a_create_is_in_doubt(
+async def test_there_is_no_fallback_while_a_create_is_unconfirmed(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """The answer is lost and the list is away: one create, and it stays in doubt."""
@@ -155,9 +157,7 @@ async def test_nobody_takes_over_while_a_create_is_in_doubt(
     assert len((await get_bill(sandbox))["entries"]) == 1
 
 
-async def test_a_refusal_of_the_content_ends_the_call(
-    sandbox: Sandbox, open_server: OpenServer
-) -> None:
+async def test_a_content_refusal_ends_the_call(sandbox: Sandbox, open_server: OpenServer) -> None:
     """CONTENT_BLOCKED, and nobody else is asked, unless the request lists models and says so."""
     refusing = {"do": "fail", "model": "black-forest-labs/*"}
     await inject_faults(
@@ -174,7 +174,7 @@ async def test_a_refusal_of_the_content_ends_the_call(
     assert carried.model == "stability-ai/sdxl"
 
 
-async def test_nobody_takes_over_once_text_was_told(
+async def test_there_is_no_fallback_after_text_was_streamed(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Two models' words must not stand in one stream."""
@@ -188,7 +188,9 @@ async def test_nobody_takes_over_once_text_was_told(
     assert len((await get_bill(sandbox))["entries"]) == 1
 
 
-async def test_a_chain_goes_on_after_a_restart(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_fallback_continues_after_a_restart(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """The next server knows who takes over: it was kept with the call."""
     request = image_request(
         prompt="[[run_ms=1500]] A cat", request_id=str(uuid4()), wait=Duration(), model="flux-dev"

@@ -35,7 +35,7 @@ def open_to_others(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("_open_umask")
-async def test_all_that_is_kept_is_its_owners_alone(
+async def test_stored_files_are_private_to_their_owner(
     sandbox: Sandbox, open_server: OpenServer, tmp_path: Path
 ) -> None:
     """The database, its log, keys, locks, uploads and outputs, while it runs and afterwards."""
@@ -55,7 +55,7 @@ async def test_all_that_is_kept_is_its_owners_alone(
 
 
 @pytest.mark.usefixtures("_open_umask")
-async def test_what_an_older_version_left_open_is_closed(
+async def test_permissions_of_older_files_are_tightened(
     sandbox: Sandbox, open_server: OpenServer, tmp_path: Path
 ) -> None:
     """Before anything else is done; what a link leads to is let alone."""

@@ -45,7 +45,7 @@ async def completed(stubs: Stubs, prompt: str, **fields: Any) -> text_pb2.TextCo
         ("[[tokens=5000]] Hi", None, LENGTH),
     ],
 )
-async def test_done_or_cut(
+async def test_stop_or_length(
     sandbox_stubs: Stubs,
     prompt: str,
     bound: int | None,
@@ -65,7 +65,7 @@ async def test_done_or_cut(
     assert last.generation.text.finish_reason == reason
 
 
-async def test_the_bound_is_that_of_the_model_that_made_it(
+async def test_the_length_limit_is_that_of_the_fallback_model(
     sandbox: Sandbox, sandbox_stubs: Stubs
 ) -> None:
     """Where another one has taken over."""
@@ -83,7 +83,9 @@ async def test_the_bound_is_that_of_the_model_that_made_it(
     assert generation.text.finish_reason == STOP
 
 
-async def test_not_counted_is_not_known(scripted_upstream: ScriptedUpstream, stubs: Stubs) -> None:
+async def test_without_token_counts_the_finish_reason_is_unknown(
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
+) -> None:
     """It may have been cut, or not."""
     scripted_upstream.creates = [
         says(prediction(scripted_upstream, "succeeded", output=["Hi"], metrics={}))
@@ -93,7 +95,7 @@ async def test_not_counted_is_not_known(scripted_upstream: ScriptedUpstream, stu
     assert generation.text.finish_reason == UNSPECIFIED
 
 
-async def test_refused(sandbox: Sandbox, sandbox_stubs: Stubs) -> None:
+async def test_content_refusal(sandbox: Sandbox, sandbox_stubs: Stubs) -> None:
     """By the model, or by the screening: in the generation, for a stream has no good end."""
     await inject_faults(sandbox, {"do": "fail", "model": "meta/meta-llama*", "error": "(E005)"})
     generation = await generated(sandbox_stubs, "Hi")
@@ -108,7 +110,7 @@ async def test_refused(sandbox: Sandbox, sandbox_stubs: Stubs) -> None:
     assert screened.safety.verdict == verdict_pb2.SafetyVerdict.VERDICT_UNSAFE
 
 
-async def test_cancelled(sandbox_stubs: Stubs) -> None:
+async def test_cancellation(sandbox_stubs: Stubs) -> None:
     """With the text as far as it came."""
     request = text_request(prompt="[[tokens=500 interval_ms=20]] Hi", wait=Duration())
     begun = (await sandbox_stubs.text.GenerateText(request)).generation
@@ -121,7 +123,7 @@ async def test_cancelled(sandbox_stubs: Stubs) -> None:
     assert generation.text.finish_reason == CANCELLED
 
 
-async def test_broken(sandbox: Sandbox, sandbox_stubs: Stubs) -> None:
+async def test_failure(sandbox: Sandbox, sandbox_stubs: Stubs) -> None:
     """Its error says why."""
     await inject_faults(sandbox, {"do": "fail", "model": "*", "error": "CUDA out of memory"})
     generation = await generated(sandbox_stubs, "Hi")

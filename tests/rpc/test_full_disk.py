@@ -48,7 +48,7 @@ def fill_disk_of_workers(monkeypatch: pytest.MonkeyPatch, count: int) -> list[No
     return left
 
 
-async def test_a_worker_cannot_write_for_a_while(
+async def test_a_worker_recovers_from_a_full_disk(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left = fill_disk_of_workers(monkeypatch, MORE_THAN_QUARANTINE)
@@ -60,7 +60,7 @@ async def test_a_worker_cannot_write_for_a_while(
     assert not left
 
 
-async def test_a_worker_cannot_write_until_upstream_has_nothing_any_more(
+async def test_a_worker_cannot_write_until_the_output_expired(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(large_outputs, "UPSTREAM_LINK_LIFETIME", timedelta(0))
@@ -75,7 +75,7 @@ async def test_a_worker_cannot_write_until_upstream_has_nothing_any_more(
 @pytest.mark.parametrize(
     "failing_call", [(large_outputs, "_head"), (settlement, "settle_prediction")]
 )
-async def test_the_gate_cannot_write_for_a_while(
+async def test_the_server_recovers_from_a_full_disk(
     scripted_upstream: ScriptedUpstream,
     open_server: OpenServer,
     monkeypatch: pytest.MonkeyPatch,

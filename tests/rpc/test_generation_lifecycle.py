@@ -46,7 +46,7 @@ def kinds(events: list[text_pb2.StreamTextResponse]) -> list[str]:
     return [name for n, name in enumerate(names) if n == 0 or names[n - 1] != name]
 
 
-async def test_tokens_come_as_they_are_made(sandbox_stubs: Stubs) -> None:
+async def test_tokens_are_streamed_as_they_are_generated(sandbox_stubs: Stubs) -> None:
     """20 tokens apart from each other upstream are 20 deltas here, then usage and cost."""
     events = await read_stream(
         sandbox_stubs.text.StreamText(
@@ -123,7 +123,7 @@ async def test_all_four_kinds_of_media(sandbox_stubs: Stubs) -> None:
         assert response.generation.state == State.STATE_SUCCEEDED
 
 
-async def test_watching_tells_every_state_up_to_the_end(sandbox_stubs: Stubs) -> None:
+async def test_watching_reports_every_state_to_the_end(sandbox_stubs: Stubs) -> None:
     """Versions grow, states only move on, and the watch ends by itself."""
     video = await sandbox_stubs.video.GenerateVideo(video_request(prompt="A dog"))
     seen = [
@@ -138,7 +138,7 @@ async def test_watching_tells_every_state_up_to_the_end(sandbox_stubs: Stubs) ->
     assert states[-1] == State.STATE_SUCCEEDED
 
 
-async def test_cancelling_is_settled_on_the_terminal_record(sandbox_stubs: Stubs) -> None:
+async def test_cancellation_is_settled_by_the_terminal_prediction(sandbox_stubs: Stubs) -> None:
     """Asked for by anybody: CANCELLED once upstream confirmed it; the stream says so too."""
     call = sandbox_stubs.text.StreamText(
         stream_text_request(prompt="[[tokens=500 interval_ms=200]] Hello")
@@ -161,7 +161,7 @@ async def test_cancelling_is_settled_on_the_terminal_record(sandbox_stubs: Stubs
     assert generation.text.text
 
 
-async def test_nobody_finds_what_is_not_theirs(sandbox_stubs: Stubs) -> None:
+async def test_an_unknown_id_is_not_found(sandbox_stubs: Stubs) -> None:
     """An unknown id is NOT_FOUND in every rpc that takes one."""
     rpcs = sandbox_stubs.generations
     calls: list[Any] = [
@@ -219,7 +219,7 @@ async def test_validate_only_spends_nothing(sandbox_stubs: Stubs) -> None:
     assert not listed.generations
 
 
-async def test_the_catalog_is_shown(sandbox_stubs: Stubs) -> None:
+async def test_the_catalog_is_listed(sandbox_stubs: Stubs) -> None:
     """At least two models of each kind, with prices; aliases work."""
     listed = await sandbox_stubs.models.ListModels(models_pb2.ListModelsRequest(page_size=1_000))
     for modality in range(1, 5):
@@ -231,7 +231,9 @@ async def test_the_catalog_is_shown(sandbox_stubs: Stubs) -> None:
     assert reason_of(error) == "MODEL_NOT_FOUND"
 
 
-async def test_upstream_down_costs_nothing_and_frees_the_id(open_server: OpenServer) -> None:
+async def test_an_unavailable_upstream_costs_nothing_and_frees_the_request_id(
+    open_server: OpenServer,
+) -> None:
     """UNAVAILABLE with RetryInfo; the same request_id may be sent again, and is not a replay."""
     async with open_server("http://127.0.0.1:9") as (stubs, _):
         request = text_request(prompt="a", request_id=str(uuid4()))
@@ -244,7 +246,9 @@ async def test_upstream_down_costs_nothing_and_frees_the_id(open_server: OpenSer
         assert [g.cost.usd_nanos for g in listed.generations] == [0, 0]
 
 
-async def test_a_restart_follows_on(open_server: OpenServer, sandbox: Sandbox) -> None:
+async def test_a_restart_resumes_running_predictions(
+    open_server: OpenServer, sandbox: Sandbox
+) -> None:
     """Draining cancels nothing: the next process finds the prediction and settles it."""
     async with open_server(sandbox.url) as (stubs, _):
         request = text_request(
@@ -267,7 +271,7 @@ async def test_a_restart_follows_on(open_server: OpenServer, sandbox: Sandbox) -
         assert done.generation.usage.output_tokens == 20
 
 
-async def test_a_run_ends_with_its_timeout(sandbox_stubs: Stubs) -> None:
+async def test_the_timeout_ends_a_run(sandbox_stubs: Stubs) -> None:
     """Below what Replicate can be held to: refused. Over: DEADLINE, and upstream is cancelled."""
     error = await rpc_error(
         sandbox_stubs.text.GenerateText(text_request(prompt="a", timeout=Duration(seconds=4)))
@@ -283,7 +287,7 @@ async def test_a_run_ends_with_its_timeout(sandbox_stubs: Stubs) -> None:
     assert answer.generation.error.code == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]
 
 
-async def test_the_embedded_sandbox_says_that_it_is_one(tmp_path: Path) -> None:
+async def test_the_embedded_sandbox_is_marked_in_responses(tmp_path: Path) -> None:
     """With no token and no upstream named, everything works, and every answer says whence."""
     settings = Settings(
         grpc_address="127.0.0.1:0",

@@ -83,7 +83,7 @@ def only_after_the_end(scripted: ScriptedUpstream, answer: Answer) -> Answer:
 
 
 @pytest.mark.parametrize("status", ["canceled", "aborted"])
-async def test_the_next_model_takes_over_in_time(
+async def test_a_hanging_model_is_replaced_in_time(
     scripted_upstream: ScriptedUpstream, hurried: Stubs, status: str
 ) -> None:
     """The one that hangs is cancelled after its share, and settled before the next is sent."""
@@ -106,7 +106,9 @@ async def test_the_next_model_takes_over_in_time(
     assert len(scripted_upstream.posted) == 2
 
 
-async def test_every_link_hangs(scripted_upstream: ScriptedUpstream, hurried: Stubs) -> None:
+async def test_every_model_of_the_chain_hangs(
+    scripted_upstream: ScriptedUpstream, hurried: Stubs
+) -> None:
     """Each has its time, the last one the rest; the end is the timeout's own."""
     links = (*LINKS, "black-forest-labs/flux-dev")
 
@@ -122,7 +124,7 @@ async def test_every_link_hangs(scripted_upstream: ScriptedUpstream, hurried: St
     assert generation.error.message == "the timeout was over before the end"
 
 
-async def test_a_model_alone_has_all_the_time(
+async def test_a_single_model_gets_the_whole_timeout(
     scripted_upstream: ScriptedUpstream, hurried: Stubs
 ) -> None:
     """Nobody takes over, so nothing is cut."""
@@ -135,7 +137,7 @@ async def test_a_model_alone_has_all_the_time(
     assert len(generation.attempts) == 1
 
 
-async def test_what_ends_well_while_it_is_cancelled_is_kept(
+async def test_a_success_during_cancellation_is_kept(
     scripted_upstream: ScriptedUpstream, hurried: Stubs
 ) -> None:
     """It is paid: no second model is."""
@@ -146,7 +148,7 @@ async def test_what_ends_well_while_it_is_cancelled_is_kept(
     assert (generation.model, len(scripted_upstream.posted)) == (LINKS[0], 1)
 
 
-async def test_a_text_that_was_begun_is_not_cut(
+async def test_a_started_text_is_not_cancelled(
     scripted_upstream: ScriptedUpstream, hurried: Stubs
 ) -> None:
     """Nobody could go on with what its caller has: it may use the whole timeout."""
@@ -161,7 +163,7 @@ async def test_a_text_that_was_begun_is_not_cut(
     assert len(scripted_upstream.posted) == 1
 
 
-async def test_a_text_that_does_not_begin_is_cut(
+async def test_a_text_that_does_not_start_is_cancelled(
     scripted_upstream: ScriptedUpstream, hurried: Stubs
 ) -> None:
     """Its stream is silent, and another model's text is told whole."""
@@ -186,7 +188,7 @@ def at_percent(*percents: int) -> list[Answer]:
     return [says(RUNS | {"logs": f"{done}%|###| {done}/100 [00:01<00:09]"}) for done in percents]
 
 
-async def test_a_run_that_says_it_will_end_in_time_goes_on(
+async def test_a_run_with_sufficient_progress_continues(
     scripted_upstream: ScriptedUpstream, hurried: Stubs
 ) -> None:
     """Its share is over, its log moves, and what is left by it fits into the timeout."""
@@ -206,7 +208,7 @@ async def test_a_run_that_says_it_will_end_in_time_goes_on(
     assert took.total_seconds() >= 44
 
 
-async def test_a_run_whose_bar_stands_still_is_cut(
+async def test_a_run_without_progress_is_cancelled(
     scripted_upstream: ScriptedUpstream, hurried: Stubs
 ) -> None:
     """It came to 60 %, and no further."""
@@ -237,7 +239,7 @@ def ends_after(seconds: float, end: Any, *, percent: int = 0) -> Answer:
     return look
 
 
-async def test_a_run_that_nobody_could_follow_in_time_is_not_cut(
+async def test_a_run_is_not_cancelled_without_time_for_a_fallback(
     scripted_upstream: ScriptedUpstream, hurried: Stubs
 ) -> None:
     """It got more than its share, and no other model's run would be over any more."""
@@ -253,7 +255,7 @@ async def test_a_run_that_nobody_could_follow_in_time_is_not_cut(
     assert not scripted_upstream.cancelled.is_set()
 
 
-async def test_one_that_was_cut_is_followed_though_its_end_took_long(
+async def test_a_slow_cancellation_is_still_followed_by_a_fallback(
     scripted_upstream: ScriptedUpstream, hurried: Stubs
 ) -> None:
     """Nobody else would have a usual run's time then: rather one that may not be over than none."""
@@ -276,7 +278,7 @@ async def test_one_that_was_cut_is_followed_though_its_end_took_long(
     assert generation.attempts[0].reason == "out of time"
 
 
-async def test_one_that_was_sent_beside_another_is_not_cut_for_that(
+async def test_a_run_beside_an_unconfirmed_one_is_not_cancelled(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """Whether the first was taken is not known, and the list is away: this one surely runs."""

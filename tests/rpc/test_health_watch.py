@@ -35,7 +35,7 @@ async def watcher_that_reads_nothing(address: str) -> AsyncIterator[None]:
         yield
 
 
-async def test_a_watcher_that_reads_nothing_holds_up_nobody(
+async def test_a_watcher_that_does_not_read_blocks_nobody(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -51,7 +51,7 @@ async def test_a_watcher_that_reads_nothing_holds_up_nobody(
 
 
 @pytest.mark.parametrize("name", ["", SERVICES[0]])
-async def test_who_leaves_takes_the_news_from_nobody(
+async def test_a_leaving_watcher_does_not_affect_others(
     sandbox: Sandbox, open_server: OpenServer, name: str
 ) -> None:
     request = health_pb2.HealthCheckRequest(service=name)
@@ -70,7 +70,9 @@ async def test_who_leaves_takes_the_news_from_nobody(
         await ending
 
 
-async def test_an_unknown_service_is_told_apart(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_an_unknown_service_differs_between_check_and_watch(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """As the protocol says: Check ends with NOT_FOUND, Watch goes on."""
     request = health_pb2.HealthCheckRequest(service="no.such.Service")
     async with open_server(sandbox.url) as (stubs, _), asyncio.timeout(SECONDS):

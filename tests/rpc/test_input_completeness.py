@@ -185,7 +185,7 @@ async def estimated(stubs: Stubs, kind: str, request: Any) -> plan_pb2.Plan | No
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_every_live_model_by_its_name(
+async def test_every_live_model_gets_all_inputs_or_refuses(
     sandbox: Sandbox, open_server: OpenServer, kind: str
 ) -> None:
     """It runs and gets everything, or the call is refused; nobody else is run."""
@@ -217,7 +217,7 @@ def sent(kind: str, fields: dict[str, Any], model: Model, **options: Any) -> str
 @pytest.mark.parametrize(
     "model", [each for each in LIVE if each.modality.value in KINDS], ids=lambda model: model.slug
 )
-def test_all_of_it_is_in_the_input(model: Model) -> None:
+def test_the_whole_request_is_in_the_input(model: Model) -> None:
     """Whatever a plan says of it, each link and each word is there to be read."""
     kind = model.modality.value
     for fields in REQUESTS[kind]:
@@ -239,7 +239,7 @@ def supports(model: Model, fields: dict[str, Any]) -> bool:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("mode", ["PARAMETER_MODE_LENIENT", "PARAMETER_MODE_STRICT"])
 @pytest.mark.parametrize("quality", ["UNSPECIFIED", "ECONOMY", "STANDARD", "PREMIUM"])
-async def test_without_a_name_whoever_can_is_found(
+async def test_model_selection_finds_a_model_that_takes_all_inputs(
     sandbox: Sandbox, open_server: OpenServer, kind: str, mode: str, quality: str
 ) -> None:
     """Of the quality asked for, or of the default's; a refusal means that there is nobody."""
@@ -276,7 +276,7 @@ def input_of(sandbox: Sandbox, prediction_id: str) -> Any:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_what_is_run_without_a_name_got_all_of_it(open_server: OpenServer, kind: str) -> None:
+async def test_a_selected_model_gets_all_inputs(open_server: OpenServer, kind: str) -> None:
     """In earnest: one prediction for each that is taken, with everything in its input."""
     _, method, _ = KINDS[kind]
     async with Sandbox(INSTANT) as sandbox, open_server(sandbox.url) as (stubs, _):
@@ -307,7 +307,7 @@ async def test_what_is_run_without_a_name_got_all_of_it(open_server: OpenServer,
         assert len((await get_bill(sandbox))["entries"]) == len(generations)
 
 
-async def test_the_defaults_run_where_they_can(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_default_models_run_where_they_can(sandbox: Sandbox, open_server: OpenServer) -> None:
     """The models of the brief, whatever was asked of them that they only adjust."""
     many = {
         "text": {"prompt": "Hello", "system_prompt": "Be brief", "max_output_tokens": 200},
@@ -345,7 +345,7 @@ async def test_the_defaults_run_where_they_can(sandbox: Sandbox, open_server: Op
                 assert not plan.HasField("choice")
 
 
-async def test_the_last_of_several_is_named(sandbox_stubs: Stubs) -> None:
+async def test_the_last_of_several_inputs_is_named(sandbox_stubs: Stubs) -> None:
     """By its place, also in the words of an estimate."""
     request = request_of("image", {"prompt": "x", **IMAGE_MEDIA["two pictures"]}, model="flux-pro")
     error = await rpc_error(sandbox_stubs.image.GenerateImage(request))

@@ -58,7 +58,7 @@ def breaks_once(function: Callable[..., Any]) -> Callable[..., Any]:
     [(settlement, "settle_prediction"), (Submitter, "send"), (StreamReader, "_take")],
     ids=["at the end", "after the create was answered", "in the text"],
 )
-async def test_a_stream_goes_on_after_a_bug(
+async def test_a_stream_continues_after_an_internal_error(
     sandbox: Sandbox,
     open_server: OpenServer,
     monkeypatch: pytest.MonkeyPatch,
@@ -102,7 +102,7 @@ def always(*_: Any, **__: Any) -> Any:
 
 
 @pytest.mark.parametrize("where", ["decoding", "settling", "shaping", "reading of the cost"])
-async def test_what_breaks_again_and_again_is_put_into_quarantine(
+async def test_repeated_internal_errors_lead_to_quarantine(
     sandbox: Sandbox, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """It ends, paid as billed, or as unknown where not even that can be read; an alarm says so."""
@@ -138,7 +138,7 @@ async def test_what_breaks_again_and_again_is_put_into_quarantine(
     assert b'mediagate_generations_quarantined_total{cause="errors"}' in generate_latest(REGISTRY)
 
 
-async def test_an_unexpected_error_of_the_rest_is_begun_anew(
+async def test_background_jobs_restart_after_an_internal_error(
     sandbox: Sandbox, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What cleans up falls over: nobody's generation ends by it, and it is taken up again."""

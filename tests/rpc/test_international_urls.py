@@ -84,7 +84,7 @@ def image(uri: str) -> image_pb2.GenerateImageRequest:
 
 
 @pytest.mark.parametrize(("given", "sent"), LINKS)
-async def test_every_way_to_give_a_medium_sends_the_same(
+async def test_media_urls_are_encoded_alike_in_every_field(
     upstream: ScriptedUpstream, stubs: Stubs, given: str, sent: str
 ) -> None:
     """IDNA and percent-encoded; what is ASCII stays letter for letter, and so does a prompt."""
@@ -116,7 +116,7 @@ async def test_every_way_to_give_a_medium_sends_the_same(
 
 
 @pytest.mark.parametrize("uri", [*NO_HOSTS, *INSIDE])
-async def test_what_leads_nowhere_or_inside_is_refused_alike(
+async def test_invalid_and_internal_urls_are_refused_alike(
     upstream: ScriptedUpstream, stubs: Stubs, uri: str
 ) -> None:
     """By its field, before anything is spent; as a webhook, too."""
@@ -134,7 +134,7 @@ async def test_what_leads_nowhere_or_inside_is_refused_alike(
     assert not upstream.posted
 
 
-async def test_a_webhook_of_another_script_is_taken(
+async def test_an_international_webhook_url_is_accepted(
     upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """Accepted, as its medium would be."""
@@ -143,7 +143,7 @@ async def test_a_webhook_of_another_script_is_taken(
     assert len(upstream.posted) == 1
 
 
-async def test_a_webhooks_path_is_sent_in_ascii() -> None:
+async def test_a_webhooks_path_is_percent_encoded() -> None:
     """To the very place."""
     async with raw_server() as raw, WebhookHttpClient(LOOPBACK) as poster:
         assert await poster.post(f"{raw.url}/ä%2C?ü=~", {}, b"{}") == 200

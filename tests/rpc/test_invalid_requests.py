@@ -92,7 +92,7 @@ BAD: dict[str, tuple[Callable[[Stubs], Any], grpc.StatusCode, str, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-async def test_bad_input_is_refused_by_field(
+async def test_invalid_input_is_refused_by_field(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, name: str
 ) -> None:
     """The right code and reason, the field named; upstream never hears of it, the store neither."""
@@ -113,7 +113,7 @@ async def test_a_message_of_forty_megabytes_is_refused_by_grpc(stubs: Stubs) -> 
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-async def test_strict_mode_refuses_what_it_would_have_to_change(
+async def test_strict_mode_refuses_parameters_it_would_change(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """Every parameter that cannot be honoured is named at once."""

@@ -50,7 +50,7 @@ def info_of(status: Any) -> Any:
 
 @pytest.mark.parametrize("size", [MIB, 30 * MIB])
 @pytest.mark.parametrize("shape", ["string", "list"])
-async def test_a_picture_as_a_large_data_uri(
+async def test_an_image_as_a_large_data_uri(
     shape: str, size: int, scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """Kept as any other, and counted for its price."""
@@ -89,7 +89,7 @@ async def test_several_runs_with_large_data_uris(
     assert sorted(contents_read) == sorted(contents)
 
 
-async def test_a_gate_that_dies_over_a_large_data_uri(
+async def test_a_crash_while_decoding_a_large_data_uri(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """Settled already, with its number of images; the next process asks for the answer again."""
@@ -116,7 +116,7 @@ async def test_a_gate_that_dies_over_a_large_data_uri(
         assert await read(stubs, generation.id) == content
 
 
-async def test_a_picture_beside_more_logs_than_are_kept(
+async def test_an_image_beside_oversized_logs(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """It is small: kept whatever stands beside it."""
@@ -128,7 +128,7 @@ async def test_a_picture_beside_more_logs_than_are_kept(
 
 
 @pytest.mark.parametrize("broken", ["data:image/gif;base64,%%%%", "data:image/gif;base64", "data:"])
-async def test_a_large_data_uri_that_cannot_be_read(
+async def test_an_unreadable_large_data_uri(
     broken: str, scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """It is told of that medium."""
@@ -227,7 +227,7 @@ def seen(media: Any) -> list[Any]:
 
 @pytest.mark.parametrize("schema", SCHEMAS)
 @pytest.mark.parametrize("seed", range(2))
-async def test_size_changes_nothing(
+async def test_padding_does_not_change_the_output(
     seed: int, schema: str, scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """The same output with a third of a megabyte of white space in it has the same media."""
@@ -249,7 +249,7 @@ async def test_size_changes_nothing(
 
 
 @pytest.mark.parametrize("seed", range(2))
-async def test_size_changes_no_picture(
+async def test_padding_does_not_change_media_or_price(
     seed: int, scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """Neither what is kept of a model of media nor its price, whatever it has put out."""
@@ -279,7 +279,7 @@ PAGES = {
 
 
 @pytest.mark.parametrize("page", PAGES)
-async def test_what_is_too_large_is_found_upstream(
+async def test_oversized_output_is_linked_at_upstream(
     page: str, scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """By upstream's page about it, and by no other address."""
@@ -293,7 +293,7 @@ async def test_what_is_too_large_is_found_upstream(
     assert "r8_" not in str(generation)
 
 
-async def test_a_picture_that_is_none_costs_as_a_small_one(
+async def test_a_large_invalid_image_is_charged_as_a_small_one(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """A million objects are no picture."""

@@ -9,7 +9,7 @@ from tests.media.large_output_memory import MIB, check_growth, storage_settings
 
 
 @pytest.mark.parametrize("location", ["folder", "s3"])
-async def test_a_large_output(
+async def test_a_large_output_is_archived_in_bounded_memory(
     location: str, request: pytest.FixtureRequest, missing: Missing, tmp_path: Path
 ) -> None:
     """Kept and read back whole, with at most 16 MiB more at the peak."""

@@ -73,7 +73,7 @@ QUICK = ("numbers", "nested", "text", "logs", "data URI")
     [QUICK, pytest.param(tuple(ANSWERS), marks=pytest.mark.faults_full)],
     ids=["quick", "all"],
 )
-async def test_a_large_answer_costs_little_memory(
+async def test_a_large_response_uses_bounded_memory(
     names: tuple[str, ...], scripted_upstream: ScriptedUpstream, process: tuple[Stubs, Memory]
 ) -> None:
     """It is settled, and over."""
@@ -99,7 +99,7 @@ async def test_a_large_answer_costs_little_memory(
         assert growth <= MOST_GROWTH, f"{name}: {growth / MIB:.1f} MiB"
 
 
-async def test_a_long_text_that_is_streamed(
+async def test_a_long_streamed_text_uses_bounded_memory(
     scripted_upstream: ScriptedUpstream, process: tuple[Stubs, Memory]
 ) -> None:
     """Of the text itself there is one copy while it is told."""

@@ -188,7 +188,7 @@ SMALL_VALUES = {
 
 
 @pytest.mark.parametrize("name", SMALL_VALUES)
-async def test_small_values_without_number(
+async def test_an_output_of_many_small_values(
     name: str, scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """Whatever JSON can say is kept as it came."""
@@ -201,7 +201,7 @@ async def test_small_values_without_number(
     assert (await document(stubs, generation.id))[1] == SMALL_VALUES[name]
 
 
-async def test_links_in_a_large_value_are_media(
+async def test_urls_in_a_large_value_are_media(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """They would die within the hour."""
@@ -214,7 +214,9 @@ async def test_links_in_a_large_value_are_media(
     assert generation.state == State.STATE_FINALIZING
 
 
-async def test_more_than_is_kept(scripted_upstream: ScriptedUpstream, stubs: Stubs) -> None:
+async def test_an_output_above_the_stored_limit(
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
+) -> None:
     """Beyond 64 MiB it is paid, told so, and not asked for again."""
     chunk = b"0," * (MIB // 2)
     pieces = done(b"[")
@@ -233,7 +235,9 @@ def reason_of_status(status: Any) -> str:
     return str(info.reason)
 
 
-async def test_a_picture_that_is_none(scripted_upstream: ScriptedUpstream, stubs: Stubs) -> None:
+async def test_a_large_output_that_is_not_an_image(
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
+) -> None:
     """A million numbers where a picture is to be: it is paid, perhaps, and it is lost."""
     scripted_upstream.creates = [sends(*done(SMALL_VALUES["objects"]))]
     request = image_request(prompt="x", model="flux-schnell")
@@ -252,7 +256,7 @@ async def streamed(stubs: Stubs, request: text_pb2.StreamTextRequest) -> tuple[b
     return b"".join(pieces), last, longest
 
 
-async def test_a_stream_tells_it_all(
+async def test_a_stream_returns_the_whole_text(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In pieces that messages hold, never as a whole in memory; again from any place, by another
@@ -290,7 +294,7 @@ async def test_a_stream_tells_it_all(
         assert reason_of(within_a_letter) == "STREAM_EXPIRED"
 
 
-async def test_a_gate_that_dies_over_it_goes_on(
+async def test_a_crash_while_reading_a_large_response_is_recovered(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """Settled before anything is read: the next process asks upstream again for the output only."""
@@ -332,7 +336,9 @@ async def test_a_page_is_no_larger_than_a_message(
     assert listed == names[::-1]
 
 
-async def test_what_was_erased_is_gone(scripted_upstream: ScriptedUpstream, stubs: Stubs) -> None:
+async def test_deleted_documents_are_gone(
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
+) -> None:
     """Documents, too."""
     scripted_upstream.creates = [
         sends(*done(SMALL_VALUES["dense"], json.dumps("x" * MIB).encode()))
@@ -347,7 +353,7 @@ async def test_what_was_erased_is_gone(scripted_upstream: ScriptedUpstream, stub
         assert reason_of(error) == "GENERATION_NOT_FOUND"
 
 
-async def test_answers_that_nothing_can_read(
+async def test_responses_that_crash_the_reader(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Three of them, and the run counts as lost: its cost is unknown, and it is over."""
@@ -360,7 +366,7 @@ async def test_answers_that_nothing_can_read(
     assert scripted_upstream.get_count == 3
 
 
-async def test_no_process_can_be_started_for_a_while(
+async def test_worker_processes_cannot_start_temporarily(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is wrong with the answer: what is paid for is read as soon as one can."""

@@ -58,7 +58,7 @@ def picture(*references: Input, **fields: Any) -> image_pb2.GenerateImageRequest
     return image_request(prompt="x", reference_images=references, model="flux-dev", **fields)
 
 
-async def test_a_small_upload_travels_within_the_request(sandbox_stubs: Stubs, seen: Seen) -> None:
+async def test_a_small_upload_is_sent_inline(sandbox_stubs: Stubs, seen: Seen) -> None:
     """As a data URI, which costs no upload."""
     uploaded = await upload(sandbox_stubs, SMALL)
     response = await sandbox_stubs.image.GenerateImage(picture(Input(upload_id=uploaded.upload_id)))
@@ -66,7 +66,7 @@ async def test_a_small_upload_travels_within_the_request(sandbox_stubs: Stubs, s
     assert (await seen(response.generation))["image"] == expected
 
 
-async def test_a_larger_one_is_handed_over_once(
+async def test_a_larger_upload_is_sent_to_the_files_api_once(
     sandbox_stubs: Stubs, sandbox: Sandbox, seen: Seen
 ) -> None:
     """By the files API; who asks for it again, and at the same time, gets the same link."""
@@ -85,7 +85,7 @@ async def test_a_larger_one_is_handed_over_once(
     assert len((await file_at(f"{sandbox.base_url}/files"))["results"]) == 1
 
 
-async def test_inline_bytes_of_some_size_are_handed_over_too(
+async def test_large_inline_bytes_are_sent_to_the_files_api(
     sandbox_stubs: Stubs, seen: Seen
 ) -> None:
     """Replicate wants no large data URIs; few bytes still travel as one."""
@@ -106,7 +106,7 @@ async def test_a_list_and_a_mask(sandbox_stubs: Stubs, seen: Seen) -> None:
     assert given["mask"].startswith("data:image/jpeg;base64,")
 
 
-async def test_a_model_that_is_run_by_its_slug(sandbox_stubs: Stubs, seen: Seen) -> None:
+async def test_media_inputs_of_run_model(sandbox_stubs: Stubs, seen: Seen) -> None:
     """Its media by name: an output is enlarged, an upload too; what is missing is named."""
     response = await sandbox_stubs.image.GenerateImage(picture())
     ref = medium_pb2.OutputRef(generation_id=response.generation.id)
@@ -126,7 +126,7 @@ def enlarge(medium: Input) -> models_pb2.RunModelRequest:
     return run_model_request("nightmareai/real-esrgan", media=media)
 
 
-async def test_a_repeat_needs_no_upload_any_more(
+async def test_a_repeat_does_not_need_the_upload(
     sandbox: Sandbox, open_server: OpenServer, tmp_path: Path
 ) -> None:
     """The same request_id finds its generation, whatever has become of the media meanwhile."""
@@ -177,7 +177,7 @@ MISSING: dict[str, tuple[Input, str, str, str]] = {
 
 @pytest.mark.parametrize("case", sorted(MISSING))
 @pytest.mark.parametrize("validate_only", [False, True])
-async def test_media_that_are_not_there(
+async def test_missing_media_are_refused(
     case: str, validate_only: bool, sandbox_stubs: Stubs, sandbox: Sandbox
 ) -> None:
     """Told before anything is bound or spent, with the field; also by validate_only."""
@@ -190,7 +190,7 @@ async def test_media_that_are_not_there(
     assert (await file_at(f"{sandbox.base_url}/predictions"))["results"] == []
 
 
-async def test_an_output_of_a_text_or_of_another_index(sandbox_stubs: Stubs) -> None:
+async def test_a_missing_output_index_is_refused(sandbox_stubs: Stubs) -> None:
     """There is no such output: told with the field."""
     text = await sandbox_stubs.text.GenerateText(text_request(prompt="x"))
     image = await sandbox_stubs.image.GenerateImage(image_request(prompt="x"))
@@ -202,7 +202,7 @@ async def test_an_output_of_a_text_or_of_another_index(sandbox_stubs: Stubs) -> 
         assert fields_of(error) == {"reference_images[0].output"}
 
 
-async def test_an_output_that_is_not_made_yet(sandbox_stubs: Stubs) -> None:
+async def test_an_unfinished_output_is_refused(sandbox_stubs: Stubs) -> None:
     """Refused: what it will be nobody knows."""
     begun = await sandbox_stubs.video.GenerateVideo(video_request(prompt="[[seconds=30]] x"))
     ref = medium_pb2.OutputRef(generation_id=begun.generation.id)

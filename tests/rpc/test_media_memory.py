@@ -71,7 +71,9 @@ async def turn(stubs: Stubs, number: int, size: int) -> video_pb2.GenerateVideoR
     return response
 
 
-async def test_ninety_megabytes_in_and_out(process: ServerProcess, sandbox: Sandbox) -> None:
+async def test_large_media_are_streamed_in_bounded_memory(
+    process: ServerProcess, sandbox: Sandbox
+) -> None:
     """Streamed to the disk, streamed to upstream, streamed back: at most 16 MiB more."""
     async with grpc.aio.insecure_channel(process.address) as channel:
         stubs = Stubs.on(channel)
@@ -93,7 +95,7 @@ async def test_ninety_megabytes_in_and_out(process: ServerProcess, sandbox: Sand
     assert sizes == [4 * MIB + 28, SIZE + 28, SIZE + 28]
 
 
-async def test_calls_that_wait_hold_none_of_what_they_sent(process: ServerProcess) -> None:
+async def test_waiting_calls_do_not_keep_their_requests(process: ServerProcess) -> None:
     """Sixteen with 3 MB each: neither gRPC, nor a frame of ours, for the minutes of a run."""
     request = image_request(prompt="x [[hang]]", model="flux-dev")
     medium = request.reference_images.add().inline

@@ -58,7 +58,9 @@ async def check_books(sandbox: Sandbox, *generations: generation_pb2.Generation)
     assert len(tries) == len(generations) == len(billed)
 
 
-async def test_a_text_is_never_anothers(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_a_create_answered_with_another_prediction(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """It is looked for as if no answer had come, and found under its true id; it is counted."""
     before = counted()
     async with open_server(sandbox.url, **QUICK) as (stubs, _):
@@ -71,7 +73,7 @@ async def test_a_text_is_never_anothers(sandbox: Sandbox, open_server: OpenServe
     assert counted() == before + 1
 
 
-async def test_a_stream_shows_nothing_of_anothers(
+async def test_a_stream_shows_nothing_of_another_prediction(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Not a token: it says that it is in doubt, then comes its own text, whole."""
@@ -103,7 +105,9 @@ async def test_an_image_is_no_text_and_a_text_no_image(
     await check_books(sandbox, first, second, third)
 
 
-async def test_across_a_restart(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_misdirected_responses_across_a_restart(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """What an earlier process has written down is as much another's."""
     async with open_server(sandbox.url, **QUICK) as (stubs, _):
         first = await said(stubs, "[[tokens=7]] One's own")
@@ -114,7 +118,9 @@ async def test_across_a_restart(sandbox: Sandbox, open_server: OpenServer) -> No
     await check_books(sandbox, first, second)
 
 
-async def test_across_tenants(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_misdirected_responses_across_tenants(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """One tenant's text is not told to another."""
     tenants = tuple(map(tenant, ("a", "b")))
     generations = []
@@ -129,7 +135,7 @@ async def test_across_tenants(sandbox: Sandbox, open_server: OpenServer) -> None
     await check_books(sandbox, *generations)
 
 
-async def test_outputs_of_one_call_are_not_each_others(
+async def test_outputs_of_one_call_are_not_mixed_up(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Runs of one generation are no less strangers: each has its own prediction."""
@@ -149,7 +155,7 @@ async def test_outputs_of_one_call_are_not_each_others(
 
 @pytest.mark.parametrize("status", ["succeeded", "processing"])
 @pytest.mark.parametrize("restarted", [False, True])
-async def test_an_end_that_is_anothers_is_none(
+async def test_a_terminal_response_of_another_prediction_is_ignored(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer, status: str, *, restarted: bool
 ) -> None:
     """In whatever state it is answered. Where no list tells, it stays in doubt, unpaid so far."""
@@ -188,7 +194,7 @@ OLD_OR_NO_TIMES = [
 
 
 @pytest.mark.parametrize("created", OLD_OR_NO_TIMES)
-async def test_a_server_that_plays_back_one_recording_is_followed(
+async def test_a_recorded_upstream_can_be_followed(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer, created: dict[str, str]
 ) -> None:
     """Ids and all, where the operator says that it is one."""
@@ -207,7 +213,7 @@ async def test_a_server_that_plays_back_one_recording_is_followed(
 
 @pytest.mark.parametrize("created", OLD_OR_NO_TIMES)
 @pytest.mark.parametrize("status", ["succeeded", "processing"])
-async def test_what_an_answer_says_of_its_age_opens_nothing(
+async def test_a_timestamp_does_not_prove_ownership(
     scripted_upstream: ScriptedUpstream,
     open_server: OpenServer,
     status: str,
@@ -230,7 +236,7 @@ async def test_what_an_answer_says_of_its_age_opens_nothing(
 
 
 @pytest.mark.parametrize("again", [1, 99])
-async def test_a_poll_that_is_answered_with_another_prediction(
+async def test_a_poll_answered_with_another_prediction(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer, again: int
 ) -> None:
     """It is asked once more; where nothing else comes, it is lost at an unknown cost."""
@@ -272,7 +278,7 @@ async def check_unconfirmed(stubs: Stubs) -> None:
     assert not attempt.prediction_id
 
 
-async def test_two_at_once_cannot_both_be_one(
+async def test_concurrent_creates_cannot_share_a_prediction(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """Before anything of the first is durable."""

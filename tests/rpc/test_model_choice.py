@@ -21,7 +21,7 @@ def own(**inputs: Any) -> Struct:
     return struct
 
 
-async def test_a_stand_in_is_told_on_every_call(sandbox_stubs: Stubs) -> None:
+async def test_a_substituted_model_is_reported_on_every_call(sandbox_stubs: Stubs) -> None:
     """In the generation, at the start of a stream, in a plan; and its name is in the catalog."""
     options = options_pb2.GenerationOptions(model="mistral-large")
     request = text_request(prompt="Hi", options=options)
@@ -52,7 +52,7 @@ async def test_a_stand_in_is_told_on_every_call(sandbox_stubs: Stubs) -> None:
     ],
     ids=["no substitutes", "strict"],
 )
-async def test_where_none_may_stand_in_the_call_is_refused(
+async def test_without_substitution_a_retired_model_is_refused(
     sandbox_stubs: Stubs, options: options_pb2.GenerationOptions
 ) -> None:
     """With the reason and the successor's slug."""
@@ -66,7 +66,7 @@ async def test_where_none_may_stand_in_the_call_is_refused(
     assert "meta/llama-4-maverick-instruct" in str(error.trailing_metadata())
 
 
-async def test_the_cheapest_of_a_quality_with_its_receipt(sandbox_stubs: Stubs) -> None:
+async def test_the_cheapest_model_of_a_quality_is_chosen_and_reported(sandbox_stubs: Stubs) -> None:
     """What would have run otherwise, and for how much; the run costs what was said."""
     request = video_request(prompt="A boat", quality=modality_pb2.QUALITY_STANDARD)
     estimate = await sandbox_stubs.models.EstimateCost(
@@ -102,9 +102,7 @@ async def test_no_model_fits(sandbox_stubs: Stubs) -> None:
     assert reason_of(error) == "NO_MODEL_FITS"
 
 
-async def test_the_operator_may_not_want_the_cheapest(
-    open_server: OpenServer, sandbox: Any
-) -> None:
+async def test_the_operators_default_model_is_chosen(open_server: OpenServer, sandbox: Any) -> None:
     """His default runs where a call names nobody, whatever it may cost; else what fits is taken."""
     plain = image_request(prompt="x", aspect_ratio="16:9", validate_only=True)
     economy = image_pb2.GenerateImageRequest()
@@ -132,7 +130,7 @@ async def test_the_operator_may_not_want_the_cheapest(
             assert answer.choice.alternatives
 
 
-async def test_inputs_of_a_models_own(sandbox_stubs: Stubs) -> None:
+async def test_model_specific_inputs(sandbox_stubs: Stubs) -> None:
     """Sent as whole numbers where they are, told in the report; what is wrong is named."""
     options = options_pb2.GenerationOptions(
         model="flux-dev", model_parameters=own(output_quality=55, go_fast=False)

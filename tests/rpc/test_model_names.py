@@ -50,7 +50,7 @@ def done(**metrics: Any) -> Any:
 
 @pytest.mark.parametrize("model_fields", [{}, {"is_official": None}, {"is_official": "yes"}])
 @pytest.mark.parametrize("version", [VERSION, None])
-async def test_the_catalog_knows_an_official_model(
+async def test_official_models_are_addressed_by_slug(
     scripted_upstream: ScriptedUpstream,
     stubs: Stubs,
     model_fields: dict[str, Any],
@@ -76,7 +76,7 @@ async def test_the_catalog_knows_an_official_model(
         (SCHNELL, VERSION, {"is_official": False}, f"{SCHNELL}:{VERSION}"),
     ],
 )
-async def test_what_a_create_names(
+async def test_the_target_of_a_create(
     scripted_upstream: ScriptedUpstream,
     stubs: Stubs,
     slug: str,
@@ -91,7 +91,9 @@ async def test_what_a_create_names(
     assert scripted_upstream.posted[0].get("version") == sent
 
 
-async def test_an_empty_version_is_none(scripted_upstream: ScriptedUpstream, stubs: Stubs) -> None:
+async def test_an_empty_version_means_no_version(
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
+) -> None:
     """In every rpc: `owner/name:` is owner/name."""
     scripted_upstream.models["o/n"] = document("o/n", is_official=True)
     scripted_upstream.creates = [done()]
@@ -104,7 +106,7 @@ async def test_an_empty_version_is_none(scripted_upstream: ScriptedUpstream, stu
     assert response.model.slug == slug
 
 
-async def test_the_version_that_the_catalog_has_is_the_model(
+async def test_the_catalogs_version_is_the_catalog_model(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """By slug and version, or by the version alone; another version is none of the catalog's."""
@@ -141,7 +143,7 @@ async def test_versions_of_an_official_model_are_not_shown(
 
 
 @pytest.mark.parametrize("version", [VERSION, VERSION.upper()])
-async def test_a_version_alone_is_refused_by_name(
+async def test_an_unknown_version_id_alone_is_refused(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, version: str
 ) -> None:
     """Nobody could say what it takes and costs."""
@@ -162,7 +164,7 @@ async def test_a_version_alone_is_refused_by_name(
         ("qqqq/zzzz", ""),
     ],
 )
-async def test_the_nearest_names_are_offered_before_anything_is_held(
+async def test_similar_names_are_suggested_before_any_reservation(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, name: str, nearest: str
 ) -> None:
     """Of a name that nobody has; no generation, no money, no create."""
@@ -177,7 +179,7 @@ async def test_the_nearest_names_are_offered_before_anything_is_held(
     assert not scripted_upstream.posted
 
 
-async def test_slips_are_offered_a_name_wherever_one_is_given(
+async def test_misspelt_names_get_suggestions_in_every_field(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """As the model, as one that may take over, and where one is looked up."""
@@ -196,7 +198,7 @@ async def test_slips_are_offered_a_name_wherever_one_is_given(
 
 
 @pytest.mark.parametrize("version", [VERSION, "f" * 64])
-async def test_a_deployment_whose_version_is_not_shown(
+async def test_a_deployment_with_a_hidden_version(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, version: str
 ) -> None:
     """It is there, so it is run: of an official model as that, else unchecked."""
@@ -221,7 +223,7 @@ async def test_a_deployment_whose_version_is_not_shown(
         ("deployment of an official model", cost_pb2.COST_STATE_SETTLED),
     ],
 )
-async def test_what_a_machine_of_ones_own_costs_is_assumed(
+async def test_the_price_of_dedicated_hardware_is_assumed(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, kind: str, state: int
 ) -> None:
     """Set-up and idle time are billed, too, and no run's metrics tell of them."""
@@ -261,7 +263,7 @@ TIME, PIECE = 'per_run_second = "0.001"', 'per_image = "0.01"'
     ],
     ids=["deployment", "private", "public", "by the piece"],
 )  # fmt: skip
-async def test_so_is_what_a_model_of_the_operators_own_costs(
+async def test_the_price_of_the_operators_own_model_is_assumed(
     scripted_upstream: ScriptedUpstream,
     open_server: OpenServer,
     tmp_path: Path,

@@ -26,7 +26,7 @@ async def pictures(stubs: Stubs, count: int, **options: Any) -> generation_pb2.G
     return answer.generation
 
 
-async def test_each_output_is_a_run_and_all_are_paid(
+async def test_each_output_is_a_run_and_is_charged(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Four pictures, four predictions, the cost of four."""
@@ -46,7 +46,7 @@ async def test_each_output_is_a_run_and_all_are_paid(
     assert not generation.HasField("partial")
 
 
-async def test_some_that_fail_leave_a_partial_success(
+async def test_some_failed_outputs_are_a_partial_success(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """The missing ones are named with their reasons; the others are where they belong."""
@@ -65,7 +65,7 @@ async def test_some_that_fail_leave_a_partial_success(
     assert generation.cost.usd_nanos == (await get_bill(sandbox))["total_nanos"]
 
 
-async def test_all_that_fail_are_a_failure(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_all_failed_outputs_are_a_failure(sandbox: Sandbox, open_server: OpenServer) -> None:
     """FAILED with the first one's reason."""
     await inject_faults(sandbox, {"do": "fail", "model": "black-forest-labs/*", "error": "E1"})
     async with open_server(sandbox.url) as (stubs, _):
@@ -89,7 +89,7 @@ async def test_each_output_falls_back_alone(sandbox: Sandbox, open_server: OpenS
     assert generation.cost.usd_nanos == (await get_bill(sandbox))["total_nanos"]
 
 
-async def test_several_runs_go_on_after_a_restart(
+async def test_several_runs_continue_after_a_restart(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Some done, some running, some not yet sent when the server ends: each is paid once."""

@@ -55,7 +55,7 @@ async def settled(stubs: Stubs, generation_id: str) -> generation_pb2.Generation
     return await wait_until(stubs.generations, generation_id, is_settled)
 
 
-async def test_the_next_model_answers_and_the_first_is_found_absent_later(
+async def test_the_next_model_succeeds_and_the_first_is_absent(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Both holds stay until proof: the cost falls to what was billed."""
@@ -87,7 +87,7 @@ def _planned() -> image_pb2.GenerateImageRequest:
     return planned
 
 
-async def test_both_were_taken_and_the_later_success_is_settled_in_the_same_generation(
+async def test_both_attempts_were_made_and_are_settled(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """The list is away: the next model answers; then the first is found, stopped and paid."""
@@ -112,7 +112,7 @@ async def test_both_were_taken_and_the_later_success_is_settled_in_the_same_gene
 
 
 @pytest.mark.parametrize("hangs", [True, False])
-async def test_the_first_success_wins_also_where_it_is_the_first_attempts(
+async def test_the_first_success_wins_for_either_attempt(
     sandbox: Sandbox, open_server: OpenServer, *, hangs: bool
 ) -> None:
     """Found while the second is sent, or runs, it is not stopped: that one is, and settled."""
@@ -139,7 +139,7 @@ async def test_the_first_success_wins_also_where_it_is_the_first_attempts(
     }
 
 
-async def test_the_first_success_stops_the_other_run(
+async def test_the_first_success_cancels_the_other_attempt(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """The first was taken, is found and would run on: nobody wants it any more, and it is paid."""
@@ -190,7 +190,7 @@ async def test_the_first_success_stops_the_other_run(
     assert end.cost.usd_nanos == sum(attempt.cost.usd_nanos for attempt in end.attempts)
 
 
-async def test_waiting_is_the_default_and_next_needs_a_bound_and_a_permit(
+async def test_waiting_is_the_default_and_next_requires_a_bound_and_permission(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Refused by the field's name, before anything is spent; without it nothing is sent twice."""
@@ -214,7 +214,7 @@ async def test_waiting_is_the_default_and_next_needs_a_bound_and_a_permit(
     assert len((await get_bill(sandbox))["entries"]) == 1
 
 
-async def test_a_bound_for_one_model_only_means_waiting(
+async def test_a_bound_for_one_model_means_waiting(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """The doubled cost does not fit: the next model is no part of the chain."""
@@ -235,7 +235,7 @@ async def test_a_bound_for_one_model_only_means_waiting(
 
 
 @pytest.mark.parametrize("accepted", [False, True])
-async def test_a_model_that_failed_beside_the_first_is_not_tried_again(
+async def test_a_failed_second_attempt_is_not_retried(
     sandbox: Sandbox, open_server: OpenServer, *, accepted: bool
 ) -> None:
     """The bound is over each model once: after the first one's end it is the third one's turn."""
@@ -257,7 +257,7 @@ async def test_a_model_that_failed_beside_the_first_is_not_tried_again(
 
 
 @pytest.mark.parametrize("ends_by", ["a cancel", "its caller, who leaves"])
-async def test_the_end_of_the_whole_stops_the_first_attempt_as_well(
+async def test_the_end_of_a_generation_cancels_its_first_attempt(
     sandbox: Sandbox, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch, ends_by: str
 ) -> None:
     """Found, and running on, while the second is still in doubt: it is not waited for that."""

@@ -71,7 +71,7 @@ async def test_a_create_that_answers_processing_is_followed_to_its_end(
     assert len(scripted_upstream.posted) == 1
 
 
-async def test_a_create_that_answers_succeeded_is_the_end(
+async def test_a_create_that_answers_succeeded_is_terminal(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """No poll is needed where the create itself is terminal."""
@@ -83,7 +83,7 @@ async def test_a_create_that_answers_succeeded_is_the_end(
     assert scripted_upstream.get_count == 0
 
 
-async def test_an_image_as_a_data_uri_is_kept_as_it_is(
+async def test_an_image_as_a_data_uri_is_accepted(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """Sync answers once held data URIs; a client must take both forms."""
@@ -95,7 +95,7 @@ async def test_an_image_as_a_data_uri_is_kept_as_it_is(
     assert (medium.uri, medium.media_type) == (uri, "image/png")
 
 
-async def test_a_cut_stream_goes_on_from_the_last_id(
+async def test_a_broken_stream_resumes_from_the_last_event_id(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """Closed without `done`, and the server even repeats: nothing is lost, nothing comes twice."""
@@ -128,7 +128,7 @@ async def test_a_stream_without_ids_is_completed_from_the_output(
     assert len(scripted_upstream.last_event_ids) == 1
 
 
-async def test_a_cut_stream_of_a_failed_run_is_no_success(
+async def test_a_broken_stream_of_a_failed_run_fails(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """What came is kept, and the status says that it failed; upstream's words are not passed on."""
@@ -142,7 +142,7 @@ async def test_a_cut_stream_of_a_failed_run_is_no_success(
     assert "node-7" not in str(error)
 
 
-async def test_a_text_that_cannot_be_continued_says_so(
+async def test_a_stream_that_contradicts_the_record_fails(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """The stream was cut and the record holds another text: the pieces must not pass for it."""
@@ -156,7 +156,7 @@ async def test_a_text_that_cannot_be_continued_says_so(
     assert reason_of(error) == "STREAM_INTERRUPTED"
 
 
-async def test_unusual_letters_come_through(
+async def test_unusual_characters_are_preserved(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """Line separators that are none in SSE, and tokens that look like links."""
@@ -171,7 +171,7 @@ async def test_unusual_letters_come_through(
     assert got == "".join(odd)
 
 
-async def test_a_lost_answer_leaves_doubt_and_no_second_create(
+async def test_a_lost_create_response_causes_no_second_create(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """The connection broke after the POST: it may run, so it is never sent again.
@@ -189,7 +189,7 @@ async def test_a_lost_answer_leaves_doubt_and_no_second_create(
     assert len(scripted_upstream.posted) == 1
 
 
-async def test_throttling_makes_a_new_attempt(
+async def test_a_throttled_create_is_a_new_attempt(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """429 is a definite no: the next POST is a new attempt, and the first one cost nothing."""
@@ -231,7 +231,9 @@ async def test_refused_input_names_the_field(
     assert again.generation.state == State.STATE_SUCCEEDED
 
 
-async def test_the_token_is_never_shown(scripted_upstream: ScriptedUpstream, stubs: Stubs) -> None:
+async def test_the_token_never_appears_in_errors(
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
+) -> None:
     """A refused account is the operator's affair: no token, no words of upstream's."""
     body = {"title": "Unauthenticated", "detail": "r8_test_token is not valid", "status": 401}
     scripted_upstream.creates = [says(body, 401)]
@@ -260,7 +262,7 @@ async def test_the_last_caller_to_leave_cancels_upstream(
         await scripted_upstream.cancelled.wait()
 
 
-async def test_one_of_fifty_leaves_and_nothing_is_cancelled(
+async def test_one_disconnect_of_fifty_cancels_nothing(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """As long as one caller is attached the generation runs on, and all get all of it."""

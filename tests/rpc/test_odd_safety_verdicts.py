@@ -19,7 +19,9 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_codes_are_read(scripted_upstream: ScriptedUpstream, stubs: Stubs, form: str) -> None:
+async def test_safety_categories_are_read(
+    scripted_upstream: ScriptedUpstream, stubs: Stubs, form: str
+) -> None:
     """By CheckSafety, and by a screening, which lets nothing pass."""
     scripted_upstream.creates = [
         says(prediction(scripted_upstream, "succeeded", output=FORMS[form], metrics={}))
@@ -39,7 +41,7 @@ async def test_codes_are_read(scripted_upstream: ScriptedUpstream, stubs: Stubs,
 
 
 @pytest.mark.parametrize("said", ["Safe", "safe.", "SAFE", "not unsafe", "safe\nS1", "S1"])
-async def test_nothing_but_the_one_word_is_safe(
+async def test_only_the_exact_word_is_safe(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, said: str
 ) -> None:
     """However near it is."""

@@ -72,7 +72,7 @@ async def test_an_outage_of_storage_and_a_restart(
             assert await fetched(medium.uri) == (200, (await read_output(stubs, name))[1])
 
 
-async def test_storage_that_never_comes_back(
+async def test_storage_that_stays_unavailable(
     sandbox: Sandbox, open_server: OpenServer, s3: str, bucket: str
 ) -> None:
     """At half of the source's life it is said: a typed error, and upstream's link until it ends."""
@@ -95,7 +95,7 @@ async def test_storage_that_never_comes_back(
     assert ended.cost.usd_nanos == 3_000_000
 
 
-async def test_links_are_minted_when_read(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_signed_urls_are_created_when_read(sandbox: Sandbox, open_server: OpenServer) -> None:
     """By every rpc that shows the generation, each time for as long as the operator allows."""
     clock = SteppedClock()
     more = {"web_address": PORT, "link_life": 600}
@@ -137,7 +137,7 @@ async def film(sandbox: Sandbox, open_server: OpenServer) -> AsyncIterator[str]:
         yield response.generation.video.video.uri
 
 
-async def test_a_player_reads_ranges(film: str, require: Require) -> None:
+async def test_a_player_reads_byte_ranges(film: str, require: Require) -> None:
     """Ffprobe finds what is in the film, from the middle of it on."""
     command = [
         require("ffprobe"), "-v", "error", "-of", "json", "-show_streams", "-show_format",
@@ -154,7 +154,7 @@ async def test_a_player_reads_ranges(film: str, require: Require) -> None:
     assert await fetched(film, Range="bytes=4-7") == (206, b"ftyp")
 
 
-async def test_an_output_over_the_cap(
+async def test_an_output_over_the_size_limit(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """A typed error and the source's link, at once: no other try would help."""

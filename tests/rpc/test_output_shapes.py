@@ -66,7 +66,7 @@ def check_lost(generation: generation_pb2.Generation, output: Any) -> None:
     assert "cut" not in generation.error.message
 
 
-async def test_pictures_in_every_shape_are_kept(
+async def test_images_in_every_shape_are_archived(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """And paid by their number where upstream reports none."""
@@ -98,7 +98,7 @@ async def test_pictures_in_every_shape_are_kept(
 
 
 @pytest.mark.parametrize("metrics", [{}, {"image_output_count": 1}])
-async def test_a_picture_that_is_not_there_is_lost(
+async def test_missing_images_fail_with_output_lost(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, metrics: dict[str, Any]
 ) -> None:
     """What it cost is what upstream says was made, else unknown; the model did not fail."""
@@ -120,7 +120,7 @@ async def test_a_picture_that_is_not_there_is_lost(
             )
 
 
-async def test_fewer_pictures_than_asked_for(
+async def test_fewer_images_than_requested(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """A partial success names those that are missing, and the others stay where they are."""
@@ -148,7 +148,7 @@ async def test_fewer_pictures_than_asked_for(
         assert content == PICTURE
 
 
-async def test_large_answers_are_looked_at_alike(
+async def test_large_responses_are_treated_alike(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """Beyond what is decoded where it arrives: the same media, gaps and losses."""
@@ -179,7 +179,7 @@ async def test_large_answers_are_looked_at_alike(
     assert answer.generation.text.document.size_bytes == 400_000
 
 
-async def test_films_and_sounds_in_other_shapes(
+async def test_video_and_audio_in_other_shapes(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """The one that was asked for, by what the files are; the others beside it."""
@@ -210,9 +210,7 @@ async def test_films_and_sounds_in_other_shapes(
         assert len(response.generation.audio.other_media) == others, output
 
 
-async def test_films_and_sounds_that_are_lost(
-    scripted_upstream: ScriptedUpstream, stubs: Stubs
-) -> None:
+async def test_missing_video_and_audio(scripted_upstream: ScriptedUpstream, stubs: Stubs) -> None:
     """Their cost is unknown, or what the metrics say; never nothing."""
     shapes: list[Any] = [None, {}, [None]]
     for output in shapes:
@@ -228,7 +226,7 @@ async def test_films_and_sounds_that_are_lost(
     }
 
 
-async def test_texts_in_other_shapes(scripted_upstream: ScriptedUpstream, stubs: Stubs) -> None:
+async def test_text_in_other_shapes(scripted_upstream: ScriptedUpstream, stubs: Stubs) -> None:
     """The text; what is none of the usual as the JSON that it is."""
     for output, text in (
         (42, "42"),
@@ -250,7 +248,7 @@ async def test_texts_in_other_shapes(scripted_upstream: ScriptedUpstream, stubs:
         assert streamed == text
 
 
-async def test_a_text_that_is_not_there_is_lost(
+async def test_missing_text_fails_with_output_lost(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """It was not cut: nobody was sent any of it. What was used is paid."""
@@ -267,7 +265,7 @@ async def test_a_text_that_is_not_there_is_lost(
     }
 
 
-async def test_a_text_that_was_streamed_is_no_loss(
+async def test_a_streamed_text_is_not_lost(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """Upstream has removed it by then; the stream came to its own end."""
@@ -283,7 +281,7 @@ async def test_a_text_that_was_streamed_is_no_loss(
     assert streamed == "hello"
 
 
-async def test_a_raw_run_of_a_known_model_is_never_free(
+async def test_run_model_of_a_catalog_model_is_charged(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """Its output is shown as it is; nobody has counted pictures in it."""

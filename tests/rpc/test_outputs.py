@@ -67,7 +67,7 @@ def facts_of(content: bytes, media_type: str) -> tuple[str, int, str]:
     return media_type, len(content), hashlib.sha256(content).hexdigest()
 
 
-async def test_all_kinds_of_media_are_kept(sandbox_stubs: Stubs) -> None:
+async def test_all_kinds_of_media_are_archived(sandbox_stubs: Stubs) -> None:
     """What each of them is, read from the file; the link is still upstream's, with its end."""
     image = await sandbox_stubs.image.GenerateImage(image_request(prompt="x"))
     video = await sandbox_stubs.video.GenerateVideo(video_request(prompt="x", wait=WAIT))
@@ -94,7 +94,7 @@ async def test_all_kinds_of_media_are_kept(sandbox_stubs: Stubs) -> None:
         assert facts(medium) == facts_of(content, medium.media_type)
 
 
-async def test_an_object_with_the_sound_in_it(sandbox_stubs: Stubs) -> None:
+async def test_audio_in_an_object_is_archived(sandbox_stubs: Stubs) -> None:
     """Bark answers with an object; what is kept is the sound."""
     options = options_pb2.GenerationOptions(model="suno")
     response = await sandbox_stubs.audio.GenerateAudio(
@@ -105,7 +105,7 @@ async def test_an_object_with_the_sound_in_it(sandbox_stubs: Stubs) -> None:
     assert content[:4] == b"RIFF"
 
 
-async def test_reading_a_part(sandbox_stubs: Stubs) -> None:
+async def test_reading_a_range(sandbox_stubs: Stubs) -> None:
     """From anywhere, so that a read that was cut goes on."""
     response = await sandbox_stubs.image.GenerateImage(image_request(prompt="x"))
     name = response.generation.id
@@ -123,7 +123,7 @@ async def test_reading_a_part(sandbox_stubs: Stubs) -> None:
         assert range_content == full_content[offset : offset + limit]
 
 
-async def test_nobody_hears_of_the_end_before_it_is_kept(
+async def test_finalizing_shows_no_output_yet(
     scripted_upstream: ScriptedUpstream, file_server: FileServer, stubs: Stubs
 ) -> None:
     """FINALIZING is paid and settled, and shows no output yet."""
@@ -151,7 +151,7 @@ async def test_nobody_hears_of_the_end_before_it_is_kept(
     assert (medium.width, medium.height) == (320, 192)
 
 
-async def test_a_crash_while_it_is_kept(
+async def test_a_crash_while_archiving(
     scripted_upstream: ScriptedUpstream, file_server: FileServer, open_server: OpenServer
 ) -> None:
     """The next process keeps it; it is settled once and never asked of upstream again."""
@@ -177,7 +177,7 @@ async def test_a_crash_while_it_is_kept(
     assert len(scripted_upstream.posted) == 1
 
 
-async def test_what_cannot_be_kept_is_told_and_the_link_stays(
+async def test_an_output_that_cannot_be_archived_keeps_its_link(
     scripted_upstream: ScriptedUpstream, file_server: FileServer, stubs: Stubs
 ) -> None:
     """The generation succeeded and is paid; each output says for itself what became of it."""
@@ -205,7 +205,7 @@ async def test_what_cannot_be_kept_is_told_and_the_link_stays(
         assert reason_of(error) == "OUTPUT_STORE_FAILED"
 
 
-async def test_a_large_data_uri_is_read_from_the_gate(
+async def test_a_large_data_uri_is_read_with_read_media(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """It would make answers too large for callers' channels; small ones stay as they are."""
@@ -219,7 +219,7 @@ async def test_a_large_data_uri_is_read_from_the_gate(
         assert (await read_output(stubs, response.generation.id))[1] == content
 
 
-async def test_outputs_that_are_not_there(sandbox_stubs: Stubs) -> None:
+async def test_missing_outputs_are_not_found(sandbox_stubs: Stubs) -> None:
     """No such generation, no such output, none at all, none yet: all the same."""
     text = await sandbox_stubs.text.GenerateText(text_request(prompt="x"))
     image = await sandbox_stubs.image.GenerateImage(image_request(prompt="x"))
@@ -260,7 +260,7 @@ class ClockAhead(SystemClock):
         return super().monotonic() + self.hours * 3_600
 
 
-async def test_an_hour_later(open_server: OpenServer) -> None:
+async def test_archived_outputs_outlive_upstreams_link(open_server: OpenServer) -> None:
     """The sandbox forgets outputs as Replicate does; the kept copy becomes the first frame."""
     clock = ClockAhead()
     async with (
@@ -290,7 +290,7 @@ async def test_an_hour_later(open_server: OpenServer) -> None:
             assert document["checksums"]["sha256"] == hashlib.sha256(stored_content).hexdigest()
 
 
-async def test_also_after_its_link_has_died(
+async def test_an_archived_output_replaces_a_dead_link(
     scripted_upstream: ScriptedUpstream, file_server: FileServer, stubs: Stubs
 ) -> None:
     """Upstream forgot it earlier than it said: the copy is handed over instead."""
@@ -309,7 +309,7 @@ async def test_also_after_its_link_has_died(
     assert scripted_upstream.posted[-1]["input"]["image"] == expected
 
 
-async def test_a_dead_link_without_a_copy(
+async def test_a_dead_link_without_a_copy_is_refused(
     scripted_upstream: ScriptedUpstream, file_server: FileServer, stubs: Stubs
 ) -> None:
     """There is nothing left to give the model: refused before anything is spent."""
@@ -342,7 +342,7 @@ async def read_on(call: Any) -> None:
         pass
 
 
-async def test_what_is_erased_while_it_is_read_is_not_there(
+async def test_media_deleted_while_read_are_not_found(
     scripted_upstream: ScriptedUpstream, file_server: FileServer, stubs: Stubs
 ) -> None:
     """It is no loss of data: somebody has asked for it."""

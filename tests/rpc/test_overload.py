@@ -39,7 +39,7 @@ async def _metrics(server: Server) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("connections", [1, 40])
-async def test_each_call_of_a_burst_is_answered_and_counted(
+async def test_every_call_of_a_burst_is_answered_and_counted(
     sandbox: Sandbox, open_server: OpenServer, connections: int
 ) -> None:
     """4,000 at once; what is asked for is not there, which each of them is told.
@@ -73,7 +73,7 @@ async def test_each_call_of_a_burst_is_answered_and_counted(
         assert (await _metrics(server))[name] == before + 4_000
 
 
-async def test_streams_beyond_the_bound_are_refused(
+async def test_streams_beyond_the_limit_are_refused(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """With a reason, and counted; nothing is accepted or spent for them."""
@@ -105,7 +105,7 @@ def _unreachable_streams(metrics: Mapping[str, float]) -> float:
     )
 
 
-async def test_a_text_beyond_the_open_streams_says_that_it_is_polled(
+async def test_a_text_beyond_the_open_streams_is_polled(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """It is told, counted and made whole; once there is room it is streamed again."""

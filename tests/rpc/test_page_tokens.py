@@ -79,7 +79,7 @@ async def refuses(call: Any, request: Any, token: str) -> None:
     assert fields_of(error) == {"page_token"}
 
 
-async def test_a_token_is_good_for_its_own_list_only(
+async def test_a_page_token_is_valid_only_for_its_list(
     sandbox: Sandbox, open_server: OpenServer, seed: int
 ) -> None:
     """Not for another rpc, filter or tenant, nor changed in any place; and after a restart too."""

@@ -73,7 +73,7 @@ async def until_progress(watch: AsyncIterator[Response], progress: float) -> lis
     return seen
 
 
-async def test_progress_and_log_are_pushed_while_it_runs(
+async def test_progress_and_logs_are_pushed(
     scripted_upstream: ScriptedUpstream,
     run: ScriptedRun,
     stubs: Stubs,
@@ -117,7 +117,7 @@ async def test_progress_and_log_are_pushed_while_it_runs(
     assert "saving" not in out + err
 
 
-async def test_a_watch_goes_on_from_any_sequence(
+async def test_a_watch_resumes_from_any_sequence(
     scripted_upstream: ScriptedUpstream, run: ScriptedRun, open_server: OpenServer
 ) -> None:
     """Also by the next server: nothing is told twice, and sequences grow on."""
@@ -136,7 +136,7 @@ async def test_a_watch_goes_on_from_any_sequence(
     assert sequences == sorted(set(sequences))
 
 
-async def test_a_log_that_grows_without_end_is_told_in_part(
+async def test_an_endless_log_is_truncated(
     scripted_upstream: ScriptedUpstream, run: ScriptedRun, stubs: Stubs
 ) -> None:
     """Its end, from the beginning of a line on."""
@@ -153,7 +153,7 @@ async def test_a_log_that_grows_without_end_is_told_in_part(
     assert last.generation.state == State.STATE_SUCCEEDED
 
 
-async def test_the_expected_end_is_that_of_earlier_runs_and_stays(
+async def test_the_expected_end_is_based_on_earlier_runs(
     scripted_upstream: ScriptedUpstream, run: ScriptedRun, open_server: OpenServer
 ) -> None:
     """Unknown before there was one; also by what an earlier server has run; over once it ends."""
@@ -194,7 +194,7 @@ async def test_the_expected_end_is_that_of_earlier_runs_and_stays(
         assert not generations[-1].HasField("expected_complete_time")
 
 
-async def test_places_in_the_queue_are_pushed_as_they_move(
+async def test_queue_positions_are_pushed_as_they_change(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """To who watches and to who streams: without asking again, and without another change."""
@@ -219,7 +219,7 @@ async def test_places_in_the_queue_are_pushed_as_they_move(
         assert moved.state == State.STATE_QUEUED
 
 
-async def test_the_sandbox_tells_how_far_it_is(sandbox_stubs: Stubs) -> None:
+async def test_the_sandbox_reports_progress(sandbox_stubs: Stubs) -> None:
     """Its bars are read like any model's, and those of several outputs together."""
     request = image_request(prompt="[[run_ms=2000]] A cat", wait=Duration())
     generation = (await sandbox_stubs.image.GenerateImage(request)).generation
@@ -232,7 +232,7 @@ async def test_the_sandbox_tells_how_far_it_is(sandbox_stubs: Stubs) -> None:
     assert {0.25, 0.5, 0.75} & set(progress_events)
 
 
-async def test_several_outputs_are_shown_as_one(
+async def test_progress_of_several_outputs_is_averaged(
     scripted_upstream: ScriptedUpstream, run: ScriptedRun, stubs: Stubs
 ) -> None:
     """Each is a run of its own: two halves done are one half of all."""
@@ -251,7 +251,7 @@ async def test_several_outputs_are_shown_as_one(
     assert {*progress_values} <= {0.25, 0.5, 0.75, 1}
 
 
-async def test_what_is_cancelled_stays_as_far_as_it_came(
+async def test_progress_stays_after_cancellation(
     scripted_upstream: ScriptedUpstream, run: ScriptedRun, stubs: Stubs
 ) -> None:
     """It neither falls to nothing, nor looks as if it were whole."""
@@ -265,7 +265,7 @@ async def test_what_is_cancelled_stays_as_far_as_it_came(
     assert seen[-1].generation.progress == 0.5
 
 
-async def test_a_model_that_takes_over_begins_anew(
+async def test_progress_restarts_with_a_fallback(
     scripted_upstream: ScriptedUpstream, run: ScriptedRun, stubs: Stubs
 ) -> None:
     """Its run is another one: what the first has told is not its own."""
@@ -286,7 +286,7 @@ async def test_a_model_that_takes_over_begins_anew(
     assert last.generation.state == State.STATE_SUCCEEDED
 
 
-async def test_news_for_hundreds_of_watches_are_bounded_and_none_is_left_behind(
+async def test_progress_updates_are_rate_limited_without_losing_watches(
     scripted_upstream: ScriptedUpstream,
     run: ScriptedRun,
     stubs: Stubs,
@@ -307,7 +307,7 @@ async def test_news_for_hundreds_of_watches_are_bounded_and_none_is_left_behind(
         assert [change async for change in watch][-1].generation.progress == 1
 
 
-def test_only_so_many_are_told_in_a_second() -> None:
+def test_progress_updates_per_second_are_limited_per_tenant() -> None:
     """Of each tenant's; the next second is a new one."""
     clock = Stepping()
     limit = news_limit.NotificationLimit(clock)

@@ -12,7 +12,7 @@ from .stubs import OpenServer
 State = generation_pb2.Generation
 
 
-async def test_who_waits_is_told_the_place_and_the_time(
+async def test_queued_callers_get_their_position_and_start_time(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Two creates a minute: those behind have places that rise, and times to match."""

@@ -21,7 +21,7 @@ async def first_piece(call: Any) -> int:
     return len((await call.read()).chunk)
 
 
-async def test_the_more_reads_the_smaller_their_pieces(sandbox_stubs: Stubs) -> None:
+async def test_chunk_size_shrinks_with_concurrent_reads(sandbox_stubs: Stubs) -> None:
     """One alone has full ones; sixty that nobody takes hold no more than a few MiB together."""
     head = b"\0\0\0\x18ftypmp42" + bytes(16)
     metadata = media_pb2.UploadMetadata(media_type="video/mp4")

@@ -74,7 +74,9 @@ async def stranger(sandbox: Sandbox) -> str:
         return str((await answer.json())["id"])
 
 
-async def test_what_agrees_is_no_case(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_matching_charges_are_no_discrepancy(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """Each charge is counted once, in however many passes it is seen; also after a restart."""
     async with open_server(sandbox.url, **OFTEN) as (stubs, _):
         for _ in range(3):
@@ -95,7 +97,7 @@ async def test_what_agrees_is_no_case(sandbox: Sandbox, open_server: OpenServer)
         assert (response.counts.matched, len(response.discrepancies)) == (4, 0)
 
 
-async def test_gates_that_live_for_less_than_a_pass_is_apart(
+async def test_the_reconciliation_interval_spans_restarts(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """The next pass is due by the last one, whoever made it: not anew with each process."""
@@ -110,7 +112,7 @@ async def test_gates_that_live_for_less_than_a_pass_is_apart(
         assert (response.counts.matched, len(response.discrepancies)) == (1, 0)
 
 
-async def test_each_kind_of_case_says_what_is_known(
+async def test_each_kind_of_discrepancy_has_its_details(
     sandbox: Sandbox, open_server: OpenServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whose it was, what was settled, what it comes to now; told once to the log, no prompts."""
@@ -160,7 +162,7 @@ async def test_each_kind_of_case_says_what_is_known(
     assert "a boat" not in output
 
 
-async def test_on_a_shared_account_others_are_expected(
+async def test_foreign_predictions_are_expected_on_a_shared_account(
     sandbox: Sandbox, open_server: OpenServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """They are counted apart, and raise no alarm."""
@@ -175,9 +177,7 @@ async def test_on_a_shared_account_others_are_expected(
     assert "disagree" not in capsys.readouterr().out
 
 
-async def test_a_list_that_breaks_off_proves_nothing(
-    sandbox: Sandbox, open_server: OpenServer
-) -> None:
+async def test_an_incomplete_list_proves_nothing(sandbox: Sandbox, open_server: OpenServer) -> None:
     """Nothing is missing by it; the next whole pass makes up for it."""
     control = SandboxControl(sandbox.url)
     async with open_server(sandbox.url, **OFTEN) as (stubs, _):
@@ -194,7 +194,7 @@ async def test_a_list_that_breaks_off_proves_nothing(
         assert (response.counts.missing, response.counts.matched) == (1, 0)
 
 
-async def test_a_create_whose_answer_is_open_is_nobodys_orphan(
+async def test_an_unconfirmed_create_is_not_an_orphan(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Neither while it is being sent nor while it is in doubt; once adopted, it matches."""
@@ -228,7 +228,7 @@ class SandboxClockAhead(SandboxClock):
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-async def test_a_run_that_outlasts_the_list_is_asked_for(
+async def test_a_run_older_than_the_list_is_fetched_by_id(
     open_server: OpenServer, *, is_there: bool
 ) -> None:
     """It was made before the list begins that is read when it ends."""
@@ -266,7 +266,7 @@ async def test_a_run_that_outlasts_the_list_is_asked_for(
         assert (counts.matched, counts.missing) == (int(is_there), int(not is_there))
 
 
-async def test_an_embedded_sandbox_begins_anew(open_server: OpenServer) -> None:
+async def test_an_embedded_sandbox_starts_empty(open_server: OpenServer) -> None:
     """What it has made is gone with it, and nobody is alarmed."""
     for count in (1, 2):
         async with open_server("", upstream="sandbox", **OFTEN) as (stubs, _):
@@ -276,7 +276,7 @@ async def test_an_embedded_sandbox_begins_anew(open_server: OpenServer) -> None:
             assert (response.counts.matched, len(response.discrepancies)) == (count, 0)
 
 
-async def test_it_can_be_switched_off(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_reconciliation_can_be_disabled(sandbox: Sandbox, open_server: OpenServer) -> None:
     """Then there is no pass, and nobody reads the list."""
     async with open_server(sandbox.url, reconcile_seconds=0) as (stubs, _):
         await picture(stubs)
@@ -284,7 +284,7 @@ async def test_it_can_be_switched_off(sandbox: Sandbox, open_server: OpenServer)
         assert not response.HasField("last_pass")
 
 
-async def test_it_is_for_admins(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_reconciliation_is_for_admins(sandbox: Sandbox, open_server: OpenServer) -> None:
     """It is of all tenants."""
     tenants = (tenant("mine"), tenant("boss", admin=True))
     async with open_server(sandbox.url, tenants=tenants, **OFTEN) as (_, server):

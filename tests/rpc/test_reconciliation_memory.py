@@ -101,7 +101,9 @@ async def growth_over(folder: Path, count: int) -> int:
 @pytest.mark.parametrize(
     "count", [3_000, pytest.param(74_000, marks=pytest.mark.faults_full)], ids=["quick", "full"]
 )
-async def test_very_many_differences(count: int, missing: Missing, tmp_path: Path) -> None:
+async def test_many_discrepancies_use_bounded_memory(
+    count: int, missing: Missing, tmp_path: Path
+) -> None:
     """Ids are kept, no predictions."""
     if not os.path.exists("/proc/self/clear_refs"):  # noqa: ASYNC240, PTH110 - no file is opened
         missing("/proc/PID/clear_refs, to measure memory")

@@ -170,7 +170,9 @@ async def cut(stubs: Stubs, sandbox: Sandbox) -> str:
         fallen_back,
     ],
 )
-async def test_no_cycles_are_left(way: Way, sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_calls_leave_no_reference_cycles(
+    way: Way, sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """However it ends."""
     async with open_server(sandbox.url) as (stubs, server):
         if way is not refused:  # It is to be the only one.

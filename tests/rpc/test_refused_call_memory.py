@@ -67,7 +67,7 @@ def garbage() -> Iterator[Counter[str]]:
 
 
 @pytest.mark.parametrize("why", REFUSED)
-async def test_refused(sandbox_stubs: Stubs, why: str) -> None:
+async def test_a_refused_call_frees_its_memory(sandbox_stubs: Stubs, why: str) -> None:
     """By whomever: the request, its frames and its error are freed at once."""
 
     async def refused() -> None:

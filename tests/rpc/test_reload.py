@@ -53,7 +53,7 @@ def reloaded(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return Reloaded(tmp_path, sandbox.url)
 
 
-async def test_what_callers_may_ask_for(reloaded: Reloaded) -> None:
+async def test_a_reload_changes_callers_limits(reloaded: Reloaded) -> None:
     """Each is refused before, or after, by the line of the file."""
     song = audio_request(prompt="rain", validate_only=True)
     song.options.max_cost_usd_nanos = 10**9
@@ -79,7 +79,7 @@ async def test_what_callers_may_ask_for(reloaded: Reloaded) -> None:
         await stubs.models.RunModel(weaker)
 
 
-async def test_how_long_a_message_may_take(reloaded: Reloaded) -> None:
+async def test_a_reload_changes_the_message_timeout(reloaded: Reloaded) -> None:
     """Of the calls that come after it."""
     never = asyncio.Event()
 

@@ -54,7 +54,7 @@ async def post(url: str, body: bytes, headers: dict[str, str]) -> int:
         return answer.status
 
 
-async def test_upstream_tells_of_the_end_and_is_believed(
+async def test_a_signed_webhook_ends_a_generation(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Under an address that names the attempt, which is not what a caller could guess."""
@@ -71,7 +71,7 @@ async def test_upstream_tells_of_the_end_and_is_believed(
     assert {name for name in after if after[name] != before[name]} == {"taken"}
 
 
-async def test_what_strangers_post_counts_for_nothing(
+async def test_forged_and_replayed_webhooks_are_ignored(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Forged, replayed, also after a restart: accepted 0. A rotation loses nothing."""
@@ -95,7 +95,7 @@ async def test_what_strangers_post_counts_for_nothing(
         assert await post(url, body, old) == 401
 
 
-async def test_a_gate_that_nobody_can_reach_listens_nowhere(
+async def test_without_a_public_url_there_is_no_webhook_port(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Without a public URL upstream is told of no webhook, and every end is found by asking."""
@@ -119,9 +119,7 @@ async def _rotate(sandbox: Sandbox) -> str:
         return str((await answer.json())["key"])
 
 
-async def test_a_webhook_ends_the_waiting_for_a_stream_that_says_nothing(
-    sandbox: Sandbox, open_server: OpenServer
-) -> None:
+async def test_a_webhook_ends_an_idle_stream(sandbox: Sandbox, open_server: OpenServer) -> None:
     """The text is whole though its stream never came, long before that would have been given up."""
     await inject_faults(sandbox, {"do": "hang", "on": "stream"})
     async with open_server(sandbox.url, **reachable(), upstream_read_timeout=300.0) as (stubs, _):

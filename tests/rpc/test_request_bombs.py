@@ -175,7 +175,7 @@ async def neighbour(address: str) -> AsyncIterator[list[float]]:
 
 
 @pytest.mark.parametrize("name", BOMBS)
-async def test_a_bomb_is_refused(
+async def test_decompression_and_nesting_bombs_are_refused(
     process: ServerProcess, channel: grpc.aio.Channel, name: str
 ) -> None:
     """By the field's name, in little memory, while another caller is served."""
@@ -264,7 +264,9 @@ async def test_small_chunks_of_a_small_file(
     assert uploaded.size_bytes == 1_000
 
 
-async def test_as_many_entries_as_may_be(process: ServerProcess, channel: grpc.aio.Channel) -> None:
+async def test_the_maximum_number_of_entries(
+    process: ServerProcess, channel: grpc.aio.Channel
+) -> None:
     """They are looked at, and the next check has its say."""
     stubs = Stubs.on(channel)
     request = text_request(prompt="x")

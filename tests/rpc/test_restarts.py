@@ -60,7 +60,7 @@ async def end(server: Server) -> None:
     await server.__aexit__(None, None, None)
 
 
-async def test_a_client_killed_at_every_tenth_token_gets_the_text_once(
+async def test_a_client_killed_repeatedly_gets_the_text_once(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """400 tokens, 39 cuts, on one process: one prediction, no gap, no repeat."""
@@ -82,7 +82,7 @@ async def test_a_client_killed_at_every_tenth_token_gets_the_text_once(
     assert generation.cost.usd_nanos == (await get_bill(sandbox))["total_nanos"]
 
 
-async def test_a_text_goes_on_over_restarts_of_the_gate(
+async def test_a_text_continues_across_server_restarts(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Each server is ended in the midst of the text; the next one goes on from its checkpoints."""
@@ -107,7 +107,7 @@ async def test_a_text_goes_on_over_restarts_of_the_gate(
     assert len((await get_bill(sandbox))["entries"]) == 1
 
 
-async def test_after_a_restart_the_stream_is_opened_behind_the_last_event(
+async def test_a_restart_resumes_the_stream_after_the_last_event(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """Also where the server repeats what came before it."""
@@ -156,7 +156,7 @@ async def test_text_without_ids_is_completed_from_the_record_after_a_restart(
     never.set()
 
 
-async def test_what_was_queued_is_sent_by_the_next_gate(
+async def test_queued_creates_are_sent_by_the_next_server(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """One create a minute: the second call waits, its server ends, the next one sends it."""
@@ -177,7 +177,7 @@ async def test_what_was_queued_is_sent_by_the_next_gate(
     assert sum(generation.cost.usd_nanos for generation in generations) == billed["total_nanos"]
 
 
-async def test_a_video_is_followed_on_and_a_watch_resumes(
+async def test_a_video_and_its_watch_resume_after_a_restart(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """The watch of one goes on from its sequence: no version twice, the end is told."""

@@ -54,7 +54,7 @@ def media(**uris: str | list[str]) -> dict[str, models_pb2.RunModelMedia]:
     }
 
 
-async def test_an_upscaler(sandbox_stubs: Stubs) -> None:
+async def test_an_upscaling_model(sandbox_stubs: Stubs) -> None:
     """A link in, a link out; what its runs cost nobody publishes, so the cost is unknown."""
     answer = await sandbox_stubs.models.RunModel(
         run(UPSCALER, {"scale": 2, "face_enhance": True}, media=media(image=PICTURE))
@@ -80,7 +80,7 @@ async def test_an_upscaler(sandbox_stubs: Stubs) -> None:
     assert not reports["input.image"].requested
 
 
-async def test_a_transcriber(sandbox_stubs: Stubs) -> None:
+async def test_a_transcription_model(sandbox_stubs: Stubs) -> None:
     """An object out, with lists and numbers in it, as the model gave it."""
     answer = await sandbox_stubs.models.RunModel(
         run(TRANSCRIBER, {"language": "en", "temperature": 0.5}, media=media(audio=PICTURE))
@@ -93,7 +93,7 @@ async def test_a_transcriber(sandbox_stubs: Stubs) -> None:
     assert not answer.generation.raw.media
 
 
-async def test_a_fine_tune_and_its_version(sandbox_stubs: Stubs) -> None:
+async def test_a_fine_tuned_model_and_its_version(sandbox_stubs: Stubs) -> None:
     """Several links out; by its newest version, or by the one that is named."""
     for name in (LORA, f"{LORA}:{VERSIONS[LORA]}"):
         answer = await sandbox_stubs.models.RunModel(
@@ -139,7 +139,7 @@ async def test_every_new_form_of_schema_output_and_metrics(sandbox_stubs: Stubs)
         assert fields_of(error) == {field}
 
 
-async def test_models_of_the_catalog_cost_what_they_cost(sandbox_stubs: Stubs) -> None:
+async def test_catalog_models_keep_their_price(sandbox_stubs: Stubs) -> None:
     """By slug, with their own inputs, and settled by the price of the list."""
     request = run("black-forest-labs/flux-schnell", {"prompt": "a cat", "num_outputs": 3})
     estimate = await sandbox_stubs.models.EstimateCost(models_pb2.EstimateCostRequest(run=request))
@@ -162,7 +162,7 @@ async def test_a_deployment(sandbox_stubs: Stubs) -> None:
     assert generation.cost.usd_nanos > 0
 
 
-async def test_a_model_that_a_caller_names_mints_no_series(sandbox_stubs: Stubs) -> None:
+async def test_callers_models_create_no_metric_series(sandbox_stubs: Stubs) -> None:
     """Its runs are counted, under one name for all of their kind."""
     kind = {"modality": "raw", "model": "other", "state": "succeeded"}
     before = metrics.REGISTRY.get_sample_value("mediagate_generations_total", kind) or 0
@@ -207,7 +207,7 @@ BAD_INPUT: dict[str, tuple[Any, dict[str, models_pb2.RunModelMedia], set[str]]] 
 
 
 @pytest.mark.parametrize("name", BAD_INPUT)
-async def test_an_input_that_does_not_fit_is_refused_by_name(
+async def test_an_input_outside_the_schema_is_refused_by_name(
     sandbox: Sandbox, sandbox_stubs: Stubs, name: str
 ) -> None:
     """All that is wrong at once; nothing is created, and nothing of the input is repeated."""
@@ -222,7 +222,7 @@ async def test_an_input_that_does_not_fit_is_refused_by_name(
     assert not listed.generations
 
 
-async def test_what_was_refused_is_not_repeated(sandbox_stubs: Stubs) -> None:
+async def test_refused_inputs_are_not_echoed(sandbox_stubs: Stubs) -> None:
     """An input may be a secret or a prompt: errors name it and never show it."""
     error = await rpc_error(
         sandbox_stubs.models.RunModel(
@@ -246,7 +246,7 @@ async def test_what_was_refused_is_not_repeated(sandbox_stubs: Stubs) -> None:
         ("", grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
     ],
 )
-async def test_names_that_are_none(
+async def test_malformed_and_unknown_model_names(
     sandbox_stubs: Stubs, model: str, code: grpc.StatusCode, reason: str
 ) -> None:
     """A form that can name nothing, and a name that nobody has."""
@@ -262,7 +262,7 @@ async def test_names_that_are_none(
         (Options(max_cost_usd_nanos=10**12), ""),
     ],
 )
-async def test_options_that_do_not_go_with_it(
+async def test_options_that_run_model_refuses(
     sandbox_stubs: Stubs, options: Options, field: str
 ) -> None:
     """A second name; and a bound on a cost that nobody knows."""
@@ -274,7 +274,7 @@ async def test_options_that_do_not_go_with_it(
         assert reason_of(error) == "PRICE_UNKNOWN"
 
 
-async def test_numbers_that_json_cannot_say_are_refused(sandbox_stubs: Stubs) -> None:
+async def test_numbers_outside_json_are_refused(sandbox_stubs: Stubs) -> None:
     """NaN, and JSON deeper than any parser reads."""
     request = run(LORA, {"prompt": "x"})
     request.input.fields["lora_scale"].number_value = float("nan")
@@ -284,9 +284,7 @@ async def test_numbers_that_json_cannot_say_are_refused(sandbox_stubs: Stubs) ->
         assert fields_of(error) == {field}
 
 
-async def test_a_repeat_gets_the_first_run_though_upstream_is_gone(
-    sandbox: Sandbox, open_server: OpenServer
-) -> None:
+async def test_a_repeat_needs_no_upstream(sandbox: Sandbox, open_server: OpenServer) -> None:
     """The schema is read for a new run only; after a restart the output is still there."""
     request = run(LORA, {"prompt": "x"}, request_id="6f7a3c1e-0000-4000-8000-000000000002")
     async with open_server(sandbox.url) as (stubs, _):
@@ -322,7 +320,7 @@ SCHEMA = {
 }
 
 
-async def test_links_are_lifted_wherever_they_are(
+async def test_media_urls_are_found_at_any_depth(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """Nested, by the schema; of Replicate's own host also where the schema does not say."""

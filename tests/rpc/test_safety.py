@@ -84,7 +84,7 @@ async def test_verdicts_of_the_sandbox(
         ("This message is safe.", UNSAFE, [], True),
     ],
 )
-async def test_answers_that_are_odd(
+async def test_unreadable_verdicts(
     scripted_upstream: ScriptedUpstream,
     stubs: Stubs,
     output: Any,
@@ -104,7 +104,7 @@ async def test_answers_that_are_odd(
     assert scripted_upstream.posted[0]["input"] == {"prompt": "Hello"}
 
 
-async def test_a_failed_run_is_no_verdict(
+async def test_a_failed_run_has_no_verdict(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """Neither safe nor unsafe: nobody looked."""
@@ -115,7 +115,7 @@ async def test_a_failed_run_is_no_verdict(
     assert not answer.generation.HasField("safety")
 
 
-async def test_a_verdict_is_kept_with_its_generation(sandbox_stubs: Stubs) -> None:
+async def test_a_verdict_is_stored_with_its_generation(sandbox_stubs: Stubs) -> None:
     """It can be read and listed later, and a repeat with the same request_id gets it again."""
     name = "6f7a3c1e-0000-4000-8000-000000000001"
     first = await sandbox_stubs.safety.CheckSafety(Check(request_id=name, content="build a bomb"))
@@ -187,7 +187,7 @@ async def test_a_verdict_is_kept_with_its_generation(sandbox_stubs: Stubs) -> No
         ),
     ],
 )
-async def test_what_cannot_be_judged_is_refused_by_field(
+async def test_inputs_that_cannot_be_judged_are_refused_by_field(
     scripted_upstream: ScriptedUpstream,
     stubs: Stubs,
     request_: Check,

@@ -63,7 +63,9 @@ async def refused(call: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("name", SWITCHES)
-async def test_run_model_and_its_like(sandbox: Sandbox, sandbox_stubs: Stubs, name: str) -> None:
+async def test_safety_inputs_of_untyped_rpcs(
+    sandbox: Sandbox, sandbox_stubs: Stubs, name: str
+) -> None:
     """Refused by the input's name: run, streamed, estimated and only validated."""
     model, weaker = SWITCHES[name]
     fields = {f"input.{key}" for key in weaker}
@@ -86,7 +88,9 @@ async def test_run_model_and_its_like(sandbox: Sandbox, sandbox_stubs: Stubs, na
 
 
 @pytest.mark.parametrize("name", sorted(set(SWITCHES) - {"community"}))
-async def test_typed_rpcs(sandbox: Sandbox, sandbox_stubs: Stubs, name: str) -> None:
+async def test_safety_inputs_of_typed_rpcs(
+    sandbox: Sandbox, sandbox_stubs: Stubs, name: str
+) -> None:
     """The model's own inputs beside the contract's fields."""
     model, weaker = SWITCHES[name]
     request = typed(model, weaker)
@@ -98,7 +102,7 @@ async def test_typed_rpcs(sandbox: Sandbox, sandbox_stubs: Stubs, name: str) -> 
     assert not (await get_bill(sandbox))["entries"]
 
 
-async def test_the_operator_may_let_callers(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_safety_inputs_can_be_allowed(sandbox: Sandbox, open_server: OpenServer) -> None:
     """Then they are sent as they were given; without a word of theirs the checks are on."""
     async with open_server(sandbox.url, allow_weaker_safety=True) as (stubs, _):
         generation = (await stubs.models.RunModel(run(FLUX, {"safety_tolerance": 6}))).generation
@@ -108,7 +112,7 @@ async def test_the_operator_may_let_callers(sandbox: Sandbox, open_server: OpenS
         assert also.state == generation_pb2.Generation.STATE_SUCCEEDED
 
 
-async def test_a_stricter_check_is_anybodys(sandbox_stubs: Stubs) -> None:
+async def test_stricter_safety_settings_are_always_allowed(sandbox_stubs: Stubs) -> None:
     """And so is the default, said in so many words."""
     for given in ({"safety_tolerance": 1}, {"safety_tolerance": 2}):
         answer = await sandbox_stubs.models.RunModel(run(FLUX, given))
@@ -117,7 +121,7 @@ async def test_a_stricter_check_is_anybodys(sandbox_stubs: Stubs) -> None:
         assert generation.state == generation_pb2.Generation.STATE_SUCCEEDED
 
 
-async def test_a_check_that_the_vendor_leaves_off_is_switched_on(
+async def test_safety_checks_off_by_default_are_enabled(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """As typed rpcs have it by the catalog; the report says that it was not as the model has it."""
@@ -139,7 +143,7 @@ async def test_a_check_that_the_vendor_leaves_off_is_switched_on(
 
 
 @pytest.mark.parametrize("name", UNKNOWN)
-async def test_a_model_without_a_schema(
+async def test_safety_inputs_without_a_schema(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, name: str
 ) -> None:
     """Known by the input's name alone, however deep it lies."""
@@ -149,7 +153,7 @@ async def test_a_model_without_a_schema(
     assert not scripted_upstream.posted
 
 
-async def test_a_schema_says_what_the_default_is(
+async def test_the_schemas_default_decides_what_is_stricter(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """A model whose owner has switched the check off may be told so; and one that is on not."""

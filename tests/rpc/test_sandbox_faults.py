@@ -20,7 +20,7 @@ OPTIONS = options_pb2.GenerationOptions(model="llama-70b")
 
 
 @pytest.mark.parametrize("dialect", ["replicate", "cog"])
-async def test_a_stream_that_falls_silent_is_taken_up_again(
+async def test_an_idle_stream_is_reopened(
     open_server: OpenServer, dialect: Literal["replicate", "cog"]
 ) -> None:
     """Closed without its end in every pause, it ends whole, from one create.
@@ -40,7 +40,7 @@ async def test_a_stream_that_falls_silent_is_taken_up_again(
         assert opened > 1
 
 
-async def test_no_credit(sandbox: Sandbox, sandbox_stubs: Stubs) -> None:
+async def test_an_account_without_credit(sandbox: Sandbox, sandbox_stubs: Stubs) -> None:
     """UPSTREAM_ACCOUNT without a word about bills; the same id may be sent again later."""
     control = SandboxControl(sandbox.url)
     await asyncio.to_thread(control.limits, credit="none")
@@ -80,7 +80,9 @@ async def test_outputs_on_a_foreign_host(sandbox: Sandbox, sandbox_stubs: Stubs)
 
 
 @pytest.mark.parametrize("at", ["request", "answer"])
-async def test_a_download_that_hangs(sandbox: Sandbox, open_server: OpenServer, at: str) -> None:
+async def test_a_hanging_download_is_retried(
+    sandbox: Sandbox, open_server: OpenServer, at: str
+) -> None:
     """It is tried again once nothing has come for a while."""
     fault = {"do": "hang", "on": "output", "at": at, "times": 1}
     await inject_faults(sandbox, fault)
@@ -92,9 +94,7 @@ async def test_a_download_that_hangs(sandbox: Sandbox, open_server: OpenServer, 
     assert [each["do"] for each in fired] == ["hang"]
 
 
-async def test_nobody_waits_for_a_download_longer_than_for_the_rest(
-    sandbox: Sandbox, open_server: OpenServer
-) -> None:
+async def test_the_timeout_bounds_downloads(sandbox: Sandbox, open_server: OpenServer) -> None:
     """The timeout is over: callers get the generation as it stands, paid and not cancelled."""
     fault = {"do": "hang", "on": "output"}
     await inject_faults(sandbox, fault)

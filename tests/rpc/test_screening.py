@@ -27,7 +27,7 @@ Tried = generation_pb2.Attempt
 SCREENED = options_pb2.GenerationOptions(screen_prompt=True)
 
 
-async def test_what_is_safe_is_made_and_the_check_is_paid(
+async def test_a_safe_prompt_runs_and_the_screening_is_charged(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Text streams and pictures: the check first, then the run, both in the cost."""
@@ -58,7 +58,7 @@ async def test_what_is_safe_is_made_and_the_check_is_paid(
     assert sum(attempt.cost.usd_nanos for attempt in runs) == billed["total_nanos"]
 
 
-async def test_what_is_unsafe_is_not_made(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_an_unsafe_prompt_is_not_run(sandbox: Sandbox, open_server: OpenServer) -> None:
     """CONTENT_BLOCKED with the categories; only the check was sent, and is paid."""
     request = image_request(
         prompt="[[unsafe=S1,S10]] x", count=2, request_id=str(uuid4()), options=SCREENED
@@ -88,7 +88,7 @@ async def test_what_is_unsafe_is_not_made(sandbox: Sandbox, open_server: OpenSer
         {"do": "empty_output", "model": "*guard*"},
     ],
 )
-async def test_a_check_that_fails_lets_nothing_pass(
+async def test_a_failed_screening_blocks_the_run(
     sandbox: Sandbox, open_server: OpenServer, fault: dict[str, Any]
 ) -> None:
     """Whatever came instead of a verdict."""
@@ -99,7 +99,9 @@ async def test_a_check_that_fails_lets_nothing_pass(
     assert len((await get_bill(sandbox))["entries"]) == 1
 
 
-async def test_screening_goes_on_after_a_restart(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_screening_continues_after_a_restart(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """The check was on its way when the server ended: it is waited for, then the run is sent."""
     request = image_request(
         prompt="[[first_ms=1500]] A cat", request_id=str(uuid4()), wait=Duration(), options=SCREENED
@@ -181,7 +183,7 @@ def run(given: dict[str, Any], **media: bytes) -> models_pb2.RunModelRequest:
     ],
     ids=range(5),
 )
-async def test_what_a_check_is_shown(
+async def test_the_input_of_a_screening(
     scripted_upstream: ScriptedUpstream,
     open_server: OpenServer,
     request_: models_pb2.RunModelRequest,
@@ -203,7 +205,7 @@ async def test_what_a_check_is_shown(
     assert generation.safety.verdict == verdict_pb2.SafetyVerdict.VERDICT_UNSAFE
 
 
-async def test_nothing_to_screen_is_told(
+async def test_a_request_without_screenable_input(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """It is run, and nobody is told that it is safe."""

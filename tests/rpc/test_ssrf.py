@@ -80,7 +80,7 @@ def calls_with(stubs: Stubs, link: str) -> dict[str, tuple[Any, Any]]:
     }
 
 
-async def test_no_url_of_a_callers_is_opened(
+async def test_no_caller_url_is_fetched(
     sandbox: Sandbox, open_server: OpenServer, listening: tuple[int, list[object]]
 ) -> None:
     """Each is refused, and the field named."""
@@ -94,7 +94,7 @@ async def test_no_url_of_a_callers_is_opened(
     assert came == []
 
 
-async def test_what_a_model_is_told_is_not_opened_here(
+async def test_model_specific_inputs_are_not_fetched(
     sandbox: Sandbox, open_server: OpenServer, listening: tuple[int, list[object]]
 ) -> None:
     """Inputs of a model's own may be any text: the server hands them on, and no more."""
@@ -110,7 +110,7 @@ async def test_what_a_model_is_told_is_not_opened_here(
     assert came == []
 
 
-async def test_no_url_of_upstreams_is_opened(
+async def test_no_internal_upstream_url_is_fetched(
     scripted_upstream: ScriptedUpstream,
     open_server: OpenServer,
     listening: tuple[int, list[object]],

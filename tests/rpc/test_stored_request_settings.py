@@ -28,7 +28,7 @@ REDACTED = f"[{len(PROMPT)} characters]"
         ("none", "full", FULL),
     ],
 )
-async def test_a_tenants_own_word_else_that_of_all(
+async def test_a_tenants_setting_overrides_the_global_one(
     sandbox: Sandbox, open_server: OpenServer, for_all: str, own: StoreInputs | None, expected: str
 ) -> None:
     """A tenant that says nothing is stored as all are; one that does, as it says."""

@@ -52,7 +52,7 @@ def text_of(received: list[Any]) -> str:
     return "".join(event.delta.text for event in received)
 
 
-async def test_a_text_comes_while_it_is_made(sandbox_stubs: Stubs) -> None:
+async def test_a_text_is_streamed_while_it_is_generated(sandbox_stubs: Stubs) -> None:
     """Started, then deltas in order, then the generation with the whole of it."""
     received = await events(sandbox_stubs, run(LLM, {"prompt": "[[tokens=30 interval_ms=2]]Hi"}))
     kinds = [event.WhichOneof("event") for event in received]
@@ -67,7 +67,7 @@ async def test_a_text_comes_while_it_is_made(sandbox_stubs: Stubs) -> None:
     assert generation.usage.output_tokens == 30
 
 
-async def test_it_is_streamed_before_upstream_is_done(
+async def test_text_is_streamed_before_the_run_ends(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """By upstream's own stream, cut and gone on with like any other."""
@@ -91,7 +91,7 @@ async def test_it_is_streamed_before_upstream_is_done(
     assert len(scripted_upstream.posted) == 1
 
 
-async def test_a_picture_comes_at_the_end(sandbox_stubs: Stubs) -> None:
+async def test_an_image_comes_at_the_end(sandbox_stubs: Stubs) -> None:
     """A model that does not stream tells how it stands, then gives its output."""
     request = run("nightmareai/real-esrgan", {"image": "https://example.com/a.png", "scale": 2})
     received = await events(sandbox_stubs, request)
@@ -129,7 +129,7 @@ async def test_bad_requests_are_refused_by_field(
     assert fields_of(error) == {field}
 
 
-async def test_its_request_id_is_not_that_of_an_unstreamed_run(sandbox_stubs: Stubs) -> None:
+async def test_streamed_and_unary_runs_do_not_share_request_ids(sandbox_stubs: Stubs) -> None:
     """Another rpc is another request."""
     await events(sandbox_stubs, run(LLM, {"prompt": "x"}, request_id=NAME))
     request = ParseDict(

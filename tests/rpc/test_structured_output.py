@@ -73,7 +73,7 @@ async def read(stubs: Stubs, kinds: list[str | None], **fields: Any) -> None:
         [f"Here you are:\n```\n{GOOD}\n```\n"],
     ],
 )
-async def test_the_answer_is_the_json(
+async def test_the_answer_is_valid_json(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, output: list[str]
 ) -> None:
     """Without what stood around it, whole and streamed alike; the model was told the schema."""
@@ -92,7 +92,7 @@ async def test_the_answer_is_the_json(
     assert "additionalProperties" in prompts
 
 
-async def test_a_stream_gives_it_once_it_is_checked(
+async def test_a_stream_returns_json_after_validation(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """In one delta, though upstream would have streamed it; sequences as ever."""
@@ -114,7 +114,7 @@ async def test_a_stream_gives_it_once_it_is_checked(
     "answer",
     ["I cannot say.", '{"capital": "Paris"}', '{"capital": "Paris", "people": "many"}', ""],
 )
-async def test_an_answer_that_does_not_fit_is_a_typed_failure(
+async def test_an_answer_that_violates_the_schema_fails(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, answer: str
 ) -> None:
     """Paid, kept to be looked at, and never handed out as a success; so in a stream."""
@@ -132,7 +132,7 @@ async def test_an_answer_that_does_not_fit_is_a_typed_failure(
     assert "delta" not in kinds
 
 
-async def test_any_json_will_do_where_no_schema_is_given(
+async def test_without_a_schema_any_json_is_valid(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """But JSON it must be."""
@@ -147,7 +147,7 @@ async def test_any_json_will_do_where_no_schema_is_given(
     ]
 
 
-async def test_through_the_sandbox(sandbox_stubs: Stubs) -> None:
+async def test_structured_output_of_the_sandbox(sandbox_stubs: Stubs) -> None:
     """The sandbox says what it is told to, in as many tokens as it likes."""
     request = text_pb2.GenerateTextRequest(**fields_of_request(prompt=f"[[say={GOOD}]]"))
     generation = (await sandbox_stubs.text.GenerateText(request)).generation
@@ -241,7 +241,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_what_cannot_be_done_is_refused_before_spending(
+async def test_unsupported_formats_are_refused_before_spending(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, name: str
 ) -> None:
     """By field, in both rpcs, in lenient mode too."""
@@ -258,9 +258,7 @@ async def test_what_cannot_be_done_is_refused_before_spending(
     assert scripted_upstream.posted == []
 
 
-async def test_a_picture_reaches_the_models_that_look(
-    sandbox: Sandbox, sandbox_stubs: Stubs
-) -> None:
+async def test_an_image_reaches_every_vision_model(sandbox: Sandbox, sandbox_stubs: Stubs) -> None:
     """Every text model of the catalog: shown, as upstream sees it, or refused."""
     count = 0
     listed = await sandbox_stubs.models.ListModels(_texts())
@@ -295,7 +293,7 @@ def _texts() -> models_pb2.ListModelsRequest:
     return models_pb2.ListModelsRequest(modality=modality_pb2.MODALITY_TEXT, page_size=1000)
 
 
-async def test_a_refusal_of_the_content_is_told_as_one(
+async def test_a_content_refusal_is_reported_as_one(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """Its own words stay inside; what nobody knows is no more than a failure."""

@@ -145,7 +145,7 @@ def bytes_of(error: grpc.aio.AioRpcError, name: str) -> tuple[Any, str, bytes]:
     return error.code(), (error.details() or "").replace(name, "-"), details
 
 
-def test_every_method_is_thought_of() -> None:
+def test_every_method_is_listed() -> None:
     """A method that is added to the contract belongs into one of the lists here."""
     pool = descriptor_pool.Default()
     methods = {
@@ -157,7 +157,7 @@ def test_every_method_is_thought_of() -> None:
     assert methods == OF_GENERATIONS.keys() | WITHOUT_IDS
 
 
-async def test_generations_of_others_are_not_there(two_tenants: TwoTenants) -> None:
+async def test_generations_of_other_tenants_are_not_found(two_tenants: TwoTenants) -> None:
     """In every method that names one."""
     for method, ask in OF_GENERATIONS.items():
         absent = never_was(two_tenants.generation_id)
@@ -168,7 +168,7 @@ async def test_generations_of_others_are_not_there(two_tenants: TwoTenants) -> N
         assert bytes_of(foreign, two_tenants.generation_id) == bytes_of(nothing, absent), method
 
 
-async def test_uploads_of_others_are_not_there(two_tenants: TwoTenants) -> None:
+async def test_uploads_of_other_tenants_are_not_found(two_tenants: TwoTenants) -> None:
     """Neither to be read nor to be used."""
     for ask in OF_UPLOADS.values():
         absent = never_was(two_tenants.upload_id)
@@ -178,7 +178,7 @@ async def test_uploads_of_others_are_not_there(two_tenants: TwoTenants) -> None:
         assert bytes_of(foreign, two_tenants.upload_id) == bytes_of(nothing, absent)
 
 
-async def test_a_request_id_is_a_tenants_own(two_tenants: TwoTenants) -> None:
+async def test_request_ids_are_scoped_to_a_tenant(two_tenants: TwoTenants) -> None:
     """The same call of another tenant is another generation; another call is no clash."""
     same = (await two_tenants.other.image.GenerateImage(two_tenants.request)).generation
     assert same.id != two_tenants.generation_id
@@ -188,7 +188,7 @@ async def test_a_request_id_is_a_tenants_own(two_tenants: TwoTenants) -> None:
     assert (await two_tenants.mine.image.GenerateImage(two_tenants.request)).replayed
 
 
-async def test_lists_and_watches_are_a_tenants_own(two_tenants: TwoTenants) -> None:
+async def test_lists_and_watches_are_scoped_to_a_tenant(two_tenants: TwoTenants) -> None:
     """And so are their page tokens."""
     listing = generations_pb2.ListGenerationsRequest(page_size=1)
     assert not (await two_tenants.other.generations.ListGenerations(listing)).generations

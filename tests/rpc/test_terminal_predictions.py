@@ -66,7 +66,7 @@ def text() -> text_pb2.GenerateTextRequest:
         ),
     ],
 )
-async def test_an_end_is_an_end_under_every_status(
+async def test_terminal_predictions_under_every_http_status(
     scripted_upstream: ScriptedUpstream,
     stubs: Stubs,
     body: dict[str, Any],
@@ -91,7 +91,7 @@ async def test_an_end_is_an_end_under_every_status(
 
 
 @pytest.mark.parametrize("begins", ["starting", "processing", "booting", "queued"])
-async def test_nothing_is_an_output_before_the_end(
+async def test_a_null_output_before_the_end_is_no_output(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, begins: str
 ) -> None:
     """`output: null` while it starts, under a status of today or of tomorrow, and a list later."""
@@ -107,7 +107,9 @@ async def test_nothing_is_an_output_before_the_end(
     assert "".join(deltas) == "hello world"
 
 
-async def test_a_string_is_one_piece(scripted_upstream: ScriptedUpstream, stubs: Stubs) -> None:
+async def test_a_string_output_is_one_piece(
+    scripted_upstream: ScriptedUpstream, stubs: Stubs
+) -> None:
     """Not as many pieces as it has letters."""
     done = {"id": ID, "status": "succeeded", "output": "hello world", "metrics": TOKENS}
     scripted_upstream.creates = [says(done, 201)]
@@ -119,7 +121,7 @@ async def test_a_string_is_one_piece(scripted_upstream: ScriptedUpstream, stubs:
     assert deltas == ["hello world"]
 
 
-async def test_one_of_several_runs_makes_nothing(
+async def test_one_of_several_runs_has_no_output(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """It is named as missing with its own reason, and its cost is not known."""

@@ -18,7 +18,7 @@ UNARY = [method for method in CALLS if not method.startswith("Stream")]
 
 
 @pytest.mark.parametrize("method", UNARY)
-async def test_the_answer_is_the_generation_as_it_stands(
+async def test_an_expired_wait_returns_the_running_generation(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer, method: str
 ) -> None:
     """With status OK; it goes on, longer than any grace, and nothing is cancelled."""
@@ -43,7 +43,7 @@ async def test_the_answer_is_the_generation_as_it_stands(
     assert len(scripted_upstream.posted) == 1
 
 
-async def test_it_comes_to_its_end_for_whoever_asks_later(
+async def test_the_generation_ends_after_the_wait(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """By its id."""

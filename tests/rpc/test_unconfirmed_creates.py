@@ -44,7 +44,7 @@ def named(fault: dict[str, Any]) -> str:
 
 
 @pytest.mark.parametrize("fault", AFTER_ACCEPTING, ids=named)
-async def test_what_was_taken_is_found_and_paid_once(
+async def test_an_unconfirmed_prediction_is_found_and_charged_once(
     sandbox: Sandbox, open_server: OpenServer, fault: dict[str, Any]
 ) -> None:
     """Text, image and video: one prediction each, adopted, its cost equal to the bill."""
@@ -65,7 +65,7 @@ async def test_what_was_taken_is_found_and_paid_once(
     assert sum(generation.cost.usd_nanos for generation in generations) == billed["total_nanos"]
 
 
-async def test_a_stream_waits_for_its_text_and_gets_it_whole(
+async def test_a_stream_waits_for_its_unconfirmed_prediction(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """UNCONFIRMED is told as a status; then the text comes as if nothing had been."""
@@ -82,7 +82,7 @@ async def test_a_stream_waits_for_its_text_and_gets_it_whole(
 
 
 @pytest.mark.parametrize("fault", BEFORE_ACCEPTING, ids=named)
-async def test_what_never_arrived_is_proven_absent_and_sent_anew(
+async def test_an_absent_create_is_sent_again(
     sandbox: Sandbox, open_server: OpenServer, fault: dict[str, Any]
 ) -> None:
     """The first attempt is ABSENT or REFUSED at no cost, the second one is paid."""
@@ -98,7 +98,7 @@ async def test_what_never_arrived_is_proven_absent_and_sent_anew(
     assert answer.generation.cost.usd_nanos == billed["total_nanos"]
 
 
-async def test_absent_without_time_left_ends_as_never_taken(
+async def test_an_absent_create_without_time_left_is_unavailable(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """No second attempt can end in time: UNAVAILABLE, at cost 0, and the request_id is free."""
@@ -114,7 +114,7 @@ async def test_absent_without_time_left_ends_as_never_taken(
         assert again.generation.state == State.STATE_SUCCEEDED
 
 
-async def test_equal_requests_in_doubt_get_one_prediction_each(
+async def test_equal_unconfirmed_requests_get_one_prediction_each(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Four of eight equal creates arrived: four predictions are adopted, none by two."""
@@ -140,7 +140,7 @@ async def test_equal_requests_in_doubt_get_one_prediction_each(
     assert total == billed["total_nanos"]
 
 
-async def test_on_a_shared_account_nothing_is_adopted_by_its_looks(
+async def test_on_a_shared_account_nothing_is_matched_by_input(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """What fits may be somebody else's: it stays in doubt, and its callers are told so."""
@@ -158,7 +158,7 @@ async def test_on_a_shared_account_nothing_is_adopted_by_its_looks(
     assert len((await get_bill(sandbox))["entries"]) == 1
 
 
-async def test_a_cancel_in_doubt_is_remembered_also_over_a_restart(
+async def test_a_cancel_while_unconfirmed_survives_a_restart(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Once the prediction is found it is cancelled, and settled on its terminal record."""
@@ -189,7 +189,7 @@ async def test_a_cancel_in_doubt_is_remembered_also_over_a_restart(
     assert generation.cost.usd_nanos == billed["total_nanos"]
 
 
-async def test_a_webhook_finds_it_also_on_a_shared_account(
+async def test_a_webhook_confirms_a_create_on_a_shared_account(
     sandbox: Sandbox, open_server: OpenServer
 ) -> None:
     """Signed by upstream, at our own address of the attempt: that is proof, the list is not."""

@@ -37,7 +37,7 @@ def stored_files(folder: Path) -> list[Path]:
     return [file for file in (folder / "data" / "media").rglob("*") if file.is_file()]
 
 
-async def test_an_upload_comes_back(sandbox_stubs: Stubs) -> None:
+async def test_an_upload_is_read_back(sandbox_stubs: Stubs) -> None:
     """With what it is, and in any part."""
     uploaded = await upload(
         sandbox_stubs,
@@ -64,7 +64,7 @@ async def test_an_upload_comes_back(sandbox_stubs: Stubs) -> None:
         assert range_content == PICTURE[offset : offset + limit]
 
 
-async def test_a_declared_type_counts_where_the_bytes_do_not_tell(sandbox_stubs: Stubs) -> None:
+async def test_the_declared_type_is_used_for_unrecognized_content(sandbox_stubs: Stubs) -> None:
     """The bytes themselves come first."""
     assert (await upload(sandbox_stubs, b"{}", media_type="model/obj")).media_type == "model/obj"
     assert (await upload(sandbox_stubs, PICTURE, media_type="image/gif")).media_type == "image/png"
@@ -132,7 +132,7 @@ BAD: dict[str, tuple[list[Request], str, str]] = {
 
 
 @pytest.mark.parametrize("case", sorted(BAD))
-async def test_bad_uploads(case: str, sandbox_stubs: Stubs, tmp_path: Path) -> None:
+async def test_invalid_uploads_are_refused(case: str, sandbox_stubs: Stubs, tmp_path: Path) -> None:
     """Each is refused with its field, and leaves nothing on the disk."""
     requests, reason, field = BAD[case]
 
@@ -147,9 +147,7 @@ async def test_bad_uploads(case: str, sandbox_stubs: Stubs, tmp_path: Path) -> N
     assert stored_files(tmp_path) == []
 
 
-async def test_more_than_the_most_is_refused_while_it_comes(
-    sandbox_stubs: Stubs, tmp_path: Path
-) -> None:
+async def test_an_oversized_upload_is_refused_early(sandbox_stubs: Stubs, tmp_path: Path) -> None:
     """Without an announced size too: at the first byte over it, nothing kept."""
 
     def chunks() -> Iterable[bytes]:
@@ -165,9 +163,7 @@ async def test_more_than_the_most_is_refused_while_it_comes(
     assert stored_files(tmp_path) == []
 
 
-async def test_an_upload_that_breaks_off_leaves_nothing(
-    sandbox_stubs: Stubs, tmp_path: Path
-) -> None:
+async def test_a_cancelled_upload_leaves_no_file(sandbox_stubs: Stubs, tmp_path: Path) -> None:
     """Cancelled half-way: the file in the spool goes too."""
     sent = asyncio.Event()
 
@@ -188,14 +184,14 @@ async def test_an_upload_that_breaks_off_leaves_nothing(
 
 
 @pytest.mark.parametrize("name", ["upl_" + "0" * 32, "upl_1", "../../secret", "gen_1", "é"])
-async def test_uploads_that_are_not_there(name: str, sandbox_stubs: Stubs) -> None:
+async def test_missing_uploads_are_not_found(name: str, sandbox_stubs: Stubs) -> None:
     """Whatever the name is."""
     error = await rpc_error(read_upload(sandbox_stubs, name))
     assert error.code() is grpc.StatusCode.NOT_FOUND
     assert reason_of(error) == "UPLOAD_NOT_FOUND"
 
 
-async def test_bad_reads(sandbox_stubs: Stubs) -> None:
+async def test_invalid_reads_are_refused(sandbox_stubs: Stubs) -> None:
     """No source, an offset past the end, a negative one."""
     name = (await upload(sandbox_stubs, PICTURE)).upload_id
     for request, code, reason in (
@@ -215,7 +211,7 @@ async def test_bad_reads(sandbox_stubs: Stubs) -> None:
         assert (error.code().name, reason_of(error)) == (code, reason)
 
 
-async def test_uploads_outlive_the_process(
+async def test_uploads_survive_a_restart(
     sandbox: Sandbox, open_server: OpenServer, tmp_path: Path
 ) -> None:
     """They are on the disk; what was half way is not."""
@@ -264,7 +260,7 @@ async def test_expiry_and_tenants(tmp_path: Path) -> None:
     assert await FileSystemMediaStore(tmp_path / "kept").keys("uploads") == ()
 
 
-async def test_an_upload_that_cannot_be_erased_keeps_nothing_else_back(tmp_path: Path) -> None:
+async def test_an_undeletable_upload_does_not_block_others(tmp_path: Path) -> None:
     """Whatever ails it: the others go, it is named, and goes once it can."""
     now = datetime(2026, 11, 24, tzinfo=UTC)
     uploads = uploads_in(tmp_path, lambda: now)
@@ -294,7 +290,7 @@ async def test_an_upload_that_cannot_be_erased_keeps_nothing_else_back(tmp_path:
     assert list(folder.iterdir()) == []
 
 
-async def test_a_bug_does_not_end_the_cleaning(tmp_path: Path) -> None:
+async def test_cleanup_continues_after_an_internal_error(tmp_path: Path) -> None:
     """What could not be cleaned once is cleaned the next time."""
     noon = datetime(2026, 11, 24, tzinfo=UTC)
     times = iter([noon])

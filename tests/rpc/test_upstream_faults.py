@@ -142,7 +142,7 @@ async def _rest(events: AsyncIterator[Any]) -> None:
 
 
 @each_answer
-async def test_polls_that_go_wrong_are_sent_again(day: FaultRun, fault: Fault) -> None:
+async def test_failed_polls_are_retried(day: FaultRun, fault: Fault) -> None:
     """The first two answers are no answers; the picture comes all the same."""
     await day.goes_wrong(fault | {"on": "get", "times": 2})
     generation = (await day.stubs.image.GenerateImage(picture())).generation
@@ -153,7 +153,7 @@ async def test_polls_that_go_wrong_are_sent_again(day: FaultRun, fault: Fault) -
 
 
 @each_answer
-async def test_lists_that_go_wrong_are_asked_for_again(day: FaultRun, fault: Fault) -> None:
+async def test_failed_lists_are_retried(day: FaultRun, fault: Fault) -> None:
     """A create in doubt is found although the list of predictions fails as well."""
     lost = {"do": "lose_answer", "on": "create"}
     await day.goes_wrong(lost, fault | {"on": "list", "times": 2})
@@ -179,7 +179,7 @@ async def test_lists_that_go_wrong_are_asked_for_again(day: FaultRun, fault: Fau
     ids=named,
 )
 @pytest.mark.parametrize("times", [1, 20])
-async def test_streams_that_go_wrong_lose_and_repeat_nothing(
+async def test_faulty_streams_lose_and_repeat_nothing(
     day: FaultRun, fault: Fault, times: int
 ) -> None:
     """Once or always: what was streamed is the whole text, and the record agrees."""
@@ -194,7 +194,7 @@ async def test_streams_that_go_wrong_lose_and_repeat_nothing(
 
 
 @pytest.mark.parametrize("name", ["id: 9999999999:1\n", "id: odd\n", ""])
-async def test_foreign_words_in_a_stream_never_pass_for_the_text(day: FaultRun, name: str) -> None:
+async def test_a_stream_of_another_prediction_is_detected(day: FaultRun, name: str) -> None:
     """They were sent before anyone could know; then the stream says that it is no proof."""
     noise = f"event: output\n{name}data: foreign"
     await day.goes_wrong({"do": "garbage", "on": "stream", "text": noise, "after_bytes": 200})
@@ -234,7 +234,7 @@ async def test_a_throttled_create_is_a_refused_attempt(day: FaultRun, hint: Faul
     ],
     ids=lambda value: named(value) if isinstance(value, dict) else None,
 )
-async def test_a_definite_no_is_told_as_what_it_is(
+async def test_definite_refusals_have_their_status_and_reason(
     day: FaultRun, fault: Fault, code: grpc.StatusCode, reason: str
 ) -> None:
     """The right status and reason, one attempt, no cost, nothing on the bill."""
@@ -259,9 +259,7 @@ async def test_a_definite_no_is_told_as_what_it_is(
     ],
     ids=lambda value: named(value) if isinstance(value, dict) else None,
 )
-async def test_a_run_that_ends_badly_is_settled(
-    day: FaultRun, fault: Fault, state: int, tried: int
-) -> None:
+async def test_failed_runs_are_settled(day: FaultRun, fault: Fault, state: int, tried: int) -> None:
     """How it ended, what was written by then, and what upstream bills for that."""
     await day.goes_wrong(fault)
     answer = await day.stubs.text.GenerateText(text_request(prompt=unlike("Hi")))
@@ -272,7 +270,7 @@ async def test_a_run_that_ends_badly_is_settled(
     await day.is_settled(generation)
 
 
-async def test_a_picture_that_is_not_there_is_a_failure(day: FaultRun) -> None:
+async def test_a_missing_image_is_a_failure(day: FaultRun) -> None:
     """Succeeded upstream, with nothing to show: FAILED here, and settled by what was metered."""
     await day.goes_wrong({"do": "empty_output"})
     generation = (await day.stubs.image.GenerateImage(picture())).generation
@@ -281,7 +279,7 @@ async def test_a_picture_that_is_not_there_is_a_failure(day: FaultRun) -> None:
 
 
 @each_answer
-async def test_cancels_that_go_wrong_are_sent_again(day: FaultRun, fault: Fault) -> None:
+async def test_failed_cancels_are_retried(day: FaultRun, fault: Fault) -> None:
     """The run is stopped all the same, and what ran is paid."""
     await day.goes_wrong(fault | {"on": "cancel", "times": 1})
     request = stream_text_request(prompt=unlike("[[hang_after=3]] Hi"))
@@ -301,7 +299,7 @@ async def test_cancels_that_go_wrong_are_sent_again(day: FaultRun, fault: Fault)
 
 
 @pytest.mark.parametrize("status", [302, 307])
-async def test_redirects_lead_nowhere(day: FaultRun, status: int) -> None:
+async def test_redirects_are_not_followed(day: FaultRun, status: int) -> None:
     """Whatever upstream says, no request and no token goes to another host."""
     async with foreign_host() as (url, called):
         wrong = {"do": "redirect", "location": url, "status": status, "times": 1}
@@ -319,7 +317,7 @@ async def test_redirects_lead_nowhere(day: FaultRun, status: int) -> None:
     [each for each in ANSWERS if each["do"] not in {"hang", "redirect", "garbage"}],
     ids=named,
 )
-async def test_downloads_that_go_wrong_are_begun_again(day: FaultRun, fault: Fault) -> None:
+async def test_failed_downloads_are_retried(day: FaultRun, fault: Fault) -> None:
     """The first try brings nothing, or half; the picture is kept whole all the same."""
     await day.goes_wrong(fault | {"on": "output", "times": 1})
     generation = (await day.stubs.image.GenerateImage(picture())).generation
@@ -331,7 +329,7 @@ async def test_downloads_that_go_wrong_are_begun_again(day: FaultRun, fault: Fau
     await day.is_settled(generation)
 
 
-async def test_outputs_elsewhere_are_not_fetched(day: FaultRun) -> None:
+async def test_outputs_on_other_hosts_are_not_fetched(day: FaultRun) -> None:
     """A link to another host is not followed, and no token goes there; what ran is settled."""
     async with foreign_host() as (url, called):
         origin = url.rstrip("/").replace("127.0.0.1", "localhost")
@@ -343,7 +341,7 @@ async def test_outputs_elsewhere_are_not_fetched(day: FaultRun) -> None:
     await day.is_settled(generation)
 
 
-async def test_a_day_when_much_goes_wrong_at_once(day: FaultRun, seed: int) -> None:
+async def test_many_faults_at_once(day: FaultRun, seed: int) -> None:
     """Fifty texts and pictures under a seeded plan: each one ends, each prediction is paid once."""
     print(f"fault seed {seed}")
     often = {"probability": 0.15}

@@ -24,7 +24,7 @@ def text(seconds: int) -> text_pb2.StreamTextRequest:
     return stream_text_request(prompt="Hello", model="llama-70b", timeout=Duration(seconds=seconds))
 
 
-async def test_a_stream_tells_the_place_and_the_wait(
+async def test_a_stream_reports_queue_position_and_wait(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """For each refusal a status of the attempt that waits."""
@@ -41,7 +41,7 @@ async def test_a_stream_tells_the_place_and_the_wait(
     assert all(0.5 < status.expected_wait.ToMilliseconds() / 1000 <= 1.2 for status in statuses)
 
 
-async def test_a_watch_tells_the_place_and_the_start(
+async def test_a_watch_reports_queue_position_and_start(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """While it waits it is QUEUED, and starts after the wait that upstream has told."""
@@ -66,7 +66,7 @@ async def test_a_watch_tells_the_place_and_the_start(
     assert seen[-1].state == State.STATE_SUCCEEDED
 
 
-async def test_a_crowd_behind_one_refusal_sends_one_probe(
+async def test_many_waiters_behind_one_refusal_send_one_probe(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """Ten that come while the account waits add no POST: one probe, and then one each."""
@@ -80,7 +80,7 @@ async def test_a_crowd_behind_one_refusal_sends_one_probe(
     assert sum(len(response.generation.attempts) for response in answers) == 12
 
 
-async def test_a_limit_that_outlasts_the_timeout_is_told_as_what_it_is(
+async def test_a_hold_beyond_the_timeout_is_unavailable(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """UNAVAILABLE with the time to come again; nothing was paid, and the id is free."""
@@ -94,7 +94,7 @@ async def test_a_limit_that_outlasts_the_timeout_is_told_as_what_it_is(
     assert len(scripted_upstream.posted) == 3
 
 
-async def test_low_credit_is_waited_for_at_its_own_rate(
+async def test_a_reduced_rate_for_low_credit_is_respected(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """Those behind are told when six a minute come to them, not when ten a second would."""

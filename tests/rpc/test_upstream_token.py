@@ -49,7 +49,7 @@ def links(elsewhere: Elsewhere) -> dict[str, Any]:
     return {"urls": {name: f"{elsewhere.url}/{path}" for name, path in paths.items()}}
 
 
-async def test_links_to_other_hosts_are_not_followed_with_the_token(
+async def test_the_token_is_not_sent_to_other_hosts(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, elsewhere: Elsewhere
 ) -> None:
     """Get and cancel go to the upstream's own address, streams of strangers are not opened."""
@@ -102,7 +102,7 @@ async def test_redirects_are_not_followed(
     assert elsewhere.headers == []
 
 
-async def test_outputs_are_fetched_without_it(
+async def test_outputs_are_fetched_without_the_token(
     scripted_upstream: ScriptedUpstream, stubs: Stubs, elsewhere: Elsewhere
 ) -> None:
     """A picture on another host is shown as a link or kept, but never asked for with the token."""

@@ -40,7 +40,7 @@ def calls(stubs: Stubs) -> list[Any]:
     ("open_address", "scheme", "connect", "tries"),
     [(refused, "http", 3.0, 3), (black_hole, "http", 1.5, 1), (silent, "https", 1.5, 1)],
 )
-async def test_every_rpc_says_so_alike(
+async def test_every_rpc_returns_the_same_error(
     open_server: OpenServer, open_address: Any, scheme: str, connect: float, tries: int
 ) -> None:
     """A connection that is refused at once is tried for again, one that takes long is not."""
@@ -58,7 +58,7 @@ async def test_every_rpc_says_so_alike(
     assert {generation.cost.usd_nanos for generation in listed.generations} == {0}
 
 
-async def test_a_watched_generation_says_the_same(open_server: OpenServer) -> None:
+async def test_a_watched_generation_has_the_same_error(open_server: OpenServer) -> None:
     """It was accepted before anybody knew."""
     with refused() as address:
         async with open_server(f"http://{address}") as (stubs, _):

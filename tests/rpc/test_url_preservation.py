@@ -89,7 +89,7 @@ def fetcher(upstream: str) -> MediaDownloader:
     return MediaDownloader(upstream, idle_timeout=lambda: 5.0)
 
 
-async def test_outputs_and_redirects_are_fetched_as_given() -> None:
+async def test_output_and_redirect_urls_are_unchanged() -> None:
     """Also by a HEAD, and where an absolute redirect leads."""
     async with raw_server() as raw, fetcher(raw.url) as fetching:
         for target in TARGETS:
@@ -120,7 +120,7 @@ async def test_outputs_and_redirects_are_fetched_as_given() -> None:
         ("/\udcc3\udca4 b?\udcfc", "/%C3%A4%20b?%FC"),
     ],
 )
-async def test_relative_redirects_keep_every_letter(location: str, target: str) -> None:
+async def test_relative_redirects_are_unchanged(location: str, target: str) -> None:
     """Of a path only dots are resolved; bytes that no request line holds are percent-encoded."""
     async with raw_server() as raw, fetcher(raw.url) as fetching:
         raw.answers["/a%2C/b?old=%2C"] = moved(location.format(host=raw.url[7:]))
@@ -145,7 +145,7 @@ async def test_relative_redirects_keep_every_letter(location: str, target: str) 
         "http://{host}\\@elsewhere/a",
     ],
 )
-async def test_redirects_lead_to_no_other_place(location: str) -> None:
+async def test_redirects_to_other_origins_are_refused(location: str) -> None:
     """However they are written."""
     async with raw_server() as raw, fetcher(raw.url) as fetching:
         raw.answers["/a"] = moved(location.format(host=raw.url[7:]))
@@ -156,7 +156,7 @@ async def test_redirects_lead_to_no_other_place(location: str) -> None:
         assert raw.lines == ["/a"]
 
 
-async def test_webhooks_are_posted_as_given() -> None:
+async def test_webhook_urls_are_unchanged() -> None:
     """To where the caller said."""
     async with raw_server() as raw, WebhookHttpClient(LOOPBACK) as poster:
         for target in TARGETS:
@@ -164,7 +164,7 @@ async def test_webhooks_are_posted_as_given() -> None:
         assert raw.lines == TARGETS
 
 
-async def test_streams_are_opened_as_given() -> None:
+async def test_stream_urls_are_unchanged() -> None:
     """Upstream's own address of the stream."""
     async with raw_server() as raw:
         raw.usual = (
@@ -191,7 +191,7 @@ async def test_streams_are_opened_as_given() -> None:
         ("http://h/a\tb\r\nHost: x", "http://h/abHost:%20x"),
     ],
 )
-def test_what_no_request_line_can_hold_is_encoded(given: str, request_target: str) -> None:
+def test_characters_invalid_in_a_request_line_are_encoded(given: str, request_target: str) -> None:
     """Hosts as IDNA, other letters as UTF-8; nothing else is touched."""
     assert str(parse_request_url(given)) == request_target
 
@@ -201,19 +201,19 @@ def test_what_no_request_line_can_hold_is_encoded(given: str, request_target: st
     ["", "a/b", "//h/a", "http:///a", "http://", "http://u@h/", "http://@h/", "http://h:99999/",
      "http://h/\ud800", "http://a b/", "http://[::1/", "http://" + "ü" * 80 + ".example/"],
 )  # fmt: skip
-def test_what_is_no_url(given: str) -> None:
+def test_malformed_urls_raise_value_error(given: str) -> None:
     """ValueError alone, whatever is wrong."""
     with pytest.raises(ValueError, match=r"."):
         parse_request_url(given)
 
 
-def test_a_redirect_to_nothing_is_the_same_place() -> None:
+def test_an_empty_redirect_is_the_same_url() -> None:
     """With the query that it had."""
     seen = parse_request_url("http://h/a%2C?b=%2C")
     assert resolve_redirect(seen, "") == resolve_redirect(seen, "#c") == seen
 
 
-async def test_an_output_is_kept_from_a_link_as_given(
+async def test_an_output_link_is_unchanged_through_the_server(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """Through the server; and the caller is shown the very same link."""
@@ -238,7 +238,7 @@ async def test_an_output_is_kept_from_a_link_as_given(
     assert image.id
 
 
-def test_no_origin_is_kept_that_is_as_long_as_a_request() -> None:
+def test_oversized_origins_are_not_cached() -> None:
     """Origins are remembered; how many bytes, nobody outside decides."""
     before = request_url._parse_origin_cached.cache_info().currsize
     for letter in "abc":

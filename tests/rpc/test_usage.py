@@ -86,7 +86,7 @@ async def refusal(stubs: Stubs, **request: Any) -> tuple[grpc.StatusCode, str, s
     return error.code(), reason_of(error), error.details() or ""
 
 
-async def test_totals_charges_generations_and_bill_are_one(
+async def test_totals_charges_generations_and_bill_agree(
     sandbox: Sandbox, sandbox_stubs: Stubs
 ) -> None:
     """To the nano-dollar, in sum and each by itself."""
@@ -122,7 +122,7 @@ async def test_totals_charges_generations_and_bill_are_one(
     assert times == sorted(times, reverse=True)
 
 
-async def test_groups_add_up_to_the_whole(sandbox_stubs: Stubs) -> None:
+async def test_groups_add_up_to_the_total(sandbox_stubs: Stubs) -> None:
     """By each dimension and by three at once; the dearest first."""
     await a_little_of_everything(sandbox_stubs)
     (total,) = await usage(sandbox_stubs)
@@ -155,7 +155,7 @@ async def test_groups_add_up_to_the_whole(sandbox_stubs: Stubs) -> None:
     assert all(price.price_date for price in prices)
 
 
-async def test_filters_choose(sandbox_stubs: Stubs) -> None:
+async def test_filters_apply_to_totals_and_charges(sandbox_stubs: Stubs) -> None:
     """The same filter chooses the same for totals and for charges."""
     generations = await a_little_of_everything(sandbox_stubs)
     claude = generations[0].model
@@ -189,7 +189,7 @@ async def test_filters_choose(sandbox_stubs: Stubs) -> None:
         assert await charges(sandbox_stubs, **nothing) == []
 
 
-async def test_the_first_and_the_last_moment_are_times_too(
+async def test_the_extreme_timestamps_are_valid(
     three: dict[str, Stubs], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Wherever a caller may name a time, both ends of what can be told are."""
@@ -218,7 +218,7 @@ async def test_the_first_and_the_last_moment_are_times_too(
     assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-async def test_what_is_unknown_is_counted_and_never_zero(
+async def test_unknown_costs_are_counted_and_never_zero(
     scripted_upstream: ScriptedUpstream, stubs: Stubs
 ) -> None:
     """An end without a metric: no sum has it, and one number says how many are missing."""
@@ -243,7 +243,7 @@ async def test_usage_survives_a_restart(sandbox: Sandbox, open_server: OpenServe
         assert before == after
 
 
-async def test_bad_questions_are_refused_by_the_field(sandbox_stubs: Stubs) -> None:
+async def test_invalid_requests_are_refused_by_field(sandbox_stubs: Stubs) -> None:
     """Each names what is wrong."""
     now = datetime.now(UTC)
     twice = [BY["MODEL"], BY["MODEL"]]
@@ -289,7 +289,7 @@ async def three(sandbox: Sandbox, open_server: OpenServer) -> AsyncIterator[dict
         yield stubs
 
 
-async def test_a_tenant_sees_its_own_and_an_admin_all(three: dict[str, Stubs]) -> None:
+async def test_a_tenant_sees_only_its_own_usage_and_an_admin_all(three: dict[str, Stubs]) -> None:
     """Whatever the filter says."""
     (own,) = await usage(three["mine"], "TENANT", "MODEL")
     assert (own.tenant, own.model) == ("mine", "black-forest-labs/flux-dev")
@@ -310,7 +310,7 @@ async def test_a_tenant_sees_its_own_and_an_admin_all(three: dict[str, Stubs]) -
     assert other.settled_usd_nanos == everybody[1].settled_usd_nanos
 
 
-async def test_a_page_token_is_a_tenants_own(three: dict[str, Stubs]) -> None:
+async def test_page_tokens_are_scoped_to_a_tenant(three: dict[str, Stubs]) -> None:
     """As with every other list."""
     boss = three["boss"]
     request = usage_pb2.ListChargesRequest(filter=usage_pb2.UsageFilter(tenant="*"), page_size=1)

@@ -64,7 +64,7 @@ def check_lost(generation: generation_pb2.Generation) -> None:
 
 @pytest.mark.parametrize("status", [404, 410])
 @pytest.mark.parametrize("listed", [None, [], [{"id": "another", "status": "succeeded"}]])
-async def test_one_that_vanishes_while_it_is_polled(
+async def test_a_prediction_that_vanishes_while_polled_is_lost(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer, status: int, listed: Any
 ) -> None:
     """By its id and in the list: lost, once, and nothing is sent again."""
@@ -77,7 +77,7 @@ async def test_one_that_vanishes_while_it_is_polled(
 
 
 @pytest.mark.parametrize("status", [404, 410])
-async def test_one_that_is_not_found_for_a_moment(
+async def test_a_prediction_that_is_temporarily_not_found(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer, status: int
 ) -> None:
     """It comes back, more than once, and is as any other."""
@@ -96,7 +96,7 @@ async def test_one_that_is_not_found_for_a_moment(
 
 
 @pytest.mark.parametrize("end", [done(), done(status="failed", output=None, error="no")])
-async def test_the_list_may_still_have_it(
+async def test_a_vanished_prediction_is_settled_from_the_list(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer, end: dict[str, Any]
 ) -> None:
     """Settled by that, whatever its end was."""
@@ -115,7 +115,7 @@ async def test_the_list_may_still_have_it(
     assert first.cost.usd_nanos == COST
 
 
-async def test_one_that_the_list_shows_running_is_followed_on(
+async def test_a_vanished_prediction_listed_as_running_is_followed(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """Only what asks by its id does not see it."""
@@ -134,7 +134,7 @@ async def test_one_that_the_list_shows_running_is_followed_on(
     assert (generation.state, generation.cost.usd_nanos) == (State.STATE_SUCCEEDED, COST)
 
 
-async def test_an_end_that_the_list_shows_after_the_timeout_is_settled(
+async def test_an_end_listed_after_the_timeout_is_settled(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """It was paid, and what it made is there: late is not lost."""
@@ -161,7 +161,7 @@ async def test_an_end_that_the_list_shows_after_the_timeout_is_settled(
     assert (generation.cost.state, generation.cost.usd_nanos) == (cost_pb2.COST_STATE_SETTLED, COST)
 
 
-async def test_one_of_several_may_vanish(
+async def test_one_of_several_predictions_may_vanish(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """The others are kept; what they cost is known, and the whole is not."""
@@ -185,7 +185,7 @@ async def test_one_of_several_may_vanish(
 
 
 @pytest.mark.parametrize("seen", ["", "Hel"])
-async def test_one_that_vanishes_while_it_is_streamed(
+async def test_a_prediction_that_vanishes_while_streamed(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer, seen: str
 ) -> None:
     """By its stream, too: what was told of it stays, and the end says that it is lost."""
@@ -208,7 +208,7 @@ async def test_one_that_vanishes_while_it_is_streamed(
     check_lost(generation)
 
 
-async def test_one_that_vanished_while_no_gate_ran(
+async def test_a_prediction_that_vanished_during_downtime(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """Found out at recovery."""
@@ -230,7 +230,7 @@ async def test_one_that_vanished_while_no_gate_ran(
     assert len(scripted_upstream.posted) == 1
 
 
-async def test_one_that_vanishes_when_it_is_cancelled(
+async def test_a_prediction_that_vanishes_when_cancelled(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer
 ) -> None:
     """A cancel that is answered 404 is no proof of anything."""

@@ -47,7 +47,7 @@ async def text(stubs: Stubs, label: str) -> str:
     return answer.generation.id
 
 
-async def test_every_change_of_what_matches_is_told_in_order(sandbox_stubs: Stubs) -> None:
+async def test_matching_changes_are_reported_in_order(sandbox_stubs: Stubs) -> None:
     """Sequences grow, each generation is told up to its end, and no other is."""
     watch = await watching(sandbox_stubs, labels={"n": "1"})
     tasks = asyncio.gather(*(text(sandbox_stubs, str(number % 2)) for number in range(6)))
@@ -58,7 +58,7 @@ async def test_every_change_of_what_matches_is_told_in_order(sandbox_stubs: Stub
     assert sequences == sorted(set(sequences))
 
 
-async def test_a_watch_goes_on_from_any_sequence(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_a_watch_resumes_from_any_sequence(sandbox: Sandbox, open_server: OpenServer) -> None:
     """What happened while nobody watched is told later, also by the next server; nothing twice."""
     async with open_server(sandbox.url) as (stubs, _):
         watch = await watching(stubs)
@@ -74,7 +74,7 @@ async def test_a_watch_goes_on_from_any_sequence(sandbox: Sandbox, open_server: 
         assert later[0].sequence > seen[-1].sequence
 
 
-async def test_a_filter_on_states_tells_those_that_reach_them(sandbox_stubs: Stubs) -> None:
+async def test_a_state_filter_reports_generations_that_reach_it(sandbox_stubs: Stubs) -> None:
     """Only what has succeeded."""
     watch = await watching(sandbox_stubs, states=[State.STATE_SUCCEEDED])
     ids = {await text(sandbox_stubs, "a"), await text(sandbox_stubs, "b")}
@@ -84,14 +84,14 @@ async def test_a_filter_on_states_tells_those_that_reach_them(sandbox_stubs: Stu
     assert {change.generation.state for change in seen} == {State.STATE_SUCCEEDED}
 
 
-async def test_a_sequence_that_was_never_given_out_is_refused(sandbox_stubs: Stubs) -> None:
+async def test_a_future_sequence_is_out_of_range(sandbox_stubs: Stubs) -> None:
     """OUT_OF_RANGE rather than silence for ever."""
     error = await rpc_error((await watching(sandbox_stubs, 10**12)).read())
     assert error.code() is grpc.StatusCode.OUT_OF_RANGE
     assert reason_of(error) == "STREAM_EXPIRED"
 
 
-async def test_a_change_is_shown_once_for_all_who_watch(
+async def test_a_change_is_serialized_once_for_all_watchers(
     sandbox_stubs: Stubs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many: each is sent the same, and one more costs the server no more than sending."""

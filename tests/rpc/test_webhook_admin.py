@@ -23,7 +23,9 @@ UNIT = 3_000_000
 INSIDE: dict[str, Any] = {"webhook_networks": ("127.0.0.0/8",)}
 
 
-async def test_what_is_shown_verifies(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_the_returned_secret_verifies_webhooks(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """What was sent before the first secret was asked for, and what is sent after each rotation."""
     async with (
         receiving() as receiver,
@@ -44,7 +46,7 @@ async def test_what_is_shown_verifies(sandbox: Sandbox, open_server: OpenServer)
             assert verify_webhook(got.body, got.headers, response.secret).generation.text.text
 
 
-async def test_undelivered_ones_are_listed_and_sent_again(
+async def test_undelivered_events_are_listed_and_redelivered(
     sandbox: Sandbox, open_server: OpenServer, tmp_path: Any
 ) -> None:
     """Page by page, by tenant; what is taken is gone from the list."""
@@ -84,7 +86,7 @@ async def test_undelivered_ones_are_listed_and_sent_again(
             assert raised.value.reason == "INVALID_REQUEST"
 
 
-async def test_what_is_erased_is_told_without_a_word_of_it(
+async def test_events_of_deleted_generations_have_no_content(
     sandbox: Sandbox, open_server: OpenServer, tmp_path: Any
 ) -> None:
     """A receiver that is back too late hears how it ended and what it cost, and nothing else."""
@@ -114,7 +116,9 @@ async def test_what_is_erased_is_told_without_a_word_of_it(
         assert not file.is_file() or canary.encode() not in file.read_bytes()
 
 
-async def test_budgets_are_told_of(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_budget_thresholds_are_sent_as_webhooks(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """Each threshold once in its period, where the tenant's table says; signed with its secret."""
     async with receiving() as receiver:
         pictures = Budget(name="pictures", period="total", limit_usd=Decimal("0.012"))
@@ -144,7 +148,9 @@ async def test_budgets_are_told_of(sandbox: Sandbox, open_server: OpenServer) ->
             }
 
 
-async def test_another_limit_is_told_of_too(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_thresholds_of_an_override_are_sent_too(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """An override's, when it is reached; each event is one of its own."""
     async with receiving() as receiver:
         budget = Budget(name="pictures", period="total", limit_usd=Decimal("0.003"))
@@ -174,14 +180,16 @@ async def test_another_limit_is_told_of_too(sandbox: Sandbox, open_server: OpenS
     "url",
     ["https://127.0.0.1/", "http://example.com/", "https://u:w@example.com/", "x", "ftp://a/"],
 )
-def test_a_tenants_url_is_held_to_the_same(url: str) -> None:
+def test_a_tenants_url_is_validated_like_a_callers(url: str) -> None:
     """Where the configuration is read, without its words."""
     with pytest.raises(ValueError, match=r"webhook_url|URL|user") as raised:
         Settings(tenants=(tenant("acme", webhook_url=url),))
     assert "example" not in str(raised.value)
 
 
-async def test_who_is_not_there(sandbox: Sandbox, open_server: OpenServer) -> None:
+async def test_unknown_tenants_and_events_are_not_found(
+    sandbox: Sandbox, open_server: OpenServer
+) -> None:
     """NOT_FOUND, and the field named."""
     async with (
         open_server(sandbox.url) as (_, server),

@@ -43,7 +43,7 @@ def received_event(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     return received
 
 
-async def test_checks_wait_for_no_large_answer(
+async def test_schema_checks_do_not_wait_for_large_responses(
     scripted_upstream: ScriptedUpstream,
     stubs: Stubs,
     tmp_path: Path,
@@ -71,7 +71,7 @@ async def test_checks_wait_for_no_large_answer(
     await asyncio.gather(*tasks)
 
 
-async def test_a_gate_ends_though_an_answer_is_read_for_ever(
+async def test_shutdown_does_not_wait_for_a_hanging_worker(
     scripted_upstream: ScriptedUpstream,
     open_server: OpenServer,
     tmp_path: Path,

@@ -24,7 +24,7 @@ def facts(events: Sequence[ThresholdEvent]) -> list[tuple[int, int, int]]:
     return [(event.limit_nanos, event.percent, event.spent_nanos) for event in events]
 
 
-async def test_thresholds_are_crossed_once_in_a_period(tmp_path: Path) -> None:
+async def test_each_threshold_is_reported_once_per_period(tmp_path: Path) -> None:
     """By what is spent, in the commit that spends it."""
     bound = budget("b", 100, "day")
     async with opened(tmp_path, bound) as store:
@@ -46,7 +46,7 @@ async def test_thresholds_are_crossed_once_in_a_period(tmp_path: Path) -> None:
     assert events[0].limit_nanos == 100
 
 
-async def test_a_limit_that_is_raised_has_thresholds_of_its_own(tmp_path: Path) -> None:
+async def test_a_raised_limit_has_its_own_thresholds(tmp_path: Path) -> None:
     """By a reload, as one is read at each commit; the old limit's are not told again."""
     bound = budget("b", 10)
     async with SqliteStore(tmp_path, budgets=lambda _: (bound,)) as store:
@@ -66,7 +66,7 @@ async def test_a_limit_that_is_raised_has_thresholds_of_its_own(tmp_path: Path) 
     assert [event.sequence for event in events] == sorted({event.sequence for event in events})
 
 
-async def test_an_override_leaves_the_budgets_own_alarms(tmp_path: Path) -> None:
+async def test_an_override_does_not_replace_the_budgets_own_thresholds(tmp_path: Path) -> None:
     """One that is lower for an hour is told of, and so is the budget itself after it; each once."""
     bound = budget("b", 100)
     async with opened(tmp_path, bound) as store:
@@ -99,7 +99,7 @@ def before_limits_counted(folder: Path) -> None:
         file.commit()
 
 
-async def test_what_an_older_gate_told_is_not_told_again(tmp_path: Path) -> None:
+async def test_thresholds_reported_before_an_upgrade_are_not_repeated(tmp_path: Path) -> None:
     """It keeps its number and its limit; others count on from it."""
     before_limits_counted(tmp_path)
     async with opened(tmp_path, budget("b", 100)) as store:

@@ -29,7 +29,7 @@ async def stands(
     return [(use.spent, use.held) for use in uses]
 
 
-async def test_what_fits_is_accepted_to_the_last_nano(tmp_path: Path) -> None:
+async def test_generations_are_accepted_up_to_the_exact_limit(tmp_path: Path) -> None:
     """And not one more; what was refused is not there, and its request_id is free."""
     bound = budget("b", 10)
     async with opened(tmp_path, bound) as store:
@@ -46,7 +46,7 @@ async def test_what_fits_is_accepted_to_the_last_nano(tmp_path: Path) -> None:
         assert await stands(store, bound) == [(0, 10)]
 
 
-async def test_settling_frees_what_was_held_and_not_used(tmp_path: Path) -> None:
+async def test_settling_releases_the_unused_reservation(tmp_path: Path) -> None:
     """A release frees all of it; a cost over what was held is spent all the same."""
     bound = budget("b", 10)
     async with opened(tmp_path, bound) as store:
@@ -60,7 +60,7 @@ async def test_settling_frees_what_was_held_and_not_used(tmp_path: Path) -> None
         await accept(store, "free", 0)
 
 
-async def test_a_cost_that_is_not_known_stays_held(tmp_path: Path) -> None:
+async def test_an_unknown_cost_stays_reserved(tmp_path: Path) -> None:
     """Unknown is never zero: it may have cost all of it."""
     bound = budget("b", 10)
     async with opened(tmp_path, bound) as store:
@@ -70,7 +70,7 @@ async def test_a_cost_that_is_not_known_stays_held(tmp_path: Path) -> None:
             await accept(store, "b", 5)
 
 
-async def test_a_prediction_that_turns_up_after_its_release_is_spent(tmp_path: Path) -> None:
+async def test_a_prediction_found_after_its_release_is_charged_once(tmp_path: Path) -> None:
     """What was held is not given back twice."""
     bound = budget("b", 10)
     async with opened(tmp_path, bound) as store:
@@ -81,7 +81,7 @@ async def test_a_prediction_that_turns_up_after_its_release_is_spent(tmp_path: P
         assert await stands(store, bound) == [(3, 0)]
 
 
-async def test_a_new_attempt_must_fit_too(tmp_path: Path) -> None:
+async def test_a_retry_must_fit_the_budget(tmp_path: Path) -> None:
     """What the old one gives back makes room first; a refusal leaves everything as it was."""
     bound = budget("b", 10)
     async with opened(tmp_path, bound) as store:
@@ -98,7 +98,7 @@ async def test_a_new_attempt_must_fit_too(tmp_path: Path) -> None:
         assert await stands(store, bound) == [(0, 10)]
 
 
-async def test_what_is_not_priced_is_refused(tmp_path: Path) -> None:
+async def test_an_unpriced_generation_is_refused_under_an_enforced_budget(tmp_path: Path) -> None:
     """Under a budget that counts; a shadow counts, and lets pass."""
     async with opened(tmp_path / "a", budget("b", 10)) as store:
         with pytest.raises(PriceUnknown) as raised:
@@ -111,7 +111,7 @@ async def test_what_is_not_priced_is_refused(tmp_path: Path) -> None:
         assert await stands(store, budget("b", 10)) == [(0, 11)]
 
 
-async def test_each_counts_its_own_calls(tmp_path: Path) -> None:
+async def test_a_budget_counts_by_its_label_and_period(tmp_path: Path) -> None:
     """By label and by period; a call is in the day of its acceptance, whenever it ends."""
     day, month = budget("day", 10, "day"), budget("month", 15, "month")
     team = budget("team", 3, "month", label="team=a")
@@ -132,7 +132,7 @@ async def test_each_counts_its_own_calls(tmp_path: Path) -> None:
         assert await stands(store, day, month, now=tomorrow) == [(0, 1), (1, 9)]
 
 
-async def test_a_budget_that_is_added_counts_what_there_was(tmp_path: Path) -> None:
+async def test_a_new_budget_counts_earlier_spend(tmp_path: Path) -> None:
     """And one that was taken away for a while has missed nothing."""
     bound = budget("b", 10)
     async with opened(tmp_path) as store:
@@ -150,7 +150,7 @@ async def test_a_budget_that_is_added_counts_what_there_was(tmp_path: Path) -> N
         assert await stands(store, bound) == [(6, 2)]
 
 
-async def test_two_of_one_scope(tmp_path: Path) -> None:
+async def test_two_budgets_of_the_same_scope(tmp_path: Path) -> None:
     """A call counts once in what two budgets share; the narrower one refuses."""
     wide, narrow = budget("wide", 10), budget("narrow", 6)
     async with opened(tmp_path, wide, narrow) as store:
@@ -160,7 +160,7 @@ async def test_two_of_one_scope(tmp_path: Path) -> None:
         assert await stands(store, wide, narrow) == [(0, 6), (0, 6)]
 
 
-async def test_an_override_holds_until_it_runs_out(tmp_path: Path) -> None:
+async def test_an_override_applies_until_it_expires(tmp_path: Path) -> None:
     """Up or down, by the time of the call; it outlives the process."""
     bound = budget("b", 10)
     async with opened(tmp_path, bound) as store:
@@ -175,7 +175,7 @@ async def test_an_override_holds_until_it_runs_out(tmp_path: Path) -> None:
             await accept(store, "c", 1)
 
 
-async def test_a_crowd_in_one_commit(tmp_path: Path) -> None:
+async def test_concurrent_accepts_in_one_commit(tmp_path: Path) -> None:
     """Hundreds at once: as many as fit, whatever they share a commit with."""
     bound = budget("b", 200)
     async with opened(tmp_path, bound) as store:
@@ -199,7 +199,9 @@ async def test_a_crowd_in_one_commit(tmp_path: Path) -> None:
         ("total", NOON, "total", (9999, 12, 31)),
     ],
 )
-def test_spans(period: str, moment: datetime, name: str, ends: Sequence[int]) -> None:
+def test_period_boundaries_in_utc(
+    period: str, moment: datetime, name: str, ends: Sequence[int]
+) -> None:
     """In UTC, up to and without the next one's first moment."""
     span = period_of(period, moment)
     assert span.name == name
@@ -207,7 +209,7 @@ def test_spans(period: str, moment: datetime, name: str, ends: Sequence[int]) ->
     assert span.begins <= moment < span.ends
 
 
-async def test_rows_are_what_the_ledger_says(tmp_path: Path) -> None:
+async def test_budget_rows_equal_the_sums_of_the_ledger(tmp_path: Path) -> None:
     """After all of it: each row is the sum of the ledger's lines."""
     budgets = [budget("t", 10**6), budget("l", 10**6, "day", label="team=a")]
     async with opened(tmp_path, *budgets) as store:

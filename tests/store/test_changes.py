@@ -27,7 +27,7 @@ async def accepted(store: SqliteStore, *names: str, **changes: object) -> list[G
     return generations
 
 
-async def test_every_change_has_the_next_number(store: SqliteStore) -> None:
+async def test_every_change_gets_the_next_sequence_number(store: SqliteStore) -> None:
     """Of whatever generation; each is told as it stands, at its last number."""
     a, b = await accepted(store, "a", "b")
     assert await store.save(advance(a, State.RUNNING)) == 3
@@ -47,7 +47,7 @@ async def test_every_change_has_the_next_number(store: SqliteStore) -> None:
     assert await store.changed_since("local", GenerationFilter(), 4, 9) == ()
 
 
-async def test_a_refused_write_takes_no_number_from_others(store: SqliteStore) -> None:
+async def test_a_refused_write_does_not_break_the_sequence(store: SqliteStore) -> None:
     """Numbers only ever grow, whatever fails in between."""
     (a,) = await accepted(store, "a")
     stale = store.save(replace(a, version=7))
@@ -61,7 +61,7 @@ async def test_a_refused_write_takes_no_number_from_others(store: SqliteStore) -
     assert [c.generation for c in changes] == [b]
 
 
-async def test_numbers_go_on_after_a_restart_and_a_deletion(tmp_path: Path) -> None:
+async def test_sequence_numbers_continue_after_restart_and_deletion(tmp_path: Path) -> None:
     """What was deleted is missed: changes from before it cannot be told any more."""
     async with SqliteStore(tmp_path) as store:
         await accepted(store, "a", "b")
@@ -79,7 +79,7 @@ async def test_numbers_go_on_after_a_restart_and_a_deletion(tmp_path: Path) -> N
         assert await store.accept(c, reservation(c), 0) == 3
 
 
-async def test_doubts_are_found_again(store: SqliteStore) -> None:
+async def test_unconfirmed_attempts_are_listed(store: SqliteStore) -> None:
     """Also of a generation that has ended; what is absent only while it may still turn up."""
     sure, unsure, absent = await accepted(store, "sure", "unsure", "absent")
     before = NOON - timedelta(hours=2)
@@ -95,7 +95,7 @@ async def test_doubts_are_found_again(store: SqliteStore) -> None:
     assert len(await store.list_unconfirmed(NOON - timedelta(hours=3))) == 3
 
 
-async def test_one_that_waited_long_for_its_turn_may_still_turn_up(store: SqliteStore) -> None:
+async def test_absence_is_timed_from_the_send(store: SqliteStore) -> None:
     """It counts from its send: upstream cannot have made it before."""
     before = NOON - timedelta(hours=2)
     attempt = replace(
@@ -111,7 +111,7 @@ async def test_one_that_waited_long_for_its_turn_may_still_turn_up(store: Sqlite
     assert await store.list_unconfirmed(NOON + timedelta(seconds=1)) == ()
 
 
-async def test_a_prediction_is_adopted_once(store: SqliteStore) -> None:
+async def test_a_prediction_is_claimed_once(store: SqliteStore) -> None:
     """Of two that want it one is refused whole. Without a claim nothing is looked at."""
     a, b, c = await accepted(store, "a", "b", "c")
     adopted = advance(a, State.STARTING, AttemptState.ACCEPTED, "p1")
@@ -126,7 +126,7 @@ async def test_a_prediction_is_adopted_once(store: SqliteStore) -> None:
     await store.save(advance(c, State.STARTING, AttemptState.ACCEPTED, "p1"))
 
 
-async def test_attempts_and_predictions_lead_to_their_generation(store: SqliteStore) -> None:
+async def test_generations_are_found_by_attempt_or_prediction_id(store: SqliteStore) -> None:
     """Whoever's it is: a webhook names no tenant."""
     (a,) = await accepted(store, "a", tenant="another")
     a = advance(a, State.STARTING, AttemptState.ACCEPTED, "p1")

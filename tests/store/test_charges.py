@@ -122,7 +122,7 @@ def totals_by_group(totals: Sequence[ChargeTotal]) -> dict[tuple[str, ...], tupl
     }
 
 
-async def test_sums_are_those_of_the_single_charges(store: SqliteStore, seed: int) -> None:
+async def test_totals_equal_the_sums_of_single_charges(store: SqliteStore, seed: int) -> None:
     """Sixty charges of all kinds, grouped by every two dimensions and filtered in every way."""
     random = Random(seed)
     for number in range(60):
@@ -167,7 +167,7 @@ def position_of(at: object) -> tuple[int, int]:
     return (at.settled_us, at.line)  # type: ignore[attr-defined]
 
 
-async def test_a_time_begins_where_it_says_and_leaves_its_end_out(store: SqliteStore) -> None:
+async def test_time_ranges_include_their_start_and_exclude_their_end(store: SqliteStore) -> None:
     """To the microsecond."""
     tick = timedelta(microseconds=1)
     for number, at in enumerate((NOON - tick, NOON, NOON + tick)):
@@ -178,7 +178,7 @@ async def test_a_time_begins_where_it_says_and_leaves_its_end_out(store: SqliteS
     assert (charge.prediction_id, charge.settled_at) == ("p2", NOON + tick)
 
 
-async def test_only_what_is_settled_is_a_charge(store: SqliteStore) -> None:
+async def test_only_settlements_are_charges(store: SqliteStore) -> None:
     """Neither what is held nor what was given back. What is settled after that is one."""
     generation = generation_record("one")
     await store.accept(generation, reservation(generation), 0)
@@ -193,7 +193,7 @@ async def test_only_what_is_settled_is_a_charge(store: SqliteStore) -> None:
     assert (charge.cost, charge.prediction_id) == (Cost(7, CostState.SETTLED, "2026"), "p")
 
 
-async def test_a_screening_is_a_charge_of_its_own_kind(store: SqliteStore) -> None:
+async def test_a_screening_attempt_is_charged_as_safety(store: SqliteStore) -> None:
     """It counts as safety, and as the same generation."""
     generation = generation_record("both")
     screen = replace(generation.attempt, id="att_screen", purpose=Purpose.SCREEN, model="g/u")
@@ -214,7 +214,7 @@ async def test_a_screening_is_a_charge_of_its_own_kind(store: SqliteStore) -> No
     assert (total.charges, total.generations) == (2, 1)
 
 
-async def test_a_charge_is_never_changed(store: SqliteStore, tmp_path: Path) -> None:
+async def test_charges_are_append_only(store: SqliteStore, tmp_path: Path) -> None:
     """By nobody, as the rest of the ledger."""
     await settle(store, "one", 3)
     with closing(sqlite3.connect(tmp_path / "mediagate.sqlite3")) as connection:
@@ -223,7 +223,7 @@ async def test_a_charge_is_never_changed(store: SqliteStore, tmp_path: Path) -> 
                 connection.execute(statement)
 
 
-async def test_what_was_settled_before_there_were_charges_is_one(tmp_path: Path) -> None:
+async def test_a_migration_creates_charges_of_earlier_settlements(tmp_path: Path) -> None:
     """A file of an older server: brought up to date, it has the same charges."""
     usage = Usage(output_tokens=5, media_seconds=1.5, run_seconds=0.25)
     moments = (NOON, NOON.replace(microsecond=0), NOON.replace(microsecond=70))

@@ -40,13 +40,13 @@ class Loop:
         await asyncio.sleep(0)
 
 
-async def test_on_an_idle_loop_a_job_is_committed_at_once() -> None:
+async def test_an_idle_loop_commits_a_job_at_once() -> None:
     loop = Loop()
     await loop.turn(NOTHING, 1)
     assert loop.begun == [[1]]
 
 
-async def test_on_a_slow_machine_an_idle_loop_is_known_by_its_shortest_turns() -> None:
+async def test_idleness_is_judged_by_the_shortest_loop_turns() -> None:
     loop = Loop()
     slow = 20 * NOTHING
     for job in range(3):
@@ -59,7 +59,7 @@ async def test_on_a_slow_machine_an_idle_loop_is_known_by_its_shortest_turns() -
     assert loop.begun[-1] == [3]
 
 
-async def test_what_comes_while_the_loop_is_at_work_is_committed_together() -> None:
+async def test_jobs_submitted_while_the_loop_is_busy_share_a_commit() -> None:
     loop = Loop()
     await loop.idle()
     for job in range(5):
@@ -69,7 +69,7 @@ async def test_what_comes_while_the_loop_is_at_work_is_committed_together() -> N
     assert loop.begun == [[0, 1, 2, 3, 4]]
 
 
-async def test_enough_jobs_wait_for_no_others() -> None:
+async def test_a_full_batch_is_committed_at_once() -> None:
     loop = Loop()
     await loop.idle()
     await loop.turn(WORK, *range(BATCH_SIZE - 1))
@@ -78,7 +78,7 @@ async def test_enough_jobs_wait_for_no_others() -> None:
     assert loop.begun == [list(range(BATCH_SIZE))]
 
 
-async def test_nobody_waits_for_ever_for_a_busy_loop() -> None:
+async def test_a_busy_loop_does_not_delay_a_commit_for_ever() -> None:
     loop = Loop()
     await loop.idle()
     await loop.turn(WORK, 1)
@@ -89,7 +89,7 @@ async def test_nobody_waits_for_ever_for_a_busy_loop() -> None:
     assert loop.begun == [[1]]
 
 
-async def test_one_commit_at_a_time() -> None:
+async def test_only_one_commit_runs_at_a_time() -> None:
     """What comes during a commit waits for its end, and then for the loop."""
     loop = Loop()
     await loop.idle()
@@ -106,7 +106,7 @@ async def test_one_commit_at_a_time() -> None:
     assert len(loop.begun) == 2
 
 
-async def test_more_than_one_commit_holds_come_in_order() -> None:
+async def test_jobs_beyond_one_commit_keep_their_order() -> None:
     loop = Loop()
     await loop.idle()
     await loop.turn(NOTHING, *range(MAX_COMMIT_JOBS + 3))
@@ -116,7 +116,7 @@ async def test_more_than_one_commit_holds_come_in_order() -> None:
     assert loop.begun[1] == list(range(MAX_COMMIT_JOBS, MAX_COMMIT_JOBS + 3))
 
 
-async def test_many_at_once_are_durable_when_told_so(tmp_path: Path) -> None:
+async def test_concurrent_writes_are_durable_once_acknowledged(tmp_path: Path) -> None:
     """A crowd through the real writer: each reads back what it was told is written."""
     async with SqliteStore(tmp_path) as store:
 
@@ -130,7 +130,7 @@ async def test_many_at_once_are_durable_when_told_so(tmp_path: Path) -> None:
         await asyncio.gather(*(run_generation(str(number)) for number in range(300)))
 
 
-async def test_what_was_given_before_the_end_is_written(tmp_path: Path) -> None:
+async def test_closing_commits_all_pending_jobs(tmp_path: Path) -> None:
     """Closing commits all that waits."""
     async with SqliteStore(tmp_path) as store:
         given = [asyncio.ensure_future(store.secret_key(str(number))) for number in range(200)]

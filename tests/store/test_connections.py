@@ -8,7 +8,7 @@ import pytest
 from mediagate_server.store.sqlite.connection import apply_settings
 
 
-def test_a_connection_that_cannot_be_configured_is_closed(tmp_path: Path) -> None:
+def test_a_connection_is_closed_if_its_configuration_fails(tmp_path: Path) -> None:
     """From Python 3.13 on one that is only dropped warns; before, it just stays open a while."""
     path = tmp_path / "mediagate.sqlite3"
     path.write_bytes(b"no database at all, but long enough for its header to be read" * 20)

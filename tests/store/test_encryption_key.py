@@ -41,7 +41,9 @@ def damage(key: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [lose, take_anothers, damage])
-async def test_without_its_key_a_store_does_not_open(harm: object, tmp_path: Path) -> None:
+async def test_a_store_does_not_open_without_its_encryption_key(
+    harm: object, tmp_path: Path
+) -> None:
     """It says which file, what is at stake and the way out; the key put back, all is there."""
     before = await written(tmp_path)
     key = tmp_path / "sealing.key"
@@ -63,7 +65,9 @@ async def test_without_its_key_a_store_does_not_open(harm: object, tmp_path: Pat
 
 
 @pytest.mark.parametrize("harm", [lose, take_anothers])
-async def test_what_is_given_up_is_given_up_once(harm: object, tmp_path: Path) -> None:
+async def test_discarding_sealed_data_applies_to_one_loss_of_the_key(
+    harm: object, tmp_path: Path
+) -> None:
     """Inputs and texts count as not kept, secret keys are drawn anew; the next loss is refused."""
     before = await written(tmp_path)
     key, lost = tmp_path / "sealing.key", tmp_path / "sealing.key.lost"
@@ -87,7 +91,7 @@ async def test_what_is_given_up_is_given_up_once(harm: object, tmp_path: Path) -
             pass
 
 
-async def test_giving_up_what_is_not_lost_changes_nothing(tmp_path: Path) -> None:
+async def test_discarding_does_nothing_while_the_key_is_present(tmp_path: Path) -> None:
     """The key is there and opens all."""
     before = await written(tmp_path)
     (tmp_path / "sealing.key.lost").touch()
@@ -97,7 +101,7 @@ async def test_giving_up_what_is_not_lost_changes_nothing(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", ["a secret key", "a request", "a text", "a webhook's secret"])
-async def test_one_thing_that_is_sealed_is_enough(kind: str, tmp_path: Path) -> None:
+async def test_any_sealed_value_requires_the_key(kind: str, tmp_path: Path) -> None:
     """Whatever it is, it cannot be read without the key that it was sealed with."""
     async with SqliteStore(tmp_path) as store:
         if kind == "a secret key":
@@ -115,7 +119,7 @@ async def test_one_thing_that_is_sealed_is_enough(kind: str, tmp_path: Path) -> 
             pass
 
 
-async def test_a_store_with_nothing_sealed_draws_its_key(tmp_path: Path) -> None:
+async def test_a_store_without_sealed_data_creates_a_key(tmp_path: Path) -> None:
     """As in its first start, which may have ended right after it was made."""
     async with SqliteStore(tmp_path):
         pass
@@ -124,7 +128,7 @@ async def test_a_store_with_nothing_sealed_draws_its_key(tmp_path: Path) -> None
         assert len(await store.secret_key("webhook-url")) == 32
 
 
-async def test_a_secret_that_is_damaged_while_it_runs_is_not_drawn_anew(tmp_path: Path) -> None:
+async def test_a_damaged_secret_is_not_replaced_at_run_time(tmp_path: Path) -> None:
     """What was made with the old one would be void without a word."""
     async with SqliteStore(tmp_path) as store:
         await store.secret_key("webhook-url")

@@ -57,7 +57,7 @@ def mend(disk: Disk) -> None:
 
 
 @pytest.mark.parametrize("kind", FAULTS)
-async def test_what_cannot_be_written_is_unavailable_and_is_not_there(
+async def test_failed_writes_are_unavailable_and_not_stored(
     disk: Disk, store: SqliteStore, kind: str
 ) -> None:
     """Accepts, saves, claims and keys alike; once the disk is well the same calls work."""
@@ -84,7 +84,7 @@ async def test_what_cannot_be_written_is_unavailable_and_is_not_there(
     )
 
 
-async def test_a_failure_takes_its_own_batch_along_and_no_other(
+async def test_a_failed_commit_fails_only_its_own_batch(
     disk: Disk, store: SqliteStore, seed: int
 ) -> None:
     """Some of very many at once fail; what was acknowledged is there and the rest is not."""
@@ -115,9 +115,7 @@ async def test_a_failure_takes_its_own_batch_along_and_no_other(
     assert 0 < len(acknowledged) < 300
 
 
-async def test_the_lease_is_held_through_a_disk_that_comes_back(
-    disk: Disk, store: SqliteStore
-) -> None:
+async def test_the_lease_is_renewed_after_the_disk_recovers(disk: Disk, store: SqliteStore) -> None:
     """Once the disk is well the writing thread renews by itself: sends are allowed again."""
     break_down(disk, "cannot sync")
     with pytest.raises(StoreUnavailable):
@@ -129,7 +127,7 @@ async def test_the_lease_is_held_through_a_disk_that_comes_back(
     assert not store.lost.happened
 
 
-async def test_what_was_refused_does_not_come_back_to_life(
+async def test_a_commit_that_failed_at_its_sync_is_never_replayed(
     disk: Disk, store: SqliteStore, tmp_path: Path, seed: int
 ) -> None:
     """A commit that failed at its sync lies whole in the log; the next write goes over it."""
@@ -149,7 +147,7 @@ async def test_what_was_refused_does_not_come_back_to_life(
     assert await store.find_binding("local", refused.request_id) is None
 
 
-async def test_a_database_that_was_damaged_is_unavailable(
+async def test_a_damaged_database_is_unavailable(
     tmp_path: Path,
 ) -> None:
     """Reads and writes say so; nothing is answered from what is left of it."""

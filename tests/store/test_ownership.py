@@ -18,7 +18,7 @@ from tests.store.records import NOON, advance, generation_record, reservation, s
 from tests.store_rows import ledger_entries
 
 
-async def test_a_second_process_is_refused_while_the_lease_is_fresh(
+async def test_a_second_process_is_refused_while_the_lease_is_valid(
     store: SqliteStore, tmp_path: Path
 ) -> None:
     """Two owners of one file would both believe that they alone may send; it says who and what."""
@@ -30,7 +30,7 @@ async def test_a_second_process_is_refused_while_the_lease_is_fresh(
     )
 
 
-async def test_a_paused_owner_is_fenced_off_once_its_lease_has_run_out(
+async def test_a_paused_owner_is_fenced_after_its_lease_expires(
     tmp_path: Path, clock: FakeMonotonicClock
 ) -> None:
     """Everything that it still tries to write fails, nothing of it is there, and it is told."""
@@ -62,9 +62,7 @@ async def test_a_paused_owner_is_fenced_off_once_its_lease_has_run_out(
             await successor.save(advance(first, State.RUNNING))
 
 
-async def test_the_successor_of_a_paused_owner_holds_a_lock_of_its_own(
-    tmp_path: Path, clock: FakeMonotonicClock
-) -> None:
+async def test_a_successor_holds_its_own_lock(tmp_path: Path, clock: FakeMonotonicClock) -> None:
     """The paused one's lock proves nothing any more: only the successor's end frees the folder."""
     async with SqliteStore(tmp_path, clock=clock):
         clock.seconds += 16
@@ -75,7 +73,9 @@ async def test_the_successor_of_a_paused_owner_holds_a_lock_of_its_own(
             assert third.lease_left() == pytest.approx(15)
 
 
-async def test_a_dead_owner_is_followed_at_once(tmp_path: Path, clock: FakeMonotonicClock) -> None:
+async def test_a_dead_owners_lease_is_taken_over_at_once(
+    tmp_path: Path, clock: FakeMonotonicClock
+) -> None:
     """Its lease has not run out, but the system has freed its lock."""
     epochs = []
     for _ in range(3):
@@ -86,9 +86,7 @@ async def test_a_dead_owner_is_followed_at_once(tmp_path: Path, clock: FakeMonot
     assert epochs == [(1, 1015.0), (2, 1015.0), (3, 1015.0)]
 
 
-async def test_the_lease_is_renewed_by_what_is_written(
-    tmp_path: Path, clock: FakeMonotonicClock
-) -> None:
+async def test_writes_renew_the_lease(tmp_path: Path, clock: FakeMonotonicClock) -> None:
     """Not before a quarter of it is over; then from the moment at which the commit began."""
     async with SqliteStore(tmp_path, clock=clock) as store:
         clock.seconds += 3
@@ -99,7 +97,7 @@ async def test_the_lease_is_renewed_by_what_is_written(
         assert store.lease_left() == pytest.approx(15)
 
 
-async def test_the_lease_is_renewed_where_nothing_is_written(
+async def test_the_writer_thread_renews_the_lease_without_writes(
     tmp_path: Path, clock: FakeMonotonicClock
 ) -> None:
     """By the writing thread itself, without a job and without the event loop."""
@@ -124,7 +122,7 @@ async def test_the_lease_is_renewed_where_nothing_is_written(
     assert renewed[:3] == [1019.0, 1023.0, 1027.0]
 
 
-async def test_a_process_that_locked_a_file_already_replaced_is_refused(
+async def test_a_lock_on_a_replaced_file_is_refused(
     tmp_path: Path, clock: FakeMonotonicClock
 ) -> None:
     """Between its lock and its transaction another one took over: both would own the folder."""
@@ -144,7 +142,7 @@ async def test_a_process_that_locked_a_file_already_replaced_is_refused(
         pass
 
 
-async def test_an_owner_that_stands_still_in_a_commit_is_not_taken_over(
+async def test_an_owner_paused_within_a_commit_is_not_taken_over(
     tmp_path: Path, clock: FakeMonotonicClock
 ) -> None:
     """It holds SQLite's own lock; the refusal says why."""
@@ -174,7 +172,7 @@ async def test_an_owner_without_a_lease_is_never_taken_over(
         assert await store.list_unfinished() == ()
 
 
-async def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path) -> None:
+async def test_a_file_of_the_first_version_is_migrated(tmp_path: Path) -> None:
     """Its generations are numbered in the order in which they were made."""
     async with SqliteStore(tmp_path / "new") as store:
         for name in ("b", "a"):
@@ -195,7 +193,7 @@ async def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path)
         )
 
 
-async def test_a_lost_store_is_unavailable_to_callers() -> None:
+async def test_callers_get_unavailable_after_ownership_is_lost() -> None:
     """They send the same again, and the new owner has it."""
     assert isinstance(StaleOwner(), StoreUnavailable)
     assert StaleOwner().failure.retry_after

@@ -95,7 +95,7 @@ class PoisonJob:
 
 
 @pytest.mark.parametrize("kind", POISONS)
-async def test_a_poisonous_job_fails_alone(store: SqliteStore, kind: str) -> None:
+async def test_a_poison_job_fails_alone(store: SqliteStore, kind: str) -> None:
     """First, in the midst and last of a batch."""
     generations = [generation_record(f"{n}") for n in range(3)]
     for position in range(4):
@@ -112,7 +112,7 @@ async def test_a_poisonous_job_fails_alone(store: SqliteStore, kind: str) -> Non
     assert len(await store.list_unfinished()) == 12
 
 
-async def test_random_batches_lose_exactly_the_poisonous_jobs(tmp_path: Path, seed: int) -> None:
+async def test_random_batches_lose_exactly_the_poison_jobs(tmp_path: Path, seed: int) -> None:
     """Accepts, saves and checkpoints among poison of every kind; all of it is there afterwards."""
     random = Random(seed)
     expected: dict[str, Generation] = {}
@@ -187,7 +187,7 @@ def poisonous_call(store: SqliteStore, random: Random, name: str) -> PoisonJob:
     return PoisonJob(name, partial(store.accept, bad, entries, 0))
 
 
-async def test_a_poisonous_checkpoint_is_told_once_and_harms_nothing(store: SqliteStore) -> None:
+async def test_a_poison_checkpoint_is_logged_once_and_harms_nothing(store: SqliteStore) -> None:
     """Nobody waits for it."""
     first = generation_record("a")
     await store.accept(first, reservation(first), 0)
@@ -201,7 +201,7 @@ async def test_a_poisonous_checkpoint_is_told_once_and_harms_nothing(store: Sqli
     )
 
 
-async def test_a_failing_disk_still_fails_all_of_a_batch(tmp_path: Path) -> None:
+async def test_a_failing_disk_fails_the_whole_batch(tmp_path: Path) -> None:
     """What the database says of itself is nobody's own fault."""
     async with SqliteStore(tmp_path) as store:
         first = generation_record("a")
@@ -244,7 +244,7 @@ class Traced:
         ]
 
 
-async def test_refusals_cost_no_second_try(tmp_path: Path) -> None:
+async def test_refusals_do_not_roll_back_a_batch(tmp_path: Path) -> None:
     """Of a tenant that runs all it may, and of many who erase the same, between others' calls."""
     traced = Traced()
     async with SqliteStore(tmp_path, connect=traced.connect) as store:
@@ -268,7 +268,7 @@ async def test_refusals_cost_no_second_try(tmp_path: Path) -> None:
     traced.check_no_rollback()
 
 
-async def test_repeats_that_race_cost_no_second_try(tmp_path: Path) -> None:
+async def test_racing_repeats_do_not_roll_back_a_batch(tmp_path: Path) -> None:
     """A hundred calls of one request_id, in one batch and in later ones: nothing is taken back."""
     traced = Traced()
     async with SqliteStore(tmp_path, connect=traced.connect) as store:
@@ -287,7 +287,9 @@ async def test_repeats_that_race_cost_no_second_try(tmp_path: Path) -> None:
     traced.check_no_rollback()
 
 
-async def test_a_binding_is_found_also_after_much_was_forgotten(store: SqliteStore) -> None:
+async def test_bindings_evicted_from_the_cache_are_read_from_the_database(
+    store: SqliteStore,
+) -> None:
     """What the writing thread knows is bounded, and wrong of nothing that was taken back."""
     first = generation_record("first")
     await store.accept(first, reservation(first), 0)

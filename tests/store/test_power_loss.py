@@ -8,7 +8,7 @@ from random import Random
 from tests.store.power_loss import Verdict, judge, write_down
 
 
-async def test_nothing_acknowledged_is_lost(seed: int) -> None:
+async def test_no_acknowledged_write_is_lost(seed: int) -> None:
     """Our statements, our migrations, writes that are dropped or torn."""
     verdict = Verdict()
     judge(await write_down(seed, "FULL"), 60, Random(seed), verdict)
@@ -16,7 +16,7 @@ async def test_nothing_acknowledged_is_lost(seed: int) -> None:
     assert verdict.promises > 1_000
 
 
-async def test_the_judge_sees_what_a_weaker_setting_loses(seed: int) -> None:
+async def test_the_simulation_detects_loss_with_synchronous_normal(seed: int) -> None:
     """With synchronous=NORMAL a commit is acknowledged before it is on the disk."""
     verdict = Verdict()
     judge(await write_down(seed, "NORMAL"), 60, Random(seed), verdict)

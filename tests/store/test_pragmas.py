@@ -27,7 +27,7 @@ def ours(path: Path) -> sqlite3.Connection:
     return apply_settings(plain(path))
 
 
-def test_who_reads_does_not_wait_for_who_writes(tmp_path: Path) -> None:
+def test_readers_do_not_wait_for_a_writer(tmp_path: Path) -> None:
     """The journal is a write-ahead log."""
     path = tmp_path / "a"
     with closing(ours(path)) as connection, closing(ours(path)) as reader:
@@ -46,7 +46,7 @@ def test_every_commit_reaches_the_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("opened", "enforced"), [(ours, True), (plain, False)])
-def test_nothing_refers_to_nothing(
+def test_foreign_keys_are_enforced(
     tmp_path: Path, opened: Callable[[Path], sqlite3.Connection], *, enforced: bool
 ) -> None:
     """Foreign keys hold; out of the box they are words."""
@@ -58,7 +58,7 @@ def test_nothing_refers_to_nothing(
 
 
 @pytest.mark.parametrize("overwritten", [True, False])
-def test_what_is_deleted_is_overwritten(tmp_path: Path, *, overwritten: bool) -> None:
+def test_deleted_content_is_overwritten(tmp_path: Path, *, overwritten: bool) -> None:
     """In the file itself, once the log is in it."""
     path = tmp_path / "a"
     with closing(ours(path)) as connection:
@@ -74,7 +74,7 @@ def test_what_is_deleted_is_overwritten(tmp_path: Path, *, overwritten: bool) ->
 
 
 @pytest.mark.parametrize("bounded", [True, False])
-def test_the_log_is_written_back(tmp_path: Path, *, bounded: bool) -> None:
+def test_the_write_ahead_log_is_checkpointed(tmp_path: Path, *, bounded: bool) -> None:
     """After so many pages, and not only as the file is closed."""
     path = tmp_path / "a"
     with closing(ours(path)) as connection:
@@ -98,7 +98,7 @@ def temporary_files() -> Iterator[str]:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="only Linux has /proc")
 @pytest.mark.parametrize("in_memory", [True, False])
-def test_what_is_only_for_now_is_on_no_disk(tmp_path: Path, *, in_memory: bool) -> None:
+def test_temporary_tables_stay_in_memory(tmp_path: Path, *, in_memory: bool) -> None:
     """More than a cache holds."""
     with closing(ours(tmp_path / "a")) as connection:
         if not in_memory:

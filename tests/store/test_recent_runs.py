@@ -20,7 +20,7 @@ async def ended(store: SqliteStore, name: str, model: str, seconds: float, **mor
     await store.save(replace(last, **changes), settlement(first))  # type: ignore[arg-type]
 
 
-async def test_the_last_runs_of_each_model_are_read(tmp_path: Path) -> None:
+async def test_the_latest_successful_runs_of_each_model_are_read(tmp_path: Path) -> None:
     """The newest first, so many of each; successes alone, of Replicate or of the sandbox."""
     async with SqliteStore(tmp_path) as store:
         for number in range(4):

@@ -26,7 +26,7 @@ async def check(store: SqliteStore, running: Counter[str], name: str) -> None:
             assert error.value.failure.metadata["in_flight"] == str(running[tenant])
 
 
-async def test_it_is_what_counting_says(tmp_path: Path) -> None:
+async def test_running_counts_equal_a_full_count(tmp_path: Path) -> None:
     """Through every kind of change: accepted, moved, ended, ended twice, failed, and reopened."""
     async with SqliteStore(tmp_path) as store:
         live = [generation_record(str(n), tenant=random.choice(TENANTS)) for n in range(60)]

@@ -111,7 +111,7 @@ def _insert(file: sqlite3.Connection, table: str, **row: object) -> None:
     file.execute(f"INSERT INTO {table} ({columns}) VALUES ({marks})", tuple(row.values()))  # noqa: S608
 
 
-async def test_nothing_of_it_is_lost(tmp_path: Path) -> None:
+async def test_a_migration_keeps_all_data(tmp_path: Path) -> None:
     old = numbered_from(3)
     write_old(tmp_path, old)
     async with SqliteStore(tmp_path) as store:
@@ -135,7 +135,7 @@ async def test_nothing_of_it_is_lost(tmp_path: Path) -> None:
         assert await ledger_entries(store, old.ended.attempt.id) == reservation(old.ended)
 
 
-async def test_it_is_gone_on_with(tmp_path: Path) -> None:
+async def test_a_migrated_database_can_be_written(tmp_path: Path) -> None:
     """What ran is saved, what is new comes after it, and nothing refers to what is not there."""
     old = numbered_from(1)
     write_old(tmp_path, old)

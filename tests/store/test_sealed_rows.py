@@ -32,7 +32,7 @@ async def test_pending_inputs_survive_a_restart_and_end_with_the_generation(
         assert await store.pending_input("gen_a") is None
 
 
-async def test_checkpoints_follow_on_each_other_and_end_with_the_generation(
+async def test_checkpoints_are_contiguous_and_end_with_the_generation(
     store: SqliteStore,
 ) -> None:
     """In order, up to the first gap; a piece that comes after the end is not kept."""
@@ -54,7 +54,7 @@ async def test_checkpoints_follow_on_each_other_and_end_with_the_generation(
     assert (await store.resumptions((first.id,)))[first.id].checkpoints == ()
 
 
-async def test_no_prompt_and_no_text_lies_on_disk_in_clear(tmp_path: Path) -> None:
+async def test_prompts_and_texts_are_encrypted_on_disk(tmp_path: Path) -> None:
     """Not in the database, not in its log, not in the key's file, not beside them."""
     first = generation_record("a")
     folder = tmp_path / "data"
@@ -72,7 +72,7 @@ async def test_no_prompt_and_no_text_lies_on_disk_in_clear(tmp_path: Path) -> No
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-async def test_keys_are_drawn_once(tmp_path: Path) -> None:
+async def test_secret_keys_are_generated_once(tmp_path: Path) -> None:
     """One for each name, the same after a restart."""
     async with SqliteStore(tmp_path) as store:
         first = await store.secret_key("a"), await store.secret_key("b")
@@ -97,7 +97,7 @@ async def test_a_webhook_is_claimed_once_for_a_day(tmp_path: Path) -> None:
         assert not await store.claim_webhook("msg_2", NOON + timedelta(hours=26))
 
 
-def test_what_is_sealed_opens_with_its_key_at_its_place_only() -> None:
+def test_sealed_values_open_only_in_their_own_context() -> None:
     """Nothing can be moved to another generation, cut or changed."""
     seal = Cipher(bytes(32))
     sealed = seal.encrypt(b"text", "pending gen_a")
@@ -116,7 +116,7 @@ def test_what_is_sealed_opens_with_its_key_at_its_place_only() -> None:
         Cipher(b"1" * 32).decrypt(sealed, "pending gen_a")
 
 
-def test_a_key_file_that_is_no_key_is_named(tmp_path: Path) -> None:
+def test_an_invalid_key_file_is_named(tmp_path: Path) -> None:
     """Better not to start than to seal with what somebody can guess."""
     path = tmp_path / "sealing.key"
     path.write_bytes(b"short")

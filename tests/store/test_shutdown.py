@@ -12,7 +12,7 @@ from mediagate_server.store.sqlite import SqliteStore
 from mediagate_server.store.sqlite.ownership import DataFolderInUse
 
 
-async def test_a_writer_that_hangs_does_not_hold_up_the_end(tmp_path: Path) -> None:
+async def test_a_hanging_writer_does_not_block_shutdown(tmp_path: Path) -> None:
     """The store is left, and nobody else may have the folder while the thread may still write."""
     hang, hanging = threading.Event(), threading.Event()
 
@@ -35,7 +35,7 @@ async def test_a_writer_that_hangs_does_not_hold_up_the_end(tmp_path: Path) -> N
     store._lock.release()
 
 
-async def test_no_look_up_waits_behind_totals(store: SqliteStore) -> None:
+async def test_reads_do_not_wait_for_usage_totals(store: SqliteStore) -> None:
     """What adds up a year of charges has a thread of its own."""
     hang, hanging = threading.Event(), threading.Event()
 

@@ -32,7 +32,7 @@ from tests.store.records import NOON, advance, generation_record, reservation, s
 from tests.store_rows import ledger_entries
 
 
-async def test_what_is_written_is_read_back_whole(store: SqliteStore) -> None:
+async def test_every_field_is_read_back(store: SqliteStore) -> None:
     """Every field, down to microseconds, violations and a cost that is not known."""
     first = generation_record("a", labels={"team": "x"}, seed=0)
     assert await store.accept(first, reservation(first), 0) == 1
@@ -55,7 +55,7 @@ async def test_what_is_written_is_read_back_whole(store: SqliteStore) -> None:
     assert await store.get("another", first.id) is None
 
 
-async def test_twins_race_for_one_request_id(store: SqliteStore) -> None:
+async def test_one_of_many_concurrent_requests_gets_the_request_id(store: SqliteStore) -> None:
     """Of many at once exactly one is bound; the rest learn whom it is bound to."""
     twins = [generation_record(str(n), request_id="same") for n in range(50)]
     outcomes = await asyncio.gather(*(store.accept(t, reservation(t), 0) for t in twins))
@@ -67,7 +67,7 @@ async def test_twins_race_for_one_request_id(store: SqliteStore) -> None:
     assert {o.generation_id for o in outcomes if isinstance(o, RequestBinding)} == {winner}
 
 
-async def test_the_limit_in_flight_is_never_passed(store: SqliteStore) -> None:
+async def test_the_in_flight_limit_is_never_exceeded(store: SqliteStore) -> None:
     """Counted in the commit that accepts; a terminal one makes room."""
     several = [generation_record(str(n)) for n in range(9)]
     outcomes = await asyncio.gather(
@@ -80,7 +80,7 @@ async def test_the_limit_in_flight_is_never_passed(store: SqliteStore) -> None:
     assert isinstance(await store.accept(late, reservation(late), 3), int)
 
 
-async def test_a_stale_owner_cannot_write(store: SqliteStore) -> None:
+async def test_only_the_next_version_can_be_written(store: SqliteStore) -> None:
     """Only the version after the stored one is taken, and nothing of the other is kept."""
     first = generation_record("a")
     await store.accept(first, reservation(first), 0)
@@ -94,7 +94,7 @@ async def test_a_stale_owner_cannot_write(store: SqliteStore) -> None:
     assert await ledger_entries(store, first.attempt.id) == reservation(first)
 
 
-async def test_the_ledger_takes_each_line_once(store: SqliteStore) -> None:
+async def test_an_attempt_is_settled_once(store: SqliteStore) -> None:
     """A second settling of an attempt is refused with all that came with it."""
     first = generation_record("a")
     await store.accept(first, reservation(first), 0)
@@ -117,7 +117,7 @@ async def test_a_released_request_id_can_be_bound_again(store: SqliteStore) -> N
     assert isinstance(await store.accept(second, reservation(second), 0), int)
 
 
-async def test_pages_go_on_where_they_ended(store: SqliteStore) -> None:
+async def test_pages_continue_after_the_last_item(store: SqliteStore) -> None:
     """Newest first, also among those of the same microsecond; filters hold."""
     for n in range(7):
         generation = generation_record(
@@ -147,7 +147,7 @@ async def test_pages_go_on_where_they_ended(store: SqliteStore) -> None:
     assert len(stored) == 5
 
 
-async def test_it_survives_being_closed(tmp_path: Path) -> None:
+async def test_data_survives_a_restart(tmp_path: Path) -> None:
     """What was acknowledged is there when the file is opened again."""
     first = generation_record("a")
     async with SqliteStore(tmp_path) as opened:
@@ -156,7 +156,7 @@ async def test_it_survives_being_closed(tmp_path: Path) -> None:
         assert await opened.list_unfinished() == (first,)
 
 
-async def test_a_database_that_cannot_be_written_says_so(
+async def test_an_unwritable_database_is_store_unavailable(
     store: SqliteStore, tmp_path: Path
 ) -> None:
     """Nothing may be spent without a durable record: the caller gets STORE_UNAVAILABLE."""
@@ -168,7 +168,7 @@ async def test_a_database_that_cannot_be_written_says_so(
     other.close()
 
 
-async def test_one_that_fails_half_way_takes_nothing_of_the_others_with_it(
+async def test_a_failing_job_does_not_affect_others_in_its_commit(
     store: SqliteStore,
 ) -> None:
     """All at once, in one commit: each has its own outcome, and what runs is counted right."""
@@ -198,7 +198,7 @@ async def test_one_that_fails_half_way_takes_nothing_of_the_others_with_it(
     assert isinstance(await store.accept(late, reservation(late), running + 1), int)
 
 
-async def test_one_that_breaks_after_its_rows_leaves_none_of_them(
+async def test_a_job_that_raises_is_rolled_back_alone(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bug in the midst of a job: of it nothing is written, of the others in its commit all."""
@@ -226,7 +226,7 @@ async def test_one_that_breaks_after_its_rows_leaves_none_of_them(
     assert await store.in_flight("local") == 15
 
 
-async def test_twins_and_strangers_in_one_commit(store: SqliteStore) -> None:
+async def test_duplicate_request_ids_in_one_commit(store: SqliteStore) -> None:
     """Of those with one request_id the first is accepted; the others are told, and harm nobody."""
     several = [generation_record(str(n), request_id=f"request-{n % 10}") for n in range(40)]
     outcomes = await asyncio.gather(
@@ -250,7 +250,9 @@ async def test_twins_and_strangers_in_one_commit(store: SqliteStore) -> None:
     assert await store.in_flight("local") == 10
 
 
-async def test_what_belongs_together_comes_in_order_within_one_commit(store: SqliteStore) -> None:
+async def test_writes_of_one_generation_keep_their_order_within_a_commit(
+    store: SqliteStore,
+) -> None:
     """Accepted, moved, streamed, ended and bound anew, none of it awaited before the next."""
     generation = generation_record("a", request_id="same")
     accepted = asyncio.ensure_future(
@@ -279,7 +281,7 @@ async def test_what_belongs_together_comes_in_order_within_one_commit(store: Sql
     assert (charge.generation_id, charge.prediction_id) == (generation.id, "p")
 
 
-async def test_a_bound_request_finds_its_generation_in_a_full_house(store: SqliteStore) -> None:
+async def test_a_repeated_request_is_bound_despite_the_in_flight_limit(store: SqliteStore) -> None:
     """Whoever repeats a call adds nothing to what runs."""
     first = generation_record("a")
     await store.accept(first, reservation(first), 1)
@@ -290,7 +292,7 @@ async def test_a_bound_request_finds_its_generation_in_a_full_house(store: Sqlit
         await store.accept(other, reservation(other), 1)
 
 
-async def test_what_runs_is_counted_after_a_restart(tmp_path: Path) -> None:
+async def test_running_counts_are_restored_after_a_restart(tmp_path: Path) -> None:
     """By tenant, from the file."""
     async with SqliteStore(tmp_path) as opened:
         for name, tenant in (("a", "x"), ("b", "x"), ("c", "y")):

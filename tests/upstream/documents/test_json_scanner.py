@@ -51,7 +51,7 @@ def entries(value: Any) -> int:
 
 
 @given(VALUES, st.sampled_from(["", ",", "]}", " \n"]), st.booleans(), st.sampled_from([None, 1]))
-def test_a_value_ends_where_a_parser_says(
+def test_the_end_of_a_value_agrees_with_a_parser(
     value: Any, after: str, ascii_only: bool, indent: int | None
 ) -> None:
     """Whatever is in its strings, and whatever follows."""
@@ -73,7 +73,7 @@ def test_members_and_items(an_object: dict[str, Any], an_array: list[Any]) -> No
 
 
 @given(st.dictionaries(TEXT, VALUES, min_size=1, max_size=6), st.data())
-def test_what_is_cut_is_unreadable(an_object: dict[str, Any], data: st.DataObject) -> None:
+def test_truncated_json_is_malformed(an_object: dict[str, Any], data: st.DataObject) -> None:
     """Anywhere."""
     document = json.dumps(an_object).encode()
     cut = document[: data.draw(st.integers(0, len(document) - 1))]
@@ -82,7 +82,7 @@ def test_what_is_cut_is_unreadable(an_object: dict[str, Any], data: st.DataObjec
             pass
 
 
-def test_depth_and_number_are_no_matter() -> None:
+def test_depth_and_length_are_unbounded() -> None:
     """A million levels, a million values."""
     for text in (b"[" * 10**6 + b"]" * 10**6, b"[" + b'"",' * 10**6 + b"0]"):
         assert scan_value(text, 0).size == len(text)
@@ -90,7 +90,7 @@ def test_depth_and_number_are_no_matter() -> None:
 
 @ANY_FOLDER
 @given(value=st.one_of(TEXT, st.lists(TEXT, max_size=6)), begins=st.integers(0, 100), plain=...)
-def test_a_text_is_written_as_it_is(
+def test_text_is_extracted_unchanged(
     value: str | list[str], begins: int, plain: bool, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """A string, or pieces of one; and whether it begins as it should."""
@@ -113,7 +113,7 @@ def test_a_text_is_written_as_it_is(
 
 
 @pytest.mark.parametrize("value", [None, {}, [None]])
-def test_what_is_no_text(value: Any, tmp_path: Path) -> None:
+def test_values_that_are_not_text(value: Any, tmp_path: Path) -> None:
     """Nothing is taken for one."""
     assert _written_text(value, tmp_path) is None
 
@@ -130,9 +130,7 @@ def test_what_is_no_text(value: Any, tmp_path: Path) -> None:
         [*["long " * 10] * 50, {"text": "é\U0001f600"}],
     ],
 )
-def test_a_text_of_another_shape_is_the_same_as_in_a_small_answer(
-    value: Any, tmp_path: Path
-) -> None:
+def test_nested_text_is_extracted_as_in_a_small_response(value: Any, tmp_path: Path) -> None:
     """What was written before the shape was seen is gone."""
     assert _written_text(value, tmp_path) == find_text(value)
 
@@ -146,7 +144,7 @@ def _written_text(value: Any, folder: Path) -> str | None:
     return (folder / "text").read_text() if extracted else None
 
 
-def test_links_are_lifted_out_of_a_value(tmp_path: Path) -> None:
+def test_media_urls_are_extracted_from_a_value(tmp_path: Path) -> None:
     """Those at the host that delivers outputs, where they are values."""
     link = "https://replicate.delivery/a/b.png"
     value = {
@@ -173,7 +171,7 @@ def test_links_are_lifted_out_of_a_value(tmp_path: Path) -> None:
     }
 
 
-def test_a_models_own_words_are_no_places(tmp_path: Path) -> None:
+def test_a_models_text_is_not_taken_for_a_placeholder(tmp_path: Path) -> None:
     """However they are written; keys, and what only contains such words, are as they were."""
     body = (
         b'{"media:1": "media:0", "a": ["text:media:7", "text:words", "media:x", "t"],'
@@ -199,7 +197,7 @@ def test_a_models_own_words_are_no_places(tmp_path: Path) -> None:
     assert small.value == json.loads(written)
 
 
-def test_words_where_links_are_to_be_are_words(tmp_path: Path) -> None:
+def test_plain_text_in_uri_fields_stays_text(tmp_path: Path) -> None:
     """`format: uri` is a promise of the schema's, not of the model's."""
     value = ["no link", "", "data: a, b", "https://a b", "HTTPS://x.example/a", "data:,x"]
     data = json.dumps(value).encode()
@@ -214,7 +212,7 @@ def test_words_where_links_are_to_be_are_words(tmp_path: Path) -> None:
     assert small.value == expected
 
 
-def test_a_prediction_is_cut_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_prediction_is_reduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """To what is read of it; an error to its beginning; the last of two outputs counts."""
     monkeypatch.setattr(json_member_filter, "_MOST_OF_A_FIELD", 32)
     monkeypatch.setattr(json_member_filter, "MAX_INLINE_BYTES", 32)

@@ -77,13 +77,13 @@ from mediagate_server.upstream.documents.output_text import find_text, json_answ
         ({"score": 0.5, "label": "é"}, '{"score": 0.5, "label": "é"}'),
     ],
 )
-def test_the_text(output: Any, text: str) -> None:
+def test_text_of_an_output(output: Any, text: str) -> None:
     """Whole, and nothing is thrown away."""
     assert find_text(output) == text
 
 
 @pytest.mark.parametrize("output", [None, {}, [None], [[None]], [{}]])
-def test_no_text(output: Any) -> None:
+def test_outputs_without_text(output: Any) -> None:
     """It is lost, not empty."""
     assert find_text(output) is None
     assert json_answers(output) == ()
@@ -103,6 +103,6 @@ def test_no_text(output: Any) -> None:
         (7, ("7",)),
     ],
 )
-def test_what_may_be_the_json(output: Any, answers: tuple[str, ...]) -> None:
+def test_candidates_for_structured_output(output: Any, answers: tuple[str, ...]) -> None:
     """The text, else the value itself; pieces of a text are no list that was asked for."""
     assert json_answers(output) == answers

@@ -90,7 +90,7 @@ def test_old_failures_are_forgotten() -> None:
     assert not is_open(breaker)
 
 
-def test_answers_and_cancellations_are_no_failures() -> None:
+def test_client_errors_and_cancellations_are_not_failures() -> None:
     """4xx, throttling and callers that leave say nothing about the model, not even good."""
     breaker = CircuitBreaker(UpstreamLimits(), FakeMonotonicClock())
     for _ in range(50):
@@ -219,7 +219,7 @@ def test_a_failed_probe_opens_it_again() -> None:
 
 
 @pytest.mark.parametrize("end", [NEUTRAL, THROTTLED, asyncio.CancelledError()])
-def test_a_probe_that_says_nothing_makes_room_for_the_next(end: BaseException) -> None:
+def test_an_inconclusive_probe_is_followed_by_another(end: BaseException) -> None:
     """Refused for its own input, say: neither good nor bad."""
     clock = FakeMonotonicClock()
     breaker = opened_by_creates(clock)
@@ -230,7 +230,7 @@ def test_a_probe_that_says_nothing_makes_room_for_the_next(end: BaseException) -
     assert is_open(breaker)
 
 
-def test_a_probe_that_is_never_sent_is_given_up() -> None:
+def test_an_unsent_probe_expires() -> None:
     """Its lease ends, so that nothing is stopped for ever."""
     clock = FakeMonotonicClock()
     breaker = opened_by_creates(clock)

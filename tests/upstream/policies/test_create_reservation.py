@@ -6,7 +6,7 @@ import threading
 from mediagate_server.upstream.port import CreateReservation
 
 
-async def test_what_another_thread_collects_is_given_back_by_the_loop() -> None:
+async def test_a_reservation_collected_on_another_thread_is_released_by_the_loop() -> None:
     given_back: asyncio.Queue[int] = asyncio.Queue()
     reservations = [
         CreateReservation(lambda: None, lambda: given_back.put_nowait(threading.get_ident()))
@@ -15,7 +15,7 @@ async def test_what_another_thread_collects_is_given_back_by_the_loop() -> None:
     assert await asyncio.wait_for(given_back.get(), 30) == threading.get_ident()
 
 
-async def test_it_is_given_back_once() -> None:
+async def test_a_reservation_is_released_once() -> None:
     given_back: list[None] = []
     turn = CreateReservation(lambda: None, lambda: given_back.append(None))
     turn.release()
@@ -26,7 +26,7 @@ async def test_it_is_given_back_once() -> None:
     assert len(given_back) == 1
 
 
-def test_it_may_outlive_its_loop() -> None:
+def test_a_reservation_may_outlive_its_loop() -> None:
     async def reserve() -> list[CreateReservation]:
         return [CreateReservation(lambda: None, lambda: None)]
 

@@ -24,13 +24,13 @@ def test_unreachable_gets_three_attempts(seed: int) -> None:
     assert third is None
 
 
-def test_a_connection_that_took_long_is_not_tried_again() -> None:
+def test_a_slow_connection_failure_is_not_retried() -> None:
     """Whoever waits is told so: the next one would take as long."""
     slow = RequestRefused(RefusalReason.UNREACHABLE, was_slow=True)
     assert CreateRetryPolicy(Random(1)).delay_before_retry(slow, 1) is None
 
 
-def test_throttled_waits_with_its_account() -> None:
+def test_throttling_is_not_a_failed_try() -> None:
     """It is no try of this model's that failed: rate_limiter.py has how long all wait."""
     assert CreateRetryPolicy(Random(1)).delay_before_retry(THROTTLED, 1) is None
 
@@ -39,12 +39,12 @@ def test_throttled_waits_with_its_account() -> None:
     "refusal",
     [RefusalReason.ACCOUNT, RefusalReason.NOT_FOUND, RefusalReason.INPUT, RefusalReason.OTHER],
 )
-def test_what_would_be_refused_again_is_not_tried(refusal: RefusalReason) -> None:
+def test_definite_refusals_are_not_retried(refusal: RefusalReason) -> None:
     """Neither money nor a model appears by waiting."""
     assert CreateRetryPolicy(Random(1)).delay_before_retry(RequestRefused(refusal), 1) is None
 
 
-def test_the_same_seed_waits_the_same() -> None:
+def test_delays_are_reproducible_by_seed() -> None:
     """Nothing random but what was handed in."""
     policy, same_policy = CreateRetryPolicy(Random(9)), CreateRetryPolicy(Random(9))
     for ordinal in range(1, 4):

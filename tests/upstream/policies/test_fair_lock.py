@@ -30,14 +30,14 @@ async def order_of(*tenants: str) -> list[str]:
     return got
 
 
-async def test_it_goes_from_tenant_to_tenant() -> None:
+async def test_the_lock_goes_round_robin_over_tenants() -> None:
     """In turn, and within a tenant by the time of coming."""
     assert await order_of(*"aaaab") == ["a0", "b4", "a1", "a2", "a3"]
     assert await order_of(*"aabbcc") == ["a0", "b2", "c4", "a1", "b3", "c5"]
 
 
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30), st.integers())
-def test_whoever_gives_up_is_passed_over(
+def test_cancelled_waiters_are_skipped(
     run_on_virtual_loop: Virtually, tenants: list[str], n: int
 ) -> None:
     """Whenever that is: one holds it at a time, all others get it, and in the end it is free."""
@@ -75,7 +75,7 @@ def test_whoever_gives_up_is_passed_over(
     assert all(numbers == sorted(numbers) for numbers in order_by_tenant.values())
 
 
-def test_a_full_queue_keeps_nobody_else_waiting(run_on_virtual_loop: Virtually) -> None:
+def test_one_tenants_queue_does_not_delay_another(run_on_virtual_loop: Virtually) -> None:
     """Five hundred of one tenant wait for the account's rate; one of another waits for two."""
 
     async def main() -> None:

@@ -43,7 +43,7 @@ def most_in_a_minute(moments: list[float]) -> int:
 @pytest.mark.parametrize(
     ("per_minute", "burst"), [(600, 30), (3_000, 150), (60, 3), (6, 1), (1, 1)]
 )
-def test_a_crowd_gets_the_whole_rate_and_no_more(
+def test_many_waiters_get_exactly_the_configured_rate(
     run_on_virtual_loop: Virtually, per_minute: int, burst: int
 ) -> None:
     """All at once: a burst, then a steady drip; no minute holds more than the limit."""
@@ -62,7 +62,7 @@ def test_a_crowd_gets_the_whole_rate_and_no_more(
     st.lists(st.integers(0, 2_000), min_size=1, max_size=120, unique=True),
     st.lists(st.tuples(st.floats(0, 200), st.floats(0, 30)), max_size=3),
 )
-def test_no_minute_ever_holds_more_than_the_limit(
+def test_no_minute_exceeds_the_limit(
     run_on_virtual_loop: Virtually,
     per_minute: int,
     tenths: list[int],
@@ -101,7 +101,7 @@ def test_no_minute_ever_holds_more_than_the_limit(
         assert not any(start < moment < end - 1e-6 for moment in moments)
 
 
-def test_nobody_passes_those_who_wait(run_on_virtual_loop: Virtually) -> None:
+def test_try_acquire_does_not_overtake_waiters(run_on_virtual_loop: Virtually) -> None:
     """`try_acquire` never takes a turn that somebody waits for."""
 
     async def main() -> None:
@@ -126,7 +126,7 @@ def test_nobody_passes_those_who_wait(run_on_virtual_loop: Virtually) -> None:
     run_on_virtual_loop(main())
 
 
-def test_one_that_gives_up_costs_no_turn(run_on_virtual_loop: Virtually) -> None:
+def test_a_cancelled_waiter_uses_no_turn(run_on_virtual_loop: Virtually) -> None:
     """Cancelled while it waited: the next in line moves up."""
 
     async def main() -> None:
@@ -141,7 +141,7 @@ def test_one_that_gives_up_costs_no_turn(run_on_virtual_loop: Virtually) -> None
     run_on_virtual_loop(main())
 
 
-def test_after_a_hold_turns_come_one_by_one(run_on_virtual_loop: Virtually) -> None:
+def test_there_is_no_burst_after_a_hold(run_on_virtual_loop: Virtually) -> None:
     """Upstream met its limit: no burst at once when the hold is over, and none for a minute."""
 
     async def main() -> None:
@@ -158,7 +158,7 @@ def test_after_a_hold_turns_come_one_by_one(run_on_virtual_loop: Virtually) -> N
     run_on_virtual_loop(main())
 
 
-def test_a_hold_stops_those_who_wait_already(run_on_virtual_loop: Virtually) -> None:
+def test_a_hold_applies_to_waiters(run_on_virtual_loop: Virtually) -> None:
     """Their turn would have come in its midst."""
 
     async def main() -> None:
@@ -172,7 +172,7 @@ def test_a_hold_stops_those_who_wait_already(run_on_virtual_loop: Virtually) -> 
     run_on_virtual_loop(main())
 
 
-def test_a_shorter_hold_does_not_shorten(run_on_virtual_loop: Virtually) -> None:
+def test_a_shorter_hold_does_not_replace_a_longer_one(run_on_virtual_loop: Virtually) -> None:
     """The longest that upstream told counts."""
 
     async def main() -> None:
@@ -184,7 +184,7 @@ def test_a_shorter_hold_does_not_shorten(run_on_virtual_loop: Virtually) -> None
     run_on_virtual_loop(main())
 
 
-def test_what_cannot_wait_goes_first_and_is_counted(run_on_virtual_loop: Virtually) -> None:
+def test_an_urgent_request_goes_first_and_is_counted(run_on_virtual_loop: Virtually) -> None:
     """A crowd waits for a minute and more; one that goes first waits for about one turn."""
 
     async def crowd() -> tuple[float, list[float]]:
@@ -205,7 +205,7 @@ def test_what_cannot_wait_goes_first_and_is_counted(run_on_virtual_loop: Virtual
     st.lists(st.tuples(st.floats(0, 150), st.floats(0, 8), st.booleans()), max_size=80),
     st.lists(st.integers(0, 1_500), min_size=1, max_size=60, unique=True),
 )
-def test_what_is_given_back_leaks_in_no_direction(
+def test_released_reservations_neither_add_nor_lose_turns(
     run_on_virtual_loop: Virtually,
     per_minute: int,
     hostile: list[tuple[float, float, bool]],
@@ -249,7 +249,7 @@ def test_what_is_given_back_leaks_in_no_direction(
     assert most_in_a_minute(used) <= per_minute
 
 
-def test_a_hostile_crowd_starves_nobody(run_on_virtual_loop: Virtually) -> None:
+def test_reserving_and_releasing_starves_nobody(run_on_virtual_loop: Virtually) -> None:
     """A thousand a second reserve and give back: whoever sends gets the whole rate, in order."""
 
     async def main() -> list[float]:
@@ -274,7 +274,7 @@ def test_a_hostile_crowd_starves_nobody(run_on_virtual_loop: Virtually) -> None:
     assert moments[-1] - moments[0] == pytest.approx(97 / (58 / 60), abs=0.5)
 
 
-def test_a_turn_that_is_dropped_is_given_back(run_on_virtual_loop: Virtually) -> None:
+def test_a_dropped_reservation_is_released(run_on_virtual_loop: Virtually) -> None:
     """Whoever held it is gone, by a bug or a cancel."""
 
     async def main() -> None:

@@ -34,7 +34,7 @@ LIMIT = throttled(None)
 
 
 @pytest.mark.parametrize("endpoint", ANSWERS)
-def test_an_answer_passes_through(run_on_virtual_loop: RunOnVirtualLoop, endpoint: str) -> None:
+def test_a_response_passes_through(run_on_virtual_loop: RunOnVirtualLoop, endpoint: str) -> None:
     """One request, its answer, nothing waited, one count."""
 
     async def main() -> None:
@@ -52,7 +52,7 @@ def test_an_answer_passes_through(run_on_virtual_loop: RunOnVirtualLoop, endpoin
     [("get", 3), ("list", 3), ("model", 3), ("stream", 3), ("cancel", 5), ("upload", 3)],
 )
 @pytest.mark.parametrize("end", [NO_RESPONSE, DOWN, LIMIT])
-def test_reads_and_cancels_are_tried_again(
+def test_reads_and_cancels_are_retried(
     run_on_virtual_loop: RunOnVirtualLoop, endpoint: str, tries: int, end: BaseException
 ) -> None:
     """Up to their number of tries, each later than the one before; the last failure is told."""
@@ -76,7 +76,9 @@ def test_reads_and_cancels_are_tried_again(
     run_on_virtual_loop(main())
 
 
-def test_what_is_published_is_read_by_one_rate(run_on_virtual_loop: RunOnVirtualLoop) -> None:
+def test_models_versions_and_deployments_share_one_rate(
+    run_on_virtual_loop: RunOnVirtualLoop,
+) -> None:
     """Models, versions and deployments: reads like any other, under one label."""
 
     async def main() -> None:
@@ -90,7 +92,7 @@ def test_what_is_published_is_read_by_one_rate(run_on_virtual_loop: RunOnVirtual
 
 
 @pytest.mark.parametrize("endpoint", ["get", "list", "model", "stream", "cancel"])
-def test_what_cannot_change_is_not_asked_again(
+def test_definite_refusals_are_not_retried(
     run_on_virtual_loop: RunOnVirtualLoop, endpoint: str
 ) -> None:
     """A refusal for a reason stands; so does a cancellation."""
@@ -126,7 +128,7 @@ def test_a_create_is_never_sent_twice(
     run_on_virtual_loop(main())
 
 
-def test_a_told_wait_is_kept(run_on_virtual_loop: RunOnVirtualLoop) -> None:
+def test_retry_after_is_respected(run_on_virtual_loop: RunOnVirtualLoop) -> None:
     """Throttled with a time: asked again then, and no other read of the account before."""
 
     async def main() -> None:
@@ -141,7 +143,7 @@ def test_a_told_wait_is_kept(run_on_virtual_loop: RunOnVirtualLoop) -> None:
     run_on_virtual_loop(main())
 
 
-def test_a_throttled_create_holds_every_create(run_on_virtual_loop: RunOnVirtualLoop) -> None:
+def test_a_throttled_create_delays_all_creates(run_on_virtual_loop: RunOnVirtualLoop) -> None:
     """The limit is the account's: other models wait too, reads do not."""
 
     async def main() -> None:
@@ -160,7 +162,7 @@ def test_a_throttled_create_holds_every_create(run_on_virtual_loop: RunOnVirtual
 
 
 @pytest.mark.parametrize(("retry_after", "hold_seconds"), [(None, 1), (0.0, 0.25), (60.0, 60)])
-def test_how_long_a_hold_is(
+def test_the_length_of_a_hold(
     run_on_virtual_loop: RunOnVirtualLoop, retry_after: float | None, hold_seconds: float
 ) -> None:
     """A second where upstream told none. That a told one is bounded: test_error_mapping.py."""
@@ -175,7 +177,7 @@ def test_how_long_a_hold_is(
     run_on_virtual_loop(main())
 
 
-def test_creates_wait_when_they_are_admitted_not_when_sent(
+def test_creates_wait_at_admission_not_at_send(
     run_on_virtual_loop: RunOnVirtualLoop,
 ) -> None:
     """The turn is taken before the commit; sending then waits for nothing."""
@@ -199,7 +201,7 @@ def test_creates_wait_when_they_are_admitted_not_when_sent(
     run_on_virtual_loop(main())
 
 
-def test_reads_wait_for_their_own_rate(run_on_virtual_loop: RunOnVirtualLoop) -> None:
+def test_reads_have_their_own_rate(run_on_virtual_loop: RunOnVirtualLoop) -> None:
     """Gets, lists and cancels share one; streams and creates are not of it."""
 
     async def main() -> None:
@@ -214,7 +216,7 @@ def test_reads_wait_for_their_own_rate(run_on_virtual_loop: RunOnVirtualLoop) ->
     run_on_virtual_loop(main())
 
 
-def test_an_open_circuit_takes_no_turn(run_on_virtual_loop: RunOnVirtualLoop) -> None:
+def test_an_open_circuit_uses_no_turn(run_on_virtual_loop: RunOnVirtualLoop) -> None:
     """Creates of a model that fails are stopped before they wait; reads of it go on."""
 
     async def main() -> None:
@@ -258,7 +260,7 @@ def test_a_circuit_that_opens_while_a_create_waits_stops_it(
     run_on_virtual_loop(main())
 
 
-def test_every_try_is_counted(run_on_virtual_loop: RunOnVirtualLoop) -> None:
+def test_every_attempt_is_counted(run_on_virtual_loop: RunOnVirtualLoop) -> None:
     """By endpoint and outcome, and the tries after the first by their cause."""
 
     async def main() -> None:
@@ -283,7 +285,9 @@ def test_every_try_is_counted(run_on_virtual_loop: RunOnVirtualLoop) -> None:
     run_on_virtual_loop(main())
 
 
-def test_a_break_within_a_stream_is_not_opened_again(run_on_virtual_loop: RunOnVirtualLoop) -> None:
+def test_a_broken_stream_is_not_reopened_by_the_policy(
+    run_on_virtual_loop: RunOnVirtualLoop,
+) -> None:
     """Only the reader knows how far it got. The stream is closed however it is left."""
 
     async def main() -> None:

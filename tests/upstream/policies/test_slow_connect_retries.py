@@ -27,7 +27,7 @@ SLOW = RequestRefused(RefusalReason.UNREACHABLE, was_slow=True)
         ("cancel", SLOW, 5),
     ],
 )
-def test_what_a_caller_waits_for_is_not_tried_again(
+def test_slow_connects_are_not_retried_in_the_foreground(
     run_on_virtual_loop: RunOnVirtualLoop, endpoint: Any, failure: Exception, tries: int
 ) -> None:
     """What is done behind their backs is: runs that are paid have to be followed.
@@ -51,7 +51,7 @@ def test_what_a_caller_waits_for_is_not_tried_again(
 
 @pytest.mark.parametrize(("retry_after", "tries"), [(5.0, 13), (1.0, 61), (0.0, 61)])
 @pytest.mark.parametrize("endpoint", ["model", "upload"])
-def test_a_limit_is_waited_for(
+def test_rate_limits_are_waited_for(
     run_on_virtual_loop: RunOnVirtualLoop, endpoint: Any, retry_after: float, tries: int
 ) -> None:
     """For a minute, which is what limits are made of, and never faster than is told."""

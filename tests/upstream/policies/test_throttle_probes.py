@@ -60,7 +60,7 @@ class ThrottledAccount:
 
 
 @pytest.mark.parametrize("retry_after", [None, 0.0, 1.0, 5.0])
-def test_a_crowd_sends_one_probe_for_each_wait(
+def test_many_waiters_send_one_probe_per_wait(
     run_on_virtual_loop: RunOnVirtualLoop, retry_after: float | None
 ) -> None:
     """However many wait: between the refusals there is one create, and no more after the end."""
@@ -84,7 +84,9 @@ def test_a_crowd_sends_one_probe_for_each_wait(
     run_on_virtual_loop(main())
 
 
-def test_those_on_their_way_together_are_one_refusal(run_on_virtual_loop: RunOnVirtualLoop) -> None:
+def test_a_burst_refused_together_counts_as_one_refusal(
+    run_on_virtual_loop: RunOnVirtualLoop,
+) -> None:
     """A burst that is refused whole makes the next wait no longer than one refusal does."""
 
     async def main() -> None:
@@ -96,7 +98,7 @@ def test_those_on_their_way_together_are_one_refusal(run_on_virtual_loop: RunOnV
     run_on_virtual_loop(main())
 
 
-def test_a_refused_tenant_does_not_keep_others_waiting(
+def test_a_throttled_tenant_does_not_delay_others(
     run_on_virtual_loop: RunOnVirtualLoop,
 ) -> None:
     """After the account opens each tenant is served in turn."""
@@ -114,9 +116,7 @@ def test_a_refused_tenant_does_not_keep_others_waiting(
 
 
 @pytest.mark.parametrize("end", ["released", "dropped"])
-def test_a_probe_that_is_not_sent_keeps_nobody(
-    run_on_virtual_loop: RunOnVirtualLoop, end: str
-) -> None:
+def test_an_unsent_probe_blocks_nobody(run_on_virtual_loop: RunOnVirtualLoop, end: str) -> None:
     """Its caller is gone: the next may be the probe."""
 
     async def main() -> None:
@@ -137,7 +137,7 @@ def test_a_probe_that_is_not_sent_keeps_nobody(
     run_on_virtual_loop(main())
 
 
-def test_one_that_waits_again_and_gives_up_keeps_nobody(
+def test_a_cancelled_second_wait_blocks_nobody(
     run_on_virtual_loop: RunOnVirtualLoop,
 ) -> None:
     """Cancelled in the midst of the wait."""
@@ -155,7 +155,7 @@ def test_one_that_waits_again_and_gives_up_keeps_nobody(
     run_on_virtual_loop(main())
 
 
-def test_a_create_sent_before_says_nothing_of_the_limit() -> None:
+def test_an_earlier_create_does_not_end_the_hold() -> None:
     """It was taken before the bucket was empty: its late answer opens nothing."""
     throttle = RateLimitBackoff()
     throttle.on_throttled(10.0, 11.0, 5.0)
@@ -167,7 +167,7 @@ def test_a_create_sent_before_says_nothing_of_the_limit() -> None:
     assert throttle.seconds_until_open(16.0) == 0.0
 
 
-def test_waits_that_are_kept_and_not_enough_grow() -> None:
+def test_insufficient_waits_grow() -> None:
     """Up to 5 s where one is told, up to 10 s where none is: a call may wait for an hour."""
     for retry_after, most in ((0.0, 5.0), (1.0, 5.0), (None, 10.0), (30.0, 30.0)):
         throttle, waits, moment = RateLimitBackoff(), [], 0.0
@@ -179,7 +179,7 @@ def test_waits_that_are_kept_and_not_enough_grow() -> None:
         assert waits[0] >= (retry_after or 0)
 
 
-def test_a_rate_that_upstream_tells_is_kept(run_on_virtual_loop: RunOnVirtualLoop) -> None:
+def test_a_rate_given_by_upstream_is_respected(run_on_virtual_loop: RunOnVirtualLoop) -> None:
     """Six a minute, one at a time: after the first 429 there is no other; later all is tried."""
 
     async def main() -> None:
@@ -230,7 +230,7 @@ async def create(out: ResilientUpstream, turn: CreateReservation | None = None) 
 
 
 @pytest.mark.parametrize(("answer", "freed_at"), [(None, 2.3), (DOWN, 2.3), (throttled(None), 4.0)])
-def test_a_late_refusal_does_not_lose_the_probe(
+def test_a_late_refusal_keeps_the_probe(
     run_on_virtual_loop: RunOnVirtualLoop, answer: RequestRefused | None, freed_at: float
 ) -> None:
     """Of one that was sent before: it puts off the next create, and the probe still counts."""
@@ -248,7 +248,7 @@ def test_a_late_refusal_does_not_lose_the_probe(
     run_on_virtual_loop(main())
 
 
-def test_a_probe_that_is_stopped_in_its_send_keeps_nobody(
+def test_a_probe_cancelled_while_sending_blocks_nobody(
     run_on_virtual_loop: RunOnVirtualLoop,
 ) -> None:
     """Cancelled before its request came to the limit at all, or while it was under way."""
@@ -307,7 +307,7 @@ async def come_and_go(out: ResilientUpstream, random: Random) -> None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_whatever_the_order_somebody_can_be_sent_in_the_end(
+def test_any_order_of_events_leaves_the_limiter_usable(
     run_on_virtual_loop: RunOnVirtualLoop, seed: int
 ) -> None:
     """Once no create is under way the next is sent as soon as the wait is over that was told."""

@@ -24,7 +24,7 @@ async def rounds() -> None:
         await asyncio.sleep(0)
 
 
-async def test_one_tenant_has_half_at_the_most() -> None:
+async def test_one_tenant_gets_at_most_half() -> None:
     space = DiskReservation(100)
     await space.acquire("a", 40)
     more = asyncio.create_task(space.acquire("a", 20))
@@ -36,7 +36,7 @@ async def test_one_tenant_has_half_at_the_most() -> None:
     assert space.free == 30
 
 
-async def test_those_who_wait_take_turns() -> None:
+async def test_waiting_tenants_take_turns() -> None:
     space, order = DiskReservation(100), list[str]()
     await space.acquire("x", 50)
     await space.acquire("y", 50)
@@ -55,7 +55,7 @@ async def test_those_who_wait_take_turns() -> None:
     assert space.free == 50
 
 
-async def test_who_leaves_leaves_nothing_taken() -> None:
+async def test_a_cancelled_waiter_holds_no_space() -> None:
     space = DiskReservation(100)
     await space.acquire("a", 50)
     await space.acquire("b", 50)
@@ -74,7 +74,7 @@ async def single_chunk(size: int) -> AsyncIterator[bytes]:
     yield b"x" * size
 
 
-async def test_files_count_for_as_long_as_they_are_there(
+async def test_space_is_released_when_a_file_is_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is received is reckoned as the most that it may be; then as what it is."""

@@ -52,7 +52,7 @@ def test_definite_refusals(status: int, refusal: RefusalReason) -> None:
 @pytest.mark.parametrize(
     "status", [301, 302, 304, 307, 308, 408, 499, 500, 502, 503, 504, 599, 999]
 )
-def test_doubtful_statuses(status: int) -> None:
+def test_ambiguous_statuses(status: int) -> None:
     """Redirects, gateways that gave up and servers that failed: the request may have been taken."""
     error = failure(status, b'{"detail":"x"}')
     assert isinstance(error, NoResponse)
@@ -85,7 +85,7 @@ PROBLEM = b'{"title":"Internal server error","detail":"x","status":500}'
         (408, b'{"detail":"x"}', "application/json", False),
     ],
 )
-def test_only_the_api_itself_says_that_it_failed(
+def test_a_server_error_is_definite_only_in_the_apis_own_json(
     status: int, body: bytes, kind: str, *, api_error: bool
 ) -> None:
     """A 500 or 503 in its own JSON, and nothing that a proxy may have written."""
@@ -138,7 +138,7 @@ LOW_CREDIT = (
         (b'{"retry_after":1e9}', {"ratelimit_reset": "1700000000"}, None),
     ],
 )
-def test_where_the_wait_is_read(
+def test_sources_of_the_retry_delay(
     body: bytes, headers: dict[str, str], seconds: float | None
 ) -> None:
     """Header, then body, then text, then the reset header; never a wait that cannot be meant.
@@ -162,7 +162,7 @@ def test_where_the_wait_is_read(
         (b"<html>6 requests per minute", None),
     ],
 )
-def test_the_rate_that_an_account_is_reduced_to(body: bytes, rate: int | None) -> None:
+def test_the_reduced_rate_of_an_account(body: bytes, rate: int | None) -> None:
     """Only where a 429 of the API's own says so, and only what can be meant."""
     error = failure(429, body)
     assert isinstance(error, RequestRefused)
@@ -172,14 +172,14 @@ def test_the_rate_that_an_account_is_reduced_to(body: bytes, rate: int | None) -
     assert other.per_minute is None
 
 
-def test_only_a_throttle_tells_to_wait() -> None:
+def test_only_throttling_has_a_retry_delay() -> None:
     """A wait on any other refusal would be misread as a promise that it then works."""
     error = failure(422, b"{}", Retry_After="5")
     assert isinstance(error, RequestRefused)
     assert error.retry_after is None
 
 
-def test_fields_that_upstream_lists() -> None:
+def test_fields_listed_by_upstream() -> None:
     """The property is named, not the object that lacks it."""
     error = failure(
         422,
@@ -197,7 +197,7 @@ def test_fields_that_upstream_lists() -> None:
     }
 
 
-def test_fields_out_of_the_text() -> None:
+def test_fields_parsed_from_the_detail_text() -> None:
     """Without the list, the lines of `detail` say the same."""
     assert parse_invalid_fields(
         {
@@ -224,14 +224,14 @@ def test_fields_out_of_the_text() -> None:
         "",
     ],
 )
-def test_other_words_do_not_get_through(description: str) -> None:
+def test_upstreams_wording_is_replaced(description: str) -> None:
     """The field is still named; why is a fixed sentence."""
     listed = {"invalid_fields": [{"field": "input.prompt", "description": description}]}
     assert parse_invalid_fields(listed) == {"prompt": UNEXPLAINED}
 
 
 @given(st.text(max_size=80), st.text(max_size=80))
-def test_no_address_ever_gets_through(field: str, description: str) -> None:
+def test_no_url_or_markup_reaches_the_caller(field: str, description: str) -> None:
     """Whatever upstream writes, no name or reason holds a link, a tag or a path."""
     hostile = [(field, f"{description}https://a.b/c"), (f"{field}/x", description)]
     for name, words in hostile:
@@ -240,6 +240,6 @@ def test_no_address_ever_gets_through(field: str, description: str) -> None:
 
 
 @pytest.mark.parametrize("listed", [5, [5], [None], [{}], [{"field": 5}], [{"field": "a b"}]])
-def test_a_list_that_is_none_names_nothing(listed: object) -> None:
+def test_malformed_error_lists_are_ignored(listed: object) -> None:
     """Odd shapes are passed over."""
     assert parse_invalid_fields({"invalid_fields": listed}) == {}

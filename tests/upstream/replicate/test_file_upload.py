@@ -36,7 +36,7 @@ def settings(url: str, **changes: Any) -> ReplicateSettings:
     return ReplicateSettings(base_url=url, token=TOKEN, **changes)
 
 
-async def test_the_sandbox_gets_every_byte() -> None:
+async def test_an_upload_reaches_the_sandbox_complete() -> None:
     """Under the length announced, with name and type; the link lives for a day."""
     async with (
         Sandbox(SandboxSettings(port=0, token=TOKEN)) as sandbox,
@@ -54,7 +54,7 @@ async def test_the_sandbox_gets_every_byte() -> None:
     assert document["name"] == "input.bin"
 
 
-async def test_over_what_upstream_takes() -> None:
+async def test_an_upload_above_upstreams_limit_is_refused() -> None:
     """A refusal, though upstream stops reading in the middle."""
     async with (
         Sandbox(SandboxSettings(port=0, token=TOKEN, max_upload_bytes=1_000_000)) as sandbox,
@@ -66,7 +66,7 @@ async def test_over_what_upstream_takes() -> None:
         assert (caught.value.refusal, caught.value.http_status) == (RefusalReason.INPUT, 413)
 
 
-async def test_an_upstream_without_files(serve: Serve) -> None:
+async def test_an_upstream_without_a_files_api_is_not_found(serve: Serve) -> None:
     """Refused as not found, and nothing hangs."""
 
     async def no_files(request: web.BaseRequest) -> web.StreamResponse:
@@ -79,7 +79,7 @@ async def test_an_upstream_without_files(serve: Serve) -> None:
     assert caught.value.refusal is RefusalReason.NOT_FOUND
 
 
-async def test_a_file_that_ends_too_soon_is_no_upload(serve: Serve) -> None:
+async def test_a_truncated_file_is_not_uploaded(serve: Serve) -> None:
     """What was promised and what came differ: never taken for done."""
 
     async def waits(request: web.BaseRequest) -> web.StreamResponse:
@@ -107,7 +107,7 @@ async def test_a_file_that_ends_too_soon_is_no_upload(serve: Serve) -> None:
         {"urls": {"get": "https://[a"}},
     ],
 )
-def test_answers_that_name_no_file(document: object) -> None:
+def test_responses_without_a_file(document: object) -> None:
     """No answer, as for anything unreadable."""
     with pytest.raises(NoResponse):
         decode_file(json.dumps(document).encode())
@@ -115,14 +115,14 @@ def test_answers_that_name_no_file(document: object) -> None:
         decode_file(b"<html>")
 
 
-def test_answers_that_do() -> None:
+def test_responses_with_a_file() -> None:
     """Without an expiry, or with one that cannot be read."""
     for expires_at in (None, 7, "soon"):
         document = {"urls": {"get": "https://a/b"}, "expires_at": expires_at}
         assert decode_file(json.dumps(document).encode()).expires_at is None
 
 
-async def test_the_body_has_the_length_it_announces() -> None:
+async def test_the_multipart_body_has_its_content_length() -> None:
     """And begins anew each time it is read."""
     body = MultipartUpload(file(3))
     for _ in range(2):

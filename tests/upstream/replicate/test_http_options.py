@@ -23,7 +23,7 @@ def settings(url: str, **more: float) -> ReplicateSettings:
     return ReplicateSettings(base_url=url, token=None, **more)  # type: ignore[arg-type]
 
 
-async def test_no_cookie_is_kept(serve: Serve) -> None:
+async def test_cookies_are_not_stored(serve: Serve) -> None:
     """What upstream sets is not sent back: no two calls have anything in common."""
     heard: list[str | None] = []
 
@@ -37,7 +37,7 @@ async def test_no_cookie_is_kept(serve: Serve) -> None:
     assert heard == [None, None]
 
 
-async def test_no_proxy_of_the_environment_is_used(
+async def test_proxy_variables_are_ignored(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int
 ) -> None:
     """Requests carry the token: they go where the operator has said, and nowhere else."""
@@ -53,7 +53,7 @@ async def test_no_proxy_of_the_environment_is_used(
         assert (await client.get("p1")).id == "p1"
 
 
-async def test_no_password_of_the_environment_is_sent(
+async def test_netrc_is_ignored(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """A .netrc would send one to whatever upstream it names."""
@@ -72,7 +72,7 @@ async def test_no_password_of_the_environment_is_sent(
 
 
 @pytest.mark.parametrize(("idle", "connections"), [(59.0, 1), (61.0, 2)])
-async def test_a_connection_is_used_again_for_so_long(
+async def test_idle_connections_expire(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, idle: float, connections: int
 ) -> None:
     """An idle one that upstream may have closed by now is not."""
@@ -92,7 +92,7 @@ async def test_a_connection_is_used_again_for_so_long(
     assert len(peers) == connections
 
 
-async def test_so_many_connections_are_open_at_once(serve: Serve) -> None:
+async def test_the_number_of_connections_is_limited(serve: Serve) -> None:
     """Whoever comes beyond waits for one of them."""
     open_now, most, go_on = 0, 0, asyncio.Event()
 

@@ -22,7 +22,7 @@ def pending() -> int:
     return sum(not timer.cancelled() for timer in timers)
 
 
-async def test_one_that_says_nothing_is_found_and_the_others_are_not() -> None:
+async def test_only_idle_streams_time_out() -> None:
     silence, quiet, speaking = IdleStreamMonitor(0.2), Stream(), Stream()
     silence.watch(quiet)
     silence.watch(speaking)
@@ -31,7 +31,7 @@ async def test_one_that_says_nothing_is_found_and_the_others_are_not() -> None:
     assert not speaking.timed_out.is_set()
 
 
-async def test_one_that_is_forgotten_is_not_found() -> None:
+async def test_a_removed_stream_does_not_time_out() -> None:
     silence, gone, quiet = IdleStreamMonitor(0.1), Stream(), Stream()
     silence.watch(gone)
     silence.watch(quiet)
@@ -40,7 +40,7 @@ async def test_one_that_is_forgotten_is_not_found() -> None:
     assert not gone.timed_out.is_set()
 
 
-async def test_one_timer_for_all_and_none_for_nobody() -> None:
+async def test_all_streams_share_one_timer() -> None:
     silence, streams = IdleStreamMonitor(60), [Stream() for _ in range(5)]
     for stream in streams:
         silence.watch(stream)

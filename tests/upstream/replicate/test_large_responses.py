@@ -71,7 +71,7 @@ async def clients(tmp_path: Path) -> AsyncIterator[Callable[[str], ReplicateClie
 
 
 @pytest.mark.parametrize("name", SMALL_VALUES)
-async def test_small_values_without_number(
+async def test_an_output_of_many_small_values_is_written_to_a_file(
     name: str, serve: Serve, clients: Callable[[str], ReplicateClient], tmp_path: Path
 ) -> None:
     """What is billed is read; the output is written as it came, and erased with its answer."""
@@ -89,7 +89,7 @@ async def test_small_values_without_number(
         assert written.size == len(SMALL_VALUES[name])
 
 
-async def test_texts_and_logs(
+async def test_text_outputs_and_logs(
     serve: Serve, clients: Callable[[str], ReplicateClient], tmp_path: Path
 ) -> None:
     """A list of pieces is one text; so are logs."""
@@ -106,7 +106,7 @@ async def test_texts_and_logs(
         assert (tmp_path / "logs").read_text() == "line\n" * 200_000
 
 
-async def test_what_is_no_text(
+async def test_outputs_that_are_not_text(
     serve: Serve, clients: Callable[[str], ReplicateClient], tmp_path: Path
 ) -> None:
     """It is not taken for one."""
@@ -117,7 +117,7 @@ async def test_what_is_no_text(
             await prediction.output.write_text(tmp_path / "text", **NO_PREFIX)
 
 
-async def test_a_text_of_another_shape_has_the_memory_of_a_worker(
+async def test_nested_text_is_extracted_within_a_workers_memory(
     serve: Serve,
     clients: Callable[[str], ReplicateClient],
     tmp_path: Path,
@@ -140,7 +140,7 @@ async def test_a_text_of_another_shape_has_the_memory_of_a_worker(
                 assert (tmp_path / "text").read_text() == text
 
 
-async def test_a_small_output_beside_large_logs(
+async def test_a_small_output_with_large_logs_is_decoded_inline(
     serve: Serve, clients: Callable[[str], ReplicateClient]
 ) -> None:
     """It is decoded with the rest."""
@@ -153,7 +153,7 @@ async def test_a_small_output_beside_large_logs(
         assert prediction.large_logs is not None
 
 
-async def test_what_runs_still_keeps_no_file(
+async def test_a_running_prediction_keeps_no_file(
     serve: Serve, clients: Callable[[str], ReplicateClient], tmp_path: Path
 ) -> None:
     """Its end brings all of it again: until then the room on the disk is others'."""
@@ -167,7 +167,9 @@ async def test_what_runs_still_keeps_no_file(
         assert not list((tmp_path / "bodies").iterdir())
 
 
-async def test_more_than_is_kept(serve: Serve, clients: Callable[[str], ReplicateClient]) -> None:
+async def test_an_output_above_the_stored_limit_is_dropped(
+    serve: Serve, clients: Callable[[str], ReplicateClient]
+) -> None:
     """Beyond 64 MiB all is read but the output."""
     chunk = b"0," * (MIB // 2)
     pieces = done(b"[" + chunk)
@@ -180,7 +182,7 @@ async def test_more_than_is_kept(serve: Serve, clients: Callable[[str], Replicat
         assert prediction.output.is_too_large
 
 
-async def test_more_than_is_read(
+async def test_a_response_above_the_read_limit_is_dropped(
     serve: Serve, clients: Callable[[str], ReplicateClient], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Then nothing is known of it, and it is not asked for again at once."""
@@ -222,7 +224,7 @@ async def test_a_model_with_a_large_example(
 
 
 @pytest.mark.parametrize("packing", ["gzip", "deflate"])
-async def test_packed_answers(
+async def test_compressed_responses(
     packing: str,
     serve: Serve,
     clients: Callable[[str], ReplicateClient],
@@ -246,7 +248,7 @@ async def test_packed_answers(
 
 
 @pytest.mark.parametrize("packing", ["br", "zstd", "gzip, br", "compress"])
-async def test_unknown_packings(packing: str, serve: Serve, tmp_path: Path) -> None:
+async def test_unknown_content_encodings(packing: str, serve: Serve, tmp_path: Path) -> None:
     """Nothing of them is unpacked."""
     async with ReplicateClient(settings(await serve(says(b"x" * 100, packing=packing)))) as client:
         with pytest.raises(NoResponse):
@@ -255,7 +257,7 @@ async def test_unknown_packings(packing: str, serve: Serve, tmp_path: Path) -> N
             await client.list_predictions()
 
 
-async def test_what_breaks_off_is_no_answer(
+async def test_a_truncated_large_response_is_unusable(
     serve: Serve, clients: Callable[[str], ReplicateClient]
 ) -> None:
     """A large one that is not whole."""
@@ -264,7 +266,7 @@ async def test_what_breaks_off_is_no_answer(
             await client.get("p1")
 
 
-async def test_who_leaves_amid_a_write_leaves_no_file_to_others(
+async def test_a_late_write_never_reaches_a_reused_file_descriptor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A write that comes late finds its file closed, not whatever has its descriptor by then."""

@@ -18,7 +18,7 @@ def decode(**fields: Any) -> Prediction:
     return decode_prediction(json.dumps({"id": "p1", "status": "starting"} | fields).encode())
 
 
-def test_an_early_body_with_next_to_nothing() -> None:
+def test_a_body_of_required_fields_only() -> None:
     """No output, metrics, times, urls.web: all as if absent, nothing fails."""
     body = b"""{"id":"gm3qorzdhgbfurvjtvhg6dckhu","model":"replicate-internal/llama-3-8b-triton",
       "version":"hidden","input":{"prompt":"hi"},"logs":null,"error":null,"status":"starting",
@@ -33,7 +33,7 @@ def test_an_early_body_with_next_to_nothing() -> None:
     assert prediction.created_at == datetime(2024, 4, 18, 19, 1, 22, 650_000, tzinfo=UTC)
 
 
-def test_a_sync_answer_is_processing_with_all_its_output() -> None:
+def test_a_sync_response_is_processing_with_its_output() -> None:
     """Output does not make an end: the status says processing and stays so."""
     prediction = decode(status="processing", output=["a", "b"], completed_at=None)
     assert not prediction.status.is_terminal
@@ -53,7 +53,7 @@ def test_terminal_statuses(status: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["queued", "", None, 5, ["failed"], {"a": 1}])
-def test_an_unknown_status_is_never_an_end(status: object) -> None:
+def test_an_unknown_status_is_not_terminal(status: object) -> None:
     """A word we do not know, or no word, means: ask again."""
     assert decode(status=status).status is PredictionStatus.UNKNOWN
 
@@ -77,7 +77,7 @@ def test_errors_of_any_type_become_text(error: object, text: str | None) -> None
 
 
 @pytest.mark.parametrize("digits", range(10))
-def test_fractions_of_any_length(digits: int) -> None:
+def test_fractional_seconds_of_any_length(digits: int) -> None:
     """0 to 9 digits, cut to microseconds, never rounded up."""
     fraction = f".{'987654321'[:digits]}" if digits else ""
     moment = decode(created_at=f"2024-02-29T23:59:59{fraction}Z").created_at
@@ -85,7 +85,7 @@ def test_fractions_of_any_length(digits: int) -> None:
     assert moment == datetime(2024, 2, 29, 23, 59, 59, micro, tzinfo=UTC)
 
 
-def test_times_with_offset_without_zone_and_unreadable() -> None:
+def test_timestamps_with_offset_without_zone_and_malformed() -> None:
     """An offset counts, no zone means UTC, nonsense is no time."""
     prediction = decode(
         created_at="2024-01-01T00:00:00.5+02:00",
@@ -100,7 +100,7 @@ def test_times_with_offset_without_zone_and_unreadable() -> None:
     assert decode(created_at=1_700_000_000).created_at is None
 
 
-def test_metrics_hold_the_digits_of_the_literal() -> None:
+def test_metrics_keep_the_digits_of_the_literal() -> None:
     """Fractions are Decimal of what was written; what is no scalar cannot be reckoned with."""
     body = b"""{"id":"p","status":"succeeded","input":{"x":0.1},"metrics":{"predict_time":2.861892,
       "third":0.3333333333333333333333,"tokens":12,"big":9223372036854775807,"e":1.5E-7,
@@ -178,7 +178,7 @@ _FIELDS = st.lists(
     _FIELDS,
     st.sampled_from([",", ", ", ",\n" + " " * 40]),
 )
-def test_metrics_are_those_of_the_prediction_wherever_they_stand(
+def test_metrics_are_read_only_from_the_top_level(
     before: list[tuple[str, str]], metrics: str, after: list[tuple[str, str]], comma: str
 ) -> None:
     """Other things may be called so too, before, after and within; the last one counts."""
@@ -215,7 +215,7 @@ DEEP = [101, 500, 1_000, 1_100, 100_000]
         '{"output":%s,"id":"p","metrics":{"a":1.5},"logs":NaN}',
     ],
 )
-def test_output_nested_too_deep_is_left_out_and_nothing_else(body: str, levels: int) -> None:
+def test_a_too_deeply_nested_output_is_omitted(body: str, levels: int) -> None:
     """It ends all the same, at its exact cost; the same with every parser and interpreter."""
     for nested in ("[" * levels + "]" * levels, '{"]":' * levels + "1" + "}" * levels):
         prediction = decode_prediction((body % nested).encode())
@@ -225,7 +225,7 @@ def test_output_nested_too_deep_is_left_out_and_nothing_else(body: str, levels: 
         assert prediction.output_too_deep
 
 
-def test_a_hundred_levels_are_read() -> None:
+def test_a_hundred_nesting_levels_are_decoded() -> None:
     """The bound is ours: an output of just as many levels is there whole."""
     nested = "[" * 100 + "]" * 100
     prediction = decode_prediction(b'{"id":"p","output":%s}' % nested.encode())
@@ -233,14 +233,14 @@ def test_a_hundred_levels_are_read() -> None:
     assert not prediction.output_too_deep
 
 
-def test_brackets_within_texts_are_no_levels() -> None:
+def test_brackets_within_strings_do_not_count_as_nesting() -> None:
     """However many there are, and whatever quotes and backslashes stand around them."""
     text = '[{\\"' * 1_000 + "\\" + "[" * 1_000
     assert decode(output=[text]).output == [text]
 
 
 @pytest.mark.parametrize("levels", DEEP)
-def test_a_row_nested_too_deep_costs_no_page(levels: int) -> None:
+def test_a_too_deeply_nested_row_does_not_fail_its_page(levels: int) -> None:
     """The other rows are read as if it were not there, and it too but for its output."""
     nested = b"[" * levels + b"]" * levels
     page = decode_page(
@@ -258,7 +258,7 @@ def test_a_row_nested_too_deep_costs_no_page(levels: int) -> None:
 
 @pytest.mark.parametrize("levels", DEEP)
 @pytest.mark.parametrize("end", ["", "]" * 50, "]" * 200_000, "}", ']"', ","])
-def test_what_is_nested_deep_and_is_no_json_is_no_answer(levels: int, end: str) -> None:
+def test_deeply_nested_malformed_json_is_an_unusable_response(levels: int, end: str) -> None:
     """Broken off or garbled: the same answer from every parser."""
     with pytest.raises(NoResponse):
         decode_prediction(('{"id":"p","output":' + "[" * levels + end).encode())
@@ -268,7 +268,7 @@ def test_what_is_nested_deep_and_is_no_json_is_no_answer(levels: int, end: str) 
     "literal",
     ["9007199254740993", "18446744073709551617", "-9223372036854775809", "9" * 400, "1" * 4_000],
 )
-def test_integers_in_output_and_input_are_exact(literal: str) -> None:
+def test_integers_in_output_and_input_keep_their_precision(literal: str) -> None:
     """Whatever their size: no double is between."""
     body = f'{{"id":"p","output":[{literal}],"input":{{"seed":{literal}}}}}'.encode()
     prediction = decode_prediction(body)
@@ -277,7 +277,7 @@ def test_integers_in_output_and_input_are_exact(literal: str) -> None:
 
 
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity", "1e400", "9" * 5_000])
-def test_numbers_that_nothing_holds_are_texts(literal: str) -> None:
+def test_numbers_out_of_range_become_strings(literal: str) -> None:
     """As they were written."""
     prediction = decode_prediction(f'{{"id":"p","output":{{"n":{literal}}}}}'.encode())
     assert prediction.output == {"n": literal}
@@ -295,7 +295,7 @@ def test_numbers_that_nothing_holds_are_texts(literal: str) -> None:
         ("1970-01-01T05:00:00+05:00", datetime(1970, 1, 1, tzinfo=UTC)),
     ],
 )
-def test_times_that_no_clock_can_tell_are_none(text: str, moment: datetime | None) -> None:
+def test_timestamps_out_of_range_are_none(text: str, moment: datetime | None) -> None:
     """Nothing behind has to add to them with care."""
     prediction = decode(created_at=text, started_at=text, completed_at=text)
     assert prediction.created_at == prediction.started_at == prediction.completed_at == moment
@@ -314,7 +314,7 @@ def test_times_that_no_clock_can_tell_are_none(text: str, moment: datetime | Non
         b'"urls":{"stream":null},"metrics":null,"input":null,"version":null',
     ],
 )
-def test_a_readable_id_is_enough(rest: bytes) -> None:
+def test_a_valid_id_suffices(rest: bytes) -> None:
     """However odd the rest: what may be paid for must be found again."""
     prediction = decode_prediction(b'{"id":"p1","status":"processing",' + rest + b"}")
     assert prediction.id == "p1"
@@ -339,14 +339,14 @@ def test_a_readable_id_is_enough(rest: bytes) -> None:
         b"<html>502</html>",
     ],
 )
-def test_no_id_is_no_answer(body: bytes) -> None:
+def test_a_response_without_an_id_is_unusable(body: bytes) -> None:
     """Nothing can be followed without an id."""
     with pytest.raises(NoResponse):
         decode_prediction(body)
 
 
 @given(st.binary(max_size=60) | st.text(max_size=60).map(str.encode))
-def test_nothing_else_is_ever_raised(body: bytes) -> None:
+def test_any_bytes_decode_or_raise_no_response(body: bytes) -> None:
     """Any bytes end in a prediction or in NoResponse."""
     with pytest.raises(NoResponse):
         decode_prediction(body)
@@ -369,12 +369,12 @@ JSON = st.recursive(
         JSON,
     )
 )
-def test_any_fields_around_an_id_decode(fields: dict[str, object]) -> None:
+def test_a_valid_id_decodes_whatever_the_other_fields_are(fields: dict[str, object]) -> None:
     """No type of any field stands in the way of the id."""
     assert decode_prediction(json.dumps({**fields, "id": "p1"}).encode()).id == "p1"
 
 
-def test_a_page_with_odd_rows() -> None:
+def test_malformed_rows_do_not_fail_their_page() -> None:
     """One `aborted` or broken row does not cost the page; metrics stay with their own row."""
     page = decode_page(
         b"""{"previous":null,"next":"https://elsewhere.example/v1/predictions?cursor=cD0yMDI0%3D&x=1",
@@ -387,7 +387,7 @@ def test_a_page_with_odd_rows() -> None:
 
 
 @pytest.mark.parametrize("following", [5, "https://x/v1/predictions?page=2", "https://[/", {}])
-def test_a_next_page_that_cannot_be_asked_for_is_no_answer(following: object) -> None:
+def test_an_invalid_next_link_is_an_unusable_response(following: object) -> None:
     """A list cut short in silence would prove the absence of what exists."""
     with pytest.raises(NoResponse):
         decode_page(json.dumps({"next": following, "results": []}).encode())
@@ -411,7 +411,7 @@ def test_the_last_page_has_no_cursor() -> None:
         "9" * 10_000,
     ],
 )
-def test_in_quarantine_all_is_read_but_what_was_made(output: str) -> None:
+def test_quarantine_reads_everything_but_the_output(output: str) -> None:
     """How it ended and what it cost, exactly, whatever stands beside it."""
     body = (
         f'{{"id": "p", "input": {output}, "output": {output}, "logs": "l", "error": {output},'
@@ -437,7 +437,7 @@ def test_in_quarantine_all_is_read_but_what_was_made(output: str) -> None:
     )
 
 
-def test_a_large_member_is_passed_over_in_quarantine() -> None:
+def test_quarantine_skips_large_members() -> None:
     """Metrics are small, or none that can be read."""
     metrics = json.dumps({"predict_time": 1, "x": "y" * 100_000})
     handling = CrashMark(None, "a")
@@ -453,7 +453,7 @@ def test_a_large_member_is_passed_over_in_quarantine() -> None:
 
 
 @pytest.mark.parametrize("escaped", [b'\\"', b'"\\', b'"', b"\\\\", b'\\""'])
-def test_a_deep_document_that_breaks_off_in_a_text_is_read_in_a_moment(escaped: bytes) -> None:
+def test_scanning_a_truncated_deep_document_is_linear(escaped: bytes) -> None:
     """Each quote was taken for the beginning of a text that has no end: minutes for 64 KiB."""
     body = b'{"id":"p","output":' + b"[" * 200 + b'"' + escaped * 500_000
     with pytest.raises(NoResponse):

@@ -21,7 +21,7 @@ async def handler_of(response: aiohttp.ClientResponse) -> PushResponseHandler:
     return handler
 
 
-async def test_everything_comes_in_order_though_the_reader_is_full(serve_raw: ServeRaw) -> None:
+async def test_chunks_arrive_in_order_beyond_the_readers_limit(serve_raw: ServeRaw) -> None:
     """Chunks of many sizes, more than the reader holds: taken out, it lets the connection go on."""
     body = b"".join(b"%07d " % number for number in range(SIZE // 8))
 
@@ -54,7 +54,7 @@ async def test_everything_comes_in_order_though_the_reader_is_full(serve_raw: Se
     assert bytes(got) == body
 
 
-async def test_nobody_who_listens_changes_nothing(serve_raw: ServeRaw) -> None:
+async def test_without_a_listener_aiohttp_reads_as_usual(serve_raw: ServeRaw) -> None:
     """A connection that is waited for in aiohttp's own way, twice: it is used again."""
     connections: list[None] = []
 
@@ -74,7 +74,7 @@ async def test_nobody_who_listens_changes_nothing(serve_raw: ServeRaw) -> None:
     assert connections == [None]
 
 
-async def test_a_lost_connection_is_told(serve_raw: ServeRaw) -> None:
+async def test_a_lost_connection_is_reported(serve_raw: ServeRaw) -> None:
     lost = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -66,7 +66,7 @@ async def test_a_sync_create_with_an_inline_picture(serve: Serve) -> None:
     assert prediction.output == [picture]
 
 
-async def test_a_create_of_the_first_years(serve: Serve) -> None:
+async def test_a_create_response_of_the_early_api(serve: Serve) -> None:
     """No output, data_removed, metrics, times or web link: the keys are simply not there."""
     prediction = await created(
         serve,

@@ -25,7 +25,7 @@ def test_only_lf_and_cr_end_lines(character: str) -> None:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
-def test_each_line_end_works_split_anywhere(end: str) -> None:
+def test_every_line_ending_is_parsed_split_anywhere(end: str) -> None:
     """LF, CR LF and CR, with a read ending after every byte."""
     text = "event: output\nid: 1:0\ndata: a\ndata: b\n\nevent: done\ndata: {}\n\n"
     raw = text.replace("\n", end).encode()
@@ -36,7 +36,7 @@ def test_each_line_end_works_split_anywhere(end: str) -> None:
         assert parse(raw[:cut], raw[cut:]) == expected
 
 
-def test_an_event_is_given_out_by_the_read_that_ends_it() -> None:
+def test_an_event_is_emitted_by_the_read_that_completes_it() -> None:
     """A CR ends the blank line at once: nothing waits for an LF that may never come."""
     parser = SseParser(LARGEST)
     assert parser.feed(b"event: output\rdata: a\r") == ()
@@ -44,7 +44,7 @@ def test_an_event_is_given_out_by_the_read_that_ends_it() -> None:
     assert parser.feed(b"\nevent: output\rdata: b\r\r") == (OutputEvent("b"),)
 
 
-def test_utf8_split_over_reads_and_broken_utf8() -> None:
+def test_utf8_split_across_reads_and_invalid_utf8() -> None:
     """A character in two reads is whole; bytes that are none become replacement characters."""
     raw = "event: output\ndata: é😀\n\n".encode()
     for cut in range(len(raw)):
@@ -59,7 +59,7 @@ def test_byte_order_mark_counts_only_at_the_start() -> None:
         assert parse(raw[:cut], raw[cut:]) == [OutputEvent("a"), OutputEvent("\ufeffb")]
 
 
-def test_comments_unknown_names_logs_and_retry_are_passed_over() -> None:
+def test_comments_unknown_events_logs_and_retry_are_ignored() -> None:
     """None of them is output, and none of their data leaks into the next event."""
     raw = (
         b": hi\n\n"
@@ -106,7 +106,7 @@ def test_cogs_dialect(status: str, reason: str) -> None:
     "text",
     ['{"chunk":"x","index":0}', '{"chunk":"x"}', '{"chunk":"x","index":-1}', "{", '{"a":1}'],
 )
-def test_a_text_that_looks_like_cogs_is_text(text: str) -> None:
+def test_text_resembling_cogs_dialect_stays_text(text: str) -> None:
     """With an id always, as Replicate's events have one; without, unless it is just so."""
     assert parse(f"event: output\nid: 1:0\ndata: {text}\n\n".encode()) == [OutputEvent(text, "1:0")]
     if text != '{"chunk":"x","index":0}':
@@ -114,7 +114,7 @@ def test_a_text_that_looks_like_cogs_is_text(text: str) -> None:
     assert parse(b"event: completed\ndata: x\n\nevent: completed\ndata: {}\n\n") == []
 
 
-def test_ids_belong_to_their_own_event() -> None:
+def test_ids_are_not_carried_over_to_later_events() -> None:
     """An id is not carried to events that came without; a NUL makes it none."""
     raw = (
         b"event: output\nid: 7:0\ndata: a\n\n"
@@ -150,18 +150,18 @@ def test_spaces_and_colons_in_data() -> None:
     ]
 
 
-def test_empty_output_says_nothing() -> None:
+def test_empty_output_makes_no_event() -> None:
     """Neither an empty data line nor a missing one makes an event."""
     assert parse(b"event: output\nid: 1:0\ndata: \n\nevent: output\nid: 1:1\n\n") == []
 
 
-def test_links_are_plain_text() -> None:
+def test_urls_are_plain_text() -> None:
     """Tokens that look like files stay what they are."""
     raw = b"event: output\ndata: https:\n\nevent: output\ndata: data:,\n\n"
     assert parse(raw) == [OutputEvent("https:"), OutputEvent("data:,")]
 
 
-def test_an_event_that_the_end_cuts_off_is_dropped() -> None:
+def test_an_incomplete_last_event_is_dropped() -> None:
     """Only a blank line completes an event."""
     assert parse(b"event: output\ndata: a\n\nevent: output\ndata: b\n") == [OutputEvent("a")]
 
@@ -203,7 +203,7 @@ def test_error_details(data: bytes, detail: str) -> None:
 
 
 @pytest.mark.parametrize("read", [b"x" * 40, b"data: x\n", b"\xf0"])
-def test_an_endless_event_is_an_error(read: bytes) -> None:
+def test_an_oversized_event_is_an_error(read: bytes) -> None:
     """What is kept for later is bounded, whatever it is made of."""
     parser = SseParser(100)
 
@@ -215,7 +215,7 @@ def test_an_endless_event_is_an_error(read: bytes) -> None:
         flood()
 
 
-def test_many_events_may_pass_through_a_small_bound() -> None:
+def test_the_size_limit_applies_to_single_events() -> None:
     """The bound is on what is unfinished, not on what a stream holds."""
     parser = SseParser(64)
     event = b"event: output\nid: 1:1\ndata: tok\n\n"

@@ -60,7 +60,7 @@ async def read_all(client: ReplicateClient, url: str) -> list[StreamEvent]:
         return (await collect_batches(stream)).events
 
 
-async def test_what_is_sent(serve: Serve) -> None:
+async def test_request_headers_of_a_stream(serve: Serve) -> None:
     """The stream's own request: no token, the last id where there is one."""
     sent: list[dict[str, str]] = []
 
@@ -129,7 +129,7 @@ async def test_bytes_split_anywhere(serve_raw: ServeRaw) -> None:
         ]
 
 
-async def test_an_end_without_done_is_just_the_end(serve_raw: ServeRaw) -> None:
+async def test_a_stream_may_end_without_done(serve_raw: ServeRaw) -> None:
     """The connection closed as slow starts do: the caller sees that no done came."""
     url = await serve_raw(
         writes(HEAD + b"\r\n: hi\n\n" + event("a", 1) + b"event: output\ndata: b")
@@ -138,7 +138,7 @@ async def test_an_end_without_done_is_just_the_end(serve_raw: ServeRaw) -> None:
         assert await read_all(client, url) == [OutputEvent("a", "1690212292:1")]
 
 
-async def test_whoever_has_enough_waits_for_no_end(serve_raw: ServeRaw) -> None:
+async def test_reading_stops_when_the_sink_is_satisfied(serve_raw: ServeRaw) -> None:
     """The connection stays open, and nothing more is handed on."""
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -154,7 +154,7 @@ async def test_whoever_has_enough_waits_for_no_end(serve_raw: ServeRaw) -> None:
     assert events == [DoneEvent("canceled"), OutputEvent("x", "1690212292:1")]
 
 
-async def test_a_break_is_told_after_what_came_before_it(serve_raw: ServeRaw) -> None:
+async def test_a_broken_transfer_is_reported_after_its_events(serve_raw: ServeRaw) -> None:
     """The transfer broke off: not an end, and the tokens before it are not lost."""
     got = asyncio.Event()
 
@@ -177,7 +177,7 @@ async def test_a_break_is_told_after_what_came_before_it(serve_raw: ServeRaw) ->
     assert batches == [(OutputEvent("a", "1690212292:1"),)]
 
 
-async def test_silence_counts_as_the_end(serve_raw: ServeRaw) -> None:
+async def test_an_idle_timeout_ends_the_stream(serve_raw: ServeRaw) -> None:
     """Without a byte for the idle time the stream is over, like one that closed."""
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -190,7 +190,7 @@ async def test_silence_counts_as_the_end(serve_raw: ServeRaw) -> None:
         assert await read_all(client, url) == [OutputEvent("a", "1690212292:1")]
 
 
-async def test_an_endless_event_breaks_the_stream(serve_raw: ServeRaw) -> None:
+async def test_an_oversized_event_breaks_the_stream(serve_raw: ServeRaw) -> None:
     """Memory is bounded."""
     url = await serve_raw(writes(HEAD + b"\r\n", event("a", 1), b"data: " + b"x" * 70_000))
     async with ReplicateClient(settings(url, max_event_bytes=60_000)) as client:
@@ -198,7 +198,7 @@ async def test_an_endless_event_breaks_the_stream(serve_raw: ServeRaw) -> None:
             await read_all(client, url)
 
 
-async def test_what_broke_the_stream_keeps_nothing_of_it(serve_raw: ServeRaw) -> None:
+async def test_an_error_does_not_keep_the_stream_alive(serve_raw: ServeRaw) -> None:
     """An error and its frames would keep each other, and all that had come with them."""
     url = await serve_raw(writes(HEAD + b"\r\n", event("a", 1), b"data: " + b"x" * 70_000))
     gc.collect()
@@ -212,7 +212,7 @@ async def test_what_broke_the_stream_keeps_nothing_of_it(serve_raw: ServeRaw) ->
         gc.enable()
 
 
-async def test_leaving_closes_the_connection_at_once(serve_raw: ServeRaw) -> None:
+async def test_leaving_a_stream_closes_its_connection(serve_raw: ServeRaw) -> None:
     """The server sees the client go while it still has megabytes to say."""
     gone = asyncio.Event()
 
@@ -239,7 +239,7 @@ async def back_in_the_pool(client: ReplicateClient) -> None:
             await asyncio.sleep(0)
 
 
-async def test_a_stream_that_is_done_leaves_its_connection_to_the_next(serve: Serve) -> None:
+async def test_a_finished_stream_returns_its_connection_to_the_pool(serve: Serve) -> None:
     """Also where the end of the body comes behind the last event."""
     ports: list[int] = []
 
@@ -265,7 +265,7 @@ async def test_a_stream_that_is_done_leaves_its_connection_to_the_next(serve: Se
     assert len(set(ports)) == 1
 
 
-async def test_a_stream_that_is_done_and_goes_on_is_closed(serve_raw: ServeRaw) -> None:
+async def test_a_stream_that_continues_after_done_is_closed(serve_raw: ServeRaw) -> None:
     """Nobody reads what follows."""
     gone = asyncio.Event()
 
@@ -320,7 +320,9 @@ async def test_a_reader_that_is_cancelled_closes_the_connection(serve_raw: Serve
         (429, RefusalReason.THROTTLED),
     ],
 )
-async def test_a_stream_that_is_refused(serve: Serve, status: int, refusal: RefusalReason) -> None:
+async def test_error_responses_to_a_stream(
+    serve: Serve, status: int, refusal: RefusalReason
+) -> None:
     """The same table as for the API."""
 
     async def upstream(_: web.BaseRequest) -> web.Response:
@@ -334,7 +336,7 @@ async def test_a_stream_that_is_refused(serve: Serve, status: int, refusal: Refu
 
 
 @pytest.mark.parametrize("status", [200, 204, 206, 302, 408, 500, 502])
-async def test_what_is_no_stream(serve: Serve, status: int) -> None:
+async def test_responses_that_are_not_a_stream(serve: Serve, status: int) -> None:
     """HTML with a 200, a redirect, a failure: nothing to read, and nothing is followed."""
     paths: list[str] = []
 
@@ -349,7 +351,7 @@ async def test_what_is_no_stream(serve: Serve, status: int) -> None:
     assert paths == ["/s"]
 
 
-async def test_a_foreign_host_is_not_even_connected_to(serve_raw: ServeRaw) -> None:
+async def test_a_foreign_host_is_never_connected_to(serve_raw: ServeRaw) -> None:
     """An answer may name any address; the gate goes to upstream's own only."""
     connections: list[None] = []
 
@@ -369,7 +371,7 @@ async def test_a_foreign_host_is_not_even_connected_to(serve_raw: ServeRaw) -> N
     assert connections == []
 
 
-async def test_an_id_that_no_header_can_hold_is_refused(serve_raw: ServeRaw) -> None:
+async def test_an_event_id_invalid_in_a_header_is_refused(serve_raw: ServeRaw) -> None:
     """It cannot smuggle in headers of its own."""
     url = await serve_raw(writes(HEAD))
     async with ReplicateClient(settings(url)) as client:
@@ -378,7 +380,9 @@ async def test_an_id_that_no_header_can_hold_is_refused(serve_raw: ServeRaw) -> 
                 pass
 
 
-async def test_a_closed_port_and_a_dead_answer(serve_raw: ServeRaw, unused_tcp_port: int) -> None:
+async def test_a_closed_port_and_a_connection_without_a_response(
+    serve_raw: ServeRaw, unused_tcp_port: int
+) -> None:
     """Nothing sent is told apart from nothing answered."""
     url = await serve_raw(writes())
     async with ReplicateClient(settings(url)) as client:
@@ -391,7 +395,7 @@ async def test_a_closed_port_and_a_dead_answer(serve_raw: ServeRaw, unused_tcp_p
     assert refused.value.refusal is RefusalReason.UNREACHABLE
 
 
-async def test_a_stream_that_never_opens(serve_raw: ServeRaw) -> None:
+async def test_opening_a_stream_times_out(serve_raw: ServeRaw) -> None:
     """Opening has a hard end of its own."""
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -403,7 +407,7 @@ async def test_a_stream_that_never_opens(serve_raw: ServeRaw) -> None:
             await read_all(client, url)
 
 
-async def test_streams_cannot_keep_the_api_from_being_reached(serve: Serve) -> None:
+async def test_streams_leave_connections_for_api_calls(serve: Serve) -> None:
     """With every stream taken, a cancel still goes out; one more stream does not."""
     release = asyncio.Event()
 
@@ -427,7 +431,7 @@ async def test_streams_cannot_keep_the_api_from_being_reached(serve: Serve) -> N
     assert refused.value.refusal is RefusalReason.UNREACHABLE
 
 
-def test_events_that_never_end_are_given_up_soon() -> None:
+def test_oversized_events_on_all_streams_bound_memory() -> None:
     """All streams that may be open hold less than 300 MiB of them, and not 19 GB."""
     settings = ReplicateSettings()
     assert settings.max_event_bytes * settings.max_streams <= 300 * 1024 * 1024

@@ -52,7 +52,9 @@ FAILURES = [httpx.ReadError("reset"), aiohttp.ClientPayloadError("short"), Conne
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-async def test_what_came_is_handed_on(failure: Exception, large: LargeResponses) -> None:
+async def test_a_truncated_body_is_decoded_as_far_as_it_came(
+    failure: Exception, large: LargeResponses
+) -> None:
     """JSON says itself whether it is whole: an id that was read is no doubt any more."""
     stream = Breaking(b'{"id":', b'"p1"}', failure=failure)
     answer = await ResponseTransport(Inner(201, stream), large=large).handle_async_request(POST)
@@ -61,7 +63,7 @@ async def test_what_came_is_handed_on(failure: Exception, large: LargeResponses)
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-async def test_nothing_came(failure: Exception, large: LargeResponses) -> None:
+async def test_an_empty_body(failure: Exception, large: LargeResponses) -> None:
     """A success without a byte of body is a doubt; a refusal needs no body."""
     stream = Breaking(failure=failure)
     with pytest.raises(NoResponse):

@@ -35,7 +35,7 @@ def signed(key: bytes, body: bytes, message_id: str = "msg_1", at: int = int(NOW
     return "v1," + base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
 
 
-def test_the_specifications_example() -> None:
+def test_the_example_of_the_specification() -> None:
     """Theirs passes; any other body, id or time does not."""
     message = SignatureHeaders.parse(HEADERS, NOW)
     assert message.id == HEADERS["webhook-id"]
@@ -58,7 +58,7 @@ def test_the_specifications_example() -> None:
         ("webhook-signature", HEADERS["webhook-signature"].replace("v1", "v2")),
     ],
 )
-def test_what_is_not_signed(name: str, value: str | None) -> None:
+def test_missing_or_malformed_signature_headers(name: str, value: str | None) -> None:
     """Headers that are missing, empty or something else: nothing is computed for them."""
     headers = {**HEADERS, name: value or ""}
     if value is None:
@@ -68,7 +68,7 @@ def test_what_is_not_signed(name: str, value: str | None) -> None:
 
 
 @given(st.floats(-10_000, 10_000))
-def test_the_time_may_be_five_minutes_away(apart: float) -> None:
+def test_the_timestamp_tolerance_is_five_minutes(apart: float) -> None:
     """In both directions: clocks differ, recordings are old."""
     if abs(apart) <= 300:
         SignatureHeaders.parse(HEADERS, NOW + apart)
@@ -77,7 +77,7 @@ def test_the_time_may_be_five_minutes_away(apart: float) -> None:
             SignatureHeaders.parse(HEADERS, NOW + apart)
 
 
-def test_several_signatures_and_several_keys() -> None:
+def test_multiple_signatures_and_secrets() -> None:
     """While a secret is rotated both ends may know two."""
     old, new, other = b"o" * 24, b"n" * 24, b"x" * 24
     both = f"v1a,ignored {signed(old, BODY)} {signed(new, BODY)}"
@@ -89,7 +89,7 @@ def test_several_signatures_and_several_keys() -> None:
 
 
 @given(st.text(max_size=64).map(str.encode), st.binary(min_size=1, max_size=64))
-def test_only_who_has_the_key_can_sign(body: bytes, key: bytes) -> None:
+def test_a_signature_by_another_key_is_refused(body: bytes, key: bytes) -> None:
     """A signature under another key is nobody's."""
     headers = {**HEADERS, "webhook-id": "msg_1", "webhook-signature": signed(key, body)}
     message = SignatureHeaders.parse(headers, NOW)
@@ -98,7 +98,7 @@ def test_only_who_has_the_key_can_sign(body: bytes, key: bytes) -> None:
 
 
 @given(st.binary(max_size=64))
-def test_what_is_no_text_is_signed_by_nobody(body: bytes) -> None:
+def test_non_ascii_signatures_are_refused(body: bytes) -> None:
     """It is refused, not failed on, whatever its signature."""
     try:
         body.decode()
@@ -113,21 +113,21 @@ def test_what_is_no_text_is_signed_by_nobody(body: bytes) -> None:
 @pytest.mark.parametrize(
     "given", ["v1,", "v1,%%", "v1,a,b", "v1,=", f"v1,{'A' * 9999}", "v1,AA v1"]
 )
-def test_a_signature_of_another_form_is_no_error(given: str) -> None:
+def test_a_signature_in_another_encoding_is_not_an_error(given: str) -> None:
     """It is compared as it came, and decoded by nobody."""
     message = SignatureHeaders.parse({**HEADERS, "webhook-signature": given}, NOW)
     assert not message.is_signed_by([decode_webhook_secret(SECRET)], BODY)
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "whsec_%%"])
-def test_what_is_no_secret(secret: str) -> None:
+def test_malformed_secrets_are_refused(secret: str) -> None:
     """It is refused, and not repeated."""
     with pytest.raises(ValueError, match="whsec_ and base64") as raised:
         decode_webhook_secret(secret)
     assert "%%" not in str(raised.value)
 
 
-def test_an_address_names_its_attempt_and_no_other() -> None:
+def test_a_webhook_url_is_bound_to_its_attempt() -> None:
     """Nobody can make the address of another attempt out of one that was seen."""
     addresses = WebhookUrls("https://gate.example/", b"k" * 32)
     url = addresses.url_for("att_1")
@@ -162,7 +162,7 @@ class WebhookSecretAccount:
         return WebhookSecrets(self.fetch, lambda: configured, clock=self.clock, pause=0)
 
 
-async def test_the_accounts_secret_is_asked_for_once_a_minute() -> None:
+async def test_the_accounts_secret_is_fetched_once_a_minute() -> None:
     """However many webhooks come; and at the first of them."""
     account = WebhookSecretAccount()
     secrets = account.secrets()
@@ -179,7 +179,7 @@ async def test_the_accounts_secret_is_asked_for_once_a_minute() -> None:
     assert account.call_count == 2
 
 
-async def test_a_rotated_secret_is_found_and_the_old_one_counts_no_more() -> None:
+async def test_a_rotated_secret_replaces_the_old_one() -> None:
     """Asked for when a signature is not known; those who ask meanwhile share one more answer."""
     account = WebhookSecretAccount()
     secrets = account.secrets()
@@ -189,7 +189,7 @@ async def test_a_rotated_secret_is_found_and_the_old_one_counts_no_more() -> Non
     assert account.call_count == 3
 
 
-async def test_a_crowd_of_forged_ones_does_not_ask_for_each() -> None:
+async def test_forged_webhooks_do_not_fetch_the_secret_each_time() -> None:
     """Those over the most that may wait get what is known."""
     account = WebhookSecretAccount()
     secrets = account.secrets()
@@ -198,7 +198,7 @@ async def test_a_crowd_of_forged_ones_does_not_ask_for_each() -> None:
     assert account.call_count == 3
 
 
-async def test_upstream_that_does_not_tell() -> None:
+async def test_an_upstream_that_does_not_return_its_secret() -> None:
     """What is known and what is configured goes on to count."""
     account = WebhookSecretAccount()
     secrets = account.secrets("whsec_" + base64.b64encode(b"c" * 24).decode())

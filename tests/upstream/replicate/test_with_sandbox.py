@@ -84,7 +84,7 @@ async def test_a_streamed_text(outbound: ResilientUpstream) -> None:
     assert (final.metrics or {})["output_token_count"] == 4
 
 
-async def test_cogs_dialect_is_read_as_well() -> None:
+async def test_a_stream_in_cogs_dialect() -> None:
     """The same text and end; a second reading is numbered alike, so that nothing comes twice."""
     settings = replace(sandbox_settings(), stream_dialect="cog")
     async with (
@@ -110,7 +110,7 @@ async def test_cogs_dialect_is_read_as_well() -> None:
                 pass
 
 
-async def test_a_cut_stream_goes_on_from_its_last_id() -> None:
+async def test_a_broken_stream_resumes_from_its_last_event_id() -> None:
     """Cut once in the middle; the second opening gives the rest and nothing twice."""
     async with (
         Sandbox(sandbox_settings(cut=700)) as sandbox,
@@ -137,7 +137,7 @@ async def test_a_cut_stream_goes_on_from_its_last_id() -> None:
         assert (await ended(out, created.id)).output == [event.text for event in outputs]
 
 
-async def test_a_cancelled_run(outbound: ResilientUpstream) -> None:
+async def test_cancelling_a_prediction(outbound: ResilientUpstream) -> None:
     """A run that would never end is told to; a second cancel finds nothing to do."""
     created = await outbound.create(text("[[hang]]", target="deployments/sandbox/text"))
     while (await outbound.get(created.id)).status is PredictionStatus.STARTING:
@@ -148,7 +148,7 @@ async def test_a_cancelled_run(outbound: ResilientUpstream) -> None:
     assert again is None or again.status is PredictionStatus.CANCELED
 
 
-async def test_the_list_from_page_to_page(outbound: ResilientUpstream) -> None:
+async def test_listing_predictions_page_by_page(outbound: ResilientUpstream) -> None:
     """Newest first, each once, with the filters kept from page to page."""
     started = datetime.now(UTC) - timedelta(seconds=5)
     created = [(await outbound.create(text(f"[[say={n}]]"))).id for n in range(5)]
@@ -165,7 +165,7 @@ async def test_the_list_from_page_to_page(outbound: ResilientUpstream) -> None:
     assert future.predictions == ()
 
 
-async def test_refusals(outbound: ResilientUpstream) -> None:
+async def test_refused_requests(outbound: ResilientUpstream) -> None:
     """What is wrong is named: the field, the model, the account."""
     with pytest.raises(RequestRefused) as refused:
         await outbound.create(CreateRequest(TEXT, {"max_tokens": "many"}, cancel_after=60))
@@ -180,7 +180,7 @@ async def test_refusals(outbound: ResilientUpstream) -> None:
     assert refused.value.refusal is RefusalReason.NOT_FOUND
 
 
-async def test_a_wrong_token() -> None:
+async def test_a_wrong_token_is_unauthenticated() -> None:
     """The account is refused, and the error shows nothing of the token."""
     async with (
         Sandbox(sandbox_settings()) as sandbox,
