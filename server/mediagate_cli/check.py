@@ -1,19 +1,21 @@
 """Command `check`: safety verdict on a text."""
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mediagate_cli import options as o
 from mediagate_cli.connection import run_with_client
+from mediagate_cli.format import format_verdict
 from mediagate_cli.media_command import submit_and_follow
 from mediagate_cli.option_groups import expand_option_groups
 from mediagate_cli.output import print_outputs
+from mediagate_cli.progress import hint_on_error
 from mediagate_cli.save_files import print_summary
 
 if TYPE_CHECKING:
     from mediagate.v1.generation_pb2 import Generation
-    from mediagate.v1.verdict_pb2 import SafetyVerdict
     from mediagate_client import AsyncClient
 
 
@@ -29,6 +31,7 @@ def check(
     as_json: o.Json = False,
 ) -> None:
     """Ask a safety model whether a text is safe. Prints `safe`, or `unsafe` and why."""
+    o.check_stdout()
     text = o.read_prompt(content)
     fields: dict[str, object] = run.fields() | {"wait": 0}
     if answers is not None:
@@ -42,20 +45,13 @@ def check(
 
     async def work(client: "AsyncClient") -> None:
         generation = await submit_and_follow(client, submit)
-        if as_json:
-            print_outputs(generation)
-        else:
-            print(format_verdict(generation.safety))
+        with hint_on_error(generation.id, "show"):
+            if as_json:
+                print_outputs(generation)
+            else:
+                print(format_verdict(generation.safety))
+            sys.stdout.flush()
+        if not as_json:
             print_summary(generation)
 
     run_with_client(server, work)
-
-
-def format_verdict(verdict: "SafetyVerdict") -> str:
-    """Return a verdict as a line: `unsafe: S1 Violent Crimes, S10 Hate`."""
-    if verdict.verdict == verdict.VERDICT_SAFE:
-        return "safe"
-    reasons = [f"{category.code} {category.name}" for category in verdict.categories]
-    if verdict.unreadable:
-        reasons.append("the model's answer could not be read")
-    return f"unsafe: {', '.join(reasons)}" if reasons else "unsafe"

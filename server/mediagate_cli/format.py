@@ -1,4 +1,4 @@
-"""Formatting of costs, states and file sizes; parsing of dollars."""
+"""Formatting of costs, states, verdicts and file sizes; parsing of dollars."""
 
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from mediagate.v1.cost_pb2 import Cost
     from mediagate.v1.generation_pb2 import Generation
     from mediagate.v1.plan_pb2 import Substitution
+    from mediagate.v1.verdict_pb2 import SafetyVerdict
 
 NANOS: Final = 1_000_000_000
 
@@ -51,6 +52,16 @@ def stand_in_line(model: str, substitution: "Substitution") -> str:
 def state_word(generation: "Generation") -> str:
     """Return the state of a generation as a word."""
     return type(generation).State.Name(generation.state).removeprefix("STATE_").lower()
+
+
+def format_verdict(verdict: "SafetyVerdict") -> str:
+    """Return a verdict as a line: `unsafe: S1 Violent Crimes, S10 Hate`."""
+    if verdict.verdict == verdict.VERDICT_SAFE:
+        return "safe"
+    reasons = [f"{category.code} {category.name}" for category in verdict.categories]
+    if verdict.unreadable:
+        reasons.append("the model's answer could not be read")
+    return f"unsafe: {', '.join(reasons)}" if reasons else "unsafe"
 
 
 def parse_usd_nanos(text: str) -> int:

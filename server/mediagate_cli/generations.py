@@ -11,7 +11,7 @@ import typer
 from mediagate_cli import options as o
 from mediagate_cli.connection import run_with_client
 from mediagate_cli.exit_codes import UNFINISHED, error_message, exit_code_of, print_error
-from mediagate_cli.format import state_word
+from mediagate_cli.format import format_verdict, state_word
 from mediagate_cli.option_groups import expand_option_groups
 from mediagate_cli.output import enum_word, print_json, to_json, wide_console
 from mediagate_cli.progress import format_cost_so_far, format_state, show_progress
@@ -207,6 +207,7 @@ def print_generation(generation: "Generation") -> None:
         "labels": ", ".join(f"{key}={value}" for key, value in sorted(generation.labels.items())),
         "error": " ".join(generation.error.message.split()),
         "outputs": ", ".join(output.medium.media_type for output in outputs_of(generation)),
+        "verdict": _verdict(generation),
         "erased": str(generation.erase_time.ToDatetime())
         if generation.HasField("erase_time")
         else "",
@@ -218,6 +219,12 @@ def print_generation(generation: "Generation") -> None:
             print(f"  {name}: {value}")
     if outputs_of(generation):
         print_error(f"`mediagate save {generation.id}` saves what it made")
+
+
+def _verdict(generation: "Generation") -> str:
+    verdict = generation.safety
+    is_known = verdict.verdict != verdict.VERDICT_UNSPECIFIED
+    return format_verdict(verdict) if is_known else ""
 
 
 def _print_cost(generation: "Generation") -> None:

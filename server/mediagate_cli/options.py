@@ -12,6 +12,7 @@ import typer
 
 from mediagate_cli.exit_codes import INTERRUPTED, print_error
 from mediagate_cli.format import parse_usd_nanos
+from mediagate_cli.standard_streams import is_stdout_closed
 
 DEFAULT_TARGET = "127.0.0.1:50051"
 MAX_PROMPT_BYTES: Final = 4_000_000
@@ -155,6 +156,12 @@ class RunOptions:
             "when_unconfirmed": self.when_unconfirmed,
             "parameter_mode": "strict" if self.strict else None,
         }
+
+
+def check_stdout() -> None:
+    """Raise BadParameter, before anything is paid, where stdout is closed."""
+    if is_stdout_closed():
+        raise typer.BadParameter("standard output is closed: there is no place for the result")
 
 
 def read_prompt(prompt: str) -> str:

@@ -93,11 +93,11 @@ async def show_progress(client: "AsyncClient", generation: "Generation") -> "Gen
 
 
 @contextmanager
-def hint_on_error(generation_id: str) -> Iterator[None]:
-    """Context manager: an error after the generation's end says how to get its result later."""
+def hint_on_error(generation_id: str, command: str = "save") -> Iterator[None]:
+    """Context manager: an error after the generation's end says which command has its result."""
     from mediagate_client import MediagateError
 
-    hint = f"`mediagate save {generation_id}` gets what it made"
+    hint = f"`mediagate {command} {generation_id}` gets what it made"
     try:
         yield
     except (MediagateError, OSError) as error:

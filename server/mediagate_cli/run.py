@@ -54,6 +54,8 @@ def run(
         "wait": 0,
     }
     target.check()
+    if target.output is None:
+        o.check_stdout()
 
     async def submit(client: "AsyncClient") -> "Generation":
         from mediagate.v1.models_pb2 import RunModelRequest

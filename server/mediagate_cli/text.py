@@ -18,7 +18,7 @@ from mediagate_cli.progress import (
     print_start,
     print_unanswered,
 )
-from mediagate_cli.standard_streams import is_stdout_closed, write_stdout
+from mediagate_cli.standard_streams import write_stdout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +43,7 @@ def text(
     as_json: o.Json = False,
 ) -> None:
     """Stream a text to the terminal. Its cost is printed on stderr."""
+    o.check_stdout()
     prompt_text = o.read_prompt(prompt)
     fields = o.decode_fields(
         run.fields()
@@ -55,9 +56,6 @@ def text(
             "seed": seed,
         }
     )
-
-    if is_stdout_closed():
-        raise typer.BadParameter("standard output is closed: there is no place for the text")
 
     async def work(client: "AsyncClient") -> None:
         from mediagate.v1.text_pb2 import StreamTextRequest

@@ -161,7 +161,7 @@ class Tour:
 
     async def _check(self) -> "tuple[Generation, str]":
         from mediagate.v1.safety_pb2 import CheckSafetyRequest
-        from mediagate_cli.check import format_verdict
+        from mediagate_cli.format import format_verdict
         from mediagate_client import billable_request
 
         fields = {"wait": 0} | self._cost_limit()

@@ -17,6 +17,7 @@ ANSWER = "[sandbox meta/meta-llama-3-70b-instruct] You asked:"
     ("script", "variables", "code", "line"),
     [
         (f"{TEXT} >&-", UTF_8, 2, "standard output is closed"),
+        ("mediagate check hi >&-", UTF_8, 2, "standard output is closed"),
         ("mediagate text - <&-", UTF_8, 2, "standard input is closed"),
         ("mediagate text - </dev/null", UTF_8, 2, "standard input is empty"),
         (r"printf 'jos\xe9' | mediagate text -", UTF_8, 2, "not a text in UTF-8 (byte 3)"),
@@ -34,7 +35,7 @@ ANSWER = "[sandbox meta/meta-llama-3-70b-instruct] You asked:"
         ("mediagate text hi -m gpt-4o-min", UTF_8, 1, "did you mean"),
         ("mediagate text hi -m flux-schnell", UTF_8, 1, "'flux-schnell'; it makes image"),
         ("mediagate text hi -m flux-schnel", UTF_8, 1, "did you mean flux-schnell"),
-        (r"mediagate show $(printf '\xe9')", UTF_8, 2, "an argument is not a text in UTF-8"),
+        (r"mediagate show $(printf '\xe9')", UTF_8, 1, "(INVALID_REQUEST, model)"),
         ("mkdir x; cd x; rmdir ../x; mediagate image x", UTF_8, 2, "the working folder: No such"),
         ("mediagate demo --out /dev/null/x", UTF_8, 2, "/dev/null/x: Not a directory"),
         ("mediagate show flux-schnel", UTF_8, 1, "did you mean flux-schnell"),
