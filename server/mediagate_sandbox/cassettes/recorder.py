@@ -153,7 +153,7 @@ class Recorder:
         at, origin, headers = self._recording.now(), self._origin(request), dict(request.headers)
         self._recording.redactor.learn_headers(headers)
         self._recording.redactor.learn_query(request.raw_path)
-        is_json = not request.content_type.startswith(("multipart/", "text/"))
+        is_json = not request.content_type.startswith("multipart/")
         body = rewrite_strings(raw, self._links.restore(origin)) if is_json else raw
         document = parse_json(body) if is_json else None
         self._recording.redactor.learn_document(document)

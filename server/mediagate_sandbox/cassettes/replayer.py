@@ -106,7 +106,7 @@ class Replayer:
     async def _exchange(self, request: web.Request) -> web.Response:
         raw, origin = await request.read(), origin_of(request, self._settings)
         content_type = request.headers.get("Content-Type", "")
-        is_json = not content_type.startswith(("multipart/", "text/"))
+        is_json = not content_type.startswith("multipart/")
         if is_json:
             raw = rewrite_strings(raw, self._links.restore(origin))
         document = parse_json(raw) if is_json else None

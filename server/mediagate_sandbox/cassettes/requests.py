@@ -58,7 +58,7 @@ def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
 def normalize_body(content_type: str, raw: bytes, redact: Change) -> Any:
     """Return a request's body as a cassette holds it: JSON without secrets, or what identifies it.
 
-    Long texts, such as inline files, and uploads are told by their SHA-256.
+    Long texts, such as inline files, uploads and what is no JSON are told by their SHA-256.
     """
     if not raw:
         return None
@@ -73,11 +73,8 @@ def normalize_body(content_type: str, raw: bytes, redact: Change) -> Any:
         try:
             return map_strings(document, change)
         except RecursionError:
-            return {"sha256": hashlib.sha256(raw).hexdigest()}
-    try:
-        return shorten(redact("", raw.decode()))
-    except UnicodeDecodeError:
-        return {"sha256": hashlib.sha256(raw).hexdigest()}
+            pass
+    return {"sha256": hashlib.sha256(raw).hexdigest()}
 
 
 def shorten(text: str) -> str:
