@@ -13,10 +13,10 @@ from typing import Any
 from mediagate_server.catalog.pricing import prices
 from mediagate_server.generations.execution.attached_callers import AttachedCallers
 from mediagate_server.generations.execution.execution_plan import ExecutionPlan
+from mediagate_server.generations.execution.log_progress import RunProgress
 from mediagate_server.generations.execution.prediction_claims import PredictionClaims
 from mediagate_server.generations.execution.quarantine import Quarantine
 from mediagate_server.generations.execution.run_context import ProcessState, RunContext
-from mediagate_server.generations.execution.run_progress import RunProgress
 from mediagate_server.generations.execution.step import Step
 from mediagate_server.generations.execution.step_result import NeverAccepted, PredictionEnded
 from mediagate_server.generations.execution.versioned_record import VersionedRecord

@@ -10,12 +10,12 @@ import pytest
 from mediagate_server.catalog.models.model import OutputKind
 from mediagate_server.catalog.pricing import prices
 from mediagate_server.errors import InternalError, ServerDraining, StaleOwner, StoreUnavailable
+from mediagate_server.generations.active_generations import ActiveGenerations
 from mediagate_server.generations.change_feed import ChangeFeed
 from mediagate_server.generations.engine import GenerationEngine
 from mediagate_server.generations.execution.prediction_claims import PredictionClaims
 from mediagate_server.generations.outputs.json_output import read_json
 from mediagate_server.generations.recovery.late_predictions import LatePredictions
-from mediagate_server.generations.registry import ActiveGenerations
 from mediagate_server.generations.transitions.outcome import (
     StreamedText,
     answer_candidates,

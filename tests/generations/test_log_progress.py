@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from mediagate_server.generations.execution import run_progress
-from mediagate_server.generations.execution.run_progress import MAX_LOG_CHARACTERS, LogProgress
+from mediagate_server.generations.execution import log_progress
+from mediagate_server.generations.execution.log_progress import MAX_LOG_CHARACTERS, LogProgress
 
 
 def progress_of(*logs: str) -> list[float | None]:
@@ -198,7 +198,7 @@ def test_any_log_is_read() -> None:
 def test_no_line_costs_more_than_in_proportion_to_its_length(shape: str, end: str) -> None:
     """Lines far longer than any that is looked at: a cost by the square takes minutes of them."""
     line = shape * (200_000 // len(shape)) + end
-    for pattern in run_progress._PATTERNS:
+    for pattern in log_progress._PATTERNS:
         for _ in pattern.finditer(line):
             pass
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mediagate_server.catalog.models.safety_categories import SAFETY_CATEGORIES
 from mediagate_server.errors import Reason
-from mediagate_server.generations.transitions.safety_verdict import (
+from mediagate_server.generations.transitions.safety_verdict_parser import (
     content_blocked_failure,
     read_verdict,
 )

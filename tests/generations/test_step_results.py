@@ -15,14 +15,7 @@ from mediagate_server.generations.transitions.step_results import (
     settlement_entries,
 )
 from mediagate_server.generations.transitions.step_spec import step_spec
-from mediagate_server.store.records import (
-    Attempt,
-    AttemptState,
-    Generation,
-    Output,
-    Purpose,
-    State,
-)
+from mediagate_server.store.records import Attempt, AttemptState, Generation, Output, Purpose, State
 from mediagate_server.structs import replace
 from mediagate_server.upstream.port import Prediction, PredictionStatus
 from tests.generations.engine_deps import PRICE

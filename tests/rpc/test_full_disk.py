@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mediagate.v1 import generation_pb2
-from mediagate_server.generations.execution import large_outputs
+from mediagate_server.generations.execution import large_output_reader
 from mediagate_server.generations.transitions import settlement
 from mediagate_server.workers import worker_pool
 from tests.builders import text_request
@@ -63,7 +63,7 @@ async def test_a_worker_recovers_from_a_full_disk(
 async def test_a_worker_cannot_write_until_the_output_expired(
     scripted_upstream: ScriptedUpstream, open_server: OpenServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(large_outputs, "UPSTREAM_LINK_LIFETIME", timedelta(0))
+    monkeypatch.setattr(large_output_reader, "UPSTREAM_LINK_LIFETIME", timedelta(0))
     fill_disk_of_workers(monkeypatch, 1_000)
     async with open_server(scripted_upstream.url, clock=InstantRetryClock()) as (stubs, _):
         generation = (await stubs.text.GenerateText(REQUEST)).generation
@@ -73,7 +73,7 @@ async def test_a_worker_cannot_write_until_the_output_expired(
 
 
 @pytest.mark.parametrize(
-    "failing_call", [(large_outputs, "_head"), (settlement, "settle_prediction")]
+    "failing_call", [(large_output_reader, "_head"), (settlement, "settle_prediction")]
 )
 async def test_the_server_recovers_from_a_full_disk(
     scripted_upstream: ScriptedUpstream,

@@ -116,7 +116,7 @@ async def test_repeated_internal_errors_lead_to_quarantine(
             monkeypatch.setattr("mediagate_server.generations.transitions.outcome._text", always)
         case _:
             monkeypatch.setattr(
-                "mediagate_server.generations.transitions.failures.usage_from", always
+                "mediagate_server.generations.transitions.prediction_usage.usage_from", always
             )
     with structlog.testing.capture_logs() as logs:
         async with open_server(sandbox.url, clock=InstantRetryClock(), **QUICK) as (stubs, _):

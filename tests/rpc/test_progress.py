@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from mediagate.v1 import generation_pb2, generations_pb2
 from mediagate_sandbox.server import Sandbox
 from mediagate_server.generations import watch as news_limit
-from mediagate_server.generations.execution.run_progress import MAX_LOG_CHARACTERS
+from mediagate_server.generations.execution.log_progress import MAX_LOG_CHARACTERS
 from tests.builders import image_request, stream_text_request
 from tests.media.file_server import file
 

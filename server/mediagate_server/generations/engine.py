@@ -24,6 +24,7 @@ from mediagate_server.errors import (
     RequestIdReused,
     StoreUnavailable,
 )
+from mediagate_server.generations.active_generations import ActiveGenerations
 from mediagate_server.generations.change_feed import ChangeFeed, SharedChange
 from mediagate_server.generations.dependencies import EngineDeps
 from mediagate_server.generations.execution import execution_plan
@@ -38,9 +39,8 @@ from mediagate_server.generations.execution.prediction_claims import PredictionC
 from mediagate_server.generations.recovery.late_predictions import LatePredictions
 from mediagate_server.generations.recovery.ledger_reconciler import Reconciler
 from mediagate_server.generations.recovery.retention import Retention, RetentionJob, has_all_outputs
-from mediagate_server.generations.recovery.supervisor import Supervisor
+from mediagate_server.generations.recovery.task_supervisor import Supervisor
 from mediagate_server.generations.recovery.unconfirmed_sweeper import UnconfirmedSweeper
-from mediagate_server.generations.registry import ActiveGenerations
 from mediagate_server.generations.run_durations import MAX_RUNS
 from mediagate_server.generations.submission_request import Submission
 from mediagate_server.generations.transitions import attempts

@@ -16,12 +16,7 @@ from mediagate_server.catalog.planning.plan import Alternative, ModelChoice, Pla
 from mediagate_server.catalog.planning.translation import reject_audio_kind
 from mediagate_server.catalog.pricing.prices import UNKNOWN_ESTIMATE
 from mediagate_server.catalog.request import Modality, ModelRequest
-from mediagate_server.errors import (
-    Failure,
-    MediagateError,
-    NoMatchingModel,
-    Violation,
-)
+from mediagate_server.errors import Failure, MediagateError, NoMatchingModel, Violation
 from mediagate_server.structs import replace
 
 _AUDIO_KIND_BY_PARAMETER: Final[Mapping[str, str]] = MappingProxyType(

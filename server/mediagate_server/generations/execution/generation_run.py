@@ -18,11 +18,11 @@ from mediagate_server.generations.dependencies import NO_RESERVATIONS, EngineDep
 from mediagate_server.generations.execution.attached_callers import AttachedCallers
 from mediagate_server.generations.execution.deadline import DeadlineTimer
 from mediagate_server.generations.execution.execution_plan import EMPTY_PLAN, ExecutionPlan
-from mediagate_server.generations.execution.large_outputs import count_media, stored_text
+from mediagate_server.generations.execution.large_output_reader import count_media, stored_text
+from mediagate_server.generations.execution.log_progress import RunProgress
 from mediagate_server.generations.execution.output_finalizer import OutputFinalizer
 from mediagate_server.generations.execution.quarantine import Quarantine
 from mediagate_server.generations.execution.run_context import ProcessState, RunContext
-from mediagate_server.generations.execution.run_progress import RunProgress
 from mediagate_server.generations.execution.step import Step
 from mediagate_server.generations.execution.step_result import (
     NeverAccepted,
@@ -49,12 +49,7 @@ from mediagate_server.runtime import crash_marks, failpoints
 from mediagate_server.runtime.cancellation import DEADLINE_REASON, CancelToken
 from mediagate_server.runtime.clock import Timer
 from mediagate_server.runtime.notifier import Notifier
-from mediagate_server.store.records import (
-    Attempt,
-    Generation,
-    Purpose,
-    State,
-)
+from mediagate_server.store.records import Attempt, Generation, Purpose, State
 from mediagate_server.structs import replace
 from mediagate_server.upstream.port import CreateReservation, Prediction, PredictionStatus
 

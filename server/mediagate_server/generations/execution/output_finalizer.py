@@ -6,7 +6,7 @@ All of it is paid and settled before: the record is FINALIZING.
 from typing import Final
 
 from mediagate_server.errors import Failure
-from mediagate_server.generations.execution.large_outputs import (
+from mediagate_server.generations.execution.large_output_reader import (
     LargeOutputReader,
     LargeOutputResult,
     answer_file_size,

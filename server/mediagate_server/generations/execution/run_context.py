@@ -10,15 +10,15 @@ from mediagate_server.errors import Failure
 from mediagate_server.generations.dependencies import EngineDeps
 from mediagate_server.generations.execution.attached_callers import AttachedCallers
 from mediagate_server.generations.execution.execution_plan import ExecutionPlan
-from mediagate_server.generations.execution.large_outputs import is_large
+from mediagate_server.generations.execution.large_output_reader import is_large
+from mediagate_server.generations.execution.log_progress import RunProgress
 from mediagate_server.generations.execution.prediction_claims import PredictionClaims
 from mediagate_server.generations.execution.quarantine import Quarantine
-from mediagate_server.generations.execution.run_progress import RunProgress
 from mediagate_server.generations.execution.versioned_record import VersionedRecord
 from mediagate_server.generations.queue_positions import QueuePositions
 from mediagate_server.generations.streaming.checkpoints import STREAMING_METHODS
 from mediagate_server.generations.streaming.generated_text import GeneratedText
-from mediagate_server.generations.transitions import failures
+from mediagate_server.generations.transitions import failures, prediction_usage
 from mediagate_server.generations.transitions.step_spec import StepSpec, step_spec
 from mediagate_server.runtime.cancellation import CancelToken
 from mediagate_server.runtime.notifier import Notifier
@@ -96,5 +96,5 @@ class RunContext:
         method = self.record.current.method
         if self.has_streamed or not self.recovered or method not in STREAMING_METHODS:
             return self.has_streamed
-        has_text = is_large(end) or failures.output_text(end.output)
-        return bool(has_text or failures.usage_from(end).output_tokens)
+        has_text = is_large(end) or prediction_usage.output_text(end.output)
+        return bool(has_text or prediction_usage.usage_from(end).output_tokens)

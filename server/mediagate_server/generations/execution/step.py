@@ -13,10 +13,7 @@ from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.catalog.pricing import prices
 from mediagate_server.catalog.pricing.prices import PriceSchedule
 from mediagate_server.errors import BudgetExceeded, CircuitOpen, Failure, PriceUnknown
-from mediagate_server.generations.dependencies import (
-    MIN_RUN_SECONDS,
-    NO_RESERVATIONS,
-)
+from mediagate_server.generations.dependencies import MIN_RUN_SECONDS, NO_RESERVATIONS
 from mediagate_server.generations.execution.deadline import OUT_OF_TIME, AttemptDeadline
 from mediagate_server.generations.execution.next_attempt import NextAttempt
 from mediagate_server.generations.execution.prediction_claims import report_misanswer

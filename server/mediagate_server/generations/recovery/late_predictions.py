@@ -16,11 +16,11 @@ import structlog
 from mediagate_server.catalog.pricing import prices
 from mediagate_server.errors import StaleOwner, StoreUnavailable
 from mediagate_server.generations import metrics as tally
+from mediagate_server.generations.active_generations import ActiveGenerations
 from mediagate_server.generations.dependencies import EngineDeps
 from mediagate_server.generations.execution.step import Step
 from mediagate_server.generations.execution.versioned_record import VersionedRecord
 from mediagate_server.generations.matching.prediction_list import find_in_list
-from mediagate_server.generations.registry import ActiveGenerations
 from mediagate_server.generations.streaming.prediction_follower import (
     PollInterval,
     PredictionFollower,

@@ -22,6 +22,7 @@ from mediagate_server import ledger
 from mediagate_server.catalog.pricing import prices
 from mediagate_server.catalog.pricing.prices import PriceSchedule
 from mediagate_server.errors import MediagateError, StoreUnavailable
+from mediagate_server.generations.active_generations import ActiveGenerations
 from mediagate_server.generations.dependencies import EngineDeps, EngineTimeouts
 from mediagate_server.generations.matching.prediction_list import ListUnavailable, list_pages
 from mediagate_server.generations.matching.prediction_matcher import (
@@ -32,7 +33,6 @@ from mediagate_server.generations.matching.prediction_matcher import (
 )
 from mediagate_server.generations.recovery.late_predictions import LatePredictions
 from mediagate_server.generations.recovery.unconfirmed_sweeper import LATE_WINDOW
-from mediagate_server.generations.registry import ActiveGenerations
 from mediagate_server.observability import metrics
 from mediagate_server.observability.bug_report import BackgroundJob, report_bug
 from mediagate_server.runtime.notifier import Notifier

@@ -16,6 +16,7 @@ import structlog
 
 from mediagate_server.catalog.planning.plan import Plan
 from mediagate_server.errors import StoreUnavailable
+from mediagate_server.generations.active_generations import ActiveGenerations
 from mediagate_server.generations.dependencies import EngineDeps, EngineTimeouts
 from mediagate_server.generations.execution import execution_plan
 from mediagate_server.generations.execution.step import Step
@@ -29,7 +30,6 @@ from mediagate_server.generations.matching.prediction_matcher import (
     without_media,
 )
 from mediagate_server.generations.recovery.late_predictions import LatePredictions
-from mediagate_server.generations.registry import ActiveGenerations
 from mediagate_server.generations.transitions import attempts
 from mediagate_server.observability import metrics
 from mediagate_server.observability.bug_report import BackgroundJob, report_bug

@@ -17,8 +17,8 @@ from mediagate_server.generations.outputs.media_discovery import (
     fill_missing,
     find_media,
 )
-from mediagate_server.generations.transitions import failures
-from mediagate_server.generations.transitions.safety_verdict import read_verdict
+from mediagate_server.generations.transitions import failures, prediction_usage
+from mediagate_server.generations.transitions.safety_verdict_parser import read_verdict
 from mediagate_server.generations.transitions.step_spec import StepSpec
 from mediagate_server.runtime.cancellation import DEADLINE_REASON
 from mediagate_server.store.records import Generation, Output, State, StepOutcome, Verdict
@@ -87,7 +87,7 @@ def read_end(
         if cancel_reason != DEADLINE_REASON:
             step = replace(step, state=State.CANCELLED)
         outcome = PredictionOutcome(step)
-    step = replace(outcome.step, usage=failures.usage_from(end), logs=end.logs)
+    step = replace(outcome.step, usage=prediction_usage.usage_from(end), logs=end.logs)
     return replace(outcome, step=step, started_at=clamp_time(spec, end.started_at, now))
 
 
@@ -154,7 +154,7 @@ def clamp_time(
 
 
 def _large(spec: StepSpec, end: Prediction, value: LargeValue) -> StepOutcome:
-    """An output that is settled first and read afterwards: see `large_outputs.py`."""
+    """An output that is settled first and read afterwards: see `large_output_reader.py`."""
     if spec.modality == "safety":
         return _verdict(spec, None)
     if not value.is_too_large:

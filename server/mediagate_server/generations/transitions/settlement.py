@@ -7,7 +7,7 @@ from mediagate_server.catalog.pricing.prices import PriceSchedule
 from mediagate_server.errors import Failure
 from mediagate_server.generations.outputs.json_output import JsonReading
 from mediagate_server.generations.outputs.media_discovery import count_of_kind
-from mediagate_server.generations.transitions import attempts, failures
+from mediagate_server.generations.transitions import attempts, prediction_usage
 from mediagate_server.generations.transitions.outcome import (
     StreamedText,
     failed_step,
@@ -89,7 +89,7 @@ def settle_quarantined(
     """The same without a look at the output; `text` is what callers were sent of it."""
     step = failed_step(spec, failure, Output(text=text) if text else None)
     if end is not None:
-        step = replace(step, usage=failures.usage_from(end))
+        step = replace(step, usage=prediction_usage.usage_from(end))
     step = truncate_text(step, spec.model, end)
     entry, basis = settlement_entry(spec.attempt, end, price, outputs=None)
     closed = end_attempt(spec.attempt, end, entry, failure.reason.value, now, basis)
@@ -139,5 +139,5 @@ def settlement_entry(
         attempt.id, price, end.status, end.metrics, outputs=outputs
     )
     return line, ChargeBasis(
-        usage or failures.usage_from(end), outputs or 0, tier.name if tier else ""
+        usage or prediction_usage.usage_from(end), outputs or 0, tier.name if tier else ""
     )

@@ -14,9 +14,9 @@ from msgspec import Struct
 
 from mediagate_server.errors import Failure
 from mediagate_server.generations.outputs.media_discovery import main_output_index, missing_outputs
-from mediagate_server.generations.transitions import attempts, failures
+from mediagate_server.generations.transitions import attempts, failures, prediction_usage
 from mediagate_server.generations.transitions.attempts import StepKey
-from mediagate_server.generations.transitions.safety_verdict import content_blocked_failure
+from mediagate_server.generations.transitions.safety_verdict_parser import content_blocked_failure
 from mediagate_server.store.records import (
     Attempt,
     AttemptState,
@@ -249,4 +249,4 @@ def _total_usage(usages: Iterable[Usage | None]) -> Usage | None:
         return None if None in figures else sum(figures)
 
     sums: dict[str, Any] = {name: total(name) for name in Usage.__struct_fields__}
-    return failures.clamp_usage(Usage(**sums))
+    return prediction_usage.clamp_usage(Usage(**sums))

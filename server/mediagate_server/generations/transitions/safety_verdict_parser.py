@@ -13,7 +13,7 @@ from typing import Any
 
 from mediagate_server.catalog.models.safety_categories import SAFETY_CATEGORIES
 from mediagate_server.errors import ContentBlocked, Failure
-from mediagate_server.generations.transitions import failures
+from mediagate_server.generations.transitions import prediction_usage
 from mediagate_server.store.records import SafetyFinding, Verdict
 
 _UNSAFE = re.compile(r"[\W_]*unsafe(?![^\W_])", re.IGNORECASE)
@@ -44,7 +44,7 @@ def read_verdict(output: Any, harms: str, model: str) -> Verdict:
     `harms` names the list of categories that the model answers by. What cannot be read, in whole
     or in part, is unsafe and says so; the categories are those that could be read.
     """
-    text = failures.output_text(output)
+    text = prediction_usage.output_text(output)
     if text is not None and text.strip() == "safe":
         return Verdict(safe=True, model=model)
     verdict = _UNSAFE.match(text) if text is not None else None

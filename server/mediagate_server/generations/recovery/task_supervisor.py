@@ -10,11 +10,11 @@ import structlog
 
 from mediagate_server import rpc_context
 from mediagate_server.errors import StaleOwner
+from mediagate_server.generations.active_generations import ActiveGenerations
 from mediagate_server.generations.dependencies import EngineDeps
 from mediagate_server.generations.execution import execution_plan, quarantine
 from mediagate_server.generations.execution.execution_plan import ExecutionPlan
 from mediagate_server.generations.execution.generation_run import GenerationRun
-from mediagate_server.generations.registry import ActiveGenerations
 from mediagate_server.observability import metrics
 from mediagate_server.observability.bug_report import BackgroundJob
 from mediagate_server.rpc_context import Caller
