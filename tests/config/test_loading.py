@@ -57,12 +57,12 @@ def problems(path: Path | None = None, **environ: str) -> list[str]:
     return str(raised.value).splitlines()
 
 
-def test_nothing_set() -> None:
+def test_defaults_alone() -> None:
     """Defaults alone are a configuration."""
     assert load_settings(None, {}) == Settings()
 
 
-def test_every_name_is_there() -> None:
+def test_every_setting_has_a_key_and_a_variable() -> None:
     """Each setting can be set in one place of the file and by one variable."""
     in_file = [name for keys in SECTIONS.values() for name in keys.values()]
     assert sorted([*in_file, *FILE_ONLY]) == sorted(Settings.model_fields)
@@ -72,7 +72,7 @@ def test_every_name_is_there() -> None:
     assert set(Settings.model_fields) >= RELOADABLE | SECRET_SETTINGS | UNIMPLEMENTED
 
 
-def test_the_file(written: Any) -> None:
+def test_sections_and_keys_of_the_file(written: Any) -> None:
     """Sections and keys, with their own types."""
     path = written(
         """
@@ -102,7 +102,7 @@ def test_the_file(written: Any) -> None:
     )
 
 
-def test_the_environment_beats_the_file(written: Any) -> None:
+def test_environment_variables_override_the_file(written: Any) -> None:
     """A variable wins; an empty one is none; the file is the one that MEDIAGATE_CONFIG names."""
     path = written("[limits]\nrequests_per_minute = 1\nmax_in_flight = 2\n")
     settings = load_settings(
@@ -121,7 +121,7 @@ def test_the_environment_beats_the_file(written: Any) -> None:
     assert not settings.use_fallback
 
 
-def test_a_variable_mends_a_bad_key_of_the_file(written: Any) -> None:
+def test_a_variable_overrides_an_invalid_key(written: Any) -> None:
     """What is overridden need not be good."""
     path = written("[limits]\nrequests_per_minute = -1\n")
     settings = load_settings(path, {"MEDIAGATE_REQUESTS_PER_MINUTE": "7"})
@@ -158,7 +158,7 @@ def test_a_variable_mends_a_bad_key_of_the_file(written: Any) -> None:
         ("server = {ops_address = 'x'}\n", 1, "server.ops_address", "HOST:PORT"),
     ],
 )
-def test_a_bad_key_is_named_with_its_line(
+def test_an_invalid_key_is_named_with_its_line(
     written: Any, text: str, line: int, name: str, words: str
 ) -> None:
     """File, line, key, and what it must be."""
@@ -179,7 +179,7 @@ def test_a_bad_key_is_named_with_its_line(
         (b"[limits]\n\xff\n", 2),
     ],
 )
-def test_what_is_not_toml_is_named_by_line(tmp_path: Path, data: bytes, line: int) -> None:
+def test_toml_syntax_errors_have_a_line(tmp_path: Path, data: bytes, line: int) -> None:
     """Syntax errors carry the line, too."""
     path = tmp_path / "gate.toml"
     path.write_bytes(data)
@@ -187,7 +187,7 @@ def test_what_is_not_toml_is_named_by_line(tmp_path: Path, data: bytes, line: in
     assert problem.startswith(f"{path}, line {line}: ")
 
 
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+def test_an_unreadable_file(tmp_path: Path) -> None:
     """It says which, and why."""
     (problem,) = problems(tmp_path / "none.toml")
     assert problem == f"{tmp_path / 'none.toml'}: cannot be read: No such file or directory"
@@ -195,14 +195,14 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert "cannot be read: Is a directory" in problem
 
 
-def test_a_bad_variable_is_named() -> None:
+def test_an_invalid_variable_is_named() -> None:
     """The variable itself, so that one knows where to look; never its value."""
     (problem,) = problems(None, MEDIAGATE_MAX_IN_FLIGHT="secretive")
     assert problem.startswith("environment: MEDIAGATE_MAX_IN_FLIGHT: ")
     assert "secretive" not in problem
 
 
-def test_all_that_is_wrong_is_told_at_once(written: Any) -> None:
+def test_all_problems_are_reported_at_once(written: Any) -> None:
     """Unknown keys, bad values and bad variables together."""
     path = written("[limits]\nmax = 1\nmax_in_flight = -1\n[extra]\n")
     messages = problems(path, MEDIAGATE_UPSTREAM="x")
@@ -215,7 +215,7 @@ def test_all_that_is_wrong_is_told_at_once(written: Any) -> None:
     ]
 
 
-def test_settings_that_do_not_fit_together() -> None:
+def test_conflicting_settings() -> None:
     """Rules between settings are told without a line."""
     (problem,) = problems(None, MEDIAGATE_UPSTREAM_CONNECT_TIMEOUT="10")
     assert problem == "upstream_connect_timeout must be shorter than create and read"
@@ -237,7 +237,7 @@ def test_secrets_by_reference(written: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "key"), [("database_url", "DATABASE"), ("redis_url", "REDIS")])
-def test_what_is_not_built_is_refused(written: Any, name: str, key: str) -> None:
+def test_unimplemented_settings_are_refused(written: Any, name: str, key: str) -> None:
     """By the variable or by the line of the file that sets it; an empty variable sets nothing."""
     variable = f"MEDIAGATE_{key}_URL"
     (problem,) = problems(None, **{variable: "kind://user:hush@host/0"})
@@ -258,13 +258,13 @@ def test_a_secret_that_points_to_an_empty_file(written: Any, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("token", ["r8_x\ny", "r8 x", "r8_ü", "r8_\x7f"])
-def test_a_token_that_no_header_takes(token: str) -> None:
+def test_a_token_invalid_in_a_header(token: str) -> None:
     """It is refused, and not shown."""
     (problem,) = problems(None, REPLICATE_API_TOKEN=token)
     assert problem == "environment: REPLICATE_API_TOKEN: holds characters that no token has"
 
 
-def test_secrets_are_never_shown() -> None:
+def test_secrets_have_no_representation() -> None:
     """Neither by the settings nor by the choice of upstream."""
     environ = {"REPLICATE_API_TOKEN": "r8_hush", "MEDIAGATE_WEBHOOK_SECRETS": "whsec_hush"}
     settings = load_settings(None, environ)
@@ -272,7 +272,7 @@ def test_secrets_are_never_shown() -> None:
     assert "hush" not in text
 
 
-def test_a_secret_in_a_bad_place_is_not_shown(written: Any) -> None:
+def test_a_misplaced_secret_is_not_shown(written: Any) -> None:
     """The error about it names the key alone."""
     messages = problems(written("[upstream]\ntoken = 'r8_hush'\nurl = 'http://u:hush@h/'\n"))
     assert len(messages) == 2
@@ -280,7 +280,7 @@ def test_a_secret_in_a_bad_place_is_not_shown(written: Any) -> None:
 
 
 @given(st.text(max_size=200))
-def test_any_file_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+def test_any_file_is_loaded_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     """Whatever it holds: settings, or an error with words."""
     path = tmp_path_factory.getbasetemp() / "random.toml"
     path.write_text(text, encoding="utf-8")
@@ -309,7 +309,7 @@ def test_several_secrets(written: Any, tmp_path: Path) -> None:
     assert [s.get_secret_value() for s in settings.webhook_secrets] == ["whsec_eHh4", "whsec_dHdv"]
 
 
-def test_several_secrets_of_which_one_is_wrong(written: Any) -> None:
+def test_one_invalid_secret_of_several(written: Any) -> None:
     """Named by its line, and not shown."""
     path = written('[upstream]\nwebhook_secrets = ["whsec_c2VjcmV0", "env:NONE"]')
     first, second = problems(path)

@@ -29,7 +29,7 @@ def configuration(path: Path) -> Configuration:
     return Configuration(load_settings(path), path)
 
 
-def test_what_changes_at_once(path: Path, configuration: Configuration) -> None:
+def test_settings_that_a_reload_applies(path: Path, configuration: Configuration) -> None:
     """Limits, defaults, the log level."""
     path.write_text(
         "[limits]\nmax_in_flight = 4\n[defaults]\ntext_model = 'claude'\n"
@@ -40,7 +40,7 @@ def test_what_changes_at_once(path: Path, configuration: Configuration) -> None:
     assert (now.max_in_flight, now.default_text_model, now.log_level) == (4, "claude", "debug")
 
 
-def test_what_needs_a_restart(path: Path, configuration: Configuration) -> None:
+def test_settings_that_need_a_restart(path: Path, configuration: Configuration) -> None:
     """It is named, and stays as it was; the rest is taken."""
     path.write_text("[limits]\nmax_in_flight = 4\n[server]\ngrpc_address = '127.0.0.1:1'\n")
     assert configuration.reload() == ("grpc_address",)
@@ -65,7 +65,7 @@ def test_a_broken_file_changes_nothing(path: Path, configuration: Configuration)
     assert configuration.current.max_in_flight == 5
 
 
-def test_others_may_object(path: Path, configuration: Configuration) -> None:
+def test_a_registered_check_can_refuse_a_reload(path: Path, configuration: Configuration) -> None:
     """A room that knows better is asked first, and nothing changes where it says no."""
 
     def no_claude(settings: Settings) -> None:
@@ -80,7 +80,7 @@ def test_others_may_object(path: Path, configuration: Configuration) -> None:
     assert configuration.current is before
 
 
-def test_who_objects_at_once_is_heard_at_once(configuration: Configuration) -> None:
+def test_a_check_runs_when_registered(configuration: Configuration) -> None:
     """A check is made when it is given, too."""
 
     def never(settings: Settings) -> None:
@@ -90,7 +90,9 @@ def test_who_objects_at_once_is_heard_at_once(configuration: Configuration) -> N
         configuration.check_with(never)
 
 
-def test_a_bug_in_a_reload_ends_no_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_in_a_reload_keeps_the_server_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is told of by type and place, and what was in force stays."""
 
     def broken(_: Configuration) -> None:

@@ -40,7 +40,7 @@ async def said(output: Path, words: str) -> None:
 
 
 @pytest.mark.needs_gate
-async def test_prices_change_while_it_serves(tmp_path: Path) -> None:
+async def test_prices_are_reloaded_while_serving(tmp_path: Path) -> None:
     """No signal and no restart: a changed file is taken, a broken one is told of and is not."""
     models_file, config = tmp_path / "models.toml", tmp_path / "gate.toml"
     models_file.write_text(OURS.replace("PRICE", "0.01"))

@@ -18,7 +18,7 @@ class RecordingSettings:
         return getattr(Settings(), name)
 
 
-def test_the_timing_of_creates_is_read_once() -> None:
+def test_create_timing_settings_need_a_restart() -> None:
     """So a reload must not seem to change it: each of its settings needs a restart."""
     settings = RecordingSettings()
     engine_timeouts(settings)  # type: ignore[arg-type]

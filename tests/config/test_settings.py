@@ -28,7 +28,9 @@ OTHER = "http://127.0.0.1:8787"
         (Settings(upstream_url=OTHER, upstream="replicate"), "url", OTHER, None),
     ],
 )
-def test_which_upstream(settings: Settings, kind: str, base_url: str, token: str | None) -> None:
+def test_choice_of_upstream(
+    settings: Settings, kind: str, base_url: str, token: str | None
+) -> None:
     """A URL beats a name, a name beats a guess; the sandbox never gets the operator's token."""
     choice = settings.upstream_choice()
     assert (choice.kind, choice.base_url, choice.token) == (kind, base_url, token)
@@ -86,14 +88,14 @@ NO_ADDRESS = [
 
 
 @pytest.mark.parametrize("address", LOOPBACK)
-def test_only_this_machine(address: str) -> None:
+def test_loopback_addresses_need_no_permission(address: str) -> None:
     """These need no permission."""
     assert is_loopback(address)
     Settings(grpc_address=address).check_exposure()
 
 
 @pytest.mark.parametrize("address", PUBLIC)
-def test_others_could_get_in(address: str) -> None:
+def test_public_addresses_need_permission(address: str) -> None:
     """These are refused, unless somebody says so in as many words."""
     assert not is_loopback(address)
     with pytest.raises(ConfigError) as raised:
@@ -103,14 +105,14 @@ def test_others_could_get_in(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", NO_ADDRESS)
-def test_what_is_no_address(address: str) -> None:
+def test_invalid_addresses(address: str) -> None:
     """It is neither listened on nor taken for loopback."""
     assert not is_loopback(address)
     with pytest.raises(ValueError, match="IPv6"):
         Settings(grpc_address=address)
 
 
-def test_sockets_are_for_grpc_alone() -> None:
+def test_unix_sockets_are_for_grpc_only() -> None:
     """The web ports are TCP."""
     with pytest.raises(ValueError, match="HOST:PORT"):
         Settings(ops_address="unix:/run/ops.sock")
@@ -120,13 +122,13 @@ def test_sockets_are_for_grpc_alone() -> None:
     "url",
     ["ftp://x", "//x", "x", "http://", "http://u@h", "http://h?q=1", "http://h#f", "http://h:0"],
 )
-def test_what_is_no_upstream(url: str) -> None:
+def test_invalid_upstream_urls(url: str) -> None:
     """Plain http or https to a host; nothing that would be sent in place of the token."""
     with pytest.raises(ValueError, match="must"):
         Settings(upstream_url=url)
 
 
-def test_replicate_posts_webhooks_over_https_alone() -> None:
+def test_replicate_webhooks_require_https() -> None:
     """A create that names another address would be refused, and so every call would fail."""
     with pytest.raises(ConfigError, match="public_url must be https"):
         Settings(public_url="http://gate", replicate_api_token=SecretStr("t")).check_public_url()
@@ -135,7 +137,7 @@ def test_replicate_posts_webhooks_over_https_alone() -> None:
     Settings(public_url="http://gate").check_public_url()
 
 
-def test_settings_cannot_be_changed_in_place() -> None:
+def test_settings_are_immutable() -> None:
     """They are facts; another configuration is another object."""
     settings = Settings()
     with pytest.raises(ValueError, match="frozen"):
@@ -143,7 +145,7 @@ def test_settings_cannot_be_changed_in_place() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(UNIMPLEMENTED))
-def test_what_is_not_built_cannot_be_set(name: str) -> None:
+def test_unimplemented_settings_cannot_be_set(name: str) -> None:
     """It is refused: a server that ignored it would only look as if it was used."""
     with pytest.raises(ValueError, match="is not built yet") as raised:
         Settings.model_validate({name: SecretStr("kind://user:hush@host")})

@@ -48,7 +48,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_what_a_file_says(path: Path) -> None:
+def test_tenants_of_the_file(path: Path) -> None:
     """Keys as digests, budgets in nano-dollars, the file of a key remembered."""
     settings = load_settings(path, {"ACME_KEY": KEY})
     acme, quiet = settings.tenants
@@ -73,7 +73,7 @@ def test_what_a_file_says(path: Path) -> None:
     settings.check_exposure()
 
 
-def test_a_reference_may_lead_to_a_digest(path: Path) -> None:
+def test_a_reference_may_contain_a_digest(path: Path) -> None:
     """So that the key itself is nowhere on the server's machine."""
     settings = load_settings(path, {"ACME_KEY": f"sha256:{digest(KEY).hex()}"})
     assert settings.tenants[0].keys[0] == digest(KEY)
@@ -83,7 +83,7 @@ def test_a_reference_may_lead_to_a_digest(path: Path) -> None:
     "label",
     ["team=search", "t=", "0_.-=x", f"{'k' * 63}={'é' * 128}", "team= with spaces = and words "],
 )
-def test_what_a_request_can_carry_a_budget_can_count(path: Path, label: str) -> None:
+def test_budget_labels_match_request_labels(path: Path, label: str) -> None:
     """To the last character of the contract's rule, as the validation of requests has it."""
     text = path.read_text().replace('"team=search=x"', f'"{label}"')
     path.write_text(text)
@@ -136,7 +136,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_what_is_wrong_is_named_by_line(case: str, tmp_path: Path) -> None:
+def test_problems_are_named_by_line(case: str, tmp_path: Path) -> None:
     """And never with a key in its words."""
     text, line, words = WRONG[case]
     path = tmp_path / "gate.toml"
@@ -151,7 +151,7 @@ def test_what_is_wrong_is_named_by_line(case: str, tmp_path: Path) -> None:
         assert not any(secret in problem for secret in environ.values())
 
 
-def test_keys_change_while_the_gate_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_reloaded_at_run_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key's own file is watched like the configuration, and a reload takes what it holds."""
     monkeypatch.setenv("ACME_KEY", KEY)
     configuration = Configuration(load_settings(path), path)
@@ -163,7 +163,9 @@ def test_keys_change_while_the_gate_runs(path: Path, monkeypatch: pytest.MonkeyP
     assert digest(OTHER) not in configuration.current.tenants[0].keys
 
 
-def test_the_last_tenant_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reload_cannot_remove_the_last_tenant(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A file without tenants, as one is while it is being written, opens the server to nobody."""
     monkeypatch.setenv("ACME_KEY", KEY)
     configuration = Configuration(load_settings(path), path)
@@ -184,7 +186,7 @@ def test_the_last_tenant_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         ("1000001", "at most 1000000"),
     ],
 )
-def test_what_is_assumed_is_money(value: str, words: str) -> None:
+def test_assumed_prices_must_be_positive(value: str, words: str) -> None:
     """More than nothing: what is not known is never zero."""
     with pytest.raises(ConfigError, match=words) as raised:
         load_settings(None, {"MEDIAGATE_ASSUME_UNKNOWN_USD": value})

@@ -24,7 +24,7 @@ SECRET = "not-to-be-shown"
         ("mediagate_data_dir", "MEDIAGATE_DATA_DIR"),
     ],
 )
-def test_a_mistyped_variable_names_what_is_meant(mistyped: str, meant: str) -> None:
+def test_a_misspelt_variable_gets_a_suggestion(mistyped: str, meant: str) -> None:
     """And never what it holds."""
     (line,) = find_unknown_variables({mistyped: SECRET, "PATH": SECRET})
     assert mistyped in line
@@ -32,13 +32,13 @@ def test_a_mistyped_variable_names_what_is_meant(mistyped: str, meant: str) -> N
     assert SECRET not in line
 
 
-def test_what_is_like_nothing_is_told_as_well() -> None:
+def test_an_unknown_variable_is_reported() -> None:
     """Without a guess."""
     (line,) = find_unknown_variables({"MEDIAGATE_WEATHER": SECRET})
     assert "meant" not in line
 
 
-def test_what_somebody_reads_is_no_stray(tmp_path: Path) -> None:
+def test_known_variables_are_not_reported(tmp_path: Path) -> None:
     """Settings, what the tools around the server read, and what the file refers to."""
     environ = {
         environment_variable(setting): "x" for setting in Settings.model_fields.keys() - FILE_ONLY
@@ -71,7 +71,7 @@ def test_every_variable_that_our_code_reads_is_known() -> None:
 
 
 @pytest.mark.parametrize("name", ["DATABASE_URL", "REDIS_URL"])
-def test_a_database_that_is_not_used_is_told(name: str) -> None:
+def test_unused_database_variables_are_reported(name: str) -> None:
     """By its usual name it may be another program's: no error, and not silent."""
     (line,) = find_unknown_variables({name: "kind://user:hush@host"})
     assert line == f"the variable {name} has no effect: what it asks for is not built yet"

@@ -6,7 +6,7 @@ from pathlib import Path
 from mediagate_server.config import FileWatch
 
 
-def test_a_change_is_told_once(tmp_path: Path) -> None:
+def test_a_change_is_reported_once(tmp_path: Path) -> None:
     """Written, replaced, gone, back."""
     file = tmp_path / "gate.toml"
     file.write_text("a = 1\n")
@@ -27,7 +27,7 @@ def test_a_change_is_told_once(tmp_path: Path) -> None:
     assert watch.changed()
 
 
-def test_files_may_come_and_go(tmp_path: Path) -> None:
+def test_watched_files_may_change(tmp_path: Path) -> None:
     """A configuration that names another file is looked at with that one."""
     files = [tmp_path / "one"]
     watch = FileWatch(lambda: files)

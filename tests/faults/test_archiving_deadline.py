@@ -106,7 +106,7 @@ async def upstream() -> AsyncIterator[Sandbox]:
         yield sandbox
 
 
-async def test_a_bucket_that_is_away(tmp_path: Path, upstream: Sandbox, s3: str) -> None:
+async def test_a_missing_bucket(tmp_path: Path, upstream: Sandbox, s3: str) -> None:
     """It is not there yet."""
     name = f"late-{secrets.token_hex(8)}"
 
@@ -116,7 +116,7 @@ async def test_a_bucket_that_is_away(tmp_path: Path, upstream: Sandbox, s3: str)
     await archived_by_half(tmp_path, upstream, lift, storage(s3, name))
 
 
-async def test_a_disk_that_does_not_do_it(tmp_path: Path, upstream: Sandbox) -> None:
+async def test_an_unwritable_output_folder(tmp_path: Path, upstream: Sandbox) -> None:
     """There is a file where the folder of outputs is to be."""
     folder = tmp_path / "data" / "media" / "kept"
     folder.mkdir(parents=True)
@@ -131,7 +131,7 @@ async def test_a_disk_that_does_not_do_it(tmp_path: Path, upstream: Sandbox) -> 
     await archived_by_half(tmp_path, upstream, lift, {})
 
 
-async def test_sources_that_do_not_answer(tmp_path: Path, upstream: Sandbox) -> None:
+async def test_sources_that_do_not_respond(tmp_path: Path, upstream: Sandbox) -> None:
     """Upstream's files are not to be had."""
     control = SandboxControl(upstream.url)
     await asyncio.to_thread(control.faults, {"do": "error", "on": "output", "status": 503})

@@ -76,7 +76,7 @@ async def run(
             return await MixedLoad(channel).run(count, seed)
 
 
-async def test_a_mixed_run_costs_what_it_is_billed(tmp_path: Path, seed: int) -> None:
+async def test_mixed_load_is_settled_as_billed(tmp_path: Path, seed: int) -> None:
     """1,000 generations of all kinds and ends: equal to the nano-dollar, in sum and one by one."""
     with running_sandbox(tmp_path, *AT_ONCE, *UNLIMITED) as sandbox:
         generations = await run(tmp_path, sandbox, 1000, seed)
@@ -112,7 +112,7 @@ def metered(bill: Any, model: str) -> set[str]:
     }
 
 
-async def test_a_price_that_drifts_upstream_is_seen(tmp_path: Path, seed: int) -> None:
+async def test_a_price_drift_upstream_is_detected(tmp_path: Path, seed: int) -> None:
     """A thousandth more for every third text of a model: exactly those differ."""
     drift = {"do": "drift_price", "factor": "1.001", "model": CLAUDE, "every": 3}
     with running_sandbox(tmp_path, *AT_ONCE, *UNLIMITED) as sandbox:
@@ -125,7 +125,7 @@ async def test_a_price_that_drifts_upstream_is_seen(tmp_path: Path, seed: int) -
     assert sum(settled(each) for each in generations) < bill["total_nanos"]
 
 
-async def test_a_wrong_rate_on_the_bill_is_seen(tmp_path: Path, seed: int) -> None:
+async def test_a_wrong_rate_on_the_bill_is_detected(tmp_path: Path, seed: int) -> None:
     """The sandbox's price file has one digit more than the list: every text that wrote differs."""
     prices = tmp_path / "prices.toml"
     prices.write_text(
@@ -141,7 +141,7 @@ async def test_a_wrong_rate_on_the_bill_is_seen(tmp_path: Path, seed: int) -> No
     assert wrong
 
 
-async def test_a_wrong_rate_in_the_gate_is_seen(tmp_path: Path, seed: int) -> None:
+async def test_a_wrong_rate_in_the_server_is_detected(tmp_path: Path, seed: int) -> None:
     """The same, in a copy of the server whose catalog has the digit."""
     copy = tmp_path / "server"
     shutil.copytree(SERVER, copy, ignore=shutil.ignore_patterns("__pycache__"))

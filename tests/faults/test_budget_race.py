@@ -49,7 +49,7 @@ with Client(sys.argv[1]) as client, ThreadPoolExecutor(4) as pool:
 """
 
 
-def test_callers_in_eight_processes(tmp_path: Path) -> None:
+def test_eight_processes_never_exceed_the_budget(tmp_path: Path) -> None:
     """Each calls until it is refused: 200 units are paid, by the bill of upstream too."""
     (tmp_path / "gate.toml").write_text(SETTINGS)
     settings = {
@@ -91,7 +91,7 @@ def _call(address: str) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("turn", range(20))
-def test_the_races_again(turn: int, tmp_path: Path) -> None:
+def test_budget_races_repeated(turn: int, tmp_path: Path) -> None:
     """What the quick form does once."""
     for take in (budget_race.by_accepting, budget_race.by_statement):
         folder = tmp_path / take.__name__

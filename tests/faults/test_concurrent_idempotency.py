@@ -47,7 +47,9 @@ async def code_of(faithful: RetryingCaller, sample: SampleRequest) -> grpc.Statu
 
 
 @pytest.mark.parametrize("kind", ["stream", "text", "picture", "film"])
-async def test_fifty_at_once_are_one(tmp_path: Path, seed: int, kind: str) -> None:
+async def test_fifty_concurrent_repeats_make_one_generation(
+    tmp_path: Path, seed: int, kind: str
+) -> None:
     """Also after the server was killed in the midst of them, and after the end."""
     random = Random(seed)
     sample = named(

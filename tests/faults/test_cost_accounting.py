@@ -277,7 +277,9 @@ async def run_of(folder: Path, location: MediaLocation, count: int, seed: int, *
 
 
 @pytest.mark.timeout(120)
-async def test_every_cent_of_a_few(tmp_path: Path, location: MediaLocation, seed: int) -> None:
+async def test_accounting_of_eighty_generations(
+    tmp_path: Path, location: MediaLocation, seed: int
+) -> None:
     """The quick form: some 80 generations."""
     await run_of(tmp_path, location, 25, seed)
 
@@ -285,7 +287,7 @@ async def test_every_cent_of_a_few(tmp_path: Path, location: MediaLocation, seed
 @pytest.mark.faults_full
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("assumed", [{}, {"MEDIAGATE_ASSUME_UNKNOWN_USD": "0.0123"}])
-async def test_every_cent_of_a_thousand(
+async def test_accounting_of_a_thousand_generations(
     tmp_path: Path, location: MediaLocation, seed: int, assumed: dict[str, str]
 ) -> None:
     """A thousand generations and more; what nobody knows the price of is unknown, or assumed."""

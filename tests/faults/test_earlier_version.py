@@ -136,7 +136,7 @@ async def reopened(tmp_path: Path) -> AsyncIterator[Reopened]:
         yield Reopened(story, clock, upstream, Stubs.on(acme), Stubs.on(boss))
 
 
-def test_the_folder_holds_work_in_every_state(tmp_path: Path) -> None:
+def test_the_data_folder_has_work_in_every_state(tmp_path: Path) -> None:
     """As the process was killed over it; else there would be nothing to go on with."""
     with tarfile.open(HERE / "data_folder.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")
@@ -169,7 +169,7 @@ def test_the_folder_holds_work_in_every_state(tmp_path: Path) -> None:
     assert all(sealed)
 
 
-async def test_everything_is_finished_and_settled_exactly(reopened: Reopened) -> None:
+async def test_all_work_is_finished_and_settled(reopened: Reopened) -> None:
     """No create is sent twice, and every prediction is charged once, as upstream bills it."""
     generations = await reopened.all_ended()
     assert {each.state for each in generations.values()} == {State.STATE_SUCCEEDED}
@@ -198,7 +198,7 @@ async def test_everything_is_finished_and_settled_exactly(reopened: Reopened) ->
     assert not response.tenant.in_flight
 
 
-async def test_what_was_asked_and_stored_is_read(reopened: Reopened) -> None:
+async def test_stored_requests_and_outputs_are_readable(reopened: Reopened) -> None:
     """Requests, an upload, outputs and page tokens of then; and what was only now downloaded."""
     generations = await reopened.all_ended()
     for scene in generations:
@@ -223,7 +223,7 @@ async def test_what_was_asked_and_stored_is_read(reopened: Reopened) -> None:
     assert listed == {each.id for each in generations.values()}
 
 
-async def test_repeats_find_what_they_are_bound_to(reopened: Reopened) -> None:
+async def test_repeated_requests_find_their_generations(reopened: Reopened) -> None:
     """Every request once more, by its own words and id: it is answered, and nothing is sent."""
     generations = await reopened.all_ended()
     before = len(reopened.upstream.creates)
@@ -249,14 +249,14 @@ async def test_repeats_find_what_they_are_bound_to(reopened: Reopened) -> None:
     assert len(reopened.upstream.creates) == before
 
 
-async def test_a_text_goes_on_behind_its_checkpoint(reopened: Reopened) -> None:
+async def test_a_text_continues_after_its_checkpoint(reopened: Reopened) -> None:
     """The stream is opened behind the last event that was kept."""
     generation = await reopened.ended("streamed")
     assert generation.text.text == "".join(TEXT)
     assert "1690212292:1" in reopened.upstream.last_event_ids
 
 
-async def test_webhooks_are_sent_with_the_secret_of_then(reopened: Reopened) -> None:
+async def test_webhooks_are_signed_with_the_stored_secret(reopened: Reopened) -> None:
     """One that was being delivered, and one that had been promised."""
     generations = await reopened.all_ended()
     upstream = reopened.upstream

@@ -202,12 +202,12 @@ async def _check(chain: Chain, name: str, record: CallerRecord, sweeps_before: i
         assert ended[-2:] == [Tried.STATE_ABSENT, Tried.STATE_SUCCEEDED], name
 
 
-def test_every_place_is_died_at() -> None:
+def test_every_failpoint_is_covered() -> None:
     """None is forgotten here."""
     assert sorted((*ADOPTED, *REPORTED, *ABSENT, *OTHERS, *OVERRUN)) == sorted(FAILPOINT_NAMES)
 
 
-def test_every_place_in_the_code_has_a_name() -> None:
+def test_every_failpoint_in_the_code_is_listed() -> None:
     """Whoever adds a commit adds it to the list, and so has to die at it here."""
     steps_in_code: set[str] = set()
     steps: set[str] = set()
@@ -227,7 +227,7 @@ def test_every_place_in_the_code_has_a_name() -> None:
 
 
 @pytest.mark.timeout(300)
-async def test_die_once_everywhere(tmp_path: Path, seed: int) -> None:
+async def test_crash_once_at_every_failpoint(tmp_path: Path, seed: int) -> None:
     """The quick form: two chains side by side."""
     for each in ("taken", "absent"):
         (tmp_path / each).mkdir()
@@ -238,13 +238,13 @@ async def test_die_once_everywhere(tmp_path: Path, seed: int) -> None:
 
 
 @pytest.mark.timeout(120)
-async def test_die_while_keeping_in_a_bucket(tmp_path: Path, seed: int, s3: str) -> None:
+async def test_crash_while_archiving_to_a_bucket(tmp_path: Path, seed: int, s3: str) -> None:
     """What had got there is found again; what had not is fetched again."""
     await die_at_each(tmp_path, seed, KEEPING, MediaLocation.in_a_bucket(s3))
 
 
 @pytest.mark.timeout(180)
-async def test_die_at_what_was_paid_without_being_wanted(tmp_path: Path) -> None:
+async def test_crash_while_settling_an_overrun(tmp_path: Path) -> None:
     """The cost of the attempt that turned up too late is in the ledger, once."""
     for each in OVERRUN:
         (tmp_path / each).mkdir()
@@ -283,7 +283,7 @@ async def die_at_an_overrun(folder: Path, name: str) -> None:
 @pytest.mark.faults_full
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", [*ADOPTED, *REPORTED, *ABSENT, *OTHERS])
-async def test_die_twenty_times(tmp_path: Path, seed: int, name: str) -> None:
+async def test_crash_twenty_times_at_every_failpoint(tmp_path: Path, seed: int, name: str) -> None:
     """Each place twenty times, in two chains."""
     for each in range(2):
         (tmp_path / str(each)).mkdir()

@@ -85,13 +85,13 @@ async def check_afterwards(address: str) -> None:
 
 
 @pytest.mark.timeout(120)
-async def test_five_hundred_requests(tmp_path: Path, seed: int) -> None:
+async def test_five_hundred_random_requests(tmp_path: Path, seed: int) -> None:
     """The quick form."""
     await fuzz(tmp_path, seed, 500)
 
 
 @pytest.mark.faults_full
 @pytest.mark.timeout(1_200)
-async def test_fifty_thousand_requests(tmp_path: Path, seed: int) -> None:
+async def test_fifty_thousand_random_requests(tmp_path: Path, seed: int) -> None:
     """The full form."""
     await fuzz(tmp_path, seed, 50_000)

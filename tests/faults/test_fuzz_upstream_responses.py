@@ -287,7 +287,7 @@ def check(folder: Path, seed: int, cases: Sequence[int], capfd: Any) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_five_hundred(tmp_path: Path, seed: int, capfd: Any) -> None:
+def test_five_hundred_random_responses(tmp_path: Path, seed: int, capfd: Any) -> None:
     """The quick form."""
     check(tmp_path, seed, range(500), capfd)
 
@@ -295,6 +295,8 @@ def test_five_hundred(tmp_path: Path, seed: int, capfd: Any) -> None:
 @pytest.mark.faults_full
 @pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("begin", range(0, 20_000, 5_000))
-def test_twenty_thousand(tmp_path: Path, seed: int, begin: int, capfd: Any) -> None:
+def test_twenty_thousand_random_responses(
+    tmp_path: Path, seed: int, begin: int, capfd: Any
+) -> None:
     """The long form, in four parts, each with a server of its own."""
     check(tmp_path, seed, range(begin, begin + 5_000), capfd)

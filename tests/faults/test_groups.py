@@ -76,11 +76,11 @@ def stamp(root: Path, group: str) -> dict[str, Any]:
     return stamp_json
 
 
-def test_every_long_test_here_is_in_a_group() -> None:
+def test_every_long_test_is_in_a_group() -> None:
     check_assignment(ROOT, GROUPS)
 
 
-def test_a_long_test_that_no_run_comes_by_is_an_error(repository: Path) -> None:
+def test_a_long_test_outside_all_groups_is_an_error(repository: Path) -> None:
     with pytest.raises(Misplaced, match="test_two"):
         check_assignment(repository, {"one": ["faults/test_one.py"]})
     with pytest.raises(Misplaced, match="more than one"):
@@ -93,7 +93,7 @@ def test_a_long_test_that_no_run_comes_by_is_an_error(repository: Path) -> None:
     assert run(repository) == (1, [])
 
 
-def test_what_is_green_for_the_commit_is_not_run_again(
+def test_a_green_group_is_not_run_again_for_its_commit(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(repository, "one") == (0, ["one"])
@@ -115,7 +115,7 @@ def test_what_is_green_for_the_commit_is_not_run_again(
     assert run(repository) == (0, ["one", "two"])
 
 
-def test_a_group_that_fails_is_run_again_and_the_others_go_on(
+def test_a_failed_group_is_run_again_and_the_others_continue(
     repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     set_test(repository, "one", "raise ValueError")
@@ -128,7 +128,7 @@ def test_a_group_that_fails_is_run_again_and_the_others_go_on(
 
 
 @pytest.mark.parametrize("does", ["pytest.skip('no')", "pathlib.Path('new').write_text('')"])
-def test_what_was_skipped_or_changed_the_tree_is_not_green(repository: Path, does: str) -> None:
+def test_a_group_that_skipped_or_changed_the_tree_is_not_green(repository: Path, does: str) -> None:
     set_test(repository, "one", does)
     commit(repository)
     assert run(repository, "one") == (1, ["one"])

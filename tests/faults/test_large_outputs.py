@@ -11,7 +11,7 @@ pytestmark = [pytest.mark.faults_full, pytest.mark.timeout(900)]
 
 
 @pytest.mark.parametrize("storage", ["folder", "s3"])
-async def test_a_large_output(
+async def test_a_large_output_is_archived_in_bounded_memory(
     storage: str, request: pytest.FixtureRequest, missing: Missing, tmp_path: Path
 ) -> None:
     """Kept and read back whole, with at most 16 MiB more at the peak."""

@@ -80,7 +80,7 @@ async def survive(folder: Path, seed: int, count: int, way: str) -> None:
 
 
 @pytest.mark.timeout(180)
-async def test_answers_and_webhooks_go_wrong(tmp_path: Path, seed: int) -> None:
+async def test_lost_responses_and_webhooks(tmp_path: Path, seed: int) -> None:
     """The quick form."""
     await survive(tmp_path, seed, 120, "answers and webhooks")
 
@@ -88,6 +88,8 @@ async def test_answers_and_webhooks_go_wrong(tmp_path: Path, seed: int) -> None:
 @pytest.mark.faults_full
 @pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_thousand_generations(tmp_path: Path, seed: int, way: str) -> None:
+async def test_lost_responses_of_a_thousand_generations(
+    tmp_path: Path, seed: int, way: str
+) -> None:
     """Each way by itself."""
     await survive(tmp_path, seed, 1_000, way)

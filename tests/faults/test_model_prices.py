@@ -102,7 +102,7 @@ def priced(model: Model, *metrics: str) -> bool:
     return bool(rates) and rates <= set(metrics)
 
 
-async def test_every_model_costs_what_was_said_and_what_is_billed(tmp_path: Path) -> None:
+async def test_every_model_is_settled_within_its_estimate_and_as_billed(tmp_path: Path) -> None:
     """Equal to the nano-dollar where the request says what is used, else between the bounds."""
     all_calls = [call for model in MODELS for call in calls(model)]
     alone = {**ABOVE_THE_LOAD, "MEDIAGATE_USE_FALLBACK": "false"}

@@ -164,7 +164,7 @@ class Scene:
 
 
 @pytest.mark.timeout(300)
-async def test_nobody_else_is_harmed(tmp_path: Path, seed: int) -> None:
+async def test_other_tenants_are_not_failed_by_an_attack(tmp_path: Path, seed: int) -> None:
     """The quick form: each for a moment, some that are drawn all at once."""
     print(f"seed {seed}")
     attacks = list(chain(*GROUPS.values()))
@@ -178,7 +178,9 @@ async def test_nobody_else_is_harmed(tmp_path: Path, seed: int) -> None:
 @pytest.mark.faults_full
 @pytest.mark.timeout(1_800)
 @pytest.mark.parametrize("group", GROUPS)
-async def test_nobody_else_waits(tmp_path: Path, seed: int, group: str) -> None:
+async def test_other_tenants_are_not_delayed_by_an_attack(
+    tmp_path: Path, seed: int, group: str
+) -> None:
     """Each attack compared with a harmless load of equal processor time; 32 MiB, 64 together."""
     print(f"seed {seed}")
     async with Scene.of(tmp_path, seed) as scene:

@@ -21,14 +21,14 @@ async def _verdict(seed: int, synchronous: str) -> Verdict:
     return verdict
 
 
-async def test_nothing_acknowledged_is_lost(seed: int) -> None:
+async def test_no_acknowledged_write_is_lost(seed: int) -> None:
     """Acknowledged commits lost 0, corrupt 0."""
     verdict = await _verdict(seed, "FULL")
     assert (verdict.states, verdict.lost, verdict.corrupt) == (STATES, 0, 0)
     assert verdict.promises > STATES * 10
 
 
-async def test_the_judge_sees_what_a_weaker_setting_loses(seed: int) -> None:
+async def test_the_simulation_detects_loss_with_synchronous_normal(seed: int) -> None:
     """The same with synchronous=NORMAL: it loses, and stays whole."""
     verdict = await _verdict(seed, "NORMAL")
     assert verdict.lost > STATES // 4

@@ -105,7 +105,7 @@ async def until_stopped(server: CrashingProcess) -> None:
         ("picture", "while_settling", "exit"),
     ],
 )
-async def test_it_is_ended_by_the_third_gate(
+async def test_two_crashes_lead_to_quarantine(
     tmp_path: Path, what: str, failpoint: str, action: str
 ) -> None:
     """The first two die, or stand still until they are killed, while they handle what it made."""
@@ -144,7 +144,7 @@ async def test_it_is_ended_by_the_third_gate(
 
 
 @pytest.mark.timeout(120)
-async def test_one_death_is_no_reason(tmp_path: Path) -> None:
+async def test_one_crash_does_not_lead_to_quarantine(tmp_path: Path) -> None:
     """It may have been anything: the next one handles it as ever."""
     with running_sandbox(tmp_path, "--time-scale", "0.01", "--small-files", *UNLIMITED) as sandbox:
         async with mortal(tmp_path, sandbox) as (process, caller):

@@ -182,13 +182,13 @@ def by_command(address: str) -> Any:
     return json.loads(done.stdout)
 
 
-async def test_planted_mismatches_are_found(tmp_path: Path, seed: int) -> None:
+async def test_planted_discrepancies_are_found(tmp_path: Path, seed: int) -> None:
     """12 among 200, in one pass; none is found that was not planted."""
     await find_all(tmp_path, seed, 200, 4)
 
 
 @pytest.mark.faults_full
 @pytest.mark.timeout(600)
-async def test_sixty_among_a_thousand(tmp_path: Path, seed: int) -> None:
+async def test_sixty_discrepancies_among_a_thousand(tmp_path: Path, seed: int) -> None:
     """20 of each kind."""
     await find_all(tmp_path, seed, 1000, 20)

@@ -7,7 +7,7 @@ import pytest
 from .crashing_process import reserve_ports
 
 
-def test_nobody_else_gets_a_port_whose_gate_is_away() -> None:
+def test_the_port_of_a_stopped_server_stays_reserved() -> None:
     (reserved,) = reserve_ports(1)
     with reserved:
         address = reserved.getsockname()

@@ -29,7 +29,9 @@ READS: dict[str, Read] = {
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("read", READS)
-async def test_a_read_that_a_death_cuts_is_sent_again(tmp_path: Path, seed: int, read: str) -> None:
+async def test_a_read_interrupted_by_a_crash_is_retried(
+    tmp_path: Path, seed: int, read: str
+) -> None:
     """It is on the connection of a server that answers nothing any more, and then dies."""
     with running_sandbox(tmp_path, "--time-scale", "0.01", *UNLIMITED) as sandbox:
         async with (

@@ -40,7 +40,7 @@ def run_all(seeds: Iterable[int]) -> None:
 
 
 @pytest.mark.timeout(180)
-def test_five_hundred_seeds(seed: int) -> None:
+def test_five_hundred_simulated_runs(seed: int) -> None:
     """The quick form."""
     print(f"seeds from {seed}")
     run_all(range(seed, seed + 500))
@@ -48,14 +48,14 @@ def test_five_hundred_seeds(seed: int) -> None:
 
 @pytest.mark.faults_full
 @pytest.mark.timeout(3_600)
-def test_ten_thousand_seeds(seed: int) -> None:
+def test_ten_thousand_simulated_runs(seed: int) -> None:
     """The full form."""
     print(f"seeds from {seed}")
     run_all(range(seed, seed + 10_000))
 
 
 @pytest.mark.timeout(180)
-def test_bugs_end_no_generation_and_pay_nothing_twice(seed: int) -> None:
+def test_internal_errors_end_no_generation_and_charge_nothing_twice(seed: int) -> None:
     """One answer in fifty is more than the server can bear: all the same holds."""
     broken = sum(simulate(seed_, bugs=0.02).broken for seed_ in range(seed, seed + 100))
     assert broken > 0
@@ -64,7 +64,7 @@ def test_bugs_end_no_generation_and_pay_nothing_twice(seed: int) -> None:
 @pytest.mark.parametrize(
     ("seed", "api_errors"), [(143936371, False), (3597927199, False), (1697556131, True)]
 )
-def test_seeds_that_found_something(seed: int, *, api_errors: bool) -> None:
+def test_regression_seeds(seed: int, *, api_errors: bool) -> None:
     """143936371: a sweep gave one attempt what another, found at the start, was still to claim.
 
     3597927199: the end of a generation was reckoned from before an overrun that was being written.

@@ -107,25 +107,25 @@ async def kill_server(folder: Path, seed: int, *, pace: int, every: int) -> None
     assert deaths >= TOKENS // every // 6
 
 
-async def test_a_client_that_dies_every_fortieth_token(tmp_path: Path, seed: int) -> None:
+async def test_a_client_killed_every_fortieth_token(tmp_path: Path, seed: int) -> None:
     """The quick form, with a grace of 30 s."""
     await kill_the_client(tmp_path, seed, pace=12, every=40)
 
 
-async def test_a_gate_that_dies_in_the_midst_of_a_text(tmp_path: Path, seed: int) -> None:
+async def test_a_server_killed_while_streaming(tmp_path: Path, seed: int) -> None:
     """The quick form: whoever reads finds the text where it was cut."""
     await kill_server(tmp_path, seed, pace=20, every=60)
 
 
 @pytest.mark.faults_full
 @pytest.mark.timeout(600)
-async def test_a_client_that_dies_every_tenth_token(tmp_path: Path, seed: int) -> None:
+async def test_a_client_killed_every_tenth_token(tmp_path: Path, seed: int) -> None:
     """Killed about forty times."""
     await kill_the_client(tmp_path, seed, pace=150, every=10)
 
 
 @pytest.mark.faults_full
 @pytest.mark.timeout(600)
-async def test_a_gate_that_dies_every_tenth_token(tmp_path: Path, seed: int) -> None:
+async def test_a_server_killed_every_tenth_token(tmp_path: Path, seed: int) -> None:
     """Killed, and asked to go, about forty times."""
     await kill_server(tmp_path, seed, pace=250, every=10)

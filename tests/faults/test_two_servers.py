@@ -27,7 +27,7 @@ TEXTS = 8
 ROUNDS = 20
 
 
-def test_a_second_gate_is_refused_and_says_why(tmp_path: Path) -> None:
+def test_a_second_server_is_refused_with_a_reason(tmp_path: Path) -> None:
     """It names the folder, the process that has it and what to do; the first one serves on."""
     with running_sandbox(tmp_path) as upstream:
         folder = Folder(tmp_path, upstream)
@@ -66,14 +66,14 @@ def _pause_and_wake(path: Path, texts: int, created: int) -> None:
 
 
 @pytest.mark.timeout(180)
-def test_a_paused_gate_writes_nothing_when_it_wakes_up(tmp_path: Path) -> None:
+def test_a_paused_server_writes_nothing_after_resuming(tmp_path: Path) -> None:
     """Paused with texts under way; another one finishes them; each is paid once."""
     _pause_and_wake(tmp_path, TEXTS, TEXTS)
 
 
 @pytest.mark.faults_full
 @pytest.mark.timeout(1_800)
-def test_whenever_it_is_paused(tmp_path: Path, seed: int) -> None:
+def test_a_server_paused_at_random_moments(tmp_path: Path, seed: int) -> None:
     """Also with creates on their way: stale writes 0, none paid twice, none lost."""
     random = Random(seed)
     for number in range(ROUNDS):

@@ -69,7 +69,7 @@ async def outcomes(server: ServerProcess) -> dict[str, int]:
 @pytest.mark.parametrize(
     "faults", FAULTS, ids=lambda faults: "+".join(each["do"] for each in faults) or "none"
 )
-async def test_everything_ends_and_is_settled_once(
+async def test_every_generation_is_settled_once(
     pair: tuple[ServerProcess, SandboxControl], faults: list[Fault], seed: int
 ) -> None:
     """Each generation ends as its prediction did, and costs what was billed for that."""

@@ -59,7 +59,7 @@ async def status(peer: Peer) -> int:
     return int((await peer[0].readline()).split()[1])
 
 
-async def test_slow_bodies_of_strangers(tmp_path: Path) -> None:
+async def test_slow_bodies_with_unknown_addresses(tmp_path: Path) -> None:
     """Signed by nobody we know, to no address of ours: they have a few places of their own."""
     async with opened(tmp_path) as door, peers() as stack:
         stranger = WebhookSigner(new_secret())
@@ -83,7 +83,7 @@ async def test_slow_bodies_of_strangers(tmp_path: Path) -> None:
         await asyncio.wait(answer_tasks)
 
 
-async def test_slow_bodies_at_one_address(tmp_path: Path) -> None:
+async def test_slow_bodies_with_one_known_address(tmp_path: Path) -> None:
     """An address may become known: whoever has one has a part of the places, not all."""
     async with opened(tmp_path) as door, peers() as stack:
         most = replicate_webhooks._MAX_BODIES_PER_ATTEMPT
@@ -96,7 +96,7 @@ async def test_slow_bodies_at_one_address(tmp_path: Path) -> None:
         assert await door.post() == 200
 
 
-async def test_a_hint_that_is_not_done_is_to_come_again(tmp_path: Path) -> None:
+async def test_an_unprocessed_webhook_is_retried_by_upstream(tmp_path: Path) -> None:
     """Whatever holds it up: upstream gets an answer, and the same webhook is taken later."""
     async with opened(tmp_path) as door:
         door.hint_never_ends = True
@@ -106,7 +106,7 @@ async def test_a_hint_that_is_not_done_is_to_come_again(tmp_path: Path) -> None:
         assert await door.post() == 200
 
 
-async def test_more_connections_than_may_be() -> None:
+async def test_connections_over_the_limit() -> None:
     """The oldest stranger is cut, and whoever comes is served."""
     before = metrics.web_connections_closed.labels("crowded")._value.get()
     port = PublicHttpServer("127.0.0.1:0", ConnectionLimiter(max_strangers=4))
@@ -123,7 +123,7 @@ async def test_more_connections_than_may_be() -> None:
     assert metrics.web_connections_closed.labels("crowded")._value.get() == before + 2
 
 
-async def test_a_stranger_who_takes_too_long() -> None:
+async def test_a_slow_request_head_is_cut_off() -> None:
     """A head that trickles in is cut after its time."""
     port = PublicHttpServer("127.0.0.1:0", ConnectionLimiter(seconds=0.05))
     async with port, peers() as stack:
@@ -132,7 +132,7 @@ async def test_a_stranger_who_takes_too_long() -> None:
     port.close()
 
 
-async def test_who_knows_an_address_is_no_stranger(tmp_path: Path) -> None:
+async def test_connections_with_a_known_webhook_address_are_kept(tmp_path: Path) -> None:
     """A webhook's connection stays, however many others come."""
     connections = ConnectionLimiter(max_strangers=2)
     async with opened(tmp_path, connections) as door, peers() as stack:

@@ -111,7 +111,7 @@ async def test_the_whole_file(door: MediaPort) -> None:
         (f"bytes=-{SIZE * 2}", slice(0, SIZE)),
     ],
 )
-async def test_ranges(range_header: str, expected: slice, door: MediaPort) -> None:
+async def test_byte_ranges(range_header: str, expected: slice, door: MediaPort) -> None:
     """From anywhere to anywhere, by GET and by HEAD."""
     expected_content = CONTENT[expected]
     is_complete = len(expected_content) == SIZE
@@ -128,7 +128,7 @@ async def test_ranges(range_header: str, expected: slice, door: MediaPort) -> No
 
 
 @pytest.mark.parametrize("range_header", [f"bytes={SIZE}-", f"bytes={SIZE}-{SIZE + 5}", "bytes=-0"])
-async def test_ranges_that_hold_nothing(range_header: str, door: MediaPort) -> None:
+async def test_unsatisfiable_ranges(range_header: str, door: MediaPort) -> None:
     """416, with the size."""
     async with door.get(Range=range_header) as answer:
         assert answer.status == 416
@@ -139,13 +139,13 @@ async def test_ranges_that_hold_nothing(range_header: str, door: MediaPort) -> N
 @pytest.mark.parametrize(
     "range_header", ["bytes=5-2", "bytes=0-1,5-9", "lines=1-2", "bytes=", "x", "bytes=-"]
 )
-async def test_what_is_no_range_is_the_whole(range_header: str, door: MediaPort) -> None:
+async def test_invalid_ranges_are_ignored(range_header: str, door: MediaPort) -> None:
     """As the rules say: a range that cannot be read is as good as none."""
     async with door.get(Range=range_header) as answer:
         assert (answer.status, len(await answer.read())) == (200, SIZE)
 
 
-async def test_a_reader_that_has_some_of_it(door: MediaPort) -> None:
+async def test_conditional_requests(door: MediaPort) -> None:
     """Goes on where it is the same file, and gets all of another; what has not changed stays."""
     async with door.get() as answer:
         etag = answer.headers["ETag"]
@@ -160,7 +160,7 @@ async def test_a_reader_that_has_some_of_it(door: MediaPort) -> None:
         assert answer.status == 200
 
 
-async def test_links_that_do_not_hold(door: MediaPort) -> None:
+async def test_invalid_signatures_are_not_found(door: MediaPort) -> None:
     """Another file's, changed in any place, or none: 404, whether there is such a file or not."""
     good = door.link
     late = str(int(good.query["expires"]) + 1)
@@ -189,7 +189,7 @@ async def test_links_that_do_not_hold(door: MediaPort) -> None:
         assert answer.status == 405
 
 
-async def test_a_link_that_is_over(door: MediaPort) -> None:
+async def test_an_expired_link_is_gone(door: MediaPort) -> None:
     """410 from the second that it tells."""
     assert door.expires_at == datetime(2026, 11, 24, 12, 10, tzinfo=UTC)
     await door.clock.sleep(599)
@@ -201,7 +201,7 @@ async def test_a_link_that_is_over(door: MediaPort) -> None:
         assert answer.status == 410
 
 
-async def test_a_file_that_is_gone(door: MediaPort) -> None:
+async def test_a_deleted_file_is_not_found(door: MediaPort) -> None:
     """404: a link is no promise."""
     await door.folder.delete("outputs/gen_1")
     async with door.get() as answer:
@@ -218,7 +218,9 @@ async def test_a_file_that_is_gone(door: MediaPort) -> None:
         ("application/octet-stream", False),
     ],
 )
-async def test_pages_are_saved_and_not_shown(media_type: str, shown: bool, door: MediaPort) -> None:
+async def test_html_is_downloaded_and_not_rendered(
+    media_type: str, shown: bool, door: MediaPort
+) -> None:
     """What a model makes must not run on this host."""
     await door.store(media_type)
     async with door.get() as answer:
@@ -227,7 +229,7 @@ async def test_pages_are_saved_and_not_shown(media_type: str, shown: bool, door:
     assert disposition == f'{"inline" if shown else "attachment"}; filename="gen_1-0"'
 
 
-async def test_a_file_that_breaks_off_is_seen_to(door: MediaPort, tmp_path: Path) -> None:
+async def test_a_truncated_file_breaks_the_connection(door: MediaPort, tmp_path: Path) -> None:
     """The connection ends before the length that was told."""
     await door.store("video/mp4", bytes(32 * 1024 * 1024))
     path = next((tmp_path / "kept").rglob("0"))
@@ -238,7 +240,7 @@ async def test_a_file_that_breaks_off_is_seen_to(door: MediaPort, tmp_path: Path
             await answer.read()
 
 
-async def test_only_what_is_kept_gets_a_link(tmp_path: Path) -> None:
+async def test_only_stored_media_get_a_link(tmp_path: Path) -> None:
     """Nothing else is there to be read; nor where nobody knows of the port."""
     clock, folder = JumpingClock(), FileSystemMediaStore(tmp_path)
     both = finished(
@@ -255,7 +257,7 @@ async def test_only_what_is_kept_gets_a_link(tmp_path: Path) -> None:
     assert await unknown.links_for(both) == {}
 
 
-async def test_readers_that_take_nothing(door: MediaPort, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stalled_readers_give_way(door: MediaPort, monkeypatch: pytest.MonkeyPatch) -> None:
     """They hold places as long as nobody else wants them; who reads is never cut for another."""
     monkeypatch.setattr(room, "_MAX_READERS", 2)
     await door.store("video/mp4", bytes(64 * 1024 * 1024))

@@ -48,7 +48,7 @@ def touch_every_metric() -> None:
             metric.labels(*("other" for _ in metric._labelnames))
 
 
-async def test_life_and_readiness(stack: AsyncExitStack) -> None:
+async def test_liveness_and_readiness(stack: AsyncExitStack) -> None:
     """Life is answering; readiness follows what the server says, with its reason."""
     reasons = ["store is opening"]
     port = await stack.enter_async_context(OperationsHttpServer("127.0.0.1:0", lambda: reasons[-1]))
@@ -68,7 +68,7 @@ async def test_life_and_readiness(stack: AsyncExitStack) -> None:
         (TEXT, "text/plain", read_text),
     ],
 )
-async def test_metrics_in_the_form_asked_for(
+async def test_metrics_content_negotiation(
     stack: AsyncExitStack,
     accept: str,
     content_type: str,
@@ -86,7 +86,7 @@ async def test_metrics_in_the_form_asked_for(
     }
 
 
-async def test_promtool_has_nothing_to_say(
+async def test_promtool_accepts_the_metrics(
     stack: AsyncExitStack, require: Callable[[str], str]
 ) -> None:
     """Names, units and help are as Prometheus wants them."""
@@ -101,7 +101,7 @@ async def test_promtool_has_nothing_to_say(
     assert (checking.returncode, said) == (0, b"")
 
 
-async def test_nothing_else_is_there(stack: AsyncExitStack) -> None:
+async def test_other_paths_and_methods_are_refused(stack: AsyncExitStack) -> None:
     """No other path, no other method."""
     port = await stack.enter_async_context(OperationsHttpServer("127.0.0.1:0", lambda: ""))
     assert (await get(port, "/")).status == 404
@@ -118,7 +118,7 @@ async def test_ipv6(stack: AsyncExitStack) -> None:
     assert (await get(port, "/healthz")).status == 200
 
 
-async def test_a_port_that_is_taken(stack: AsyncExitStack) -> None:
+async def test_a_port_in_use(stack: AsyncExitStack) -> None:
     """OSError, and nothing is left open."""
     port = await stack.enter_async_context(OperationsHttpServer("127.0.0.1:0", lambda: ""))
     with pytest.raises(OSError, match="in use"):

@@ -140,14 +140,14 @@ def _count(outcome: WebhookOutcome) -> float:
     return float(metrics.upstream_webhooks.labels(outcome.value)._value.get())
 
 
-async def test_a_webhook_that_upstream_signed_is_a_hint(door: WebhookPort) -> None:
+async def test_a_signed_webhook_is_a_hint(door: WebhookPort) -> None:
     """It names the attempt of the URL and the prediction of the body."""
     assert await door.post() == 200
     assert door.hints == [(ATTEMPT, "p1")]
     assert door.counted() == {"taken": 1}
 
 
-async def test_whoever_cannot_sign_learns_nothing(door: WebhookPort) -> None:
+async def test_forged_webhooks_get_equal_responses(door: WebhookPort) -> None:
     """Each forgery gets the same answer, whether the attempt is there or not: accepted 0."""
     stranger = WebhookSigner(new_secret())
     forgeries = [
@@ -173,7 +173,7 @@ async def test_whoever_cannot_sign_learns_nothing(door: WebhookPort) -> None:
     assert await door.post() == 200
 
 
-async def test_the_same_one_again_is_refused_also_after_a_restart(tmp_path: Path) -> None:
+async def test_a_replayed_webhook_is_refused_after_a_restart_too(tmp_path: Path) -> None:
     """Within the five minutes in which its signature is good."""
     async with opened(tmp_path) as door:
         assert [await door.post(), await door.post()] == [200, 409]
@@ -186,14 +186,14 @@ async def test_the_same_one_again_is_refused_also_after_a_restart(tmp_path: Path
         assert await door.post(message_id="msg_2") == 200
 
 
-async def test_twins_at_the_same_moment_are_one(door: WebhookPort) -> None:
+async def test_simultaneous_duplicates_are_one(door: WebhookPort) -> None:
     """Claimed in a commit of its own."""
     answers = await asyncio.gather(*(door.post() for _ in range(20)))
     assert sorted(answers) == [200] + [409] * 19
     assert door.hints == [(ATTEMPT, "p1")]
 
 
-async def test_the_url_binds_the_attempt(door: WebhookPort) -> None:
+async def test_a_webhook_url_is_bound_to_its_attempt(door: WebhookPort) -> None:
     """A good signature under the URL of another attempt, or of nobody: 200, and no hint."""
     good = door.addresses.url_for(ATTEMPT)
     for n, url in enumerate(
@@ -213,7 +213,7 @@ async def test_the_url_binds_the_attempt(door: WebhookPort) -> None:
     assert door.counted() == {"unknown": 5}
 
 
-async def test_a_body_over_the_limit_is_not_even_hashed(door: WebhookPort) -> None:
+async def test_an_oversized_body_is_not_hashed(door: WebhookPort) -> None:
     """Ten megabytes, said beforehand or not; one byte less than the limit is taken."""
     huge = b"[" + b"0" * 10_000_000
 
@@ -235,7 +235,7 @@ async def test_a_body_over_the_limit_is_not_even_hashed(door: WebhookPort) -> No
     assert door.hints == [(ATTEMPT, "p1")]
 
 
-async def test_a_body_that_breaks_off_is_no_alarm(
+async def test_an_interrupted_body_is_no_error(
     door: WebhookPort, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Strangers may leave as they like: it is counted, and no error of ours."""
@@ -252,7 +252,7 @@ async def test_a_body_that_breaks_off_is_no_alarm(
     assert "failed" not in capsys.readouterr().out
 
 
-async def test_the_raw_body_counts(door: WebhookPort) -> None:
+async def test_the_signature_covers_the_raw_body(door: WebhookPort) -> None:
     """Nobody unpacks it before the signature. Upstream signs JSON: what is no text is nobody's."""
     packed = gzip.compress(BODY)
     assert await door.post(BODY, sent=packed, Content_Encoding="gzip") == 401
@@ -263,7 +263,7 @@ async def test_the_raw_body_counts(door: WebhookPort) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"no", b"[]", b"{}", b'{"id": 7}', b'{"id": ""}'])
-async def test_a_signed_body_without_a_prediction_is_not_sent_again(
+async def test_a_signed_body_without_a_prediction_is_accepted(
     door: WebhookPort, body: bytes
 ) -> None:
     """Upstream would send the very same once more."""
@@ -272,7 +272,7 @@ async def test_a_signed_body_without_a_prediction_is_not_sent_again(
     assert door.counted() == {"unreadable": 1}
 
 
-async def test_a_rotation_loses_nothing_and_the_old_secret_counts_no_more(
+async def test_a_rotated_secret_replaces_the_old_one(
     door: WebhookPort,
 ) -> None:
     """Upstream's own, asked for when a signature is not known; through several rotations."""
@@ -286,7 +286,7 @@ async def test_a_rotation_loses_nothing_and_the_old_secret_counts_no_more(
     assert len(door.hints) == 4
 
 
-async def test_both_secrets_count_during_an_overlap(door: WebhookPort) -> None:
+async def test_both_secrets_are_valid_during_an_overlap(door: WebhookPort) -> None:
     """Upstream signs with both for a while; whoever still has the old one alone is refused."""
     old = WebhookSigner(door.signer.secret)
     door.signer.rotate(await _rotate(door, overlap_seconds=60), NOW, 60)
@@ -294,7 +294,7 @@ async def test_both_secrets_count_during_an_overlap(door: WebhookPort) -> None:
     assert await door.post(message_id="msg_2", signer=old) == 401
 
 
-async def test_configured_secrets_count_until_they_are_taken_away(door: WebhookPort) -> None:
+async def test_configured_secrets_are_valid_until_removed(door: WebhookPort) -> None:
     """A new one can be brought before it is used, an old one taken away, without a restart."""
     coming = WebhookSigner(new_secret())
     assert await door.post(message_id="msg_1", signer=coming) == 401
@@ -304,14 +304,14 @@ async def test_configured_secrets_count_until_they_are_taken_away(door: WebhookP
     assert await door.post(message_id="msg_3", signer=coming) == 401
 
 
-async def test_while_the_store_is_away_upstream_is_to_come_again(door: WebhookPort) -> None:
+async def test_an_unavailable_store_makes_upstream_retry(door: WebhookPort) -> None:
     """Nothing is claimed that nobody has heard of in vain: the polls find what is lost here."""
     door.store_is_away = True
     assert await door.post() == 503
     assert door.counted() == {"busy": 1}
 
 
-async def test_other_paths_and_methods_are_nothing(door: WebhookPort) -> None:
+async def test_other_paths_and_methods_are_refused(door: WebhookPort) -> None:
     """No index, no files, no metrics."""
     base = door.addresses.url_for(ATTEMPT).partition("/webhooks")[0]
     for path in ("/", "/metrics", "/healthz", "/webhooks", "/webhooks/replicate/"):
@@ -321,7 +321,7 @@ async def test_other_paths_and_methods_are_nothing(door: WebhookPort) -> None:
         assert answer.status == 405
 
 
-async def test_what_is_no_http_is_in_no_log(
+async def test_malformed_http_is_not_logged(
     door: WebhookPort, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Strangers write into nobody's log, and get no page that shows what serves."""
@@ -335,7 +335,7 @@ async def test_what_is_no_http_is_in_no_log(
     assert "canary" not in caplog.text
 
 
-async def test_what_comes_before_it_serves_waits() -> None:
+async def test_requests_before_serving_wait() -> None:
     """The port is known, and open, before anybody is there to answer."""
     port = PublicHttpServer("127.0.0.1:0")
     async with aiohttp.ClientSession() as session:
@@ -350,7 +350,7 @@ async def test_what_comes_before_it_serves_waits() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "[::1]", "[::]", "localhost"])  # noqa: S104
-async def test_it_is_reached_from_this_machine(host: str) -> None:
+async def test_the_loopback_address_is_known(host: str) -> None:
     """Whatever it listens on, an embedded sandbox knows where to post."""
     port = PublicHttpServer(f"{host}:0")
     async with port, aiohttp.ClientSession() as session, session.get(port.local_url) as answer:
@@ -359,7 +359,7 @@ async def test_it_is_reached_from_this_machine(host: str) -> None:
     port.close()
 
 
-async def test_a_port_that_is_taken_is_an_error_at_once() -> None:
+async def test_a_port_in_use_is_an_error_at_start() -> None:
     """Better than webhooks that go to somebody else."""
     port = PublicHttpServer("127.0.0.1:0")
     with pytest.raises(OSError, match="in use"):

@@ -63,7 +63,7 @@ HALF = len(PICTURE) // 2
         encoded(PICTURE, "gzip"),
     ],
 )
-async def test_the_file_is_kept(
+async def test_an_encoded_file_is_stored_decoded(
     answer: Answer, archive: Archive, file_server: FileServer, folder: FileSystemMediaStore
 ) -> None:
     """Its own size, digest and looks; what was only said to be encoded is the file itself."""
@@ -95,7 +95,7 @@ async def test_the_file_is_kept(
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-async def test_what_cannot_be_kept(
+async def test_undecodable_content_is_refused(
     answer: Answer,
     tries: int,
     cause: str,
@@ -111,7 +111,7 @@ async def test_what_cannot_be_kept(
     assert len(file_server.requests) == tries
 
 
-async def test_the_length_of_what_is_encoded_is_not_the_files(file_server: FileServer) -> None:
+async def test_the_encoded_length_is_not_the_files_length(file_server: FileServer) -> None:
     """It is no bound, neither for a file that is larger nor for one that is smaller."""
     packed = gzip.compress(PICTURE)
     async with MediaDownloader(file_server.url, idle_timeout=lambda: 5.0) as fetcher:
@@ -138,14 +138,14 @@ async def by_pieces(data: bytes, size: int) -> AsyncIterator[bytes]:
         (PICTURE * 2, None),
     ],
 )
-async def test_pieces_of_any_size(packed: bytes, coding: str | None, size: int) -> None:
+async def test_chunks_of_any_size(packed: bytes, coding: str | None, size: int) -> None:
     """Wherever the connection cuts."""
     decoded = [piece async for piece in decode_content(by_pieces(packed, size), coding)]
     assert b"".join(decoded) == PICTURE * 2
 
 
 @pytest.mark.parametrize("zeros", [1, 65_535, 65_536, 65_537, 131_072, 1 << 20])
-async def test_pieces_are_bounded(zeros: int) -> None:
+async def test_decoded_chunks_are_bounded(zeros: int) -> None:
     """However many a few bytes stand for; and none is left behind."""
     packed = gzip.compress(bytes(zeros))
     decoded = [piece async for piece in decode_content(by_pieces(packed, 1 << 20), "gzip")]
@@ -153,7 +153,7 @@ async def test_pieces_are_bounded(zeros: int) -> None:
     assert max(map(len, decoded)) <= 65_536
 
 
-async def test_nothing_is_nothing() -> None:
+async def test_an_empty_body_is_valid() -> None:
     """An empty body is no broken one; one byte of a gzip is."""
     assert [piece async for piece in decode_content(by_pieces(b"", 1), "gzip")] == []
     assert [piece async for piece in decode_content(by_pieces(b"x", 1), "gzip")] == [b"x"]

@@ -53,7 +53,7 @@ async def decoded(body: bytes, coding: str) -> bytes:
     ],
     ids=["members", "in gzip", "twice", "of one byte", "blocks", "blocks twice", "before a file"],
 )
-async def test_next_to_nothing_is_refused(
+async def test_trailing_garbage_without_a_file_is_refused(
     body: bytes,
     coding: str,
     archive: Archive,
@@ -78,7 +78,7 @@ async def test_next_to_nothing_is_refused(
     ],
     ids=["few empty members", "padding", "in gzip twice", "behind deflate", "three layers"],
 )
-async def test_what_holds_a_file_is_kept(
+async def test_a_file_with_trailing_data_is_stored(
     body: bytes,
     coding: str,
     archive: Archive,
@@ -91,7 +91,7 @@ async def test_what_holds_a_file_is_kept(
     assert await content(folder) == PICTURE
 
 
-async def test_nothing_is_read_long_behind_the_end() -> None:
+async def test_reading_stops_soon_after_the_end() -> None:
     """A body that has no end is left where its file has one."""
     consumed = 0
 
@@ -112,7 +112,7 @@ async def test_padding_that_looks_like_a_member_is_padding() -> None:
     assert b"".join([piece async for piece in decode_content(at_once(body), "gzip")]) == PICTURE
 
 
-async def test_the_event_loop_gets_its_turn() -> None:
+async def test_decoding_yields_to_the_event_loop() -> None:
     """While a body is decoded that has come whole, others go on."""
     turns = 0
 
@@ -133,7 +133,7 @@ async def test_the_event_loop_gets_its_turn() -> None:
 
 @pytest.mark.timeout(20)
 @pytest.mark.parametrize("coding", ["gzip", "gzip,identity", "gzip,gzip"])
-async def test_a_bound_on_the_time_holds(coding: str) -> None:
+async def test_decoding_time_is_bounded(coding: str) -> None:
     """Of a body without an end, all of which is there at once."""
 
     def endless() -> Iterable[bytes]:
@@ -152,7 +152,7 @@ async def test_a_bound_on_the_time_holds(coding: str) -> None:
         await asyncio.wait_for(read(), 0.2)
 
 
-async def test_a_writer_that_flushes_each_byte_is_read() -> None:
+async def test_a_stream_flushed_after_every_byte_is_decoded() -> None:
     """As servers do that write a stream: the dearest honest way to encode."""
     body = bytes(range(256)) * 800
     for mode, bits in ((zlib.Z_SYNC_FLUSH, 31), (zlib.Z_FULL_FLUSH, 15)):
@@ -162,7 +162,7 @@ async def test_a_writer_that_flushes_each_byte_is_read() -> None:
         assert await decoded(packed, "gzip" if bits > 15 else "deflate") == body
 
 
-async def test_each_layer_counts() -> None:
+async def test_every_encoding_layer_is_bounded() -> None:
     """Also where the last one is a file of some size."""
     hollow = gzip.compress(PICTURE) + EMPTY * 400_000
     with pytest.raises(UndecodableContent, match="next to nothing"):

@@ -23,7 +23,7 @@ SANDBOX = URL("http://127.0.0.1:8787/v1")
         "https://storage.googleapis.com/replicate-files/a..b/.c",
     ],
 )
-def test_where_replicate_delivers(link: str) -> None:
+def test_replicates_delivery_hosts_are_allowed(link: str) -> None:
     """By https, its own hosts."""
     assert check_download_url(link, REPLICATE) == URL(link)
 
@@ -82,7 +82,7 @@ def test_where_replicate_delivers(link: str) -> None:
         "data:image/png;base64,AAAA",
     ],
 )
-def test_everything_else(link: str) -> None:
+def test_other_urls_are_refused(link: str) -> None:
     """Whatever a model answers."""
     with pytest.raises(DownloadNotAllowed):
         check_download_url(link, REPLICATE)
@@ -170,7 +170,7 @@ def test_public_addresses(address: str, expected: bool) -> None:
         "fd00::1",
     ],
 )
-def test_hosts_that_are_private_by_their_name(host: str) -> None:
+def test_private_host_names(host: str) -> None:
     """In every form that a resolver takes."""
     assert is_private_host(host)
 
@@ -178,6 +178,6 @@ def test_hosts_that_are_private_by_their_name(host: str) -> None:
 @pytest.mark.parametrize(
     "host", ["example.com", "151.101.1.69", "2606:4700::6810:84e5", "0x.example.com", "1.2.3.4.com"]
 )
-def test_hosts_that_may_be_public(host: str) -> None:
+def test_public_host_names(host: str) -> None:
     """As far as the name tells."""
     assert not is_private_host(host)

@@ -35,7 +35,7 @@ PAGES = (
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
-async def test_a_page_with_an_error_is_no_picture(
+async def test_an_error_page_is_not_an_image(
     page: tuple[bytes, str], archive: Archive, file_server: FileServer, folder: FileSystemMediaStore
 ) -> None:
     """Under status 200: the picture may come yet; if it does not, the page is not kept for it."""
@@ -66,7 +66,7 @@ DRAWINGS = (
 
 
 @pytest.mark.parametrize("drawing", DRAWINGS, ids=str)
-async def test_a_drawing_is_kept_however_it_begins(
+async def test_svg_is_stored_however_it_begins(
     drawing: tuple[bytes, str],
     archive: Archive,
     file_server: FileServer,
@@ -79,7 +79,7 @@ async def test_a_drawing_is_kept_however_it_begins(
     assert len(file_server.requests) == 1
 
 
-async def test_a_page_within_the_answer_is_not_tried_again(archive: Archive) -> None:
+async def test_an_error_page_in_a_data_uri_is_not_retried(archive: Archive) -> None:
     """There is nothing to come."""
     for page, _ in PAGES[:-1]:
         coded = base64.b64encode(page).decode()
@@ -87,7 +87,7 @@ async def test_a_page_within_the_answer_is_not_tried_again(archive: Archive) -> 
         assert not inline.is_stored
 
 
-def test_what_is_no_page() -> None:
+def test_content_that_is_not_an_error_page() -> None:
     """Drawings are XML, and documents may be what was made."""
     svg = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
     headed = b'<?xml version="1.0" encoding="UTF-8"?>' + b"<!-- by a tool, long -->" + svg

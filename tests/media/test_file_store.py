@@ -36,7 +36,7 @@ def refuse_deletion(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
     monkeypatch.setattr(os, "unlink", refusing)
 
 
-async def test_deleting_leaves_nothing(
+async def test_deletion_removes_all_files(
     folder: FileSystemMediaStore, spool: TempFiles, tmp_path: Path
 ) -> None:
     """Not a byte."""
@@ -47,7 +47,7 @@ async def test_deleting_leaves_nothing(
     assert files_in(tmp_path) == set()
 
 
-async def test_what_a_crash_leaves_is_cleared(
+async def test_files_left_by_a_crash_are_removed(
     folder: FileSystemMediaStore, spool: TempFiles, tmp_path: Path
 ) -> None:
     """Half a file in the spool, one without notes, notes half written: gone at the next start."""
@@ -61,7 +61,7 @@ async def test_what_a_crash_leaves_is_cleared(
     assert files_in(tmp_path) == {"kept/outputs/gen_1/0", "kept/outputs/gen_1/0.notes"}
 
 
-async def test_notes_without_bytes_are_cleared(
+async def test_metadata_without_content_is_removed(
     folder: FileSystemMediaStore, spool: TempFiles, tmp_path: Path
 ) -> None:
     """As after a crash in the midst of deleting; until then they are listed, and not found."""
@@ -75,7 +75,7 @@ async def test_notes_without_bytes_are_cleared(
 
 
 @pytest.mark.parametrize("stuck", ["a", "a.notes"])
-async def test_what_is_half_deleted_is_listed_until_it_is_gone(
+async def test_partly_deleted_media_are_listed_until_removed(
     stuck: str,
     folder: FileSystemMediaStore,
     spool: TempFiles,
@@ -94,7 +94,7 @@ async def test_what_is_half_deleted_is_listed_until_it_is_gone(
     assert files_in(tmp_path) == set()
 
 
-async def test_a_half_that_cannot_be_cleared_is_told(
+async def test_an_undeletable_file_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is not there for anybody; the others are cleared, and the folder is of use."""
@@ -110,7 +110,7 @@ async def test_a_half_that_cannot_be_cleared_is_told(
     assert await folder.find("outputs/gen_1/1") is None
 
 
-async def test_an_output_that_stays_keeps_no_other(
+async def test_an_undeletable_output_does_not_block_others(
     folder: FileSystemMediaStore, spool: TempFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a generation's outputs all go that can; asking again takes the rest."""
@@ -125,7 +125,7 @@ async def test_an_output_that_stays_keeps_no_other(
     assert files_in(tmp_path) == set()
 
 
-async def test_a_full_disk_is_told_and_leaves_nothing(
+async def test_a_full_disk_is_reported_and_leaves_nothing(
     folder: FileSystemMediaStore, spool: TempFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the notes cannot be written, the bytes are not there either."""

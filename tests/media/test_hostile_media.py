@@ -123,7 +123,7 @@ def test_a_hostile_file_takes_few_reads(name: str, tmp_path: Path) -> None:
     assert path.bytes_read <= MAX_BYTES + 64 * 1024
 
 
-async def test_what_never_reads_is_killed(tmp_path: Path) -> None:
+async def test_an_endless_probe_is_killed(tmp_path: Path) -> None:
     """An AVIF file that says it has 65,535 extents of no bytes in each of 60,000 items."""
     item = struct.pack(">HHHH", 1, 0, 0, 0xFFFF)
     locations = b"\1\0\0\0" + b"\0\0" + struct.pack(">H", 60_000) + item * 60_000
@@ -140,7 +140,7 @@ async def test_what_never_reads_is_killed(tmp_path: Path) -> None:
         inspector.close()
 
 
-def test_a_reader_is_ended_by_calls_bytes_or_time() -> None:
+def test_a_probe_is_bounded_by_calls_bytes_and_time() -> None:
     """Whichever comes first."""
     now = [0.0]
     many = BoundedFile(io.BytesIO(bytes(100_000)), lambda: now[0])
@@ -156,7 +156,7 @@ def test_a_reader_is_ended_by_calls_bytes_or_time() -> None:
         late.read(1)
 
 
-def test_a_long_sound_is_known_by_its_ends(tmp_path: Path) -> None:
+def test_the_duration_of_a_long_ogg_file(tmp_path: Path) -> None:
     """An Ogg file of more than a MiB tells how long it plays by its last page."""
     content = bytearray(sound("ogg", "libopus"))
     last = content.rfind(b"OggS")

@@ -18,7 +18,7 @@ from mediagate_server.structs import replace
 from .store_io import all_of, put
 
 
-async def test_what_is_kept_comes_back(store: MediaStore, spool: TempFiles) -> None:
+async def test_stored_media_are_read_back(store: MediaStore, spool: TempFiles) -> None:
     """Bytes and notes, from anywhere to anywhere, in pieces."""
     content = bytes(range(256)) * 4_000
     await put(store, spool, "outputs/gen_1/0", content)
@@ -40,7 +40,7 @@ async def test_a_second_put_replaces_the_first(store: MediaStore, spool: TempFil
     assert await all_of(store, "a/b") == b"second"
 
 
-async def test_deleting(store: MediaStore, spool: TempFiles) -> None:
+async def test_deletion(store: MediaStore, spool: TempFiles) -> None:
     """One key, or all below one; twice is no harm."""
     for key in ("outputs/gen_1/0", "outputs/gen_1/1", "outputs/gen_2/0"):
         await put(store, spool, key, b"x")
@@ -56,13 +56,13 @@ async def test_deleting(store: MediaStore, spool: TempFiles) -> None:
 
 
 @pytest.mark.parametrize("key", ["../a", "a/../b", "/etc", "a//b", "a/", "", "a b", "a.notes", "é"])
-async def test_a_key_never_leads_out(store: MediaStore, key: str) -> None:
+async def test_keys_cannot_leave_the_folder(store: MediaStore, key: str) -> None:
     """It would be a bug of ours, so it is no storage failure."""
     with pytest.raises(ValueError, match="no key"):
         await store.find(key)
 
 
-async def test_a_large_file_goes_up_in_parts(store: MediaStore, spool: TempFiles) -> None:
+async def test_a_large_file_is_uploaded_in_parts(store: MediaStore, spool: TempFiles) -> None:
     """And comes back whole, or from its middle."""
     content = hashlib.sha256(b"x").digest() * 700_000
     await put(store, spool, "outputs/gen_1/0", content)
@@ -71,9 +71,7 @@ async def test_a_large_file_goes_up_in_parts(store: MediaStore, spool: TempFiles
     assert middle == content[10_000_000:10_000_003]
 
 
-async def test_whoever_is_cancelled_leaves_no_part(
-    bucket: BucketSettings, spool: TempFiles
-) -> None:
+async def test_a_cancelled_upload_leaves_no_part(bucket: BucketSettings, spool: TempFiles) -> None:
     """In the midst of a large file: nothing is kept, and nothing is left of what was sent."""
     storage, listed = ObjectStorageMediaStore(bucket), f"{bucket.endpoint}/{bucket.name}?uploads"
     async with httpx.AsyncClient() as client, spool.create(1 << 30) as incoming:
@@ -92,7 +90,7 @@ async def test_whoever_is_cancelled_leaves_no_part(
     assert (await storage.find("outputs/gen_1/0")) == StoredFile(100 << 20, {})
 
 
-async def test_keys_that_begin_alike(store: MediaStore, spool: TempFiles) -> None:
+async def test_keys_with_a_common_prefix(store: MediaStore, spool: TempFiles) -> None:
     """Deleting one takes nothing of the other."""
     for key in ("outputs/gen_1/0", "outputs/gen_10/0", "outputs/gen_1/10"):
         await put(store, spool, key, b"x")
@@ -133,7 +131,7 @@ async def refusing(s3: str, *refused: str) -> AsyncIterator[str]:
             await runner.cleanup()
 
 
-async def test_an_object_that_stays_keeps_no_other(
+async def test_an_undeletable_object_does_not_block_others(
     bucket: BucketSettings, spool: TempFiles
 ) -> None:
     """Of a generation's outputs all go that can; asking again takes the rest."""
@@ -151,7 +149,7 @@ async def test_an_object_that_stays_keeps_no_other(
     assert await storage.keys("outputs/gen_1") == ()
 
 
-async def test_links_of_object_storage(bucket: BucketSettings, spool: TempFiles) -> None:
+async def test_presigned_urls_of_object_storage(bucket: BucketSettings, spool: TempFiles) -> None:
     """Whoever has one reads the file, or a part of it, without a key, as what it is."""
     storage = ObjectStorageMediaStore(bucket)
     async with spool.create(10) as incoming:
@@ -169,7 +167,7 @@ async def test_links_of_object_storage(bucket: BucketSettings, spool: TempFiles)
     assert await storage.find("outputs/gen_1/0") == StoredFile(10, {"media_type": "video/mp4"})
 
 
-async def test_storage_that_is_away(bucket: BucketSettings, spool: TempFiles) -> None:
+async def test_unavailable_storage(bucket: BucketSettings, spool: TempFiles) -> None:
     """A typed failure that says nothing of where it is; the file is not lost."""
     away = BucketSettings("nowhere", "", "http://127.0.0.1:9", "us-east-1", "a", "b")
     absent = replace(bucket, name="there-is-no-such-bucket")

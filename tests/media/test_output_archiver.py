@@ -75,7 +75,7 @@ async def content(folder: FileSystemMediaStore) -> bytes:
     return b"".join([piece async for piece in folder.read("outputs/gen_1/0", 0, 1 << 30)])
 
 
-async def test_a_link(
+async def test_a_url_is_archived(
     archive: Archive, file_server: FileServer, folder: FileSystemMediaStore
 ) -> None:
     """Kept whole, looked into, and upstream's link stays with its expiry. No token is sent."""
@@ -97,7 +97,7 @@ async def test_a_link(
     assert "Cookie" not in file_server.requests[0].headers
 
 
-async def test_a_data_uri(archive: Archive, folder: FileSystemMediaStore) -> None:
+async def test_a_data_uri_is_archived(archive: Archive, folder: FileSystemMediaStore) -> None:
     """Kept like a link. One that would not fit into a message is shown by its copy alone."""
     for body, is_inlined in ((PICTURE[:200_000], True), (PICTURE + bytes(300_000), False)):
         uri = f"data:image/png;base64,{base64.b64encode(body).decode()}"
@@ -118,7 +118,7 @@ async def test_a_data_uri(archive: Archive, folder: FileSystemMediaStore) -> Non
     ],
     ids=["broken", "late and cut", "empty", "damaged", "moved"],
 )
-async def test_what_may_pass_is_tried_again(
+async def test_transient_failures_are_retried(
     answers: tuple[Answer, ...],
     tries: int,
     archive: Archive,
@@ -133,7 +133,7 @@ async def test_what_may_pass_is_tried_again(
     assert len([request for request in file_server.requests if request.path == "/out.png"]) == tries
 
 
-async def test_what_is_damaged_for_good_is_kept_as_what_it_is(
+async def test_a_permanently_damaged_file_is_stored_as_it_is(
     archive: Archive, file_server: FileServer, folder: FileSystemMediaStore
 ) -> None:
     """It may be what the model made; but a picture it is not called. By itself it is taken so."""
@@ -166,7 +166,7 @@ async def test_what_is_damaged_for_good_is_kept_as_what_it_is(
         (moved("/out.png"), 1, "too many redirects"),
     ],
 )
-async def test_what_cannot_be_kept(
+async def test_outputs_that_cannot_be_archived(
     answer: Answer,
     tries: int,
     cause: str,
@@ -190,7 +190,7 @@ async def test_what_cannot_be_kept(
     "uri",
     ["data:,", "data:image/png;base64,", "data:image/png,", "DATA:;base64,", "data:;base64,%3D"],
 )
-async def test_what_cannot_change_is_not_tried_again(
+async def test_permanent_failures_are_not_retried(
     uri: str, folder: FileSystemMediaStore, spool: TempFiles, file_server: FileServer
 ) -> None:
     """All there is of an empty medium is within its URI: it is refused without a pause."""
@@ -227,7 +227,7 @@ async def test_what_cannot_change_is_not_tried_again(
         "nonsense",
     ],
 )
-async def test_other_hosts_are_never_asked(
+async def test_other_hosts_are_never_fetched(
     uri: str, archive: Archive, file_server: FileServer
 ) -> None:
     """Not upstream's host as it was configured: not fetched."""
@@ -238,7 +238,7 @@ async def test_other_hosts_are_never_asked(
 
 
 @pytest.mark.parametrize("said", [b"", PICTURE[:99]])
-async def test_silence_is_bounded(
+async def test_idle_downloads_are_bounded(
     said: bytes, archive: Archive, file_server: FileServer, folder: FileSystemMediaStore
 ) -> None:
     """A server that says nothing, or nothing more, is asked again, and at last given up."""
@@ -253,7 +253,7 @@ async def test_silence_is_bounded(
     assert await content(folder) == PICTURE
 
 
-async def test_one_of_several_may_fail(
+async def test_one_of_several_outputs_may_fail(
     file_server: FileServer, folder: FileSystemMediaStore, spool: TempFiles
 ) -> None:
     """The others are kept, in order."""
@@ -269,7 +269,7 @@ async def test_one_of_several_may_fail(
     assert await folder.keys("outputs/gen_1") == ()
 
 
-async def test_a_trickle_is_bounded(
+async def test_slow_downloads_are_bounded(
     file_server: FileServer, folder: FileSystemMediaStore, spool: TempFiles
 ) -> None:
     """Bytes that go on and on, but too slowly: each try has its time."""
@@ -282,7 +282,7 @@ async def test_a_trickle_is_bounded(
 
 
 @pytest.mark.parametrize("lifetime", [3_600.0, 60.0])
-async def test_tries_go_on_to_half_of_the_sources_life(
+async def test_retries_continue_to_half_of_the_sources_lifetime(
     lifetime: float, file_server: FileServer, folder: FileSystemMediaStore, spool: TempFiles
 ) -> None:
     """Ever further apart, the last one right then; never later, and once at least."""
@@ -310,7 +310,7 @@ async def test_tries_go_on_to_half_of_the_sources_life(
         assert stored.is_stored
 
 
-async def test_what_was_kept_before_a_crash_is_not_fetched_again(
+async def test_outputs_archived_before_a_crash_are_not_fetched_again(
     file_server: FileServer, folder: FileSystemMediaStore, spool: TempFiles
 ) -> None:
     """Though its link has died meanwhile: what it is stands beside it."""
@@ -325,7 +325,7 @@ async def test_what_was_kept_before_a_crash_is_not_fetched_again(
         assert len(file_server.requests) == 1
 
 
-async def test_files_that_never_end_hold_their_own_tenants_places(
+async def test_endless_downloads_use_only_their_tenants_slots(
     folder: FileSystemMediaStore, spool: TempFiles, file_server: FileServer
 ) -> None:
     """However many of one tenant's files come without end, another's is fetched at once."""
@@ -348,7 +348,7 @@ async def test_files_that_never_end_hold_their_own_tenants_places(
         await asyncio.gather(hostile, return_exceptions=True)
 
 
-async def test_media_by_the_thousand_are_taken_a_part_at_a_time(
+async def test_thousands_of_media_are_archived_in_batches(
     folder: FileSystemMediaStore, spool: TempFiles, file_server: FileServer
 ) -> None:
     """All are kept, and only a part of them is under way: each task of 5,000 would take memory."""
@@ -370,7 +370,7 @@ async def test_media_by_the_thousand_are_taken_a_part_at_a_time(
     assert before < most < before + 350
 
 
-async def test_outputs_are_apart_while_another_tenant_is_there(
+async def test_large_archiving_jobs_yield_to_other_tenants(
     folder: FileSystemMediaStore, spool: TempFiles, file_server: FileServer
 ) -> None:
     """Thousands of one tenant's leave the others most of the processor; its calls wait for none."""

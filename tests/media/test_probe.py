@@ -79,7 +79,7 @@ def read(content: bytes, folder: Path) -> tuple[str, ProbeResult]:
     ("form", "media_type"),
     [("PNG", "image/png"), ("JPEG", "image/jpeg"), ("WEBP", "image/webp"), ("GIF", "image/gif")],
 )
-def test_pictures(form: str, media_type: str, tmp_path: Path) -> None:
+def test_images(form: str, media_type: str, tmp_path: Path) -> None:
     """Pixels, whatever the format."""
     assert read(picture(form), tmp_path) == (media_type, ProbeResult(64, 48))
 
@@ -92,7 +92,7 @@ def test_pictures(form: str, media_type: str, tmp_path: Path) -> None:
         ("webm", "libvpx", "video/webm"),
     ],
 )
-def test_films(container: str, codec: str, media_type: str, tmp_path: Path) -> None:
+def test_videos(container: str, codec: str, media_type: str, tmp_path: Path) -> None:
     """Pixels and seconds."""
     detected_type, probe_result = read(film(container, codec), tmp_path)
     assert (detected_type, probe_result.width, probe_result.height) == (media_type, 64, 48)
@@ -128,14 +128,14 @@ def test_a_long_film_in_fragments(tmp_path: Path) -> None:
         ("ipod", "aac", "audio/mp4"),
     ],
 )
-def test_sounds(container: str, codec: str, media_type: str, tmp_path: Path) -> None:
+def test_audio(container: str, codec: str, media_type: str, tmp_path: Path) -> None:
     """Seconds, and no pixels."""
     detected_type, probe_result = read(sound(container, codec), tmp_path)
     assert (detected_type, probe_result.width, probe_result.height) == (media_type, None, None)
     assert probe_result.seconds == pytest.approx(2, abs=0.15)
 
 
-def test_what_the_sandbox_makes(tmp_path: Path) -> None:
+def test_media_of_the_sandbox(tmp_path: Path) -> None:
     """The size and length that were asked for."""
     image = render_file(ImageRecipe("a/b", "x", 1, 320, 192, "jpg"))
     assert read(image, tmp_path)[1] == ProbeResult(320, 192)
@@ -145,7 +145,7 @@ def test_what_the_sandbox_makes(tmp_path: Path) -> None:
     assert read(video, tmp_path)[1] == ProbeResult(320, 192, 1.0)
 
 
-def test_a_film_that_lies_on_its_side(tmp_path: Path) -> None:
+def test_a_rotated_video(tmp_path: Path) -> None:
     """The matrix of the track's header says how it is shown."""
     content = bytearray(film("mp4", "libx264"))
     at = content.index(b"tkhd") + 4 + 40
@@ -155,7 +155,7 @@ def test_a_film_that_lies_on_its_side(tmp_path: Path) -> None:
     assert (probe_result.width, probe_result.height) == (48, 64)
 
 
-def test_what_declares_the_type() -> None:
+def test_sources_of_the_media_type() -> None:
     """The file itself, then whoever declared one first; a parameter is no part of it."""
     assert detect_media_type(b"\x89PNG\r\n\x1a\n...", "text/html") == "image/png"
     assert detect_media_type(b"{}", "", "application/json; charset=utf-8") == "application/json"
@@ -178,7 +178,7 @@ FILES = (
 
 
 @given(data=st.data())
-def test_a_broken_file_says_nothing_and_breaks_nothing(
+def test_a_damaged_file_is_probed_safely(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Cut anywhere, with any bytes changed: every answer is a sane one, and there is one."""
@@ -197,7 +197,7 @@ def test_a_broken_file_says_nothing_and_breaks_nothing(
 
 
 @given(content=st.binary(max_size=400))
-def test_no_bytes_make_the_readers_fail(content: bytes) -> None:
+def test_no_bytes_crash_the_probe(content: bytes) -> None:
     """They find something or nothing; they never go on for ever."""
     for reader in (mp4.read_mp4_header, webm.read_webm_header):
         for start in (b"", b"\0\0\1\0moov", b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\xff"):

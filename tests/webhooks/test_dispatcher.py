@@ -49,7 +49,7 @@ def their_view(secret: str, got: Received) -> Any:
     return standardwebhooks.Webhook(secret).verify(got.body, dict(got.headers))
 
 
-async def test_an_end_is_told_at_once(
+async def test_a_terminal_event_is_sent_at_once(
     store: SqliteStore, receiver: Receiver, clock: ManualDispatcherClock, their_time: None
 ) -> None:
     """As proto JSON, signed, once; of what has not ended nothing is told."""
@@ -70,7 +70,7 @@ async def test_an_end_is_told_at_once(
 
 
 @pytest.mark.parametrize("state", [State.FAILED, State.CANCELLED])
-async def test_every_end_has_its_name(
+async def test_every_terminal_state_has_an_event_type(
     store: SqliteStore, receiver: Receiver, clock: ManualDispatcherClock, state: State
 ) -> None:
     """What failed is told of, too."""
@@ -101,7 +101,7 @@ async def down_until_back(port: int, how: str) -> AsyncIterator[Callable[[], Awa
 
 
 @pytest.mark.parametrize("how", ["closed", "503"])
-async def test_a_receiver_that_is_down_for_an_hour_misses_nothing(
+async def test_a_receiver_down_for_an_hour_gets_every_event(
     tmp_path: Path, clock: ManualDispatcherClock, their_time: None, how: str
 ) -> None:
     """Each event comes once it is back, with its own time, and any library takes it.
@@ -140,7 +140,7 @@ async def test_a_receiver_that_is_down_for_an_hour_misses_nothing(
     assert clock.now() <= NOON + 3 * HOUR
 
 
-async def test_ten_tries_over_a_day_then_it_is_listed(
+async def test_an_event_is_listed_as_undelivered_after_ten_tries(
     store: SqliteStore, receiver: Receiver, clock: ManualDispatcherClock
 ) -> None:
     """With the same id and another signature each time. By hand it can be sent still."""
@@ -167,7 +167,7 @@ async def test_ten_tries_over_a_day_then_it_is_listed(
             await played.sender.redeliver("evt_a")
 
 
-async def test_who_is_gone_is_not_asked_again(
+async def test_a_410_response_ends_the_retries(
     store: SqliteStore, receiver: Receiver, clock: ManualDispatcherClock
 ) -> None:
     """410 is an answer for good."""
@@ -192,7 +192,7 @@ async def test_a_redirect_is_not_followed(
         assert len(receiver.all) == 1
 
 
-async def test_a_bug_does_not_end_the_sending(
+async def test_dispatching_continues_after_an_internal_error(
     store: SqliteStore,
     receiver: Receiver,
     clock: ManualDispatcherClock,
@@ -218,7 +218,7 @@ async def test_a_bug_does_not_end_the_sending(
     assert got.id == "evt_a"
 
 
-async def test_what_was_to_be_sent_survives_a_restart(
+async def test_pending_events_survive_a_restart(
     tmp_path: Path, clock: ManualDispatcherClock
 ) -> None:
     """Also what was accepted by one server and ended by the next."""
@@ -234,7 +234,7 @@ async def test_what_was_to_be_sent_survives_a_restart(
     assert {delivery.id for delivery in got} == {"evt_a", "evt_b"}
 
 
-async def test_a_url_lies_sealed(tmp_path: Path, store: SqliteStore) -> None:
+async def test_webhook_urls_are_encrypted(tmp_path: Path, store: SqliteStore) -> None:
     """It may hold a secret."""
     await deliver_end(store, "a", "https://example.com/hook?token=canary-4711")
     for file in (tmp_path / "data").iterdir():
@@ -266,7 +266,7 @@ async def test_a_slow_receiver_does_not_keep_others_waiting(
             assert len(played.sender._deliveries) <= 9
 
 
-async def test_what_the_operator_does_not_let_in_is_not_reached(
+async def test_the_egress_policy_applies_when_sending(
     store: SqliteStore, clock: ManualDispatcherClock, receiver: Receiver
 ) -> None:
     """Also where it was let in when the call was accepted."""

@@ -41,12 +41,12 @@ def refused(url: str, reach: EgressPolicy = EgressPolicy()) -> str:  # noqa: B00
     return ""
 
 
-def test_there_are_enough() -> None:
+def test_there_are_sixty_url_forms() -> None:
     """Sixty forms, at least, each another."""
     assert len(set(TARGETS)) == len(TARGETS) >= 60
 
 
-async def test_no_form_leads_to_this_machine_or_a_private_network(
+async def test_no_url_form_reaches_a_private_address(
     listeners: tuple[int, list[object]],
 ) -> None:
     """Each is refused where it is given; were it not, it would still not be connected to."""
@@ -62,7 +62,7 @@ async def test_no_form_leads_to_this_machine_or_a_private_network(
     assert not came
 
 
-async def test_no_form_passes_the_sockets_themselves(
+async def test_the_socket_check_refuses_every_form(
     listeners: tuple[int, list[object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the look at the URL taken away, what the library makes of it is still looked at."""
@@ -106,7 +106,7 @@ class Changing(AbstractResolver):
     "addresses",
     [["127.0.0.1"], ["::1"], ["::ffff:127.0.0.1"], ["64:ff9b::7f00:1"], ["127.0.0.1", "::1"]],
 )
-async def test_names_that_lead_inside(
+async def test_names_that_resolve_to_private_addresses(
     listeners: tuple[int, list[object]], addresses: list[str]
 ) -> None:
     """Whatever a name server says; and it is asked again for each post."""
@@ -120,7 +120,7 @@ async def test_names_that_lead_inside(
     assert not came
 
 
-async def test_the_address_that_was_looked_at_is_the_one_connected_to(receiver: Receiver) -> None:
+async def test_the_checked_address_is_the_one_connected_to(receiver: Receiver) -> None:
     """A second look, which would lead elsewhere, is not taken. The name stays in Host."""
     port = receiver.url.rsplit(":", 1)[1].removesuffix("/hook")
     resolver = Changing(["127.0.0.1"], ["10.0.0.1"])
@@ -159,7 +159,7 @@ async def test_the_address_that_was_looked_at_is_the_one_connected_to(receiver: 
         f"https://example.com/{'x' * 2_048}",
     ],
 )
-async def test_other_urls(url: str) -> None:
+async def test_other_urls_are_refused_by_field(url: str) -> None:
     """Refused by name of the field, and its words do not repeat it."""
     words = refused(url)
     assert words
@@ -169,7 +169,7 @@ async def test_other_urls(url: str) -> None:
             assert await poster.post(url, {}, b"{}") == NO_RESPONSE
 
 
-def test_public_ones_pass() -> None:
+def test_public_urls_are_accepted() -> None:
     """With a port, a query, whatever the path."""
     for url in (
         "https://example.com/hook",
@@ -182,7 +182,7 @@ def test_public_ones_pass() -> None:
         assert not refused(url), url
 
 
-def test_what_the_operator_lets_in() -> None:
+def test_allowed_networks() -> None:
     """His networks, also by plain http; nothing that is not in them."""
     reach = EgressPolicy((ip_network("10.0.0.0/8"), ip_network("::1/128")))
     for url in (
@@ -208,7 +208,7 @@ def test_what_the_operator_lets_in() -> None:
     assert reach.allows_address("93.184.216.34")
 
 
-async def test_answers_are_not_read(receiver: Receiver) -> None:
+async def test_response_bodies_are_not_read(receiver: Receiver) -> None:
     """However long they are: the status is all that is wanted."""
     receiver.headers = {"Content-Encoding": "gzip"}
     receiver.status = 404

@@ -14,7 +14,7 @@ from tests.store.records import NOON
 DAY = timedelta(days=1)
 
 
-async def test_the_first_is_the_one_that_was_signed_with(store: SqliteStore) -> None:
+async def test_the_first_secret_returned_signed_earlier_webhooks(store: SqliteStore) -> None:
     """What was sent before anybody asked can be verified afterwards; the next is another."""
     (secret,) = await store.outbox.get_or_create_secrets("acme", NOON)
     assert (secret,) == await store.outbox.get_or_create_secrets("acme", NOON)
@@ -25,7 +25,9 @@ async def test_the_first_is_the_one_that_was_signed_with(store: SqliteStore) -> 
     assert second.previous_expires_at == NOON + DAY
 
 
-async def test_the_one_before_counts_for_a_while(store: SqliteStore, tmp_path: Path) -> None:
+async def test_the_previous_secret_stays_valid_for_a_while(
+    store: SqliteStore, tmp_path: Path
+) -> None:
     """Webhooks are signed with both, then with the newest alone; restarts change nothing."""
     first = await store.outbox.rotate_secret("acme", NOON, NOON + DAY)
     second = await store.outbox.rotate_secret("acme", NOON, NOON + DAY)
@@ -39,14 +41,14 @@ async def test_the_one_before_counts_for_a_while(store: SqliteStore, tmp_path: P
     )
 
 
-async def test_tenants_share_no_secret(store: SqliteStore) -> None:
+async def test_each_tenant_has_its_own_secret(store: SqliteStore) -> None:
     """Each has its own."""
     assert await store.outbox.get_or_create_secrets(
         "a", NOON
     ) != await store.outbox.get_or_create_secrets("b", NOON)
 
 
-async def test_nothing_of_a_secret_lies_in_clear(store: SqliteStore, tmp_path: Path) -> None:
+async def test_secrets_are_encrypted_on_disk(store: SqliteStore, tmp_path: Path) -> None:
     """Sealed, as everything is that must not be seen in a copy of the database."""
     rotated = await store.outbox.rotate_secret("acme", NOON, NOON + DAY)
     files = [file for file in (tmp_path / "data").iterdir() if file.is_file()]

@@ -57,7 +57,7 @@ async def silent() -> AsyncIterator[Silent]:
         gone.set()
 
 
-async def test_one_tenants_silent_receivers(
+async def test_silent_receivers_of_one_tenant(
     store: SqliteStore, clock: ManualDispatcherClock, silent: Silent, receiver: Receiver
 ) -> None:
     """Hosts without number, due for longer than all else: a part of the places is all they get."""
@@ -72,7 +72,7 @@ async def test_one_tenants_silent_receivers(
         assert played.in_flight() == {"silent": 16}
 
 
-async def test_many_tenants_silent_receivers(
+async def test_silent_receivers_of_many_tenants(
     store: SqliteStore, clock: ManualDispatcherClock, silent: Silent, receiver: Receiver
 ) -> None:
     """Where every place is held, a tenant with none on its way has one all the same."""
@@ -89,7 +89,7 @@ async def test_many_tenants_silent_receivers(
         assert played.in_flight() == {f"silent{n}": 8 for n in range(8)}
 
 
-async def test_a_shared_host(
+async def test_tenants_sharing_a_host_do_not_delay_each_other(
     store: SqliteStore, clock: ManualDispatcherClock, silent: Silent, receiver: Receiver
 ) -> None:
     """What one tenant has on its way to a host is no reason for another's to wait."""
@@ -101,7 +101,7 @@ async def test_a_shared_host(
         await silent.wait_for_requests(1)
 
 
-async def test_a_try_that_falls_due_while_places_are_held(
+async def test_a_retry_due_while_slots_are_taken(
     store: SqliteStore, clock: ManualDispatcherClock, silent: Silent, receiver: Receiver
 ) -> None:
     """It is begun at its time, not when somebody else's post has ended."""
@@ -120,7 +120,7 @@ async def test_a_try_that_falls_due_while_places_are_held(
         await receiver.received(2)
 
 
-async def test_places_are_dealt_out_in_turn(store: SqliteStore) -> None:
+async def test_slots_are_shared_round_robin(store: SqliteStore) -> None:
     """Each next one to the tenant that has the fewest; what is not due yet waits."""
     for tenant, count in (("a", 30), ("b", 3), ("c", 30)):
         for n in range(count):
@@ -153,7 +153,7 @@ async def test_places_are_dealt_out_in_turn(store: SqliteStore) -> None:
     ]
 
 
-async def test_by_hand_one_post_at_a_time(
+async def test_redelivery_sends_one_request_at_a_time(
     store: SqliteStore,
     clock: ManualDispatcherClock,
     receiver: Receiver,
@@ -195,9 +195,7 @@ async def test_by_hand_one_post_at_a_time(
         assert sum(isinstance(outcome, ResourceNotFound) for outcome in done) == 1
 
 
-async def test_names_that_nobody_answers_for(
-    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_unresolvable_names(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lookup goes on when its post has given up: one tenant's take a part of the threads only."""
     began, answered, look_up = threading.Semaphore(0), threading.Event(), socket.getaddrinfo
 

@@ -71,7 +71,7 @@ async def until_gone(pid: int) -> None:
         os.close(process)
 
 
-async def test_a_job_is_done_and_its_worker_is_kept(workers: WorkerPool) -> None:
+async def test_a_worker_is_reused(workers: WorkerPool) -> None:
     first = await pid_of(workers)
     assert await workers.run(task("echo"), b"", seconds=LONG) == b""
     assert await workers.run(task("echo"), b"\0\xff", seconds=LONG) == b"\0\xff"
@@ -89,7 +89,7 @@ async def test_payloads_and_results_of_any_size_arrive_whole(
 
 
 @pytest.mark.parametrize("name", ["never_end", "never_end_in_c"])
-async def test_what_does_not_end_is_killed(workers: WorkerPool, name: str) -> None:
+async def test_an_endless_task_is_killed(workers: WorkerPool, name: str) -> None:
     pid = await pid_of(workers)
     with pytest.raises(JobTimeout):
         await workers.run(task(name), b"", seconds=0.2)
@@ -97,7 +97,7 @@ async def test_what_does_not_end_is_killed(workers: WorkerPool, name: str) -> No
     assert await pid_of(workers) != pid
 
 
-async def test_only_cpu_time_counts(workers: WorkerPool) -> None:
+async def test_the_limit_counts_cpu_time(workers: WorkerPool) -> None:
     """A machine that stands still for a while says nothing of what a job needs."""
     pid = await pid_of(workers)
     assert await workers.run(task("wait"), b"0.5", seconds=0.2) == b""
@@ -105,7 +105,7 @@ async def test_only_cpu_time_counts(workers: WorkerPool) -> None:
     assert await pid_of(workers) == pid
 
 
-async def test_a_process_that_was_stopped_for_a_while_goes_on(workers: WorkerPool) -> None:
+async def test_a_stopped_worker_continues(workers: WorkerPool) -> None:
     pid = await pid_of(workers)
     os.kill(pid, signal.SIGSTOP)
     running = asyncio.create_task(workers.run(task("echo"), b"on", seconds=0.2))
@@ -115,14 +115,14 @@ async def test_a_process_that_was_stopped_for_a_while_goes_on(workers: WorkerPoo
     assert await running == b"on"
 
 
-async def test_what_sleeps_for_ever_is_killed(workers: WorkerPool) -> None:
+async def test_a_sleeping_task_is_killed(workers: WorkerPool) -> None:
     pid = await pid_of(workers)
     with pytest.raises(JobTimeout):
         await workers.run(task("wait"), b"1000", seconds=0.02)
     await until_gone(pid)
 
 
-async def test_an_answer_is_taken_after_this_process_stood_still(
+async def test_a_result_is_accepted_after_the_parent_was_paused(
     workers: WorkerPool,
 ) -> None:
     """However much time has passed here at once, it is a part of what a job has."""
@@ -133,7 +133,7 @@ async def test_an_answer_is_taken_after_this_process_stood_still(
     assert await running == b""
 
 
-async def test_what_needs_too_much_memory_is_ended(workers: WorkerPool) -> None:
+async def test_a_task_over_the_memory_limit_is_killed(workers: WorkerPool) -> None:
     pid = await pid_of(workers)
     with pytest.raises(JobOutOfMemory):
         await workers.run(task("eat", 64 * MIB), b"1000000", seconds=LONG)
@@ -146,7 +146,7 @@ async def test_a_worker_that_stays_large_is_replaced(workers: WorkerPool) -> Non
     await until_gone(pid)
 
 
-async def test_what_kills_its_process_is_told(workers: WorkerPool) -> None:
+async def test_a_crashed_worker_is_reported(workers: WorkerPool) -> None:
     with pytest.raises(WorkerCrashed):
         await workers.run(task("die"), b"", seconds=LONG)
     assert await workers.run(task("echo"), b"on", seconds=LONG) == b"on"
@@ -159,7 +159,7 @@ async def test_an_idle_worker_that_was_killed_is_replaced(workers: WorkerPool) -
     assert await pid_of(workers) != pid
 
 
-async def test_a_bug_is_told_by_type_and_place_and_its_words_are_not(
+async def test_an_exception_is_reported_without_its_message(
     workers: WorkerPool,
 ) -> None:
     pid = await pid_of(workers)
@@ -168,7 +168,7 @@ async def test_a_bug_is_told_by_type_and_place_and_its_words_are_not(
     assert await pid_of(workers) == pid
 
 
-async def test_a_worker_sees_no_secret(
+async def test_a_worker_gets_no_secrets(
     workers: WorkerPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REPLICATE_API_TOKEN", "r8_secret")
@@ -178,7 +178,7 @@ async def test_a_worker_sees_no_secret(
     assert not [name for name in names if "TOKEN" in name or name.startswith("MEDIAGATE")]
 
 
-async def test_a_worker_holds_no_socket_of_its_parent(workers: WorkerPool) -> None:
+async def test_a_worker_inherits_no_socket(workers: WorkerPool) -> None:
     """The port of a server that was killed would else be taken when the next one starts."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         listening.set_inheritable(True)
@@ -188,13 +188,13 @@ async def test_a_worker_holds_no_socket_of_its_parent(workers: WorkerPool) -> No
     assert ours not in open_paths
 
 
-async def test_a_worker_imports_next_to_nothing(workers: WorkerPool) -> None:
+async def test_a_worker_imports_little(workers: WorkerPool) -> None:
     names = (await workers.run(task("modules"), b"", seconds=LONG)).decode().split()
     roots = {name.partition(".")[0] for name in names}
     assert not roots & {"aiohttp", "asyncio", "grpc", "pydantic", "replicate", "structlog"}
 
 
-async def test_a_caller_who_gives_up_frees_the_place(workers: WorkerPool) -> None:
+async def test_a_cancelled_caller_frees_its_slot(workers: WorkerPool) -> None:
     pid = await pid_of(workers, "a")
     waiting = [
         asyncio.create_task(workers.run(task("never_end"), b"", seconds=LONG, tenant="a"))
@@ -210,7 +210,7 @@ async def test_a_caller_who_gives_up_frees_the_place(workers: WorkerPool) -> Non
     assert await workers.run(task("echo"), b"on", seconds=LONG, tenant="a") == b"on"
 
 
-async def test_one_tenant_never_has_all_workers(workers: WorkerPool) -> None:
+async def test_one_tenant_never_takes_all_workers(workers: WorkerPool) -> None:
     hostile = [
         asyncio.create_task(workers.run(task("never_end"), b"", seconds=LONG, tenant="hostile"))
         for _ in range(20)
@@ -249,7 +249,7 @@ async def test_a_tenants_queue_is_bounded(workers: WorkerPool) -> None:
     assert await run(10) == b"10"
 
 
-async def test_nothing_stays_open(open_files: None) -> None:
+async def test_closing_leaves_nothing_open(open_files: None) -> None:
     async with WorkerPool() as pool:
         pid = await pid_of(pool)
         running = asyncio.create_task(pool.run(task("never_end"), b"", seconds=LONG))
