@@ -46,7 +46,7 @@ class TlsSandbox:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=RUN_SECONDS,
+            timeout=BUILD_SECONDS,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr

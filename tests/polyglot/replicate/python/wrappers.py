@@ -22,6 +22,7 @@ VERSION = "meta/llama-2-70b-chat:02e509c789964a7ea8736978a43525956ef40397be9033a
 CANARY = "replicate/canary:30e22229542eb3f79d4f945dacb58d32001b02cc313ae6f54eef27904edf3272"
 MESSAGES = [{"role": "user", "content": "Hello"}]
 
+litellm.suppress_debug_info = True  # Printed beside our lines otherwise.
 complete_url = replicate_config.get_complete_url
 
 
