@@ -56,7 +56,7 @@ async def opened(server: InterceptorServer, tenant: str, prompt: str = "x") -> A
     return call
 
 
-async def test_who_holds_as_much_as_is_free_is_refused(start: Start) -> None:
+async def test_a_caller_over_its_share_is_refused(start: Start) -> None:
     """RESOURCE_EXHAUSTED, counted, and when to come again; others are still served."""
     server = await start(HeldStream(), authenticate=by_metadata, max_open_rpcs=8)
     before = metrics.rpcs_refused._value.get()
@@ -75,7 +75,7 @@ async def test_who_holds_as_much_as_is_free_is_refused(start: Start) -> None:
 
 
 @pytest.mark.parametrize("attackers", range(1, 9))
-async def test_any_number_of_greedy_callers_leaves_room(start: Start, attackers: int) -> None:
+async def test_greedy_callers_leave_room_for_others(start: Start, attackers: int) -> None:
     """Each takes all that it gets, in turns; one who comes then is admitted."""
     server = await start(HeldStream(), authenticate=by_metadata, max_open_rpcs=32)
     streams, refused = [], set[str]()
@@ -92,7 +92,7 @@ async def test_any_number_of_greedy_callers_leaves_room(start: Start, attackers:
 
 
 @pytest.mark.parametrize("end", ["success", "failure", "cancel"])
-async def test_a_place_is_given_back(start: Start, end: str) -> None:
+async def test_a_slot_is_released(start: Start, end: str) -> None:
     """However the rpc ends."""
     servicer = HeldStream()
     server = await start(servicer, authenticate=by_metadata, max_open_rpcs=2)

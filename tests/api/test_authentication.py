@@ -44,7 +44,7 @@ def call_of(path: str) -> RpcCall:
         "",
     ],
 )
-async def test_denied_by_default(path: str) -> None:
+async def test_methods_require_authentication_by_default(path: str) -> None:
     """Whatever is not on the short list needs a caller, however it is written."""
     with pytest.raises(ApiKeyMissing):
         await AuthInterceptor(nobody).intercept(call_of(path), serve)
@@ -59,6 +59,6 @@ async def test_denied_by_default(path: str) -> None:
         "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
     ],
 )
-async def test_open_to_all(path: str) -> None:
+async def test_methods_without_authentication(path: str) -> None:
     """Health and reflection."""
     assert await AuthInterceptor(nobody).intercept(call_of(path), serve) == b"served"

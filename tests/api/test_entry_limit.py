@@ -64,7 +64,7 @@ def random_run(rng: random.Random) -> models_pb2.RunModelRequest:
     return request
 
 
-def test_it_counts_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_entries_are_counted_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Any request passes a limit of as many entries as it has, and none of one less."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
@@ -77,7 +77,7 @@ def test_it_counts_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
             assert bool(crowded(request)) is expected, (count, limit)
 
 
-def test_what_is_broken_is_never_let_through() -> None:
+def test_malformed_messages_are_refused() -> None:
     """Bytes that are no message are refused here, or by decoding after it."""
     seed = random.randrange(2**32)
     print(f"seed {seed}")
@@ -101,7 +101,7 @@ def test_what_is_broken_is_never_let_through() -> None:
     ("number", "name"),
     [(MAX_ENTRIES, None), (MAX_ENTRIES + 1, "messages")],
 )
-def test_the_limit_itself(number: int, name: str | None) -> None:
+def test_the_limit_counts_all_fields_together(number: int, name: str | None) -> None:
     """All lists count together, and the first field past the limit is named."""
     request = text_pb2.GenerateTextRequest()
     turn = request.messages.add(role=text_pb2.ChatMessage.ROLE_USER)
@@ -110,7 +110,7 @@ def test_the_limit_itself(number: int, name: str | None) -> None:
     assert crowded(request) == name
 
 
-def test_what_is_too_short_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_messages_are_not_scanned(monkeypatch: pytest.MonkeyPatch) -> None:
     """An entry takes two bytes at least; where some may be packed, one."""
     monkeypatch.setattr(entry_limit._EntryCounter, "oversized_field", lambda *_: "looked at")
     most = 2 * MAX_ENTRIES
@@ -123,7 +123,7 @@ def test_what_is_too_short_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> 
     assert find_oversized_field(bytes(MAX_ENTRIES + 1), packed) == "looked at"
 
 
-def test_packed_numbers() -> None:
+def test_packed_numbers_are_one_field() -> None:
     """A list of numbers is one field on the wire."""
     assert (
         crowded(usage_pb2.GetUsageRequest(group_by=[USAGE_DIMENSION_MODEL] * MAX_ENTRIES)) is None

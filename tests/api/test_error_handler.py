@@ -36,7 +36,7 @@ def raising(error: BaseException) -> Texts:
     return Texts(before=fail)
 
 
-async def test_a_known_failure(start: Start) -> None:
+async def test_a_typed_failure(start: Start) -> None:
     """Code, message, reason and metadata are those of the failure."""
     server = await start(raising(ContentBlocked("refused", metadata={"model": "a/b"})))
     for call in calls(server):
@@ -46,7 +46,7 @@ async def test_a_known_failure(start: Start) -> None:
         assert (info.reason, dict(info.metadata)) == ("CONTENT_BLOCKED", {"model": "a/b"})
 
 
-async def test_waiting_is_told_to_retry_policies_too(start: Start) -> None:
+async def test_retry_delays_are_sent_as_pushback_too(start: Start) -> None:
     """RetryInfo for programs, the pushback trailer for gRPC's own retries."""
     server = await start(raising(RateLimited("slow down", retry_after=2.5)))
     for call in calls(server):
@@ -56,7 +56,7 @@ async def test_waiting_is_told_to_retry_policies_too(start: Start) -> None:
         assert ("grpc-retry-pushback-ms", "2500") in tuple(error.trailing_metadata())
 
 
-async def test_what_the_handler_wanted_to_send_is_sent(start: Start) -> None:
+async def test_trailers_of_the_handler_are_kept(start: Start) -> None:
     """Details do not push out other trailers: here the cost of what failed."""
     server = await start(raising(ContentBlocked("refused")))
     for call in calls(server):
@@ -73,7 +73,7 @@ async def test_what_the_handler_wanted_to_send_is_sent(start: Start) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_a_bug_of_ours(start: Start, error: Exception) -> None:
+async def test_an_internal_error(start: Start, error: Exception) -> None:
     """INTERNAL with a fixed text; the log has types and places, and nothing that was sent."""
     server = await start(raising(error))
     for call in calls(server):
@@ -89,7 +89,7 @@ async def test_a_bug_of_ours(start: Start, error: Exception) -> None:
         assert any("Texts" in frame for frame in uncaught["frames"])
 
 
-async def test_a_failure_out_of_a_task_group(start: Start) -> None:
+async def test_a_failure_from_a_task_group(start: Start) -> None:
     """A group that holds nothing but failures is the first of them."""
     group = ExceptionGroup("tasks", [ExceptionGroup("more", [ContentBlocked("refused")])])
     server = await start(raising(group))
@@ -97,7 +97,7 @@ async def test_a_failure_out_of_a_task_group(start: Start) -> None:
         assert reason_of(await rpc_error(call)) == "CONTENT_BLOCKED"
 
 
-async def test_another_tasks_cancellation_is_no_cancelled_call(start: Start) -> None:
+async def test_another_tasks_cancellation_is_an_internal_error(start: Start) -> None:
     """A CancelledError that is not the call's own ends it with a status, not with silence."""
     server = await start(raising(asyncio.CancelledError()))
     for call in calls(server):
@@ -105,7 +105,7 @@ async def test_another_tasks_cancellation_is_no_cancelled_call(start: Start) -> 
         assert (error.code(), reason_of(error)) == (grpc.StatusCode.INTERNAL, "INTERNAL")
 
 
-async def test_a_failure_whose_text_is_long(start: Start) -> None:
+async def test_a_long_failure_message_is_truncated(start: Start) -> None:
     """It is cut, so that callers do not drop the whole status."""
     failure = MediagateError("ü" * 20_000, metadata={f"k{n}": "x" * 5_000 for n in range(50)})
     server = await start(raising(failure))

@@ -46,7 +46,7 @@ def is_connected(client: socket.socket) -> bool:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="by a filter that Linux has")
-async def test_nobody_connects_any_more(address: str) -> None:
+async def test_no_new_connections_are_accepted(address: str) -> None:
     """Whoever is connected is served as before; whoever comes is not, until the server is gone."""
     async with grpc.aio.insecure_channel(address) as channel:
         echo: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(

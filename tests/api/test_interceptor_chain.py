@@ -41,7 +41,7 @@ async def uploads(*chunks: bytes) -> AsyncIterator[media_pb2.UploadMediaRequest]
         yield media_pb2.UploadMediaRequest(chunk=chunk)
 
 
-async def test_unary(start: Start) -> None:
+async def test_unary_calls(start: Start) -> None:
     """One request, one reply; the caller is bound and the request arrives whole."""
     servicer = Texts()
     server = await start(servicer)
@@ -66,7 +66,7 @@ async def test_stream_by_writing(start: Start) -> None:
     assert [event.delta.text async for event in texts(server).StreamText(ask())] == ["0", "1", "2"]
 
 
-async def test_requests_that_stream(start: Start) -> None:
+async def test_request_streams(start: Start) -> None:
     """Each message of a request stream is read, and checked as it comes."""
     server = await start(Uploads())
     media: Any = media_pb2_grpc.MediaServiceStub(server.channel)
@@ -90,7 +90,7 @@ async def written_echo(requests: Any, context: Any) -> None:
 
 
 @pytest.mark.parametrize("behaviour", [echo, written_echo])
-async def test_both_ways(start: Start, behaviour: Any) -> None:
+async def test_bidirectional_streams(start: Start, behaviour: Any) -> None:
     """Requests and replies that both stream, in both styles."""
     server = await start(handlers=(both_ways("/test.Echo/Both", behaviour),))
     call: Any = server.channel.stream_stream("/test.Echo/Both")
@@ -102,7 +102,7 @@ async def test_both_ways(start: Start, behaviour: Any) -> None:
     assert [reply async for reply in call(words())] == [b"a", b"b"]
 
 
-async def test_a_stream_left_by_its_handler(start: Start) -> None:
+async def test_a_request_stream_left_unread(start: Start) -> None:
     """A handler that answers before it has read everything leaves nothing behind."""
 
     async def first(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
@@ -170,7 +170,7 @@ async def test_a_cancelled_unary_call_ends_its_handler(start: Start) -> None:
     assert servicer.ended_by is asyncio.CancelledError
 
 
-async def test_a_method_that_is_not_built(start: Start) -> None:
+async def test_an_unimplemented_method(start: Start) -> None:
     """The generated base class behind a method, or a set that names it, is NOT_IMPLEMENTED."""
 
     class Models(models_pb2_grpc.ModelServiceServicer):
@@ -198,7 +198,7 @@ async def test_services_without_a_servicer(start: Start) -> None:
         assert reason_of(await rpc_error(call)) == "NOT_IMPLEMENTED"
 
 
-async def test_a_method_that_does_not_exist(start: Start) -> None:
+async def test_an_unknown_method(start: Start) -> None:
     """It is named in the status, and is not remembered."""
     server = await start(Texts())
     channel: Any = server.channel
@@ -212,7 +212,7 @@ async def test_a_method_that_does_not_exist(start: Start) -> None:
         assert info.metadata["method"].startswith("/mediagate.v")
 
 
-async def test_bytes_that_are_no_message(start: Start) -> None:
+async def test_malformed_request_bytes(start: Start) -> None:
     """They are refused like any other bad request, and not with a parser's words."""
     servicer = Texts()
     server = await start(servicer)

@@ -26,7 +26,7 @@ async def refusal(server: InterceptorServer, request: Message) -> grpc.aio.AioRp
     return await rpc_error(method(request))
 
 
-async def test_a_bad_field(start: Start) -> None:
+async def test_an_invalid_field(start: Start) -> None:
     """INVALID_ARGUMENT, INVALID_REQUEST, every field named; unary and streamed."""
     servicer = Texts()
     server = await start(servicer)
@@ -41,7 +41,7 @@ async def test_a_bad_field(start: Start) -> None:
     assert not servicer.prompts
 
 
-async def test_more_wrong_than_fits(start: Start) -> None:
+async def test_more_violations_than_a_status_holds(start: Start) -> None:
     """A thousand bad turns still end in a status that arrives."""
     server = await start(Texts())
     error = await refusal(server, text_request(messages=[chat_message(text="")] * 1_000))
@@ -59,7 +59,7 @@ async def test_a_large_inline_medium(start: Start) -> None:
     assert list(violations_of(error)) == ["messages[0].parts[0].image.inline.data"]
 
 
-async def test_a_field_that_is_not_built(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unimplemented_field(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """UNIMPLEMENTED, NOT_IMPLEMENTED, the field named. There is none now, so one is made up."""
     not_built = {"mediagate.v1.GenerationOptions": ("reuse_within",)}
     monkeypatch.setattr(validator, "UNIMPLEMENTED_FIELDS", not_built)
@@ -103,7 +103,7 @@ RETRYING = json.dumps(
 )
 
 
-async def test_a_paid_call_that_grpc_sends_again(start: Start) -> None:
+async def test_a_billable_call_retried_by_grpc(start: Start) -> None:
     """Without a request_id it could be paid twice, and is refused; with one it goes through."""
     servicer = Unsteady()
     server = await start(servicer)

@@ -36,7 +36,7 @@ async def test_the_cost_is_a_trailer(start: Start) -> None:
         assert (await trailers(call))[COST_TRAILER] == "1250"
 
 
-async def test_what_is_not_known_is_not_sent(start: Start) -> None:
+async def test_an_unknown_cost_is_not_sent(start: Start) -> None:
     """No cost reported: no trailer, and certainly not zero."""
     server = await start(WrittenTexts())
     stub: Any = text_pb2_grpc.TextServiceStub(server.channel)
@@ -44,7 +44,7 @@ async def test_what_is_not_known_is_not_sent(start: Start) -> None:
     assert COST_TRAILER not in await trailers(call)
 
 
-def test_a_receipt_grows() -> None:
+def test_a_receipt_accumulates() -> None:
     """What is not known yet does not wipe out what is."""
 
     def fill() -> CallSummary:

@@ -36,7 +36,7 @@ def ask(server: InterceptorServer) -> Any:
     return stub.GenerateText(text_request(prompt="hello"))
 
 
-async def test_over_the_limit(start: Start) -> None:
+async def test_calls_over_the_limit_are_refused(start: Start) -> None:
     """RESOURCE_EXHAUSTED, with whose quota it is and when there is room."""
     servicer = Texts()
     server = await start(servicer, requests_per_minute=lambda: 3, clock=FakeMonotonicClock())
@@ -53,7 +53,7 @@ async def test_over_the_limit(start: Start) -> None:
     assert len(servicer.prompts) == 3
 
 
-async def test_the_limit_may_change_and_may_go(start: Start) -> None:
+async def test_the_limit_can_change_and_be_removed(start: Start) -> None:
     """It is asked at every call; 0 is no limit."""
     limits = [1]
     server = await start(Texts(), requests_per_minute=lambda: limits[0], clock=FakeMonotonicClock())
@@ -66,7 +66,7 @@ async def test_the_limit_may_change_and_may_go(start: Start) -> None:
     await ask(server)
 
 
-async def test_health_is_free(start: Start) -> None:
+async def test_health_checks_are_not_limited(start: Start) -> None:
     """Who asks for health is never refused, and takes nothing from the tenant."""
     limits = {"requests_per_minute": lambda: 1, "clock": FakeMonotonicClock()}
     server = await start(health.aio.HealthServicer(), Texts(), **limits)
@@ -82,9 +82,7 @@ async def test_health_is_free(start: Start) -> None:
     now=st.integers(0, 500),
     passed=st.floats(0, 59.9),
 )
-def test_there_is_room_when_we_said_and_not_long_before(
-    limit: int, before: int, now: int, passed: float
-) -> None:
+def test_the_retry_delay_is_exact(limit: int, before: int, now: int, passed: float) -> None:
     """The wait is the first whole second at which the window takes one more."""
     before, now = min(before, limit), min(now, limit)
     wait = seconds_until_free(
@@ -106,9 +104,7 @@ def test_there_is_room_when_we_said_and_not_long_before(
     steps=st.lists(st.floats(0, 45), max_size=200),
     late=st.floats(0, 59.9),
 )
-def test_no_window_lets_through_more_than_twice_nor_refuses_without_end(
-    limit: int, steps: list[float], late: float
-) -> None:
+def test_every_window_respects_the_limit(limit: int, steps: list[float], late: float) -> None:
     """A minute of the clock never has more than the limit, and who waits as told gets in."""
     clock = FakeMonotonicClock()
     clock.time = NOON + late
@@ -125,14 +121,14 @@ def test_no_window_lets_through_more_than_twice_nor_refuses_without_end(
     assert all(count <= limit for count in admitted.values())
 
 
-def test_one_key_takes_nothing_from_another() -> None:
+def test_keys_are_limited_separately() -> None:
     window = SlidingWindow(FakeMonotonicClock())
     assert window.take("one", 1) == 0
     assert window.take("one", 1) == 41
     assert window.take("two", 1) == 0
 
 
-def test_what_was_called_long_ago_is_forgotten() -> None:
+def test_idle_keys_are_evicted() -> None:
     """Memory is bounded: keys that say nothing any more make room for new ones."""
     clock = FakeMonotonicClock()
     window = SlidingWindow(clock)

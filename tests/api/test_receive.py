@@ -56,13 +56,13 @@ def call(
     return stub(requests(), metadata=(("tenant", tenant),))
 
 
-async def test_no_message_at_all(start: Start) -> None:
+async def test_a_call_without_a_message(start: Start) -> None:
     error = await rpc_error(call(await start(Texts()), "a"))
     assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "request: must be sent" in str(error.details())
 
 
-async def test_a_message_that_does_not_come(start: Start) -> None:
+async def test_a_message_that_never_arrives(start: Start) -> None:
     server = await start(
         Texts(), receive=ReceiveLimitInterceptor(FairScheduler(), seconds=lambda: 0.05)
     )
@@ -71,17 +71,17 @@ async def test_a_message_that_does_not_come(start: Start) -> None:
     assert "request: must come whole within 0.05 s" in str(error.details())
 
 
-async def test_a_call_whose_half_stays_open_is_served(start: Start) -> None:
+async def test_a_call_without_half_close_is_served(start: Start) -> None:
     """As some clients leave it."""
     server = await start(Texts())
     await call(server, "a", MESSAGE, more=asyncio.Event())
 
 
-async def test_what_follows_the_message_is_not_read(start: Start) -> None:
+async def test_data_after_the_message_is_not_read(start: Start) -> None:
     await call(await start(Texts()), "a", MESSAGE, MESSAGE, MESSAGE)
 
 
-async def test_only_the_tenant_s_own_calls_wait_for_its_late_messages(start: Start) -> None:
+async def test_late_messages_delay_only_their_own_tenant(start: Start) -> None:
     server = await start(
         Texts(), authenticate=by_metadata, receive=ReceiveLimitInterceptor(FairScheduler(), limit=2)
     )
@@ -98,7 +98,7 @@ async def test_only_the_tenant_s_own_calls_wait_for_its_late_messages(start: Sta
     assert (await rpc_error(late.pop())).code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_nothing_is_read_of_whoever_may_not_call(start: Start) -> None:
+async def test_unauthenticated_messages_are_not_read(start: Start) -> None:
     async def nobody(_: RpcCall) -> Caller:
         raise ApiKeyMissing("no key")
 
@@ -107,7 +107,7 @@ async def test_nothing_is_read_of_whoever_may_not_call(start: Start) -> None:
     assert error.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
-async def test_who_sends_slowly_waits_for_nothing_else(start: Start) -> None:
+async def test_slow_messages_do_not_block_short_calls(start: Start) -> None:
     """A cancel, a look and a return have places of their own."""
     models: Any = type("Models", (models_pb2_grpc.ModelServiceServicer,), {"GetModel": _get_model})
     server = await start(
@@ -122,7 +122,7 @@ async def test_who_sends_slowly_waits_for_nothing_else(start: Start) -> None:
     await rpc_error(late)
 
 
-async def test_without_a_key_a_message_is_short(start: Start) -> None:
+async def test_messages_without_a_key_are_size_limited(start: Start) -> None:
     """It is counted and decoded for anybody."""
     server = await start(Health())
     check: Any = server.channel.unary_unary("/grpc.health.v1.Health/Check")

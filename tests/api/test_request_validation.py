@@ -110,7 +110,7 @@ GOOD: list[Message] = [
 
 
 @pytest.mark.parametrize("request_", GOOD, ids=range(len(GOOD)))
-def test_good_requests_pass(request_: Message) -> None:
+def test_valid_requests_pass(request_: Message) -> None:
     """Both ends of every range are within it."""
     ValidationInterceptor().check(request_)
 
@@ -269,7 +269,7 @@ BAD: list[tuple[Message, str, str]] = [
 
 
 @pytest.mark.parametrize(("labels", "path", "words"), BAD_LABELS, ids=range(len(BAD_LABELS)))
-def test_labels_are_asked_for_as_they_are_given(
+def test_label_filters_have_the_rules_of_labels(
     labels: dict[str, str], path: str, words: str
 ) -> None:
     """What no generation can have is refused by every filter too, by the same rule."""
@@ -288,14 +288,14 @@ def test_labels_are_asked_for_as_they_are_given(
 @pytest.mark.parametrize(
     ("request_", "path", "words"), BAD, ids=[f"{n}-{b[1]}" for n, b in enumerate(BAD)]
 )
-def test_bad_requests_name_the_field(request_: Message, path: str, words: str) -> None:
+def test_invalid_requests_name_the_field(request_: Message, path: str, words: str) -> None:
     """Exactly the field at fault is named, with what it must be."""
     violations = wrong(request_)
     assert list(violations) == [path]
     assert words in violations[path]
 
 
-def test_all_that_is_wrong_is_told_at_once() -> None:
+def test_all_violations_are_reported_at_once() -> None:
     """Nobody has to mend a request one refusal at a time."""
     violations = wrong(text_request(prompt="", temperature=9, request_id="x", parameter_mode=9))
     assert list(violations) == ["request_id", "options.parameter_mode", "temperature", "prompt"]
@@ -324,7 +324,7 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         "https://example.com/" + "x" * 2_030,
     ],
 )
-def test_addresses_of_inputs(uri: str) -> None:
+def test_input_urls(uri: str) -> None:
     """Https, a host, no user info, not too long; what was sent is not repeated."""
     violations = wrong(image_request(mask=media_input(uri)))
     assert list(violations) == ["mask.uri"]
@@ -338,14 +338,14 @@ def test_addresses_of_inputs(uri: str) -> None:
         *("127。0。0。1", "①②⑦.⓪.⓪.①", "ⓛocalhost", "%31%32%37.0.0.1"),
     ],
 )
-def test_no_input_is_in_a_private_network(host: str) -> None:
+def test_input_urls_of_private_networks_are_refused(host: str) -> None:
     """Not by its address, in whatever form: nobody but this machine's neighbours could mean it."""
     violations = wrong(image_request(mask=media_input(f"https://{host}/a.png")))
     assert violations == {"mask.uri": "must not lead into a private network"}
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8787", "127.1.2.3", "localhost:80", "[::1]:9"])
-def test_loopback_is_for_the_sandbox(host: str) -> None:
+def test_loopback_urls_are_for_the_sandbox_only(host: str) -> None:
     """Plain http to this machine passes only where the server was told that it may."""
     request = image_request(mask=media_input(f"http://{host}/a.png"))
     assert list(wrong(request)) == ["mask.uri"]
@@ -354,7 +354,7 @@ def test_loopback_is_for_the_sandbox(host: str) -> None:
     assert wrong(far, allow_http_loopback=True)
 
 
-def test_a_medium_that_is_too_large() -> None:
+def test_an_oversized_medium() -> None:
     """It has a reason of its own, unless something else is wrong as well."""
     large = inline_media_input(b"x" * (3 * MIB + 1))
     with pytest.raises(MediaTooLarge) as alone:
@@ -367,14 +367,14 @@ def test_a_medium_that_is_too_large() -> None:
     assert [v.field for v in both.value.failure.violations] == ["count", "mask.inline.data"]
 
 
-def test_a_timeout_that_no_run_can_be_held_to() -> None:
+def test_a_timeout_below_the_minimum() -> None:
     """Over 0 and under 5 s is no mistake in form: it has a reason of its own."""
     with pytest.raises(DeadlineTooShort) as raised:
         ValidationInterceptor().check(text_request(timeout=seconds(4.5)))
     assert raised.value.failure.metadata["timeout_seconds"] == "4.500000000"
 
 
-def test_fields_that_are_not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unimplemented_fields(monkeypatch: pytest.MonkeyPatch) -> None:
     """Set, they are refused by name; never ignored. There are none now."""
     monkeypatch.setattr(
         validator, "UNIMPLEMENTED_FIELDS", {"mediagate.v1.GenerationOptions": ("reuse_within",)}

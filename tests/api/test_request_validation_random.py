@@ -63,7 +63,7 @@ REQUESTS = sorted(name for name in DESCRIPTORS if name.endswith("Request"))
 STEP = re.compile(r'([a-z_0-9]+)(?:\[(?:(\d+)|"((?:[^"\\]|\\.)*)")\])?')
 
 
-def test_the_tables_name_what_there_is() -> None:
+def test_the_rule_tables_match_the_contract() -> None:
     """Every message, field, enum value and rpc that a table names is in the contract."""
     for name, fields in field_rules().items():
         assert set(fields) <= set(DESCRIPTORS[name].fields_by_name), name
@@ -78,13 +78,13 @@ def test_the_tables_name_what_there_is() -> None:
         assert name in pool.FindServiceByName(service).methods_by_name
 
 
-def test_every_request_is_reached() -> None:
+def test_every_request_type_is_covered() -> None:
     """The random requests below are of all types that the contract has."""
     assert len(REQUESTS) == 32
 
 
 @given(st.sampled_from(REQUESTS).flatmap(lambda name: messages(DESCRIPTORS[name])))
-def test_random_requests_never_break_it(request_: Message) -> None:
+def test_random_requests_are_accepted_or_refused(request_: Message) -> None:
     """Whatever is sent, it passes or is refused; every path leads to something in the request."""
     failure = refused(request_)
     if failure is not None:
@@ -94,7 +94,7 @@ def test_random_requests_never_break_it(request_: Message) -> None:
             assert leads_somewhere(request_, violation.field), violation
 
 
-def test_values_at_every_edge_never_break_it(seed: int) -> None:
+def test_boundary_values_are_accepted_or_refused(seed: int) -> None:
     """The same of messages that hold what is at and over the edges of every type."""
     random_messages = RandomMessages(Random(seed), {})
     for name in REQUESTS:

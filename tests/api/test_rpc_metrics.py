@@ -58,7 +58,7 @@ def handled(labels: dict[str, str], code: str) -> Counts:
     return Counts("grpc_server_handled_total", {**labels, "grpc_code": code})
 
 
-async def test_a_good_call(start: Start) -> None:
+async def test_a_successful_call(start: Start) -> None:
     """Started, handled as OK, timed; messages counted both ways."""
     server = await start(Texts())
     started = Counts("grpc_server_started_total", STREAM)
@@ -73,7 +73,7 @@ async def test_a_good_call(start: Start) -> None:
     assert moved == [1, 1, 1, 5, 1]
 
 
-async def test_the_access_line(start: Start) -> None:
+async def test_the_access_log_line(start: Start) -> None:
     """One line for each rpc: method, code, seconds, tenant, generation, cost; no content."""
     server = await start(Texts())
     with capture_logs() as lines:
@@ -105,7 +105,7 @@ async def test_a_refused_call(start: Start) -> None:
     assert (line["code"], line["reason"]) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
 
 
-async def test_the_access_line_follows_the_level_as_it_is_set(start: Start) -> None:
+async def test_the_access_log_follows_the_log_level(start: Start) -> None:
     """While the server serves: its logger is kept only while nothing is configured anew."""
     server = await start(Texts())
     line_counts = []
@@ -133,7 +133,7 @@ async def test_a_cancelled_call(start: Start, method: str) -> None:
     assert (cancelled.moved, server.observe.in_flight) == (1, 0)
 
 
-async def test_a_call_that_ran_into_its_deadline(start: Start) -> None:
+async def test_a_call_that_exceeded_its_deadline(start: Start) -> None:
     """It is told apart from one whose caller left."""
     servicer = EndlessTexts()
     server = await start(servicer)
@@ -146,7 +146,7 @@ async def test_a_call_that_ran_into_its_deadline(start: Start) -> None:
     assert (passed.moved, cancelled.moved) == (1, 0)
 
 
-async def test_names_that_callers_make_up(start: Start) -> None:
+async def test_unknown_method_names_create_no_series(start: Start) -> None:
     """They make no series of their own and are in no line."""
     server = await start(Texts())
     other = {"grpc_type": "other", "grpc_service": "other", "grpc_method": "other"}
@@ -161,7 +161,7 @@ async def test_names_that_callers_make_up(start: Start) -> None:
     assert not [labels for labels in families if "made.Up" in labels]
 
 
-async def test_health_has_no_caller_and_no_end(start: Start) -> None:
+async def test_health_checks_have_no_caller(start: Start) -> None:
     """Health answers without a caller or a receipt; its watches never keep a drain waiting."""
     server = await start(health.aio.HealthServicer())
     check = {

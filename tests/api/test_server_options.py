@@ -65,12 +65,12 @@ class AnsweringServicer(Texts):
 
 
 @pytest.mark.parametrize("name", options())
-def test_grpc_knows_the_option(name: str) -> None:
+def test_grpc_recognizes_every_option(name: str) -> None:
     """One that is misspelt is ignored in silence: pings were, and quiet clients were cut off."""
     assert name.encode() + b"\0" in Path(cygrpc.__file__).read_bytes()
 
 
-async def test_what_a_peer_is_told(serve: Serve) -> None:
+async def test_http2_settings_of_the_server(serve: Serve) -> None:
     """Streams, headers and the window, in the first frame of a connection."""
     async with await Peer.of(await serve(options())) as peer:
         settings = await peer.settings()
@@ -89,14 +89,14 @@ async def _ping(address: str, times: int, pause: float = 0.0) -> None:
             await asyncio.sleep(pause)  # The peer's own rhythm, not a wait for anything.
 
 
-async def test_pings_within_the_interval_end_a_connection(serve: Serve) -> None:
+async def test_too_frequent_pings_end_a_connection(serve: Serve) -> None:
     """The option's own name decides: with 0 as many as one likes, with ours not these."""
     with pytest.raises(ConnectionError, match="too_many_pings"):
         await _ping(await serve(options()), 1_000)
     await _ping(await serve({**options(), PINGS: 0}), 10)
 
 
-async def test_pings_at_their_interval_pass_for_ever(serve: Serve) -> None:
+async def test_pings_at_the_allowed_interval_are_accepted(serve: Serve) -> None:
     """A twentieth of a second for ten: at it they pass, also where two were near each other."""
     short = await serve({**options(), PINGS: 25})
     await _ping(short, 40, pause=0.05)
@@ -109,7 +109,7 @@ def test_the_interval_leaves_room_for_a_slow_network() -> None:
     assert options()[PINGS] <= 10_000 / 2
 
 
-async def test_a_peer_that_stands_still_is_noticed(serve: Serve) -> None:
+async def test_an_unresponsive_peer_is_detected(serve: Serve) -> None:
     """Pings are sent though no call is open, and one that is not answered ends the connection.
 
     Meanwhile a server without the permit has asked nobody: it is the permit that is in force.
@@ -131,7 +131,7 @@ async def test_a_peer_that_stands_still_is_noticed(serve: Serve) -> None:
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has it")
-async def test_a_peer_whose_network_is_gone_is_noticed(serve: Serve) -> None:
+async def test_a_lost_network_is_detected_by_tcp(serve: Serve) -> None:
     """By TCP, which is told how long to wait for it to acknowledge anything."""
     address = await serve(options())
     async with await Peer.of(address) as peer:
@@ -148,7 +148,7 @@ def user_timeouts(address: str) -> set[int]:
     return ports
 
 
-async def test_a_connection_without_calls_is_sent_away(serve: Serve) -> None:
+async def test_an_idle_connection_is_closed(serve: Serve) -> None:
     """Once it was idle for as long as the option says."""
     name = "grpc.max_connection_idle_ms"
     assert name in options()
@@ -157,7 +157,7 @@ async def test_a_connection_without_calls_is_sent_away(serve: Serve) -> None:
             await asyncio.wait_for(peer.receive(-1), 20)
 
 
-async def test_nobody_shares_the_port(serve: Serve) -> None:
+async def test_the_port_is_not_shared(serve: Serve) -> None:
     """A second server would take half of the calls."""
     address = await serve(options())
     second = grpc.aio.server(options=tuple(options().items()))
@@ -184,7 +184,7 @@ async def _code(address: str, size: int) -> str:
     return "OK"
 
 
-async def test_messages_are_bounded(serve: Serve) -> None:
+async def test_message_sizes_are_limited(serve: Serve) -> None:
     """Requests by 4 MiB, answers by 16 MiB: a server of ours would send none that is larger."""
     ours = await serve(options())
     assert await _code(ours, 4_000_000) == "OK"
@@ -207,7 +207,7 @@ async def _is_probed(address: str) -> bool:
         return PING in peer.seen
 
 
-async def test_no_capacity_is_guessed(serve: Serve) -> None:
+async def test_the_bandwidth_probe_is_off(serve: Serve) -> None:
     """With the probe a fast upload is given 12 MB of room."""
     name = "grpc.http2.bdp_probe"
     assert not await _is_probed(await serve(options()))
@@ -244,19 +244,19 @@ async def test_no_call_of_a_burst_is_lost(serve: Serve, connections: int) -> Non
     assert await _burst(await serve(options()), connections, 4_000) == {"OK": 4_000}
 
 
-async def test_a_burst_was_lost_without(serve: Serve) -> None:
+async def test_grpcs_default_options_lose_a_burst(serve: Serve) -> None:
     """By gRPC's own bounds: the burst is one."""
     ours = {name: value for name, value in options().items() if "pending" not in name}
     assert (await _burst(await serve(ours), 40, 4_000))["CANCELLED"] > 0
 
 
-async def test_what_waits_is_bounded(serve: Serve) -> None:
+async def test_pending_calls_are_bounded(serve: Serve) -> None:
     """Beyond the limit gRPC drops calls: it is in force."""
     few = {name: 10 if "pending" in name else value for name, value in options().items()}
     assert (await _burst(await serve(few), 40, 4_000))["CANCELLED"] > 0
 
 
-async def test_streams_that_end_have_room_beside_the_open_ones(serve: Serve) -> None:
+async def test_ending_streams_have_room_beside_open_ones(serve: Serve) -> None:
     """Without it calls of a burst over one connection are refused until memory is freed."""
     name = "grpc.http2.max_deallocating_streams"
     without = {each: value for each, value in options().items() if each != name}

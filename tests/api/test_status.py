@@ -57,7 +57,7 @@ def test_reasons_are_those_of_the_contract() -> None:
     assert names - {"UNSPECIFIED"} == {reason.value for reason in Reason}
 
 
-def test_codes_are_those_that_the_contract_writes() -> None:
+def test_codes_match_the_contracts_comments() -> None:
     """Each reason has a code, and it is the one in the comment of its enum value."""
     written = dict(codes_in_contract())
     assert set(CODES) == set(Reason)
@@ -90,7 +90,7 @@ def test_violations_become_a_bad_request() -> None:
     assert detail(status, details.ErrorInfo)[0].metadata["field"] == "prompt,seed"
 
 
-def test_waiting_is_told_where_it_helps() -> None:
+def test_retry_info_is_sent_where_it_helps() -> None:
     """retry_after becomes RetryInfo; a quota names whose it is."""
     limited = RateLimited("too many", metadata={"tenant": "local"}, retry_after=1.2504)
     status = to_status(limited.failure)
@@ -100,7 +100,7 @@ def test_waiting_is_told_where_it_helps() -> None:
     assert quota.violations[0].subject == "tenant:local"
 
 
-def test_what_is_missing_is_named() -> None:
+def test_missing_resources_are_named() -> None:
     """NOT_FOUND says which resource; a field that is not built is named."""
     (model,) = detail(to_status(ModelNotFound("x", "text").failure), details.ResourceInfo)
     assert (model.resource_type, model.resource_name) == ("mediagate.v1.Model", "x")

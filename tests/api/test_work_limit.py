@@ -55,7 +55,7 @@ async def begun(texts: Worked) -> str:
     return await asyncio.wait_for(texts.begun.get(), 10)
 
 
-async def test_a_burst_waits_and_nobody_else_does(start: Start) -> None:
+async def test_a_burst_delays_only_its_own_tenant(start: Start) -> None:
     """As many as there are places begin, then in order of arrival; another tenant's at once."""
     texts = Worked()
     server = await start(texts, authenticate=by_metadata, limited=LIMITED)
@@ -77,7 +77,7 @@ async def test_a_burst_waits_and_nobody_else_does(start: Start) -> None:
     await asyncio.gather(*calls)
 
 
-async def test_a_place_is_given_back_however_a_call_ends(start: Start) -> None:
+async def test_a_slot_is_released_however_a_call_ends(start: Start) -> None:
     """By an error, by a cancel in the midst of its work, by one while it waited."""
     texts = Worked()
     server = await start(texts, authenticate=by_metadata, limited=LIMITED)
@@ -101,7 +101,7 @@ async def test_a_place_is_given_back_however_a_call_ends(start: Start) -> None:
     await asyncio.gather(*last)
 
 
-async def test_other_methods_take_no_place(start: Start) -> None:
+async def test_waiting_methods_take_no_slot(start: Start) -> None:
     """Those that may wait for a generation's end would keep it for as long."""
     texts = Worked()
     server = await start(texts, authenticate=by_metadata, limited=())
@@ -114,7 +114,7 @@ async def test_other_methods_take_no_place(start: Start) -> None:
 
 
 @pytest.mark.parametrize("path", STORE_BOUND_METHODS)
-def test_methods_that_are_limited_answer_at_once(path: str) -> None:
+def test_limited_methods_respond_at_once(path: str) -> None:
     """Each is in the contract, has one request and one reply, and cannot be asked to wait."""
     service, _, name = path.removeprefix("/").rpartition("/")
     method = descriptor_pool.Default().FindMethodByName(f"{service}.{name}")

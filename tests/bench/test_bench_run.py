@@ -75,7 +75,7 @@ def _children() -> set[int]:
     return {int(pid) for pid in path.read_text(encoding="ascii").split()}
 
 
-def test_the_median_of_each_figure_counts() -> None:
+def test_the_median_of_each_figure_is_reported() -> None:
     assert medians([{"a": 1.0, "b": 9.0}, {"a": 5.0, "b": 2.0}, {"a": 3.0, "b": 4.0}]) == {
         "a": 3.0,
         "b": 4.0,

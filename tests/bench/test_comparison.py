@@ -88,7 +88,7 @@ def test_a_round_measures_everything_of_both_sides(
 
 @pytest.mark.needs_gate
 @pytest.mark.timeout(120)
-def test_a_side_that_does_not_answer_gives_no_figure(
+def test_a_failing_side_gives_no_figure(
     require: Require, control: UpstreamControl, upstream: RunningServer, tmp_path: Path, seed: int
 ) -> None:
     """Its settings are the other side's alone: only that one refuses."""

@@ -51,7 +51,7 @@ async def test_our_adapter_reads_its_streams(control: UpstreamControl, interval:
     assert control.counts()["tokens"] == script.tokens
 
 
-async def test_creates_can_be_answered_with_their_end(control: UpstreamControl) -> None:
+async def test_creates_can_be_answered_with_a_terminal_prediction(control: UpstreamControl) -> None:
     control.follow(ResponseScript(succeeded=True, tokens=4))
     async with ReplicateClient(ReplicateSettings(base_url=control.url)) as client:
         first = await client.create(CreateRequest(MODEL, INPUT, cancel_after=5))
@@ -64,7 +64,7 @@ async def test_creates_can_be_answered_with_their_end(control: UpstreamControl) 
     assert cancelled.status is PredictionStatus.CANCELED
 
 
-async def test_held_streams_open_and_wait_until_they_are_let_go(control: UpstreamControl) -> None:
+async def test_held_streams_wait_until_released(control: UpstreamControl) -> None:
     control.follow(ResponseScript(succeeded=False, tokens=5, held=True))
     async with httpx.AsyncClient() as client:
 
@@ -79,7 +79,7 @@ async def test_held_streams_open_and_wait_until_they_are_let_go(control: Upstrea
     assert control.counts()["tokens"] == 5
 
 
-def test_a_request_that_comes_in_pieces_is_answered_once(control: UpstreamControl) -> None:
+def test_a_chunked_request_is_answered_once(control: UpstreamControl) -> None:
     def pieces() -> list[bytes]:
         return [b'{"input":', b'{"prompt":', b'"x"}}']
 

@@ -31,7 +31,7 @@ def test_the_output_of_h2load_is_read(tmp_path: Path) -> None:
     assert outcome.percentile(0.99) == 0.003
 
 
-def test_another_output_is_no_figure(tmp_path: Path) -> None:
+def test_unknown_output_gives_no_figure(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="something else"):
         read("could not connect", tmp_path)
 
@@ -52,7 +52,7 @@ def test_a_frame_is_what_grpc_sends(tmp_path: Path) -> None:
     assert written[5:] == message
 
 
-def test_load_reaches_the_upstream_exactly_so_often(
+def test_load_reaches_the_upstream_the_expected_number_of_times(
     require: Require, control: UpstreamControl, tmp_path: Path
 ) -> None:
     require("h2load")
@@ -70,7 +70,7 @@ def test_load_reaches_the_upstream_exactly_so_often(
     ("failed", "data", "wrong"),
     [(0, 490, None), (0, 489, "missing"), (1, 490, "failed")],
 )
-def test_a_short_or_failed_answer_is_no_figure(
+def test_a_short_or_failed_response_gives_no_figure(
     control: UpstreamControl,
     upstream: RunningServer,
     tmp_path: Path,

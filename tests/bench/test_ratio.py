@@ -47,7 +47,7 @@ def claims(seed: int, name: str, factor: float, verdict: Verdict) -> float:
 
 
 @pytest.mark.parametrize("name", NOISES)
-def test_what_is_not_there_is_claimed_one_time_in_twenty_at_most(seed: int, name: str) -> None:
+def test_false_positives_are_at_most_five_percent(seed: int, name: str) -> None:
     print(f"seed {seed}")
     quiet = claims(seed, name, 1.0, Verdict.NONE)
     assert 1 - quiet <= 0.05 + 0.015  # Four standard deviations of a share of 4,000.
@@ -55,13 +55,15 @@ def test_what_is_not_there_is_claimed_one_time_in_twenty_at_most(seed: int, name
 
 @pytest.mark.parametrize("name", NOISES)
 @pytest.mark.parametrize(("factor", "verdict"), [(1.1, Verdict.WORSE), (1 / 1.1, Verdict.BETTER)])
-def test_a_planted_tenth_is_found(seed: int, name: str, factor: float, verdict: Verdict) -> None:
+def test_a_difference_of_ten_percent_is_detected(
+    seed: int, name: str, factor: float, verdict: Verdict
+) -> None:
     print(f"seed {seed}")
     assert claims(seed, name, factor, verdict) >= 0.9
 
 
 @given(st.lists(st.floats(0.001, 2), min_size=LEAST_ROUNDS, max_size=9))
-def test_no_noise_whatever_makes_more_claims(sizes: list[float]) -> None:
+def test_noise_does_not_raise_the_false_positive_rate(sizes: list[float]) -> None:
     """Sides that are alike could as well have been measured the other way round, in each round."""
     wrong = 0
     for signs in product((1, -1), repeat=len(sizes)):
@@ -75,7 +77,7 @@ def test_no_noise_whatever_makes_more_claims(sizes: list[float]) -> None:
         st.tuples(st.floats(1e-3, 1e6), st.floats(1e-3, 1e6)), min_size=LEAST_ROUNDS, max_size=20
     )
 )
-def test_the_estimate_lies_in_its_interval_and_turns_with_the_sides(
+def test_the_estimate_lies_in_its_interval_and_is_symmetric(
     pairs: list[tuple[float, float]],
 ) -> None:
     ratio = Ratio.of(pairs)
@@ -86,7 +88,7 @@ def test_the_estimate_lies_in_its_interval_and_turns_with_the_sides(
     )
 
 
-def test_the_interval_is_the_known_one() -> None:
+def test_the_interval_matches_known_values() -> None:
     """Of six from the least to the greatest; of ten from the ninth mean, as in the tables."""
     ratio = Ratio.of([(math.exp(each), 1.0) for each in range(1, 7)])
     assert (ratio.low, ratio.high) == pytest.approx((math.e, math.exp(6)))
@@ -97,20 +99,20 @@ def test_the_interval_is_the_known_one() -> None:
     assert math.log(ten.high) == pytest.approx(means[-9])
 
 
-def test_more_is_better_where_it_is() -> None:
+def test_figures_where_more_is_better() -> None:
     more = Ratio.of([(1.1 + each / 100, 1.0) for each in range(8)])
     assert more.verdict(lower_is_better=True) is Verdict.WORSE
     assert more.verdict(lower_is_better=False) is Verdict.BETTER
 
 
-def test_too_few_rounds_say_nothing() -> None:
+def test_too_few_rounds_give_no_verdict() -> None:
     few = Ratio.of([(2.0, 1.0)] * (LEAST_ROUNDS - 1))
     assert few.verdict(lower_is_better=True) is Verdict.TOO_FEW
     assert few.value == pytest.approx(2.0)
     assert (few.low, few.high) == (0, math.inf)
 
 
-def test_what_is_always_alike_is_no_difference() -> None:
+def test_equal_measurements_are_no_difference() -> None:
     alike = Ratio.of([(5.0, 5.0)] * 10)
     assert (alike.low, alike.value, alike.high) == (1, 1, 1)
     assert alike.verdict(lower_is_better=True) is Verdict.NONE

@@ -31,7 +31,7 @@ def other(tmp_path: Path) -> Path:
     return tmp_path / "other"
 
 
-def test_the_build_is_read_from_its_record() -> None:
+def test_the_interpreters_build_is_read() -> None:
     record = {"CONFIG_ARGS": "'--enable-shared' '--enable-optimizations' '--with-lto=full'"}
     assert build_of(record) == {
         "pgo": True,
@@ -48,7 +48,7 @@ def test_the_build_is_read_from_its_record() -> None:
     assert build_of({"Py_DEBUG": 1, "Py_GIL_DISABLED": 1})["free_threaded"]
 
 
-def test_the_interpreter_is_told_in_a_line() -> None:
+def test_the_interpreter_is_described_in_one_line() -> None:
     description = describe(facts() | {"pgo": True, "lto": False, "debug": True})
     assert f"{platform.python_version()} (" in description
     assert "PGO yes, LTO not in its build record" in description
@@ -86,7 +86,7 @@ def test_an_interpreter_that_finds_other_code_is_refused(tmp_path: Path, other: 
         Variant.of("against", None, str(tmp_path / "none"), None)
 
 
-def test_a_revision_is_laid_out_once(missing: Missing) -> None:
+def test_a_revision_is_checked_out_once(missing: Missing) -> None:
     if shutil.which("git") is None or not (ROOT / ".git").exists():
         missing("a git repository")
     laid_out = find_checkout("HEAD")
@@ -99,7 +99,7 @@ def test_a_revision_is_laid_out_once(missing: Missing) -> None:
     assert laid_out.stat().st_ino == inode
 
 
-def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+def test_missing_checkouts_are_named(tmp_path: Path) -> None:
     with pytest.raises(VariantError, match="no checkout"):
         find_checkout(str(tmp_path))
     with pytest.raises(VariantError, match="neither a folder nor a revision"):
@@ -109,7 +109,7 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_a_gate_that_does_not_come_up_is_shown_with_what_it_wrote(
+def test_a_server_that_fails_to_start_is_shown_with_its_output(
     require: Require, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     require("h2load")
@@ -132,15 +132,13 @@ def test_a_gate_that_does_not_come_up_is_shown_with_what_it_wrote(
         ["--against", ".", "--store", "0"],
     ],
 )
-def test_what_makes_no_sense_is_refused(
-    words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_invalid_options_are_refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         arguments(words)
     assert "error:" in capsys.readouterr().err
 
 
-def test_a_comparison_can_be_made_short() -> None:
+def test_options_of_a_quick_comparison() -> None:
     options = arguments(["--quick", "--against", ".", "--rows", "fresh", "store", "--rounds", "6"])
     assert options.compare
     assert (options.rows, options.extent.rounds) == (["fresh", "store"], 6)

@@ -73,7 +73,9 @@ def schema_of(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
-def test_whatever_is_asked(model: Model, schemas: Schemas, data: st.DataObject) -> None:
+def test_any_request_is_planned_and_reported_completely(
+    model: Model, schemas: Schemas, data: st.DataObject
+) -> None:
     """What is sent is what it takes, and everything that was set is accounted for."""
     request = strip_screening(data.draw(requests(model)))
     names = data.draw(st.permutations(list(request.parameters)))
@@ -206,7 +208,7 @@ def between(least: Scalar, most: Scalar, share: Fraction) -> Scalar:
 
 
 @each_model
-def test_its_money_is_always_sent_for(model: Model) -> None:
+def test_inputs_that_decide_the_price_are_always_sent(model: Model) -> None:
     """Every input that the price or the estimate hangs on is sent, whatever upstream's default."""
     rules = (rule for rule in model.expects.values() if not isinstance(rule, InputImageUnits))
     hang = {getattr(rule, "input", "") for rule in rules} - {""}

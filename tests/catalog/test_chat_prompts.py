@@ -87,7 +87,7 @@ def test_llama_3_gets_a_conversation_turn_by_turn() -> None:
     }
 
 
-def test_turns_go_as_turns() -> None:
+def test_messages_are_passed_as_messages() -> None:
     """A model that takes messages gets them as they are; its system input would be ignored."""
     plan = plan_text("openai/gpt-4o-mini", messages=TALK, system_prompt="Be brief.")
     assert plan.input["messages"] == [
@@ -103,7 +103,7 @@ def test_turns_go_as_turns() -> None:
     assert "messages" not in bare.input
 
 
-def test_one_prompt_holds_a_transcript() -> None:
+def test_a_conversation_becomes_a_transcript_prompt() -> None:
     """Marked by role and closed by the cue to answer; told as EMULATED."""
     plan = plan_text("claude", messages=(message("system", "Be brief."), *TALK))
     assert plan.input["system_prompt"] == "Be brief."
@@ -120,7 +120,7 @@ def test_a_single_turn_is_a_prompt() -> None:
     assert fates(plan) == {"messages": ParameterHandling.HONOURED}
 
 
-def test_pictures_go_to_their_input_and_none_is_left_out() -> None:
+def test_images_go_to_their_input_completely() -> None:
     """One where the model takes one, all where it takes a list; one more is refused."""
     messages = (
         message("user", "What is this?", CAT),
@@ -148,7 +148,7 @@ TEXTS = [model for model in CATALOG.models(Modality.TEXT) if model.status is Mod
 
 
 @pytest.mark.parametrize("model", TEXTS, ids=lambda model: model.slug)
-def test_a_picture_reaches_each_model_that_sees_and_no_other(model: Model) -> None:
+def test_an_image_reaches_vision_models_only(model: Model) -> None:
     """By the capability that is shown: its input holds the picture, or it is refused."""
     messages = (message("user", "What is this?", CAT),)
     if Capability.VISION not in list_capabilities(model):
@@ -160,7 +160,7 @@ def test_a_picture_reaches_each_model_that_sees_and_no_other(model: Model) -> No
     assert sent in (CAT.uri, [CAT.uri])
 
 
-def test_a_model_without_eyes_is_not_asked_about_pictures() -> None:
+def test_a_model_without_vision_refuses_images() -> None:
     """Every picture is named; an answer that never saw them would pass for one that did."""
     messages = (
         message("user", "What is this?", CAT),
@@ -175,7 +175,7 @@ def test_a_model_without_eyes_is_not_asked_about_pictures() -> None:
     ]
 
 
-def test_no_model_is_asked_to_go_on_with_tools() -> None:
+def test_tool_calls_are_refused() -> None:
     """Neither by tools nor by turns that come of them."""
     call = Message("assistant", ("",), tool_calls=1)
     for parameters, fields in (
@@ -192,14 +192,14 @@ def test_no_model_is_asked_to_go_on_with_tools() -> None:
             assert [field.removeprefix("messages") for field in named] == fields
 
 
-def test_a_conversation_must_leave_something_to_answer() -> None:
+def test_a_conversation_of_instructions_alone_is_refused() -> None:
     """Nothing but instructions is refused before spending."""
     with pytest.raises(InvalidRequest) as refused:
         plan_text("claude", messages=(message("system", "Be brief."),))
     assert refused.value.failure.violations[0].field == "messages"
 
 
-def test_later_instructions_keep_their_place() -> None:
+def test_later_system_messages_keep_their_position() -> None:
     """A system message in the middle stays where it was said."""
     middle = (message("user", "Hi"), message("system", "Now in French."), message("user", "Again"))
     assert "System: Now in French." in plan_text("claude", messages=middle).input["prompt"]
@@ -207,7 +207,7 @@ def test_later_instructions_keep_their_place() -> None:
     assert turn in rendered(plan_text("llama-70b", messages=middle))
 
 
-def test_what_is_written_bounds_what_is_read() -> None:
+def test_the_estimate_covers_the_rendered_prompt() -> None:
     """The estimate grows by what is really sent, template and turns included."""
     short = plan_text("llama-70b", prompt="x").estimate.maximum
     long = plan_text("llama-70b", prompt="x" * 1000).estimate.maximum

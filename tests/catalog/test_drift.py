@@ -56,7 +56,7 @@ def published(slug: str, change: Callable[[Any], object] = dict) -> PublishedMod
 
 
 @pytest.mark.parametrize("sold", CATALOG.models(), ids=lambda each: each.slug)
-def test_nothing_breaks_against_the_sandbox(sold: Model) -> None:
+def test_the_catalog_agrees_with_the_sandbox(sold: Model) -> None:
     """The two tables were written apart, and agree in all that is sent."""
     if SANDBOX.by_slug(sold.slug) is None:
         assert sold.successor
@@ -136,7 +136,7 @@ DEV = "black-forest-labs/flux-dev"
         (lambda s: s.clear(), "publishes no schema", False),
     ],
 )
-def test_a_change_is_named(change: Callable[[Any], object], what: str, breaks: bool) -> None:
+def test_schema_changes_are_found(change: Callable[[Any], object], what: str, breaks: bool) -> None:
     """What it is, and whether calls go wrong by it."""
     [finding] = compare_inputs(model("flux-dev"), published(DEV, change))
     assert finding.kind is FindingKind.SCHEMA
@@ -144,7 +144,7 @@ def test_a_change_is_named(change: Callable[[Any], object], what: str, breaks: b
     assert finding.is_breaking is breaks
 
 
-def test_another_kind_of_model() -> None:
+def test_a_model_that_lost_its_official_status() -> None:
     """One that is not official any more can only be called by its version."""
     findings = [*compare_inputs(model("flux-dev"), replace(published(DEV), is_official=False))]
     assert [(each.kind, each.is_breaking) for each in findings] == [(FindingKind.KIND, True)]
@@ -161,7 +161,7 @@ def test_another_kind_of_model() -> None:
         ("2026-12-24", date(2026, 12, 24), 0),
     ],
 )
-def test_prices_grow_old_after_sixty_days(as_of: str, day: date, age: int) -> None:
+def test_prices_are_outdated_after_sixty_days(as_of: str, day: date, age: int) -> None:
     """A coarse date counts from its first day."""
     assert price_date(as_of) == day
     assert age_in_days(as_of, TODAY) == age
@@ -190,7 +190,7 @@ async def find_drift(find: Find, *names: str) -> list[CatalogFinding]:
     return [finding for finding in findings if finding.kind is not FindingKind.PRICE]
 
 
-async def test_models_that_are_gone_back_or_newer() -> None:
+async def test_removed_returned_and_updated_models() -> None:
     """By what upstream answers; what cannot be read is said to be unread, and breaks nothing."""
     newest = "f" * 64
 
@@ -216,7 +216,7 @@ async def test_models_that_are_gone_back_or_newer() -> None:
     assert newest in findings[-1].message
 
 
-async def test_the_watch_looks_when_told_and_counts() -> None:
+async def test_the_catalog_watch_runs_on_schedule_and_counts() -> None:
     """Once for each span; what breaks is counted by kind."""
     looked = asyncio.Event()
     counted: dict[FindingKind, int] = {}
@@ -239,7 +239,7 @@ async def test_the_watch_looks_when_told_and_counts() -> None:
     assert counted[FindingKind.RETURNED] == 0
 
 
-async def test_a_look_that_breaks_is_not_the_last() -> None:
+async def test_the_catalog_watch_continues_after_an_error() -> None:
     """A bug, or an answer that nobody expects: the next look comes all the same."""
     looked = asyncio.Event()
     first = iter([True])

@@ -84,14 +84,14 @@ def listed(*models: str) -> Fallback:
     ],
     ids=lambda value: value.model if isinstance(value, ModelRequest) else "",
 )
-def test_the_founding_chains(request_: ModelRequest, slugs: list[str]) -> None:
+def test_default_fallback_chains(request_: ModelRequest, slugs: list[str]) -> None:
     """Each of them is whole, each link is another model, and nobody is left out."""
     fallback_chain = CATALOG.plan_with_fallbacks(request_)
     assert [plan.slug for plan in fallback_chain.plans] == slugs
     assert fallback_chain.skipped == ()
 
 
-def test_who_cannot_take_what_the_call_is_about_is_left_out() -> None:
+def test_models_that_cannot_take_the_main_input_are_excluded() -> None:
     """From words alone no model can go on that needs a picture; nor without the picture given."""
     fallback_chain = CATALOG.plan_with_fallbacks(model_request(VIDEO, "minimax-video", prompt="x"))
     assert [plan.slug for plan in fallback_chain.plans] == ["minimax/video-01", "luma/ray-2-720p"]
@@ -106,7 +106,7 @@ def test_who_cannot_take_what_the_call_is_about_is_left_out() -> None:
     assert "mask" in skipped(fallback_chain)["flux-dev"]
 
 
-def test_who_takes_over_may_move_a_picture_without_the_words() -> None:
+def test_an_image_to_video_fallback_may_drop_the_prompt() -> None:
     """The film begins with the picture all the same, and its last frame is nobody's to drop."""
     frames = model_request(VIDEO, "minimax-video", prompt="x", first_frame=PICTURE)
     plans = CATALOG.plan_with_fallbacks(frames).plans
@@ -120,7 +120,7 @@ def test_who_takes_over_may_move_a_picture_without_the_words() -> None:
     assert all("last_frame" in reason for reason in skipped(fallback_chain).values())
 
 
-def test_another_kind_of_sound_does_not_take_over() -> None:
+def test_fallback_keeps_the_kind_of_audio() -> None:
     """Speech is not followed by music."""
     spoken = model_request(AUDIO, "suno", text="Hello", kind="speech")
     assert skipped(CATALOG.plan_with_fallbacks(spoken)) == {
@@ -129,7 +129,7 @@ def test_another_kind_of_sound_does_not_take_over() -> None:
     }
 
 
-def test_nobody_weaker_takes_over() -> None:
+def test_fallback_never_lowers_the_safety_class() -> None:
     """A list of the caller's is held to it too."""
     request = replace(
         model_request(AUDIO, "stable-audio", prompt="x"),
@@ -144,7 +144,7 @@ def test_nobody_weaker_takes_over() -> None:
     assert skipped(fallback_chain) == {"musicgen": reason}
 
 
-def test_who_would_not_be_over_in_time_is_left_out() -> None:
+def test_models_too_slow_for_the_timeout_are_excluded() -> None:
     """By how long a run takes as a rule; the first model is always tried."""
     short = replace(
         model_request(VIDEO, "minimax-video", prompt="x", first_frame=PICTURE), timeout=90.0
@@ -163,7 +163,7 @@ def test_who_would_not_be_over_in_time_is_left_out() -> None:
     assert not can_finish_in_time(turbo, 59.9)
 
 
-def test_the_cost_of_all_of_them_is_bounded() -> None:
+def test_the_cost_of_the_whole_chain_is_bounded() -> None:
     """Who could bring the sum over the bound is left out; the first alone is refused."""
     picture = model_request(IMAGE, "flux-pro", prompt="x")
     unbounded = CATALOG.plan_with_fallbacks(picture)
@@ -182,7 +182,7 @@ def test_the_cost_of_all_of_them_is_bounded() -> None:
         CATALOG.plan_with_fallbacks(replace(picture, max_cost_nanos=most[0] - 1))
 
 
-def test_who_costs_nobody_knows_what_is_left_out_of_a_bounded_call() -> None:
+def test_unpriced_models_are_excluded_under_a_cost_bound() -> None:
     """Unknown is not zero, in a sum neither."""
     film = model_request(VIDEO, "kling-v2.5", prompt="x", first_frame=PICTURE)
     film = replace(film, fallback=listed("wan-2.5-i2v", "hailuo"))
@@ -200,7 +200,7 @@ def test_who_costs_nobody_knows_what_is_left_out_of_a_bounded_call() -> None:
     ]
 
 
-def test_strict_and_stand_ins_hold_along_the_chain() -> None:
+def test_strict_mode_and_substitution_apply_to_the_whole_chain() -> None:
     """Each link must do all as asked; none may be another than the one named."""
     sized = model_request(IMAGE, "flux-pro", prompt="x", aspect_ratio="16:9")
     sized = replace(sized, strict=True, fallback=listed("recraft-v3", "gpt-image-2"))
@@ -213,7 +213,7 @@ def test_strict_and_stand_ins_hold_along_the_chain() -> None:
     assert skipped(fallback_chain) == {"mistral-large": "mistral-large is not on Replicate"}
 
 
-def test_none_and_lists() -> None:
+def test_disabled_and_explicit_fallback_lists() -> None:
     """As the caller says; a name that is none is refused, the same model twice is not tried."""
     plain = model_request(IMAGE, "flux-pro", prompt="x")
     assert chain(replace(plain, fallback=Fallback(FallbackMode.NONE))) == [
@@ -232,7 +232,7 @@ def test_none_and_lists() -> None:
         ]
 
 
-def test_a_picture_in_a_conversation_goes_only_where_it_is_seen() -> None:
+def test_images_in_a_conversation_exclude_models_without_vision() -> None:
     """A model without eyes does not take over."""
     image_messages = (Message("user", ("What is this?", PICTURE)),)
     seen = replace(
@@ -243,7 +243,7 @@ def test_a_picture_in_a_conversation_goes_only_where_it_is_seen() -> None:
     assert [plan.slug for plan in fallback_chain.plans][1:] == ["openai/gpt-4o"]
 
 
-def test_a_refusal_of_the_content_ends_the_call_unless_told_otherwise() -> None:
+def test_a_content_refusal_ends_the_chain_unless_configured() -> None:
     """The word is passed on to who runs them."""
     plain = model_request(IMAGE, "flux-pro", prompt="x")
     assert not CATALOG.plan_with_fallbacks(plain).after_content_refusal
@@ -268,9 +268,7 @@ def model(name: str) -> Model:
         ({"fallbacks": ("test/open",)}, "weaker in safety class"),
     ],
 )
-def test_chains_are_checked_when_they_are_read(
-    changes: dict[str, tuple[str, ...]], complaint: str
-) -> None:
+def test_chains_are_validated_on_load(changes: dict[str, tuple[str, ...]], complaint: str) -> None:
     """Who is named must be there, live, of the same kind and no weaker."""
     others = [each for each in CATALOG.models() if each.slug != model("flux-pro").slug]
     others.append(
@@ -287,7 +285,7 @@ def test_chains_are_checked_when_they_are_read(
         Catalog([*others, replace(model("flux-pro"), **changes)])  # type: ignore[arg-type]
 
 
-def test_a_chain_does_not_come_back() -> None:
+def test_a_chain_has_no_cycles() -> None:
     """To itself, or to a link that it has had."""
     for fallbacks in (
         ("black-forest-labs/flux-1.1-pro",),

@@ -47,7 +47,9 @@ def side(least: int | None = None, most: int | None = None) -> InputSpec:
         ("5:6", "3:4", ParameterHandling.ADJUSTED),
     ],
 )
-def test_a_ratio_is_one_of_the_list(requested: str, sent: str, handling: ParameterHandling) -> None:
+def test_an_aspect_ratio_becomes_the_nearest_of_the_list(
+    requested: str, sent: str, handling: ParameterHandling
+) -> None:
     """The nearest by factor: 2:1 is nearer to 16:9 than to 21:9. Other words are passed over."""
     given_list = draft(shape=listed("custom", *SHAPES))
     outcome = AspectRatio(rule="ratio", to="shape").apply(requested, given_list)
@@ -55,7 +57,7 @@ def test_a_ratio_is_one_of_the_list(requested: str, sent: str, handling: Paramet
     assert outcome.handling is handling
 
 
-def test_near_means_by_factor() -> None:
+def test_nearness_of_ratios_is_by_factor() -> None:
     """9:5 is a factor of 1.67 from 3:1 and of 1.8 from 1:1; turned on its side, the same."""
     rule = AspectRatio(rule="ratio", to="shape")
     for requested, expected in (("9:5", "3:1"), ("5:9", "1:3")):
@@ -72,7 +74,7 @@ def test_a_ratio_may_have_a_name() -> None:
     assert named.input == {"shape": "landscape"}
 
 
-def test_a_size_becomes_a_shape_and_an_area() -> None:
+def test_a_size_becomes_an_aspect_ratio_and_an_area() -> None:
     """Always ADJUSTED: the pixels are the model's to choose."""
     rule = AspectRatio(rule="ratio", to="shape", area="mp")
     small = draft(shape=listed(*SHAPES), mp=listed("1", "0.25"))
@@ -83,7 +85,7 @@ def test_a_size_becomes_a_shape_and_an_area() -> None:
     assert large.input == {"shape": "16:9", "mp": "1"}
 
 
-def test_pixels_in_a_string() -> None:
+def test_a_size_as_a_string_of_pixels() -> None:
     """Shape before area, the model's own separator, and free where there is no list."""
     words = listed("1024x1024", "1024x1792", "1792x1024")
     rule = PixelSize(rule="pixels", to="size")
@@ -107,7 +109,9 @@ def test_pixels_in_a_string() -> None:
         (Size(100, 100), "480p", "1:1"),
     ],
 )
-def test_a_frame_is_lines_and_a_shape(size: Size, lines: str, shape: str) -> None:
+def test_a_video_size_becomes_a_resolution_and_an_aspect_ratio(
+    size: Size, lines: str, shape: str
+) -> None:
     """The short side counts the lines."""
     frame = draft(lines=listed("480p", "720p", "1080p"), shape=listed(*SHAPES))
     outcome = VideoSize(rule="frame", resolution="lines", ratio="shape").apply(size, frame)
@@ -121,7 +125,7 @@ def dimensions(step: int) -> Dimensions:
 
 
 @given(SIDES, SIDES, st.sampled_from([1, 8, 32, 64]))
-def test_a_size_is_in_range_and_in_steps(width: int, height: int, step: int) -> None:
+def test_sizes_are_clamped_and_rounded_to_steps(width: int, height: int, step: int) -> None:
     """Always; and sent as it is where it fits."""
     limits = draft(w=side(250, 1450), h=side(250, 1450))
     outcome = dimensions(step).apply(Size(width, height), limits)
@@ -136,7 +140,7 @@ def test_a_size_is_in_range_and_in_steps(width: int, height: int, step: int) -> 
 
 
 @given(st.integers(1441, 9000), st.integers(1441, 9000))
-def test_a_size_too_large_keeps_its_shape(width: int, height: int) -> None:
+def test_an_oversized_size_keeps_its_aspect_ratio(width: int, height: int) -> None:
     """Both sides shrink together, as long as neither falls under its least."""
     limits = draft(w=side(1, 1440), h=side(1, 1440))
     dimensions(1).apply(Size(width, height), limits)
@@ -146,7 +150,7 @@ def test_a_size_too_large_keeps_its_shape(width: int, height: int) -> None:
 
 
 @given(st.integers(1, 100), st.integers(1, 100))
-def test_a_shape_becomes_pixels(width: int, height: int) -> None:
+def test_an_aspect_ratio_becomes_pixels(width: int, height: int) -> None:
     """EMULATED means exactly that shape; ADJUSTED means that no pixels of it were to be had."""
     limits = draft(w=side(256, 1536), h=side(256, 1536))
     outcome = dimensions(8).apply(f"{width}:{height}", limits)
@@ -157,7 +161,7 @@ def test_a_shape_becomes_pixels(width: int, height: int) -> None:
 
 
 @pytest.mark.parametrize("shape", ["1:1", "16:9", "9:16", "3:2", "4:3", "4:5", "21:9"])
-def test_usual_shapes_are_exact_and_of_about_a_megapixel(shape: str) -> None:
+def test_common_aspect_ratios_are_exact_and_near_one_megapixel(shape: str) -> None:
     """In the steps of 8 that the models with width and height take."""
     limits = draft(w=side(256, 1536), h=side(256, 1536))
     assert dimensions(8).apply(shape, limits).handling is ParameterHandling.EMULATED
@@ -184,12 +188,12 @@ def test_an_area_becomes_a_square(
 
 
 @pytest.mark.parametrize("word", ["custom", "16x9", "16:", ":9", "0:9", "-1:2", "1.5:1", ""])
-def test_what_is_no_ratio(word: str) -> None:
+def test_values_that_are_not_aspect_ratios(word: str) -> None:
     """None, so that it is never the nearest."""
     assert parse_ratio(word) is None
 
 
-def test_rules_say_what_they_carry() -> None:
+def test_size_is_allowed_only_for_size_rules() -> None:
     """A model file may give a size only to rules that know sizes."""
     for rule in (AspectRatio, PixelSize, VideoSize, Dimensions):
         assert FieldKind.SIZE in rule.takes

@@ -40,21 +40,23 @@ from mediagate_server.catalog.schemas.openapi import ModelSchema
         ({"pattern": "^a$"}, "b", {(): "does not match the pattern"}),
     ],
 )
-def test_problems(schema: dict[str, Any], value: Any, problems: dict[Any, str]) -> None:
+def test_problems_have_a_path_and_a_message(
+    schema: dict[str, Any], value: Any, problems: dict[Any, str]
+) -> None:
     """Each by its place, in words that say what would do."""
     assert {
         problem.path: problem.message for problem in CompiledSchema(schema).problems(value)
     } == problems
 
 
-def test_no_more_problems_than_anyone_reads() -> None:
+def test_the_number_of_problems_is_limited() -> None:
     """Of a long list of wrong items a few are told, of a very long one the first."""
     schema = CompiledSchema({"items": {"type": "string"}})
     assert len(schema.problems([1] * 400)) == MAX_PROBLEMS
     assert schema.problems([1] * 1_000_000) == (SchemaProblem((0,), "is not of type string"),)
 
 
-def test_long_keys_and_paths_are_cut_where_they_are_told() -> None:
+def test_long_keys_and_paths_are_truncated_in_messages() -> None:
     """They come from outside as well, and go into errors."""
     (problem,) = CompiledSchema({"additionalProperties": {"type": "string"}}).problems(
         {"k" * 50_000: 1}
@@ -69,7 +71,7 @@ def test_long_keys_and_paths_are_cut_where_they_are_told() -> None:
 
 
 @given(st.text(min_size=8).filter(lambda text: text.strip()))
-def test_nothing_of_a_value_is_repeated(secret: str) -> None:
+def test_values_are_not_echoed_in_messages(secret: str) -> None:
     """Values are prompts; names of properties are not known to be secret."""
     value = f"xyzzy{secret}"
     schemas: list[dict[str, Any]] = [
@@ -100,13 +102,13 @@ def test_nothing_of_a_value_is_repeated(secret: str) -> None:
         {"required": "a"},
     ],
 )
-def test_what_is_no_schema_does_not_compile(schema: dict[str, Any]) -> None:
+def test_invalid_schemas_do_not_compile(schema: dict[str, Any]) -> None:
     """Nor does one that refers to another document: nothing is fetched."""
     with pytest.raises(SchemaError):
         CompiledSchema(schema)
 
 
-def test_a_schema_as_deep_as_memory_does_not_compile() -> None:
+def test_an_extremely_deep_schema_does_not_compile() -> None:
     """It is refused, and does not take the process with it."""
     schema: dict[str, Any] = {}
     for _ in range(20_000):
@@ -115,7 +117,7 @@ def test_a_schema_as_deep_as_memory_does_not_compile() -> None:
         CompiledSchema(schema)
 
 
-def test_a_pattern_cannot_be_made_to_run_for_ever() -> None:
+def test_patterns_are_matched_in_linear_time() -> None:
     """The classic that takes other engines longer than the universe has been there."""
     assert CompiledSchema({"pattern": "^(a+)+$"}).problems("a" * 20_000 + "b")
 
@@ -161,14 +163,14 @@ RATIO = {"enum": ["1:1", "16:9"], "type": "string", "title": "ratio"}
         ({"prompt": "x", "promt": 1}, {"promt": "is not an input of the model"}),
     ],
 )
-def test_inputs_are_checked_as_cog_means_it(
+def test_inputs_are_validated_by_openapi_semantics(
     given_: dict[str, Any], problems: dict[str, str]
 ) -> None:
     """OpenAPI's own words for null and for bounds, references to enumerations, formats."""
     assert openapi(COG, ratio=RATIO).problems(given_) == problems
 
 
-def test_what_takes_a_list() -> None:
+def test_list_inputs() -> None:
     """By the input's type; unknown where it has none."""
     schema = openapi(COG, ratio=RATIO)
     assert schema.takes_list("images") is True
@@ -194,7 +196,7 @@ URI = {"type": "string", "format": "uri"}
         ({"$ref": "#/components/schemas/Missing"}, ()),
     ],
 )
-def test_where_links_are(output: dict[str, Any], paths: tuple[Any, ...]) -> None:
+def test_paths_of_media_in_an_output(output: dict[str, Any], paths: tuple[Any, ...]) -> None:
     """At any depth, through references and choices."""
     clip = {
         "type": "object",
@@ -205,7 +207,7 @@ def test_where_links_are(output: dict[str, Any], paths: tuple[Any, ...]) -> None
     assert openapi(COG, output, ratio=RATIO, Clip=clip).link_paths == paths
 
 
-def test_an_output_that_holds_itself_is_looked_through_once_enough() -> None:
+def test_recursive_output_schemas_end() -> None:
     """A tree of pictures has no end; the search for links does."""
     tree = {
         "type": "object",
@@ -218,7 +220,7 @@ def test_an_output_that_holds_itself_is_looked_through_once_enough() -> None:
     assert len(paths) < 1_001
 
 
-def test_which_outputs_are_one_text() -> None:
+def test_outputs_that_are_joined_text() -> None:
     """Iterators of strings that are to be joined; not those of links, nor plain lists."""
     pieces = {"type": "array", "items": {"type": "string"}, "x-cog-array-type": "iterator"}
     assert openapi(COG, {**pieces, "x-cog-array-display": "concatenate"}, ratio=RATIO).streams_text
@@ -227,7 +229,7 @@ def test_which_outputs_are_one_text() -> None:
     assert not openapi(COG, links, ratio=RATIO).streams_text
 
 
-def test_names_of_inputs_are_no_keywords() -> None:
+def test_input_names_are_not_taken_for_keywords() -> None:
     """A model may call an input `nullable`, and its default may look like a schema."""
     given = {
         "type": "object",
@@ -257,7 +259,7 @@ def test_names_of_inputs_are_no_keywords() -> None:
         {"components": {"schemas": {"Input": {"properties": {"a": {"allOf": [5, None]}}}}}},
     ],
 )
-def test_an_odd_document_breaks_nothing(document: dict[str, Any]) -> None:
+def test_malformed_documents_are_tolerated(document: dict[str, Any]) -> None:
     """Whoever publishes a model writes it."""
     schema = ModelSchema(document)
     schema.problems({"a": 1})
@@ -269,7 +271,7 @@ def test_an_odd_document_breaks_nothing(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("shape", ["deep", "wide"])
-def test_a_document_beyond_all_measure_is_not_read(shape: str) -> None:
+def test_oversized_documents_are_not_read(shape: str) -> None:
     """It would take the process with it, or stand in the way of everybody."""
     given: Any = {"properties": {"a": {}}}
     if shape == "deep":
@@ -280,7 +282,7 @@ def test_a_document_beyond_all_measure_is_not_read(shape: str) -> None:
     assert openapi(given).refusal
 
 
-def test_links_are_not_looked_for_among_millions_of_combinations() -> None:
+def test_the_search_for_media_paths_is_bounded() -> None:
     """Many alternatives, each with many properties that refer to the same again."""
     clip = {
         "properties": {
@@ -295,7 +297,7 @@ def test_links_are_not_looked_for_among_millions_of_combinations() -> None:
     "schemas",
     [None, {}, {"Input": {}}, {"Input": {"type": "nothing"}}, {"Input": {"$ref": "#/nowhere"}}],
 )
-def test_a_document_of_no_use_is_known_to_be_none(schemas: dict[str, Any] | None) -> None:
+def test_an_unusable_input_schema_leaves_inputs_unchecked(schemas: dict[str, Any] | None) -> None:
     """Inputs go unchecked; what it says of the output still counts."""
     output = {"Output": URI} if schemas is not None else {}
     schema = ModelSchema({"components": {"schemas": {**(schemas or {}), **output}}})

@@ -17,13 +17,13 @@ def test_a_small_schema_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> Non
     assert read_json('{"a": 1}', schema).problem
 
 
-def test_a_long_one_is_not_kept() -> None:
+def test_a_long_schema_is_not_cached() -> None:
     before = json_schema._compile_cheap_cached.cache_info().currsize
     assert json_schema.cheap_schema(json.dumps({"title": "x" * 5_000}))
     assert json_schema._compile_cheap_cached.cache_info().currsize == before
 
 
-def test_what_is_no_schema_is_none_each_time() -> None:
+def test_an_invalid_schema_is_none_each_time() -> None:
     for _ in range(2):
         with pytest.raises(SchemaError):
             json_schema.cheap_schema('{"type": 7}')

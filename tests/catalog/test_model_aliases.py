@@ -67,14 +67,14 @@ def plan_for(modality: Modality, name: str, *, strict: bool = False, allow: bool
 
 
 @pytest.mark.parametrize(("modality", "name", "slug"), ITSELF)
-def test_a_name_of_the_model_itself(modality: Modality, name: str, slug: str) -> None:
+def test_an_alias_of_the_model_itself(modality: Modality, name: str, slug: str) -> None:
     """Runs it, says nothing of a stand-in, and strict mode has nothing against it."""
     plan = plan_for(modality, name, strict=True, allow=False)
     assert (plan.slug, plan.requested_model, plan.substitution) == (slug, name, None)
 
 
 @pytest.mark.parametrize(("modality", "name", "slug"), STAND_INS)
-def test_a_name_of_a_model_that_is_not_there(modality: Modality, name: str, slug: str) -> None:
+def test_an_alias_of_an_unavailable_model(modality: Modality, name: str, slug: str) -> None:
     """Runs the closest there is and says so, or is refused with its name."""
     plan = plan_for(modality, name)
     assert plan.slug == slug
@@ -87,7 +87,7 @@ def test_a_name_of_a_model_that_is_not_there(modality: Modality, name: str, slug
         assert refused.value.failure.metadata == {"model": name, "successor": slug}
 
 
-def test_a_stand_in_is_there_in_the_open() -> None:
+def test_substitutions_are_listed_in_the_catalog() -> None:
     """The catalog lists every name that is not the model's own, with the reason."""
     for modality, name, slug in STAND_INS:
         model = CATALOG.find(modality, name)
@@ -97,14 +97,14 @@ def test_a_stand_in_is_there_in_the_open() -> None:
             assert model.stands_in_for[name]
 
 
-def test_names_are_told_apart_by_no_case() -> None:
+def test_names_are_case_insensitive() -> None:
     """People write them as they like; two models never differ by case alone."""
     assert CATALOG.find(TEXT, "LLAMA-70B") is CATALOG.find(TEXT, "llama-70b")
     names = [name.casefold() for model in CATALOG.models() for name in model.names]
     assert len(names) == len(set(names))
 
 
-def test_the_line_up_is_wide() -> None:
+def test_the_catalog_has_more_than_sixty_models() -> None:
     """More than sixty models that can be called, of every modality."""
     live = [model for model in CATALOG.models() if model.status is ModelStatus.LIVE]
     assert len(live) >= 100

@@ -52,7 +52,7 @@ def unmet(plan: Plan) -> list[str]:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_the_cheapest_that_does_it(request_: ModelRequest, slug: str) -> None:
+def test_the_cheapest_suitable_model_is_chosen(request_: ModelRequest, slug: str) -> None:
     """Of its quality, with what it leaves to choose from."""
     model_plan = CATALOG.plan(request_)
     assert model_plan.slug == slug
@@ -78,7 +78,9 @@ MODALITIES: dict[Modality, dict[str, Value]] = {
     quality=st.sampled_from([quality.value for quality in Quality]),
     duration=st.sampled_from([None, 4.0, 5.0, 10.0]),
 )
-def test_the_receipt_is_true(modality: Modality, quality: str, duration: float | None) -> None:
+def test_the_choice_report_is_correct(
+    modality: Modality, quality: str, duration: float | None
+) -> None:
     """Everybody else does less, costs more, has no price or cannot; each figure is its plan's."""
     parameters: dict[str, Value] = {**MODALITIES[modality]}
     if duration is not None and modality is VIDEO:
@@ -102,7 +104,7 @@ def test_the_receipt_is_true(modality: Modality, quality: str, duration: float |
                 assert plan.estimate.expected >= model_plan.estimate.expected
 
 
-def test_lenient_takes_the_most_that_can_be_had_and_strict_refuses() -> None:
+def test_lenient_mode_maximizes_support_and_strict_mode_refuses() -> None:
     """No model of text takes a seed."""
     request = model_request(TEXT, "standard", prompt="Hi", seed=7)
     model_plan = CATALOG.plan(request)
@@ -116,13 +118,13 @@ def test_lenient_takes_the_most_that_can_be_had_and_strict_refuses() -> None:
     assert metadata["openai/gpt-4.1"] == "does not honour seed"
 
 
-def test_what_nobody_can_take_is_refused() -> None:
+def test_parameters_that_no_model_supports_are_refused() -> None:
     """There is no premium model that moves its lips to a film, nor an economic film from a film."""
     with pytest.raises(NoMatchingModel):
         CATALOG.plan(model_request(VIDEO, "standard", source_video=PICTURE))
 
 
-def test_a_bound_of_cost_is_kept() -> None:
+def test_the_cost_bound_is_respected() -> None:
     """Who is over it does not fit; where all are, nobody does."""
     request = model_request(IMAGE, "premium", prompt="x")
     cheapest = CATALOG.plan(request).estimate.maximum
@@ -133,7 +135,7 @@ def test_a_bound_of_cost_is_kept() -> None:
     assert "max_cost_usd_nanos" in str(refused.value.failure.metadata)
 
 
-def test_the_default_model_where_none_is_named() -> None:
+def test_the_default_model_is_used_when_none_is_named() -> None:
     """Whatever the operator's word on cost: he chose it. A model that is named stays."""
     plain = ModelRequest(VIDEO, "", {"prompt": "x"})
     for catalog in (PLAIN, CATALOG):
@@ -145,7 +147,7 @@ def test_the_default_model_where_none_is_named() -> None:
             catalog.plan(replace(named, max_cost_nanos=1))
 
 
-def test_what_optimising_the_cost_changes() -> None:
+def test_cost_optimization_changes_the_choice() -> None:
     """With a quality or a bound a cheaper model is taken; otherwise the default, or nobody."""
     bounded = ModelRequest(VIDEO, "", {"prompt": "x"}, max_cost_nanos=300_000_000)
     cheaper = CATALOG.plan(bounded)
@@ -193,7 +195,7 @@ def nobody_named(modality: Modality, **parameters: Value) -> ModelRequest:
     ],
     ids=str,
 )
-def test_the_default_gives_way_where_it_cannot(
+def test_an_unsuitable_default_model_is_replaced(
     catalog: str, request_: ModelRequest, slug: str
 ) -> None:
     """To the cheapest of its quality that can; the receipt says why, and names the default."""
@@ -222,7 +224,7 @@ def test_the_default_gives_way_where_it_cannot(
     ],
     ids=str,
 )
-def test_where_nobody_of_the_quality_can_it_is_refused(
+def test_no_suitable_model_of_the_quality_is_refused(
     request_: ModelRequest, field: str, able: str
 ) -> None:
     """Naming the field, and who of another quality could be named."""
@@ -236,7 +238,7 @@ def test_where_nobody_of_the_quality_can_it_is_refused(
         CATALOG.plan(request_)
 
 
-def test_the_default_gives_way_to_nobody_weaker() -> None:
+def test_the_default_is_not_replaced_by_a_lower_safety_class() -> None:
     """In safety class: who wants the others chooses by quality, or names one."""
     guarded = shipped_catalog(defaults={AUDIO: "speech-02-turbo"}, optimize_cost=True)
     like_this = nobody_named(AUDIO, text="Hello", reference_audio=PICTURE)
@@ -247,7 +249,7 @@ def test_the_default_gives_way_to_nobody_weaker() -> None:
     assert guarded.find(AUDIO, chosen.slug).safety.value == "open"
 
 
-def test_inputs_of_the_defaults_own_are_given_to_nobody_else() -> None:
+def test_model_specific_inputs_keep_the_default_model() -> None:
     """They are one model's: where that cannot do it, the call is refused."""
     own = replace(nobody_named(AUDIO, text="Hello"), model_parameters={"top_k": 3})
     with pytest.raises(InvalidRequest):

@@ -51,7 +51,7 @@ def test_a_model_is_read_as_written() -> None:
     assert model.map["steps"].targets == ("steps",)
 
 
-def test_a_likeness_takes_all_but_name_and_price() -> None:
+def test_a_model_inherits_all_but_name_and_price() -> None:
     """Tables are merged key by key; a price is never inherited, not even by mistake."""
     like = (
         SMALL
@@ -146,13 +146,13 @@ def test_broken_toml_names_the_line() -> None:
         read_models("some.toml", "[models]\n")
 
 
-def test_a_likeness_must_come_before() -> None:
+def test_the_inherited_model_must_come_first() -> None:
     """No search, no cycles."""
     with pytest.raises(ModelFileError, match="like: no model 'maker/none'"):
         read_models("some.toml", '[[model]]\nslug = "maker/one"\nlike = "maker/none"\n')
 
 
-def test_names_are_unique_and_references_lead_somewhere() -> None:
+def test_names_are_unique_and_references_resolve() -> None:
     """Two models of one name, a default that is none: the catalog does not come about."""
     models = read_models("some.toml", SMALL)
     with pytest.raises(ModelFileError, match="two models"):
@@ -169,7 +169,7 @@ def test_names_are_unique_and_references_lead_somewhere() -> None:
         Catalog([orphan], defaults={})
 
 
-def test_the_shipped_catalog_holds_the_names_that_were_promised() -> None:
+def test_the_shipped_catalog_has_all_documented_names() -> None:
     """Every alias and slug of the first catalog, each of its modality."""
     catalog = shipped_catalog()
     promised = {

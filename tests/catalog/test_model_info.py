@@ -51,7 +51,7 @@ def needed(model: Model) -> dict[str, Value]:
 
 
 @each_model
-def test_every_value_on_offer_is_honoured(model: Model) -> None:
+def test_every_allowed_value_is_honoured(model: Model) -> None:
     """Each one, set by itself beside what the model cannot do without."""
     tried = 0
     for offer in list_parameters(model):
@@ -71,7 +71,7 @@ def test_every_value_on_offer_is_honoured(model: Model) -> None:
 
 
 @each_model
-def test_offers_are_parameters_of_the_contract(model: Model) -> None:
+def test_listed_parameters_are_parameters_of_the_contract(model: Model) -> None:
     """Each once, with an input that the model has."""
     names = [offer.parameter for offer in list_parameters(model)]
     assert len(set(names)) == len(names)
@@ -80,7 +80,7 @@ def test_offers_are_parameters_of_the_contract(model: Model) -> None:
         assert offer.input_name in model.inputs or (not offer.input_name and offer.allowed_values)
 
 
-def test_offers_are_in_the_contracts_words() -> None:
+def test_allowed_values_use_the_contracts_terms() -> None:
     """jpeg, not jpg; a ratio, not `custom`; what is always adjusted or emulated is not there."""
     pro = offered("flux-pro")
     assert set(pro["output_format"].allowed_values) == {"jpeg", "png", "webp"}
@@ -119,6 +119,6 @@ def test_capabilities(name: str, words: set[str]) -> None:
     assert set(list_capabilities(model)) == words
 
 
-def test_every_capability_is_some_models() -> None:
+def test_every_capability_has_a_model() -> None:
     """The list is closed, and none of its words is empty."""
     assert {word for model in LIVE for word in list_capabilities(model)} == set(Capability)

@@ -37,14 +37,14 @@ def test_a_price_by_resolution_and_length(resolution: str, duration: float, usd:
     assert compute_cost(plan.price, {}, outputs=1) == nanos
 
 
-def test_other_words_for_length_and_shape() -> None:
+def test_other_names_for_duration_and_aspect_ratio() -> None:
     """Seconds, portrait and landscape."""
     plan = plan_for(Modality.VIDEO, "maker/cinema", aspect_ratio="16:9", duration=5.0)
     assert plan.input == {"prompt": "x", "seconds": 8, "aspect_ratio": "landscape"}
     assert plan.estimate == exact_estimate(8 * 100_000_000)
 
 
-def test_a_series_and_its_mode() -> None:
+def test_an_image_series_and_its_mode() -> None:
     """The mode is set along with the count, and the count is what is paid."""
     frame = MediaInput("https://example.com/a.png")
     plan = plan_for(

@@ -36,7 +36,7 @@ def plan_for(modality: Modality, model: str, own: dict[str, Any], **parameters: 
     return CATALOG.plan(model_request(modality, model, own, **parameters))
 
 
-def test_they_are_sent_and_accounted_for() -> None:
+def test_model_parameters_are_sent_and_reported() -> None:
     """Each has a line behind those of the fields; words that people wrote are not in it."""
     plan = plan_for(IMAGE, "sdxl", {"scheduler": "DDIM", "refine_steps": 5}, steps=20)
     assert plan.input["scheduler"] == "DDIM"
@@ -55,7 +55,7 @@ def test_they_are_sent_and_accounted_for() -> None:
     )
 
 
-def test_what_they_cost_is_in_the_estimate() -> None:
+def test_model_parameters_count_in_the_estimate() -> None:
     """A draft is a quarter of the price; frames in between cost extra."""
     film, draft = plan_for(VIDEO, "p-video", {}), plan_for(VIDEO, "p-video", {"draft": True})
     assert film.estimate.maximum == 100_000_000
@@ -92,7 +92,7 @@ def test_what_they_cost_is_in_the_estimate() -> None:
         ),
     ],
 )
-def test_what_cannot_be_sent_is_named(
+def test_invalid_model_parameters_are_named(
     modality: Modality, model: str, own: dict[str, Any], words: str
 ) -> None:
     """The field by its path, what is wrong in words, and nothing is planned."""
@@ -105,7 +105,7 @@ def test_what_cannot_be_sent_is_named(
     assert "sk-1" not in str(refused.value)
 
 
-def test_what_a_field_needs_is_not_undone() -> None:
+def test_model_parameters_do_not_contradict_fields() -> None:
     """A continuation is one also where the caller says by its other name that it is none."""
     sound = MediaInput("https://example.com/a.wav")
     with pytest.raises(InvalidRequest, match="another parameter needs it"):
@@ -114,7 +114,7 @@ def test_what_a_field_needs_is_not_undone() -> None:
     assert plan.input["continuation"] is True
 
 
-def test_they_mean_nothing_to_who_takes_over() -> None:
+def test_model_parameters_are_dropped_on_fallback() -> None:
     """Dropped there and told, or left out of the chain under strict parameters."""
     request = model_request(IMAGE, "flux-pro", {"prompt_upsampling": True})
     request = replace(request, fallback=Fallback(FallbackMode.LIST, ("sdxl",)))
@@ -128,14 +128,14 @@ def test_they_mean_nothing_to_who_takes_over() -> None:
     ]
 
 
-def test_they_need_a_model_that_is_named_where_one_is_chosen() -> None:
+def test_model_parameters_require_a_named_model() -> None:
     """Nobody knows before whose inputs they would be."""
     request = replace(model_request(IMAGE, "", {"scheduler": "DDIM"}), quality="economy")
     with pytest.raises(InvalidRequest, match=r"options\.model: must be set"):
         CATALOG.plan(request)
 
 
-def test_more_pictures_than_a_run_makes_are_several_runs() -> None:
+def test_more_images_than_one_run_makes_are_several_runs() -> None:
     """Each with a seed of its own, and the estimate is of all of them."""
     catalog = shipped_catalog(generate_seed=lambda: 7)
     request = ModelRequest(IMAGE, "flux-pro", {"prompt": "x", "count": 3})
@@ -156,7 +156,7 @@ def test_more_pictures_than_a_run_makes_are_several_runs() -> None:
     assert (full_plan.runs, full_plan.output_count, full_plan.input["num_outputs"]) == (1, 4, 4)
 
 
-def test_seeds_begin_again_after_the_largest() -> None:
+def test_seeds_wrap_around() -> None:
     """And a model without seeds makes each run as it likes."""
     catalog = shipped_catalog()
     request = ModelRequest(IMAGE, "ideogram", {"prompt": "x", "count": 3, "seed": 2**31 - 2})
@@ -175,7 +175,7 @@ def test_seeds_begin_again_after_the_largest() -> None:
         ("p-video", "disable_safety_filter", True, False),
     ],
 )
-def test_safety_checks_are_the_operators_to_weaken(
+def test_only_the_operator_can_weaken_safety_checks(
     model: str, name: str, weaker: Any, stricter: Any
 ) -> None:
     """Nobody else's; what is as strict as the default, or stricter, is anybody's."""
@@ -191,7 +191,7 @@ def test_safety_checks_are_the_operators_to_weaken(
         assert open_catalog.plan(request).input[name] == weaker
 
 
-def test_the_operator_lets_out_no_more_than_safety() -> None:
+def test_the_operators_permission_covers_only_safety_inputs() -> None:
     """What changes who is paid, or what is made, stays where it is."""
     catalog = Catalog(CATALOG.models(), allow_weaker_safety=True)
     for model, own in (("seedream-4", {"max_images": 15}), ("gpt-image-2", {"user_id": "x"})):

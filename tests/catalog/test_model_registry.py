@@ -84,7 +84,7 @@ async def bench() -> Bench:
     return Bench()
 
 
-async def test_what_a_create_is_addressed_to(bench: Bench) -> None:
+async def test_the_target_of_a_create(bench: Bench) -> None:
     """An official model by its slug, a community model by a version, a deployment by its name."""
     assert (await bench.find()).target == "o/n:v2"
     assert (await bench.find("o/n:v1")).target == "o/n:v1"
@@ -97,7 +97,7 @@ async def test_what_a_create_is_addressed_to(bench: Bench) -> None:
     assert (await bench.find()).target == "o/n"
 
 
-async def test_all_who_ask_at_once_cause_one_request(bench: Bench) -> None:
+async def test_concurrent_lookups_share_one_request(bench: Bench) -> None:
     """Also where the first of them leaves before there is an answer."""
     bench.publisher.go_on.clear()
     tasks = [asyncio.create_task(bench.find()) for _ in range(20)]
@@ -107,7 +107,7 @@ async def test_all_who_ask_at_once_cause_one_request(bench: Bench) -> None:
     assert bench.publisher.requested == ["o/n"]
 
 
-async def test_one_who_leaves_does_not_take_the_others_along(bench: Bench) -> None:
+async def test_a_cancelled_lookup_does_not_cancel_the_others(bench: Bench) -> None:
     """The next in the row asks instead."""
     bench.publisher.go_on.clear()
     first, second = (asyncio.create_task(bench.find()) for _ in range(2))
@@ -118,7 +118,7 @@ async def test_one_who_leaves_does_not_take_the_others_along(bench: Bench) -> No
     assert bench.publisher.requested == ["o/n", "o/n"]
 
 
-async def test_it_is_read_again_when_its_time_is_over(bench: Bench) -> None:
+async def test_an_expired_model_is_read_again(bench: Bench) -> None:
     """And not before."""
     for passed, version, times in ((0, "v2", 1), (CACHE_SECONDS - 1, "v2", 1), (1, "v3", 2)):
         bench.now += passed
@@ -127,7 +127,7 @@ async def test_it_is_read_again_when_its_time_is_over(bench: Bench) -> None:
         bench.publisher.newest = "v3"
 
 
-async def test_what_was_read_goes_on_to_count_while_upstream_is_down(bench: Bench) -> None:
+async def test_a_stale_model_is_used_while_upstream_is_unavailable(bench: Bench) -> None:
     """But not once upstream says that it is gone."""
     await bench.find()
     bench.now += CACHE_SECONDS
@@ -147,7 +147,7 @@ async def test_what_was_read_goes_on_to_count_while_upstream_is_down(bench: Benc
         (RequestRefused(RefusalReason.ACCOUNT), Reason.UPSTREAM_ACCOUNT, 2),
     ],
 )
-async def test_failures_are_remembered_shortly(
+async def test_failures_are_cached_briefly(
     bench: Bench, failure: Exception, reason: Reason, pause: float
 ) -> None:
     """So that a wrong name asked for a thousand times does not use up the account's rate."""
@@ -169,7 +169,7 @@ async def test_a_community_model_without_a_version_cannot_be_run(bench: Bench) -
     assert [violation.field for violation in raised.value.failure.violations] == ["model"]
 
 
-async def test_only_so_many_are_kept(bench: Bench) -> None:
+async def test_the_cache_is_bounded(bench: Bench) -> None:
     """Those not asked for longest go first."""
     await bench.find("o/first")
     for number in range(300):
@@ -199,19 +199,19 @@ async def test_only_so_many_are_kept(bench: Bench) -> None:
         "ö/n",
     ],
 )
-def test_what_is_no_name(text: str) -> None:
+def test_invalid_model_names(text: str) -> None:
     """Nothing else than a name may become a part of an address."""
     with pytest.raises(InvalidRequest):
         ModelReference.parse(text)
 
 
 @pytest.mark.parametrize("text", ["o/n", "o-1/n.2_x", f"o/n:{'a' * 64}", "deployments/o/n"])
-def test_names_are_written_as_they_were_read(text: str) -> None:
+def test_model_names_round_trip(text: str) -> None:
     """All three forms."""
     assert str(ModelReference.parse(text)) == text
 
 
 @pytest.mark.parametrize("text", ["o/n:", "deployments/o/n:"])
-def test_an_empty_version_is_none(text: str) -> None:
+def test_an_empty_version_means_no_version(text: str) -> None:
     """As programs write it that do not know one."""
     assert str(ModelReference.parse(text)) == text[:-1]

@@ -52,7 +52,7 @@ def film(catalog: Catalog) -> ModelRequest:
     return ModelRequest(Modality.VIDEO, "hailuo", {"prompt": "x"}, max_cost_nanos=10**9)
 
 
-def test_a_model_of_ones_own(configuration: Configuration) -> None:
+def test_an_operators_model(configuration: Configuration) -> None:
     """It takes what it is like, at its own price, by its own address."""
     catalog = LiveCatalog(configuration).current()
     plan = catalog.plan(ModelRequest(Modality.IMAGE, "ours", {"prompt": "x", "steps": 9}))
@@ -61,7 +61,7 @@ def test_a_model_of_ones_own(configuration: Configuration) -> None:
     assert plan.estimate.maximum == 10_000_000
 
 
-def test_a_price_of_ones_own(configuration: Configuration) -> None:
+def test_an_operators_price(configuration: Configuration) -> None:
     """The rest of the model stays as it came; what the operator assumes is said to be, and counts
     though the catalog's own assumptions may not.
     """
@@ -77,7 +77,7 @@ def test_a_price_of_ones_own(configuration: Configuration) -> None:
     assert model.fallbacks == ("minimax/hailuo-02", "bytedance/seedance-1-pro")
 
 
-def test_a_reload_reads_the_files_anew(configuration: Configuration, models: Path) -> None:
+def test_a_reload_reads_the_model_files(configuration: Configuration, models: Path) -> None:
     """Though no setting changed; a broken one changes nothing, and the next good one is taken."""
     live = LiveCatalog(configuration)
     before = live.current()
@@ -100,7 +100,7 @@ def test_a_reload_reads_the_files_anew(configuration: Configuration, models: Pat
     assert live.current().find_by_name("ours") is None
 
 
-def test_what_must_be_watched(configuration: Configuration, models: Path) -> None:
+def test_files_to_watch(configuration: Configuration, models: Path) -> None:
     """The configuration's own file and those that it names."""
     assert [path.name for path in configuration.files()] == ["gate.toml", "models.toml"]
 
@@ -139,7 +139,7 @@ def test_a_mistake_is_named_by_its_line(
         ("[models]\n", "nothing but"),
     ],
 )
-def test_what_does_not_fit_the_others_is_refused(models: Path, text: str, complaint: str) -> None:
+def test_conflicting_models_are_refused(models: Path, text: str, complaint: str) -> None:
     """A name that is taken; a model that others count on."""
     models.write_text(text)
     with pytest.raises(ConfigError, match=complaint):

@@ -66,7 +66,7 @@ RANGE = 'steps = { type = "integer", min = 1, max = 50 }'
         ('{ type = "string" }', 7.0, "7", "honoured"),
     ],
 )
-def test_direct_numbers_fit_or_fall_to_the_nearest(
+def test_numbers_are_clamped_or_rounded_to_the_nearest(
     spec: str, requested: float, sent: Any, handling: str
 ) -> None:
     """Clamped, rounded, or the nearest of a list; of two equally near the lower."""
@@ -88,9 +88,7 @@ def test_direct_numbers_fit_or_fall_to_the_nearest(
         ("whatever", None, "dropped"),
     ],
 )
-def test_words_with_an_order_have_a_nearest(
-    requested: str, sent: str | None, handling: str
-) -> None:
+def test_ordered_words_fall_to_the_nearest(requested: str, sent: str | None, handling: str) -> None:
     """Between low and high, medium goes down: the cheaper. A word without a place is dropped."""
     spec = 'effort = { type = "string", enum = ["high", "low"] }'
     plan = plan_with_rule("text", spec, 'reasoning_effort = "effort"', reasoning_effort=requested)
@@ -109,7 +107,7 @@ def test_words_with_an_order_have_a_nearest(
         ("tlh", None, "dropped"),
     ],
 )
-def test_choice_knows_tags_words_and_its_own_names(
+def test_choice_accepts_language_tags_and_model_names(
     requested: str, sent: str | None, handling: str
 ) -> None:
     """A tag, its language, or what the model itself calls it."""
@@ -123,7 +121,7 @@ def test_choice_knows_tags_words_and_its_own_names(
     assert fate(plan, "language")[0] == handling
 
 
-def test_choice_may_mean_another_kind_of_value() -> None:
+def test_choice_may_map_to_another_type() -> None:
     """Thinking effort as a budget of tokens, with the switch that it needs."""
     inputs = 'think = { type = "boolean" }\nbudget = { type = "integer", min = 1024 }'
     rule = (
@@ -135,7 +133,7 @@ def test_choice_may_mean_another_kind_of_value() -> None:
     assert fate(plan, "reasoning_effort") == ("adjusted", "xhigh", "high")
 
 
-def test_choice_passes_on_what_only_the_model_knows() -> None:
+def test_choice_passes_unlisted_names() -> None:
     """Where the model's names are not listed, a name is taken at its word."""
     rule = 'voice = { rule = "choice", to = "who", words = { calm = "Ann" } }'
     assert plan_with_rule("audio", 'who = { type = "string" }', rule, voice="Bob").input == {
@@ -157,7 +155,7 @@ def test_choice_passes_on_what_only_the_model_knows() -> None:
         ("false", "generate_audio", True, ("dropped", "true", "")),
     ],
 )
-def test_fixed_tells_what_the_model_always_does(
+def test_fixed_reports_what_the_model_always_does(
     rule: str, parameter: str, value: Value, expected: tuple[str, str, str]
 ) -> None:
     """Nothing is sent; what happens to be so is honoured."""
@@ -168,7 +166,7 @@ def test_fixed_tells_what_the_model_always_does(
 
 
 @pytest.mark.parametrize(("share", "sent"), [(0.0, 1), (0.5, 128), (1.0, 255)])
-def test_scaled_spreads_a_share_over_the_range(share: float, sent: int) -> None:
+def test_scaled_maps_a_fraction_to_the_range(share: float, sent: int) -> None:
     """Nothing is the least, all is the most."""
     plan = plan_with_rule(
         "video",
@@ -180,7 +178,7 @@ def test_scaled_spreads_a_share_over_the_range(share: float, sent: int) -> None:
     assert fate(plan, "motion_strength")[0] == "honoured"
 
 
-def test_joined_leaves_out_what_would_be_read_as_two() -> None:
+def test_joined_drops_values_with_the_separator() -> None:
     """A comma within a stop sequence cannot be told to the model."""
     rule = 'stop_sequences = { rule = "joined", to = "stop" }'
     spec = 'stop = { type = "string" }'
@@ -211,7 +209,7 @@ LENGTHS = [
 
 
 @pytest.mark.parametrize(("spec", "unit", "requested", "sent", "handling", "reported"), LENGTHS)
-def test_lengths_are_long_enough_where_they_can_be(
+def test_durations_are_rounded_up_where_possible(
     spec: str, unit: int, requested: float, sent: Any, handling: str, reported: str
 ) -> None:
     """The shortest that is at least as long, else the longest; told in seconds."""
@@ -231,7 +229,7 @@ def test_lengths_are_long_enough_where_they_can_be(
         ({"duration": 9.0, "fps": 99}, {"n": 121, "rate": 30}, "adjusted"),
     ],
 )
-def test_frames_are_counted_at_the_rate_that_is_sent(
+def test_frames_are_computed_at_the_sent_frame_rate(
     parameters: dict[str, Value], sent: dict[str, int], handling: str
 ) -> None:
     """In whatever order the two were set, and at the model's own rate where none was."""
@@ -252,7 +250,7 @@ def lost(modality: str, inputs: str, mapping: str, **parameters: Value) -> list[
     return [violation.field for violation in refused.value.failure.violations]
 
 
-def test_media_go_one_by_one_or_as_a_list() -> None:
+def test_media_are_sent_singly_or_as_a_list() -> None:
     """All of them, or none is paid for: each that is too many is named."""
     first, second, third = (MediaInput(f"https://example.com/{n}") for n in range(3))
     single = 'pic = { type = "uri" }'
@@ -272,7 +270,7 @@ def test_media_go_one_by_one_or_as_a_list() -> None:
     assert fate(listed, "mask") == ("honoured", "", "")
 
 
-def test_adapters_are_one_and_their_scale_fits() -> None:
+def test_one_adapter_with_a_scale_in_range() -> None:
     """Several are refused; a scale out of range is told."""
     inputs = 'w = { type = "string" }\ns = { type = "number", min = 0, max = 1 }'
     rule = 'loras = { rule = "adapter", to = "w", scale = "s" }'
@@ -283,7 +281,7 @@ def test_adapters_are_one_and_their_scale_fits() -> None:
     assert lost("image", inputs, rule, loras=(fits, loud)) == ["loras[1]"]
 
 
-def test_one_input_serves_one_parameter() -> None:
+def test_an_input_is_set_by_one_parameter() -> None:
     """The first rule of the file wins, whatever the order of the request; the other is refused."""
     inputs = 'sound = { type = "uri" }\ngo_on = { type = "boolean" }'
     rules = (
@@ -302,7 +300,7 @@ def test_one_input_serves_one_parameter() -> None:
     assert alone.input == {"sound": b.uri, "go_on": False}
 
 
-def test_what_a_parameter_needs_must_be_there() -> None:
+def test_a_parameters_prerequisites_must_be_set() -> None:
     """A strength without a picture means nothing to the model, so nothing is sent."""
     inputs = 'pic = { type = "uri" }\nhow = { type = "number" }'
     rules = (
@@ -315,7 +313,7 @@ def test_what_a_parameter_needs_must_be_there() -> None:
     assert both.input == {"pic": picture[0].uri, "how": 0.5}
 
 
-def test_a_side_effect_gives_way_to_what_was_set_and_is_told() -> None:
+def test_a_side_effect_yields_to_explicit_parameters() -> None:
     """A dearer mode is not chosen against the caller's own word."""
     inputs = 'mode = { type = "string", enum = ["std", "pro"] }\nend = { type = "uri" }'
     rules = (
@@ -335,14 +333,14 @@ def test_a_side_effect_gives_way_to_what_was_set_and_is_told() -> None:
 
 
 @given(st.text(max_size=200))
-def test_prose_arrives_unchanged(text: str) -> None:
+def test_prompts_are_unchanged(text: str) -> None:
     """Not a character is touched, and none is printed."""
     plan = plan_with_rule("image", 'p = { type = "string" }', 'prompt = "p"', prompt=text)
     assert plan.input == {"p": text}
     assert fate(plan, "prompt") == ("honoured", "", "")
 
 
-def test_what_no_rule_carries_is_dropped_and_told() -> None:
+def test_unsupported_parameters_are_dropped_and_reported() -> None:
     """Never in silence."""
     plan = plan_with_rule("image", 'p = { type = "string" }', 'prompt = "p"', size=Size(10, 20))
     assert fate(plan, "size") == ("dropped", "10x20", "")

@@ -72,7 +72,7 @@ def test_a_custom_size_on_flux() -> None:
     assert plan.estimate == exact_estimate(40_000_000)
 
 
-def test_pictures_cost_by_the_piece() -> None:
+def test_images_are_priced_per_image() -> None:
     """Exact before the run, and the format that is asked for is the one to expect."""
     plan = plan_for("image", "flux-dev", prompt="a fox", count=3, output_format="jpeg")
     assert plan.input["num_outputs"] == plan.output_count == 3
@@ -82,7 +82,7 @@ def test_pictures_cost_by_the_piece() -> None:
     assert plan_for("image", "flux-dev", prompt="a fox").output.media_type == "image/webp"
 
 
-def test_seconds_of_hardware_are_bounded_by_the_longest_run() -> None:
+def test_hardware_seconds_are_bounded_by_max_run() -> None:
     """A pinned version, and a maximum of max_run times the rate."""
     plan = plan_for("image", "sdxl", prompt="a fox")
     assert plan.target.startswith("stability-ai/sdxl:7762fd07")
@@ -102,7 +102,7 @@ def test_seconds_of_hardware_are_bounded_by_the_longest_run() -> None:
         ("kwaivgi/kling-v2.1", {"first_frame": FRAME, "last_frame": FRAME}, 5 * 90_000_000),
     ],
 )
-def test_videos_cost_by_length_and_tier(
+def test_videos_are_priced_by_duration_and_tier(
     model: str, parameters: dict[str, Value], nanos: int
 ) -> None:
     """Exact before the run: all that decides the price is sent, also what nobody set."""
@@ -110,7 +110,7 @@ def test_videos_cost_by_length_and_tier(
     assert plan.estimate == exact_estimate(nanos)
 
 
-def test_the_held_price_remembers_what_was_sent() -> None:
+def test_the_stored_price_keeps_the_sent_tier() -> None:
     """Upstream reports only seconds: the tier is still the one that was ordered."""
     plan = plan_for("video", "bytedance/seedance-1-pro", prompt="x", resolution="480p")
     assert (
@@ -122,12 +122,12 @@ def test_the_held_price_remembers_what_was_sent() -> None:
     assert compute_cost(plan.price, {}) is None
 
 
-def test_sound_is_off_unless_asked_for() -> None:
+def test_audio_is_off_by_default() -> None:
     """The model's own default is on, and dearer."""
     assert plan_for("video", "google/veo-3-fast", prompt="x").input["generate_audio"] is False
 
 
-def test_speech_costs_by_the_character() -> None:
+def test_speech_is_priced_per_character() -> None:
     """Exact for plain letters; bounded by the bytes for others."""
     plain = plan_for("audio", "minimax/speech-02-turbo", kind="speech", text="Hello you!")
     assert plain.estimate == exact_estimate(10 * 60_000)
@@ -135,7 +135,7 @@ def test_speech_costs_by_the_character() -> None:
     assert wide.estimate == Estimate(120_000, 120_000, 360_000)
 
 
-def test_tokens_are_bounded_by_the_limit_that_is_sent() -> None:
+def test_tokens_are_bounded_by_the_sent_limit() -> None:
     """The model's own default is sent where the caller sets none."""
     plan = plan_for("text", "llama-70b", prompt="Hi")
     assert plan.input["max_tokens"] == 512
@@ -157,13 +157,13 @@ def test_an_output_in_an_object_is_named() -> None:
     assert plan.seed is None
 
 
-def test_zero_is_a_seed() -> None:
+def test_a_seed_of_zero_is_sent() -> None:
     """Set is set."""
     plan = plan_for("image", "sdxl", prompt="x", seed=0)
     assert (plan.seed, plan.input["seed"]) == (0, 0)
 
 
-def test_drawn_seeds_are_never_zero() -> None:
+def test_generated_seeds_are_never_zero() -> None:
     """By the system's randomness where none is injected, within what every model takes."""
     request = ModelRequest(Modality.IMAGE, "sdxl", {"prompt": "x"})
     seeds = {shipped_catalog().plan(request).seed for _ in range(3)}
@@ -217,7 +217,7 @@ def test_a_retired_model_names_its_successor() -> None:
         assert refusal.value.failure.metadata == {"model": "old", "successor": ""}
 
 
-def test_a_dearer_class_is_nobodys_successor() -> None:
+def test_a_successor_is_never_of_a_dearer_class() -> None:
     """A call by the old name would buy it unasked."""
     [sdxl, pro] = [CATALOG.find_by_name(name) for name in ("sdxl", "flux-pro")]
     assert sdxl is not None
@@ -227,14 +227,14 @@ def test_a_dearer_class_is_nobodys_successor() -> None:
         Catalog([gone, replace(pro, fallbacks=())], defaults={})
 
 
-def test_what_is_missing_is_named_in_the_contracts_words() -> None:
+def test_missing_inputs_are_named_by_the_contracts_fields() -> None:
     """The picture that an image-to-video model starts from; the text that a voice says."""
     assert refused(InvalidRequest, "video", "kwaivgi/kling-v2.1", prompt="x") == ["first_frame"]
     assert refused(InvalidRequest, "audio", "minimax/speech-02-turbo", prompt="x") == ["text"]
     assert refused(InvalidRequest, "video", "minimax-video") == ["prompt"]
 
 
-def test_words_are_not_dropped_by_a_model_that_works_from_words() -> None:
+def test_a_prompt_is_never_dropped() -> None:
     """Without any of them it would be another song or film, paid for all the same."""
     song, text = MediaInput("https://example.com/a.mp3"), dict[str, Value](prompt="a waltz")
     for words in (text, dict[str, Value](text="hello")):
@@ -250,7 +250,7 @@ def test_words_are_not_dropped_by_a_model_that_works_from_words() -> None:
     assert refused(ParameterUnsupported, "video", "stable-video-diffusion", moving) == ["prompt"]
 
 
-def test_another_kind_of_sound_is_not_made() -> None:
+def test_another_kind_of_audio_is_refused() -> None:
     """Speech is not asked of a model for music: it would be paid and worthless."""
     assert refused(InvalidRequest, "audio", "musicgen", kind="speech", text="x") == ["kind"]
     assert plan_for("audio", "musicgen", kind="music", prompt="x").input["duration"] == 8
@@ -267,12 +267,12 @@ def test_another_kind_of_sound_is_not_made() -> None:
         ("colour", "red"),
     ],
 )
-def test_what_no_model_could_take_is_refused(name: str, value: Value) -> None:
+def test_impossible_values_are_refused(name: str, value: Value) -> None:
     """Even where the door forgot to."""
     assert refused(InvalidRequest, "image", "sdxl", {name: value}, prompt="x") == [name]
 
 
-def test_strict_names_every_field_at_once() -> None:
+def test_strict_mode_names_every_field_at_once() -> None:
     """Adjusted or dropped; what is emulated is what was asked for, so it passes."""
     fields = refused(
         ParameterUnsupported,
@@ -288,7 +288,7 @@ def test_strict_names_every_field_at_once() -> None:
     assert plan_for("text", "llama-70b", strict=True, prompt="x", system_prompt="y").slug
 
 
-def test_claude_has_a_least_answer() -> None:
+def test_claudes_minimum_output_tokens() -> None:
     """The report tells both values."""
     plan = plan_for("text", "claude", prompt="x", max_output_tokens=16)
     line = plan.report[1]
@@ -296,7 +296,7 @@ def test_claude_has_a_least_answer() -> None:
     assert plan.input["max_tokens"] == 1024
 
 
-def test_money_is_bounded_before_it_is_spent() -> None:
+def test_the_maximum_cost_is_checked_before_spending() -> None:
     """By the most that the call may cost; exactly that much is enough."""
     assert plan_for("image", "flux-pro", most=40_000_000, prompt="x").slug
     with pytest.raises(MaxCostExceeded) as dear:

@@ -73,7 +73,7 @@ def numbers_in(plan: Plan) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("model", PRICED, ids=lambda model: model.slug)
-def test_whatever_an_input_holds_it_is_priced_or_refused_by_name(model: Model, seed: int) -> None:
+def test_any_input_value_is_priced_or_refused_by_name(model: Model, seed: int) -> None:
     """Each input with each odd value, and many at once."""
     random = Random(seed)
     cases = [{name: value} for name in model.inputs for value in ODD]
@@ -92,7 +92,7 @@ def test_whatever_an_input_holds_it_is_priced_or_refused_by_name(model: Model, s
             assert all(len(str(value)) < 1_000 for value in plan.price.sent.values())
 
 
-def test_more_tokens_than_anything_holds_are_refused_by_name() -> None:
+def test_excessive_token_counts_are_refused_by_name() -> None:
     """Nine million billion tokens, which reserved more than 64 bits hold."""
     model = next(priced for priced in PRICED if priced.slug == LLAMA)
     with pytest.raises(InvalidRequest) as refused:
@@ -106,7 +106,7 @@ def test_more_tokens_than_anything_holds_are_refused_by_name() -> None:
     assert plan.estimate.maximum
 
 
-def test_a_model_of_the_catalog_names_the_field_that_asks_for_too_much() -> None:
+def test_an_excessive_field_of_a_catalog_model_is_named() -> None:
     """Whether it is a field of the contract or one of the model's own inputs."""
     catalog = shipped_catalog()
     dear = next(
@@ -127,7 +127,7 @@ def test_a_model_of_the_catalog_names_the_field_that_asks_for_too_much() -> None
 
 
 @pytest.mark.parametrize("given", [{}, {"resolution": None}])
-def test_a_null_is_an_input_not_given(given: dict[str, Any]) -> None:
+def test_a_null_input_counts_as_absent(given: dict[str, Any]) -> None:
     """Priced by the model's own default."""
     model = next(priced for priced in PRICED if "resolution" in priced.inputs)
     assert (

@@ -83,7 +83,7 @@ def test_a_charge_is_the_exact_sum_rounded_half_up_once(
         st.tuples(st.integers(0, 10**70), st.integers(0, 10**12), PERS), min_size=1, max_size=4
     )
 )
-def test_whole_numbers_at_whole_nanos_cost_what_fractions_say(
+def test_integer_arithmetic_agrees_with_fractions(
     terms: list[tuple[int, int, int]],
 ) -> None:
     """Their way is another one, up to where an amount is none any more."""
@@ -97,7 +97,7 @@ def test_whole_numbers_at_whole_nanos_cost_what_fractions_say(
     assert compute_cost(flat(*rates), metrics) == (exact if billed else None)
 
 
-def test_half_a_nano_rounds_up_and_parts_are_not_rounded() -> None:
+def test_only_the_sum_is_rounded() -> None:
     """Two halves make one nano, not two."""
     half = PriceRate(("m",), Decimal("0.0000000005"), 1)
     assert compute_cost(flat(half), {"m": 1}) == 1
@@ -128,7 +128,7 @@ def test_a_stored_price_settles_the_same(
 
 
 @given(AMOUNTS.map(Decimal), AMOUNTS.map(Decimal))
-def test_more_use_never_costs_less(amount: Decimal, other_amount: Decimal) -> None:
+def test_cost_grows_with_usage(amount: Decimal, other_amount: Decimal) -> None:
     """A charge grows with the metric."""
     schedule = flat(PriceRate(("m",), Decimal("0.65"), 10**6))
     low, high = sorted([amount, other_amount])
@@ -152,18 +152,18 @@ def test_unknown_is_not_zero() -> None:
     "garbage",
     ["12", True, -1, Decimal("-0.5"), Decimal("NaN"), Decimal("Infinity"), Decimal("1E+999999")],
 )
-def test_garbage_is_no_amount(garbage: Scalar) -> None:
+def test_invalid_metrics_have_no_amount(garbage: Scalar) -> None:
     """Upstream may send anything: it makes the cost unknown, not wrong, and nothing breaks."""
     assert compute_cost(flat(PriceRate(("m",), Decimal(1), 1)), {"m": garbage}) is None
 
 
-def test_a_float_is_a_bug() -> None:
+def test_floats_are_refused() -> None:
     """A float has lost digits already."""
     with pytest.raises(TypeError):
         compute_cost(flat(PriceRate(("m",), Decimal(1), 1)), {"m": 0.1})  # type: ignore[dict-item]
 
 
-def test_the_first_present_spelling_counts() -> None:
+def test_the_first_present_metric_name_counts() -> None:
     """Two spellings of one metric are charged once, the newer one first."""
     schedule = flat(PriceRate(("new", "old"), Decimal(1), 1))
     assert compute_cost(schedule, {"old": 3}) == 3 * 10**9
@@ -171,7 +171,7 @@ def test_the_first_present_spelling_counts() -> None:
     assert compute_cost(schedule, {"old": 3, "new": "many"}) is None
 
 
-def test_delivered_outputs_count_only_where_the_price_says_so() -> None:
+def test_delivered_outputs_count_only_where_configured() -> None:
     """Our own count comes last, only where named, and upstream cannot forge it."""
     named = flat(PriceRate(("image_output_count", "output_count"), Decimal("0.04"), 1))
     unnamed = flat(PriceRate(("image_output_count",), Decimal("0.04"), 1))
@@ -183,7 +183,7 @@ def test_delivered_outputs_count_only_where_the_price_says_so() -> None:
     assert compute_cost(unnamed, {}, outputs=3) is None
 
 
-def test_tiers_are_chosen_by_what_upstream_reports_before_what_was_sent() -> None:
+def test_reported_metrics_choose_the_tier_before_inputs() -> None:
     """What was sent stands in only where upstream is silent."""
     tiers = (by_lines("480p", "0.03"), by_lines("1080p", "0.15"))
     schedule = PriceSchedule(tiers, "2026", "model page", sent={"lines": "480p"})
@@ -191,7 +191,7 @@ def test_tiers_are_chosen_by_what_upstream_reports_before_what_was_sent() -> Non
     assert compute_cost(schedule, {"seconds": 5, "lines": "1080P"}) == 750_000_000
 
 
-def test_the_dearest_tier_stands_in_where_none_holds() -> None:
+def test_the_dearest_tier_applies_if_none_matches() -> None:
     """A resolution that is not on the list is not sold at the lowest price."""
     tiers = (by_lines("480p", "0.03"), by_lines("1080p", "0.15"), by_lines("720p", "0.06"))
     schedule = PriceSchedule(tiers, "2026", "model page")
@@ -204,7 +204,7 @@ def test_the_dearest_tier_stands_in_where_none_holds() -> None:
     )
 
 
-def test_what_was_sent_is_never_charged_for() -> None:
+def test_inputs_choose_a_tier_but_are_not_charged() -> None:
     """A length that was sent chooses a tier, but only a reported length is paid."""
     rate = PriceRate(("seconds",), Decimal(1), 1)
     tier = Tier((rate,), (Criterion("seconds", over=Decimal(0), up_to=Decimal(6)),))
@@ -224,7 +224,7 @@ def test_ranges_exclude_their_lower_and_include_their_upper_end(
     assert criterion.matches({"seconds": value}) is matches
 
 
-def test_switches_select_as_words() -> None:
+def test_booleans_match_as_words() -> None:
     """True and false, and nothing else, whatever case."""
     criterion = Criterion("with_audio", equals="true")
     assert criterion.matches({"with_audio": True})
@@ -241,7 +241,7 @@ def test_a_price_is_for_a_power_of_ten(per: int) -> None:
 
 
 @pytest.mark.parametrize("usd", ["-1", "NaN", "Infinity"])
-def test_a_price_is_an_amount(usd: str) -> None:
+def test_a_price_is_finite_and_not_negative(usd: str) -> None:
     """Not negative, not endless."""
     with pytest.raises(ValueError, match="usd"):
         PriceRate(("m",), Decimal(usd), 1)

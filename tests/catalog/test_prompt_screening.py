@@ -78,7 +78,7 @@ def text_medium(text: str, media_type: str = "text/plain") -> MediaInput:
         (Modality.SAFETY, {"content": "itself"}, None),
     ],
 )
-def test_what_is_judged(modality: Modality, parameters: Any, content: str | None) -> None:
+def test_texts_that_are_screened(modality: Modality, parameters: Any, content: str | None) -> None:
     """Every text that can reach the model, whoever wrote it; no pictures and no links to any."""
     screening = screening_request(ModelRequest(modality, "", parameters, max_cost_nanos=1))
     assert (screening and screening.parameters) == (content and {"content": content})
@@ -136,7 +136,7 @@ HIDDEN = "a cat"
         ({"image": 1, "prompt": "  "}, None),
     ],
 )
-def test_of_a_model_by_its_slug_every_string_is_judged(
+def test_every_string_of_an_untyped_run_is_screened(
     given: dict[str, Any], content: str | None
 ) -> None:
     """Nobody knows which of its inputs is the prompt: left out is what the schema calls a link."""
@@ -149,7 +149,7 @@ def test_of_a_model_by_its_slug_every_string_is_judged(
     assert (own and own.parameters) == (content and {"content": content})
 
 
-def test_media_of_a_run() -> None:
+def test_media_inputs_of_an_untyped_run() -> None:
     """A text is a text also as a file, and a link where the model takes words is words."""
     media = {
         "image": (MediaInput(LINK), text_medium("a cat")),
@@ -161,14 +161,14 @@ def test_media_of_a_run() -> None:
     assert screening.parameters == {"content": f"a cat\n\n{LINK}?a-cat"}
 
 
-def test_without_a_schema_nothing_is_left_out() -> None:
+def test_without_a_schema_every_string_is_screened() -> None:
     """Nobody can say what is a link there."""
     screening = screening_request(RunRequest("o/n", {"image": LINK}, {}, timeout=60))
     assert screening
     assert screening.parameters == {"content": LINK}
 
 
-def test_what_is_too_long_is_refused() -> None:
+def test_too_long_texts_are_refused() -> None:
     """A safety model that is not shown all of it has not judged it."""
     longest = ModelRequest(Modality.TEXT, "", {"prompt": "x" * MAX_SCREENED_CHARACTERS})
     assert screening_request(longest)
@@ -184,7 +184,7 @@ def test_what_is_too_long_is_refused() -> None:
         assert violation.field == "options.screen_prompt"
 
 
-def test_it_is_planned_like_any_other_check() -> None:
+def test_a_screening_is_planned_like_a_safety_check() -> None:
     """By the default safety model, as a user's turn, at a price."""
     screening = screening_request(ModelRequest(Modality.TEXT, "", {"prompt": "Hi"}))
     assert screening is not None

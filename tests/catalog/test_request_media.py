@@ -48,7 +48,7 @@ REQUEST = st.dictionaries(st.sampled_from("abcdef"), VALUE).map(
 
 
 @given(request=REQUEST)
-def test_every_source_gets_its_link_and_nothing_else_changes(request: ModelRequest) -> None:
+def test_media_urls_are_inserted_and_removed(request: ModelRequest) -> None:
     """Afterwards none is missing, and taking the links out again gives the request as it was."""
     missing = request_media.unresolved_media(request)
     links = {path: f"https://link.example/{path}" for path in missing}
@@ -71,7 +71,7 @@ def _restored(value: object, sources: Mapping[str, object]) -> Value:
     return cast("Value", value)
 
 
-def test_paths_are_those_of_the_contract() -> None:
+def test_media_paths_follow_the_contract() -> None:
     """As a caller finds them in the request that was sent."""
     medium = MediaInput(request_media.PLACEHOLDER, UploadSource("upl_1"))
     request = ModelRequest(

@@ -30,7 +30,7 @@ def with_bound(most: int) -> ModelRequest:
     return ModelRequest(Modality.IMAGE, "flux-pro", IMAGE.parameters, max_cost_nanos=most)
 
 
-def test_everything_is_added_up() -> None:
+def test_costs_are_summed_over_the_plan() -> None:
     """The least: a check and the first model; the most: the check and all models."""
     request_plan = route(IMAGE)
     assert request_plan.screening_plan is not None
@@ -45,7 +45,7 @@ def test_everything_is_added_up() -> None:
     )
 
 
-def test_what_the_check_may_cost_is_taken_off_the_bound() -> None:
+def test_the_screening_cost_counts_against_the_bound() -> None:
     """To the nano-dollar: the first model must fit into what is left; fallbacks go before it."""
     free = route(IMAGE)
     assert free.screening_plan is not None
@@ -80,7 +80,7 @@ def test_an_unknown_part_makes_the_whole_unknown() -> None:
     assert not RequestPlan(FallbackChain((plan,))).is_assumed
 
 
-def test_without_words_there_is_nothing_to_screen() -> None:
+def test_a_request_without_text_has_no_screening() -> None:
     """The route is that of the request alone, and says so."""
     request = ModelRequest(Modality.IMAGE, "flux-pro", {"prompt": " "})
     chain = FallbackChain((CATALOG.plan(IMAGE),))

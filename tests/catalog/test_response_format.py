@@ -28,7 +28,7 @@ def plan_text(model: str, **parameters: Value) -> Plan:
 @pytest.mark.parametrize(
     "form", [BY_SCHEMA, ResponseFormat("json", {})], ids=lambda form: form.kind
 )
-def test_every_model_is_told(model: Any, form: ResponseFormat) -> None:
+def test_the_schema_is_in_every_models_instructions(model: Any, form: ResponseFormat) -> None:
     """In its instructions, with the whole schema; told as EMULATED; not streamed."""
     plan = plan_text(model.slug, prompt="Hi", response_format=form)
     estimate = json.dumps(plan.input, ensure_ascii=False)
@@ -42,7 +42,7 @@ def test_every_model_is_told(model: Any, form: ResponseFormat) -> None:
     assert not plan.streams
 
 
-def test_own_instructions_stay_first() -> None:
+def test_the_callers_instructions_come_first() -> None:
     """And are reported as ever."""
     plan = plan_text("claude", prompt="Hi", system_prompt="Be brief.", response_format=BY_SCHEMA)
     system = plan.input["system_prompt"]
@@ -55,7 +55,7 @@ def test_own_instructions_stay_first() -> None:
     }
 
 
-def test_text_is_text() -> None:
+def test_the_text_format_changes_nothing() -> None:
     """Asking for what is there anyway changes nothing."""
     plan = plan_text("claude", prompt="Hi", response_format=ResponseFormat("text", {}))
     assert plan.input == plan_text("claude", prompt="Hi").input
@@ -64,7 +64,7 @@ def test_text_is_text() -> None:
     assert line.handling is ParameterHandling.HONOURED
 
 
-def test_the_schema_is_paid_for_and_so_it_is_estimated() -> None:
+def test_the_schema_counts_in_the_estimate() -> None:
     """It is a part of the prompt."""
     bare = plan_text("claude", prompt="Hi").estimate.maximum
     estimate = plan_text("claude", prompt="Hi", response_format=BY_SCHEMA).estimate.maximum

@@ -92,13 +92,13 @@ def test_texts_that_switch_off_by_a_negated_name(text: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "value", "default"), WEAKER)
-def test_what_is_weaker(name: str, value: Any, default: Any) -> None:
+def test_weaker_spellings(name: str, value: Any, default: Any) -> None:
     """Figures in texts, negations within, and containers that lack what they had."""
     assert weakens_safety(name, value, default)
 
 
 @pytest.mark.parametrize(("name", "value", "default"), AS_STRICT)
-def test_what_is_as_strict(name: str, value: Any, default: Any) -> None:
+def test_equally_strict_spellings(name: str, value: Any, default: Any) -> None:
     """In the same spellings."""
     assert not weakens_safety(name, value, default)
 

@@ -111,24 +111,24 @@ NOT_WEAKENING: list[tuple[str, Any, Any]] = [
 
 
 @pytest.mark.parametrize(("name", "value", "default"), WEAKENING)
-def test_what_weakens_a_check(name: str, value: Any, default: Any) -> None:
+def test_values_that_weaken_a_check(name: str, value: Any, default: Any) -> None:
     """Switches of either sense, levels, tolerances, and what lies within objects."""
     assert weakens_safety(name, value, default)
 
 
 @pytest.mark.parametrize(("name", "value", "default"), NOT_WEAKENING)
-def test_what_does_not(name: str, value: Any, default: Any) -> None:
+def test_values_that_do_not_weaken_a_check(name: str, value: Any, default: Any) -> None:
     """The default, what is stricter, free text, and names that only sound like it."""
     assert not weakens_safety(name, value, default)
 
 
-def test_a_word_that_is_on_no_scale_is_refused_where_the_list_is_closed() -> None:
+def test_unknown_words_of_a_closed_list_are_refused() -> None:
     """Nobody knows whether it is weaker."""
     assert weakens_safety("moderation", "casual", "auto", allowed_values=("auto", "casual"))
     assert not weakens_safety("moderation", "auto", "auto", allowed_values=("auto", "casual"))
 
 
-def test_every_safety_input_of_the_catalogs_is_known_and_no_other() -> None:
+def test_safety_inputs_of_both_catalogs_are_recognized() -> None:
     """By name alone, in the models of the catalog and in those of the sandbox."""
     names = {name for model in ModelFiles.shipped().models() for name in model.inputs}
     names |= {name for model in load_catalog() for name in model.inputs}
@@ -141,7 +141,7 @@ def test_every_safety_input_of_the_catalogs_is_known_and_no_other() -> None:
     }
 
 
-def test_no_name_is_kept_that_is_as_long_as_a_request() -> None:
+def test_the_name_cache_is_bounded_in_bytes() -> None:
     """What is remembered of names is bounded in bytes, and their ends say what they are."""
     name = "x" * 1_000_000 + "_disable_safety_checker"
     references = sys.getrefcount(name)

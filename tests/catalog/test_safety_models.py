@@ -24,7 +24,7 @@ def handlings(plan: Plan) -> dict[str, ParameterHandling]:
     return {line.parameter: line.handling for line in plan.report}
 
 
-def test_content_is_the_users_turn_unless_said_otherwise() -> None:
+def test_the_users_turn_is_judged_by_default() -> None:
     """Nothing of the model's own default texts is judged instead."""
     assert plan_check({"content": "Hi"}).input == {"prompt": "Hi"}
     assert plan_check({"content": "Hi", "role": "user"}).input == {"prompt": "Hi"}
@@ -37,7 +37,7 @@ def test_content_is_the_users_turn_unless_said_otherwise() -> None:
     assert set(handlings(plan).values()) == {ParameterHandling.HONOURED}
 
 
-def test_context_of_a_users_turn_is_dropped_and_said_so() -> None:
+def test_context_of_a_users_turn_is_dropped_and_reported() -> None:
     """The model takes no more than one exchange."""
     plan = plan_check({"content": "Hi", "context": "before"})
     assert plan.input == {"prompt": "Hi"}
@@ -73,7 +73,7 @@ def test_context_of_a_users_turn_is_dropped_and_said_so() -> None:
         ),
     ],
 )
-def test_of_a_conversation_the_last_turn_is_judged(
+def test_the_last_turn_of_a_conversation_is_judged(
     turns: list[Message], sent: dict[str, str], handling: ParameterHandling
 ) -> None:
     """With the user's turn that it answers; what else there was is told as left out."""
@@ -105,7 +105,7 @@ def test_of_a_conversation_the_last_turn_is_judged(
         ),
     ],
 )
-def test_what_cannot_be_judged_is_refused(
+def test_inputs_that_cannot_be_judged_are_refused(
     parameters: Mapping[str, Value], error: type[InvalidRequest], field: str
 ) -> None:
     """A verdict on half of a turn would be none; the field is named."""
@@ -115,7 +115,7 @@ def test_what_cannot_be_judged_is_refused(
     assert type(refused.value) is error
 
 
-def test_its_cost_is_bounded() -> None:
+def test_the_cost_of_a_check_is_bounded() -> None:
     """By the time that it may run."""
     plan = plan_check({"content": "Hi"})
     assert plan.estimate.low == 0

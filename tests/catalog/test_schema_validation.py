@@ -56,7 +56,7 @@ def model(given: dict[str, Any], **schemas: Any) -> ModelSchema:
         (r"^(?:a|b)$", "b", "c"),
     ],
 )
-def test_a_pattern_of_pythons_spoils_no_schema(pattern: str, good: str, bad: str | None) -> None:
+def test_python_patterns_do_not_disable_a_schema(pattern: str, good: str, bad: str | None) -> None:
     """It is written as the checker has it, or left to the model; all else is checked by."""
     text = {"type": "string", "pattern": pattern, "nullable": True}
     schema = model({"type": "object", "properties": {"text": text, "pattern": {"type": "integer"}}})
@@ -85,7 +85,7 @@ async def refused(checks: SchemaValidator, schema: dict[str, Any]) -> str:
         ({"description": "x" * MAX_SCHEMA_BYTES}, "must have at most 65,536 bytes"),
     ],
 )
-async def test_a_schema_that_nothing_can_be_checked_by_is_refused(
+async def test_an_unusable_schema_is_refused(
     checks: SchemaValidator, schema: dict[str, Any], why: str
 ) -> None:
     """Before anything is spent on an answer to it."""
@@ -93,7 +93,7 @@ async def test_a_schema_that_nothing_can_be_checked_by_is_refused(
 
 
 @pytest.mark.parametrize("name", sorted(BOMBS))
-async def test_a_bomb_is_refused(checks: SchemaValidator, name: str) -> None:
+async def test_an_expensive_schema_is_refused(checks: SchemaValidator, name: str) -> None:
     """By the name of the field, whatever it is made of."""
     assert await refused(checks, BOMBS[name])
 
@@ -107,7 +107,7 @@ async def test_a_bomb_is_refused(checks: SchemaValidator, name: str) -> None:
         growing("allOf"),
     ],
 )
-async def test_what_is_large_only_for_large_values_is_taken(
+async def test_a_schema_expensive_only_for_large_values_is_accepted(
     checks: SchemaValidator, schema: dict[str, Any]
 ) -> None:
     await checks.check_response_format(form(schema), "one")
@@ -139,7 +139,7 @@ async def test_inputs_of_a_model_are_checked_by_its_own_schema(checks: SchemaVal
 
 
 @pytest.mark.parametrize("name", sorted(BOMBS))
-async def test_a_model_that_publishes_a_bomb_cannot_be_run(
+async def test_a_model_with_an_expensive_schema_cannot_be_run(
     checks: SchemaValidator, name: str
 ) -> None:
     """Its name is what is wrong with the request. One that is no schema checks nothing."""
@@ -154,7 +154,7 @@ async def test_a_model_that_publishes_a_bomb_cannot_be_run(
     assert (violation.field, violation.description) == ("model", schema.refusal)
 
 
-async def test_an_input_that_takes_for_ever_to_check_is_refused(checks: SchemaValidator) -> None:
+async def test_an_input_too_expensive_to_validate_is_refused(checks: SchemaValidator) -> None:
     """By a schema that is harmless for usual inputs."""
     schema = ModelSchema(document(growing("oneOf")))
     await checks.prepare(schema, "one")

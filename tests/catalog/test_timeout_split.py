@@ -43,7 +43,7 @@ def share(plans: tuple[Plan, ...], model: str, seconds: float) -> float | None:
 
 
 @pytest.mark.parametrize("seconds", [5.0, 60.0, 86_400.0])
-def test_one_link_has_all_the_time(seconds: float) -> None:
+def test_a_single_model_gets_the_whole_timeout(seconds: float) -> None:
     """Nobody could take over: also at the end of a chain, and for a model that is not in it."""
     assert share(chain((10, 60)), "a", seconds) is None
     assert share(chain((10, 60), (10, 60)), "b", seconds) is None
@@ -51,14 +51,14 @@ def test_one_link_has_all_the_time(seconds: float) -> None:
     assert share((), "a", seconds) is None
 
 
-def test_no_time_is_kept_for_one_that_could_not_finish() -> None:
+def test_no_time_is_reserved_for_a_model_that_cannot_finish() -> None:
     """Cutting the first would cost money and help nobody."""
     assert share(chain((10, 60), (30, 60)), "a", 35) is None
     # The one behind it could: it is kept time for.
     assert share(chain((10, 60), (90, 120), (5, 60)), "a", 40) == pytest.approx(10 + 23 * 50 / 105)
 
 
-def test_what_is_left_goes_by_the_longest_runs() -> None:
+def test_remaining_time_is_shared_by_the_longest_runs() -> None:
     """With time for all of them nobody is cut before its longest run."""
     plans = chain((3, 60), (30, 120), (12, 120))
     first = share(plans, "a", 600)
@@ -67,7 +67,7 @@ def test_what_is_left_goes_by_the_longest_runs() -> None:
     assert first >= 60
 
 
-def test_a_gates_own_runs_count_more_than_the_catalog() -> None:
+def test_measured_durations_override_the_catalog() -> None:
     """By the catalog no other would be over in time; here they are."""
     plans = chain((15, 600), (20, 600))
     assert share(plans, "a", 30) is None
@@ -87,7 +87,9 @@ times = st.lists(
 
 
 @given(times, st.floats(5, 90_000))
-def test_each_that_could_finish_still_can(runs: list[tuple[int, int]], seconds: float) -> None:
+def test_every_model_that_fits_keeps_its_usual_run(
+    runs: list[tuple[int, int]], seconds: float
+) -> None:
     """Every model hangs: each has at least its usual run, the whole is within the timeout."""
     plans, left, tried = chain(*runs), seconds, 0
     could, needed = 0, 0.0

@@ -84,7 +84,7 @@ def test_rpcs_have_messages_of_their_own(everything: list[Declaration]) -> None:
 
 
 @pytest.mark.parametrize("name", BILLABLE_REQUESTS)
-def test_paid_requests_agree(messages: dict[str, DescriptorProto], name: str) -> None:
+def test_billable_requests_share_fields(messages: dict[str, DescriptorProto], name: str) -> None:
     """Every request that spends has what binds and bounds it, under the same numbers."""
     fields = {field.name: field for field in messages[name].field}
     bound_fields = {
@@ -96,7 +96,7 @@ def test_paid_requests_agree(messages: dict[str, DescriptorProto], name: str) ->
     assert fields["options"].type_name == ".mediagate.v1.GenerationOptions"
 
 
-def test_no_paid_request_is_forgotten(messages: dict[str, DescriptorProto]) -> None:
+def test_every_billable_request_is_listed(messages: dict[str, DescriptorProto]) -> None:
     """Whatever takes GenerationOptions is listed above."""
     spending = {
         name
@@ -106,7 +106,7 @@ def test_no_paid_request_is_forgotten(messages: dict[str, DescriptorProto]) -> N
     assert spending == set(BILLABLE_REQUESTS)
 
 
-def test_paid_responses_agree(messages: dict[str, DescriptorProto]) -> None:
+def test_billable_responses_share_fields(messages: dict[str, DescriptorProto]) -> None:
     """Every unary answer to a paid request begins {generation, replayed, plan}."""
     for name in BILLABLE_REQUESTS:
         if name.startswith("Stream"):
@@ -116,7 +116,9 @@ def test_paid_responses_agree(messages: dict[str, DescriptorProto]) -> None:
         assert fields[:3] == [(1, "generation"), (2, "replayed"), (3, "plan")], name
 
 
-def test_text_requests_agree(messages: dict[str, DescriptorProto]) -> None:
+def test_streamed_and_unary_text_requests_share_fields(
+    messages: dict[str, DescriptorProto],
+) -> None:
     """StreamText and GenerateText take the same fields under the same numbers and types."""
     streamed = shared(messages["StreamTextRequest"], ONLY_STREAMED)
     unary = shared(messages["GenerateTextRequest"], ONLY_UNARY)
@@ -124,7 +126,7 @@ def test_text_requests_agree(messages: dict[str, DescriptorProto]) -> None:
     assert "prompt" in streamed
 
 
-def test_runs_of_models_agree(messages: dict[str, DescriptorProto]) -> None:
+def test_streamed_and_unary_model_runs_share_fields(messages: dict[str, DescriptorProto]) -> None:
     """So do StreamModel and RunModel."""
     # A map's type is named after the message that it is in.
     streamed = shared(messages["StreamModelRequest"], ONLY_STREAMED | {"media"})
@@ -132,7 +134,7 @@ def test_runs_of_models_agree(messages: dict[str, DescriptorProto]) -> None:
     assert "input" in streamed
 
 
-def test_money_is_integral_nanos(everything: list[Declaration]) -> None:
+def test_money_fields_are_integer_nanos(everything: list[Declaration]) -> None:
     """Every field that names nano-dollars is an int64, and none says micros or cents."""
     fields = [
         declared for declared in everything if isinstance(declared.thing, FieldDescriptorProto)

@@ -61,7 +61,7 @@ SOURCE_SUFFIXES = (".go", ".md", ".py", ".sql", ".toml", ".ts")
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page: str) -> None:
+def test_links_resolve(page: str) -> None:
     """Every link to another of our own files, and every anchor, is there."""
     text = (ROOT / page).read_text()
     for target, anchor in re.findall(r"\]\(([^):#]*)(#[^)]*)?\)", text):
@@ -135,7 +135,7 @@ def test_names_of_the_architecture_exist(page: str) -> None:
     assert not [name for name in named if name.removesuffix("_total") not in words]
 
 
-def test_the_architecture_lists_every_room() -> None:
+def test_the_architecture_lists_every_folder() -> None:
     """Each folder and file at the top of the server has its place in the table of rooms."""
     rooms = (
         (ROOT / "docs" / "architecture.md").read_text().split("## The rooms")[1].split("\n## ")[0]
@@ -171,7 +171,7 @@ def test_the_readme_of_generations_lists_its_files() -> None:
     assert listed == {file for file in files if not file.endswith("__init__.py")}
 
 
-def test_the_readme_leads_to_every_page() -> None:
+def test_the_readme_links_every_page() -> None:
     """What was too long for it is found from it."""
     readme = (ROOT / "README.md").read_text()
     for page in (ROOT / "docs").glob("*.md"):
@@ -179,21 +179,21 @@ def test_the_readme_leads_to_every_page() -> None:
 
 
 @pytest.mark.parametrize("method", sorted(UNIMPLEMENTED_METHODS))
-def test_changelog_lists_what_is_not_built(method: str) -> None:
+def test_changelog_lists_unimplemented_methods(method: str) -> None:
     """Every rpc that answers NOT_IMPLEMENTED is in the changelog, under its service."""
     service, _, name = method.removeprefix("/mediagate.v1.").partition("/")
     (line,) = (entry for entry in CHANGELOG.splitlines() if entry.startswith(f"- {service}:"))
     assert re.search(rf"\b{name}\b", line)
 
 
-def test_changelog_lists_fields_that_are_not_built() -> None:
+def test_changelog_lists_unimplemented_fields() -> None:
     """So is every field."""
     for message, names in UNIMPLEMENTED_FIELDS.items():
         for name in names:
             assert re.search(rf"\b{name}\b", CHANGELOG), f"{message}.{name}"
 
 
-def test_changelog_lists_nothing_else(contract: list[FileDescriptorProto]) -> None:
+def test_changelog_lists_no_implemented_methods(contract: list[FileDescriptorProto]) -> None:
     """An rpc that is built is not in that list any more."""
     built = {
         f"{service.name}: {method.name}"

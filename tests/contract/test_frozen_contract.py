@@ -55,7 +55,7 @@ def frozen() -> list[FileDescriptorProto]:
     return [file for file in image.file if file.package == "mediagate.v1"]
 
 
-def test_nothing_promised_is_gone(
+def test_the_contract_has_no_breaking_change(
     frozen: list[FileDescriptorProto], contract: list[FileDescriptorProto]
 ) -> None:
     """Names, numbers, types and presence; more may have come."""
@@ -64,7 +64,7 @@ def test_nothing_promised_is_gone(
     assert promised - promises(contract) == set()
 
 
-def test_every_kind_of_break_would_be_seen(frozen: list[FileDescriptorProto]) -> None:
+def test_every_kind_of_breaking_change_is_detected(frozen: list[FileDescriptorProto]) -> None:
     """A removal, another number, another type, a value, an rpc."""
     promised = promises(frozen)
 

@@ -63,7 +63,7 @@ def test_reads_are_retried(channel: grpc.Channel, failing: FailingServicer) -> N
     assert failing.calls == ["GetModel"] * 3
 
 
-def test_what_spends_is_not_retried(channel: grpc.Channel, failing: FailingServicer) -> None:
+def test_billable_calls_are_not_retried(channel: grpc.Channel, failing: FailingServicer) -> None:
     """A paid call that was UNAVAILABLE comes back to its caller after one try."""
     with pytest.raises(grpc.RpcError) as raised:
         text_pb2_grpc.TextServiceStub(channel).GenerateText(
@@ -73,7 +73,7 @@ def test_what_spends_is_not_retried(channel: grpc.Channel, failing: FailingServi
     assert failing.calls == ["GenerateText"]
 
 
-def test_exactly_the_reads_are_named(contract: list[FileDescriptorProto]) -> None:
+def test_exactly_the_reads_are_listed(contract: list[FileDescriptorProto]) -> None:
     """Every rpc that only reads is named, and nothing else, so that a new rpc is thought about."""
     rpcs = {
         (f"{file.package}.{service.name}", method.name)
@@ -100,13 +100,13 @@ def test_only_unavailable_is_retried() -> None:
     assert codes == {"UNAVAILABLE"}
 
 
-def test_the_client_ships_the_same_one() -> None:
+def test_the_client_ships_the_same_service_config() -> None:
     """The Python client carries a copy in its package; both are one."""
     shipped = ROOT / "clients" / "python" / "mediagate_client" / "service_config.json"
     assert shipped.read_text() == CONFIG
 
 
-def test_it_outlasts_a_gate_that_is_started_anew() -> None:
+def test_retries_outlast_a_server_restart() -> None:
     """A drain and a start take up to 10 s; gRPC takes five attempts at most, and a fifth off each
     pause at worst (gRFC A6). All reads together stop at half of `maxTokens` failures.
     """

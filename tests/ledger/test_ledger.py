@@ -69,7 +69,7 @@ def plan_for(model: str, modality: Modality = Modality.IMAGE) -> Plan:
         (NO_PRICE, "aborted", {}, 0, 0),
     ],
 )
-def test_what_an_end_costs(
+def test_the_cost_of_every_terminal_status(
     price: PriceSchedule,
     status: str,
     metrics: dict[str, Scalar],
@@ -85,13 +85,13 @@ def test_what_an_end_costs(
 
 
 @pytest.mark.parametrize("status", sorted(set(PredictionStatus) - set(ENDS)))
-def test_nothing_settles_before_its_end(status: PredictionStatus) -> None:
+def test_only_terminal_predictions_are_settled(status: PredictionStatus) -> None:
     """A status that is not terminal, or not known, proves nothing."""
     with pytest.raises(ValueError, match="not an end"):
         ledger.settle_with_tier("a1", PER_IMAGE, status, {"image_output_count": 1}, outputs=1)
 
 
-def test_an_assumed_price_never_settles() -> None:
+def test_an_assumed_price_settles_as_assumed() -> None:
     """It settles as ASSUMED; what is free is free for sure."""
     assumed = dataclasses.replace(PER_SECOND, assumed=True)
     end, _ = ledger.settle_with_tier("a1", assumed, PredictionStatus.SUCCEEDED, {"predict_time": 1})
@@ -102,7 +102,7 @@ def test_an_assumed_price_never_settles() -> None:
     assert free.state is CostState.SETTLED
 
 
-def test_a_reservation_holds_the_most_that_the_plan_may_cost() -> None:
+def test_a_reservation_is_the_plans_maximum_cost() -> None:
     """And says so where that is not known."""
     plan = plan_for("flux-schnell")
     assert ledger.reserve_entry(plan, "a1") == LedgerEntry(
@@ -115,7 +115,7 @@ def test_a_reservation_holds_the_most_that_the_plan_may_cost() -> None:
     assert (unknown.amount_nanos, unknown.state) == (None, CostState.UNKNOWN)
 
 
-def test_a_success_without_an_output_agrees_with_upstreams_list() -> None:
+def test_a_success_without_an_output_matches_upstreams_list() -> None:
     """Neither the charge nor a later look at the list takes it for free."""
     end = Prediction("p", PredictionStatus.SUCCEEDED)
     charge = SettledCharge(
@@ -151,7 +151,7 @@ ENTRIES = st.builds(
 
 
 @given(st.lists(ENTRIES, max_size=8, unique_by=lambda entry: (entry.attempt_id, entry.kind)))
-def test_unknown_never_sums_as_nothing(entries: list[LedgerEntry]) -> None:
+def test_an_unknown_cost_makes_the_total_unknown(entries: list[LedgerEntry]) -> None:
     """A total is known only where every attempt is."""
     total = ledger.total_cost(entries)
     counting = list(ledger.current_entry_by_attempt(entries).values())
@@ -162,7 +162,7 @@ def test_unknown_never_sums_as_nothing(entries: list[LedgerEntry]) -> None:
 
 
 @given(st.permutations([LedgerEntryKind.RESERVE, LedgerEntryKind.RELEASE, LedgerEntryKind.SETTLE]))
-def test_the_end_counts_and_a_late_settle_beats_a_release(kinds: list[LedgerEntryKind]) -> None:
+def test_a_late_settlement_overrides_a_release(kinds: list[LedgerEntryKind]) -> None:
     """In whatever order the lines are read."""
     amounts = {LedgerEntryKind.RESERVE: 9, LedgerEntryKind.RELEASE: 0, LedgerEntryKind.SETTLE: 7}
     entries = [LedgerEntry("a1", kind, amounts[kind], CostState.SETTLED, "2026") for kind in kinds]
@@ -172,7 +172,7 @@ def test_the_end_counts_and_a_late_settle_beats_a_release(kinds: list[LedgerEntr
     ) == (ledger.CostTotal(0, CostState.SETTLED, "2026"))
 
 
-def test_the_least_sure_part_names_the_whole() -> None:
+def test_the_least_certain_state_names_the_total() -> None:
     """UNKNOWN before ESTIMATED before ASSUMED before SETTLED; nothing at all is settled at 0."""
     order = [CostState.SETTLED, CostState.ASSUMED, CostState.ESTIMATED, CostState.UNKNOWN]
     entries: list[LedgerEntry] = []

@@ -17,7 +17,7 @@ def count(job: BackgroundJob) -> float:
     return metrics.REGISTRY.get_sample_value("mediagate_unexpected_errors_total", labels) or 0
 
 
-async def test_a_bug_is_told_at_once() -> None:
+async def test_an_unhandled_exception_is_reported_at_once() -> None:
     """Nobody has to await the task for that; a cancel is none."""
     before, ended = count(BackgroundJob.RELOAD), asyncio.Event()
 
@@ -34,7 +34,7 @@ async def test_a_bug_is_told_at_once() -> None:
     assert count(BackgroundJob.RELOAD) == before + 1
 
 
-async def test_the_watch_of_the_catalog(caplog: pytest.LogCaptureFixture) -> None:
+async def test_exceptions_of_the_catalog_watch(caplog: pytest.LogCaptureFixture) -> None:
     """What its own look does not catch, too."""
     before = count(BackgroundJob.CATALOG_DRIFT_MONITOR)
 

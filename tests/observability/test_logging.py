@@ -40,14 +40,14 @@ def put(lines: BufferedLogWriter, text: str) -> None:
     lines.flush()
 
 
-def test_without_a_loop_each_line_is_written_at_once() -> None:
+def test_lines_are_written_at_once_without_an_event_loop() -> None:
     target = LogTarget()
     lines = BufferedLogWriter(target)
     put(lines, "one\n")
     assert target.getvalue() == "one\n"
 
 
-async def test_the_lines_of_one_turn_are_one_write() -> None:
+async def test_lines_of_one_loop_iteration_are_one_write() -> None:
     target = LogTarget()
     lines = BufferedLogWriter(target)
     for number in range(10):
@@ -60,7 +60,7 @@ async def test_the_lines_of_one_turn_are_one_write() -> None:
     assert target.getvalue() == "".join(f"{n}\n" for n in range(10)) + "more\n"
 
 
-def test_what_a_loop_left_behind_is_written_in_the_next() -> None:
+def test_pending_lines_of_a_closed_loop_are_written() -> None:
     target = LogTarget()
     lines = BufferedLogWriter(target)
     left = asyncio.new_event_loop()
@@ -98,7 +98,7 @@ async def test_threads_lose_no_line() -> None:
     assert len(set(target.getvalue().splitlines())) == 2_500
 
 
-def test_the_last_lines_of_a_process_are_written() -> None:
+def test_pending_lines_are_written_at_exit() -> None:
     program = (
         "import asyncio, sys\n"
         "from mediagate_server.observability.logging import BufferedLogWriter\n"
@@ -111,7 +111,7 @@ def test_the_last_lines_of_a_process_are_written() -> None:
     assert ended.stderr == b"last\n"
 
 
-async def test_a_target_that_takes_no_more_stops_nobody() -> None:
+async def test_a_full_disk_does_not_stop_the_server() -> None:
     """A full disk: the lines are lost, the server goes on."""
 
     class Full(io.StringIO):
@@ -133,7 +133,7 @@ def pipe() -> Iterator[tuple[BinaryIO, TextIO]]:
         yield reader, writer
 
 
-async def test_a_reader_who_stops_reading_stops_nobody(pipe: tuple[BinaryIO, TextIO]) -> None:
+async def test_a_stalled_log_reader_does_not_block(pipe: tuple[BinaryIO, TextIO]) -> None:
     """What it had no room for comes when it reads on: every line whole, once, in order."""
     reader, writer = pipe
     lines = BufferedLogWriter(writer, lambda: pytest.fail("a line was lost"))
@@ -147,7 +147,7 @@ async def test_a_reader_who_stops_reading_stops_nobody(pipe: tuple[BinaryIO, Tex
     assert heard.decode() == said
 
 
-async def test_too_many_waiting_lines_are_lost_and_counted(pipe: tuple[BinaryIO, TextIO]) -> None:
+async def test_excess_pending_lines_are_dropped_and_counted(pipe: tuple[BinaryIO, TextIO]) -> None:
     """Those that came first are kept, and what is said once there is room again."""
     reader, writer = pipe
     lost: list[None] = []
@@ -166,7 +166,7 @@ async def test_too_many_waiting_lines_are_lost_and_counted(pipe: tuple[BinaryIO,
     assert await asyncio.to_thread(reader.read, 100) == b"again\n"
 
 
-async def test_a_reader_who_is_gone_stops_nobody(pipe: tuple[BinaryIO, TextIO]) -> None:
+async def test_a_closed_log_pipe_does_not_stop_the_server(pipe: tuple[BinaryIO, TextIO]) -> None:
     reader, writer = pipe
     reader.close()
     lines = BufferedLogWriter(writer)
@@ -175,7 +175,7 @@ async def test_a_reader_who_is_gone_stops_nobody(pipe: tuple[BinaryIO, TextIO]) 
         await asyncio.sleep(0)
 
 
-def test_a_process_whose_log_nobody_reads_ends() -> None:
+def test_shutdown_does_not_wait_for_the_log_reader() -> None:
     """It waits a moment for its reader, not for ever."""
     program = (
         "import sys\n"
@@ -191,7 +191,7 @@ def test_a_process_whose_log_nobody_reads_ends() -> None:
         assert process.stderr.read().startswith(b"x" * 999)
 
 
-def test_a_gate_whose_log_nobody_reads_answers(tmp_path: Path) -> None:
+def test_a_server_with_an_unread_log_keeps_serving(tmp_path: Path) -> None:
     """Hundreds of calls, though the pipe of its log is full after a dozen; then each has a line."""
     log = tmp_path / "gate.log"
     os.mkfifo(log)

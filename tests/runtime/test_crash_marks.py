@@ -43,17 +43,17 @@ def blames(folder: Path, *names: str) -> list[int]:
         return [marks.crash_count(name) for name in names]
 
 
-def test_a_death_within_a_handling_is_blamed_on_it_alone(tmp_path: Path) -> None:
+def test_a_crash_is_attributed_to_the_item_being_handled(tmp_path: Path) -> None:
     die(tmp_path, "a", "b", "in:c")
     assert blames(tmp_path, "a", "b", "c") == [0, 0, 1]
 
 
-def test_a_death_outside_is_blamed_on_nobody(tmp_path: Path) -> None:
+def test_a_crash_outside_handling_is_not_attributed(tmp_path: Path) -> None:
     die(tmp_path, "a", "b")
     assert blames(tmp_path, "a", "b") == [0, 0]
 
 
-def test_blames_add_up_over_processes_and_count_once(tmp_path: Path) -> None:
+def test_crashes_are_counted_once_across_processes(tmp_path: Path) -> None:
     """However many processes read them."""
     die(tmp_path, "in:a")
     die(tmp_path, "in:a")
@@ -63,7 +63,7 @@ def test_blames_add_up_over_processes_and_count_once(tmp_path: Path) -> None:
     assert blames(tmp_path, "a", "b") == [2, 1]
 
 
-def test_a_process_that_dies_while_it_counts_counts_once(tmp_path: Path) -> None:
+def test_a_crash_while_counting_is_counted_once(tmp_path: Path) -> None:
     """The count is durable before the mark is gone."""
     die(tmp_path, "in:a")
     (mark,) = tmp_path.glob("*.mark")
@@ -73,7 +73,7 @@ def test_a_process_that_dies_while_it_counts_counts_once(tmp_path: Path) -> None
     assert blames(tmp_path, "a") == [1]
 
 
-def test_what_has_ended_is_forgotten(tmp_path: Path) -> None:
+def test_ended_items_are_removed(tmp_path: Path) -> None:
     die(tmp_path, "in:a")
     die(tmp_path, "in:b")
     with CrashMarks(tmp_path) as marks:
@@ -85,7 +85,7 @@ def test_what_has_ended_is_forgotten(tmp_path: Path) -> None:
     assert blames(tmp_path, "b") == [0]
 
 
-def test_an_error_within_a_handling_clears_its_mark(tmp_path: Path) -> None:
+def test_an_exception_clears_the_mark(tmp_path: Path) -> None:
     with CrashMarks(tmp_path) as marks:
         with pytest.raises(LookupError), marks.mark("a"):
             raise LookupError
@@ -94,7 +94,7 @@ def test_an_error_within_a_handling_clears_its_mark(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [b"", b"\0\0", b"\xff" * 4096, b"a b\n", b"a" * 4096])
-def test_a_broken_mark_is_nobodys(tmp_path: Path, left: bytes) -> None:
+def test_a_malformed_mark_is_ignored(tmp_path: Path, left: bytes) -> None:
     (tmp_path / "1-2.mark").write_bytes(left)
     assert blames(tmp_path, "a") == [0]
     assert list(tmp_path.glob("*.mark")) == []
@@ -121,7 +121,7 @@ def test_a_broken_mark_is_nobodys(tmp_path: Path, left: bytes) -> None:
         '{"counted": {"a": 1}, "blames": {"a": [1]}}',
     ],
 )
-def test_blames_that_cannot_be_read_are_none(tmp_path: Path, left: str) -> None:
+def test_unreadable_counts_are_empty(tmp_path: Path, left: str) -> None:
     """A server that does not start for it would be worse."""
     (tmp_path / "blames.json").write_bytes(left.encode("utf-8", "surrogatepass"))
     die(tmp_path, "in:a")
@@ -129,7 +129,7 @@ def test_blames_that_cannot_be_read_are_none(tmp_path: Path, left: str) -> None:
     assert json.loads((tmp_path / "blames.json").read_text())["blames"] == {"a": 1}
 
 
-def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
+def test_entries_that_are_not_files_are_ignored(tmp_path: Path) -> None:
     """Folders, links to nowhere and pipes by the names of marks, and one in the place of the list:
     the marks count as long as the process lives.
     """
@@ -156,7 +156,7 @@ def no_room() -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, ignored)
 
 
-def test_a_full_disk_ends_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_tolerated(tmp_path: Path) -> None:
     """What would be written is known as long as the process lives, and is counted once after it."""
     die(tmp_path, "in:a")
     die(tmp_path, "in:b")
@@ -170,7 +170,7 @@ def test_a_full_disk_ends_nothing(tmp_path: Path) -> None:
     assert blames(tmp_path, "b") == [1]
 
 
-def test_room_that_comes_later_counts_nothing_twice(tmp_path: Path) -> None:
+def test_a_recovered_disk_counts_nothing_twice(tmp_path: Path) -> None:
     die(tmp_path, "in:a")
     die(tmp_path, "in:b")
     with ExitStack() as stack:
@@ -195,7 +195,7 @@ def not_root(folder: Path) -> Iterator[None]:
         os.seteuid(0)
 
 
-def test_a_folder_that_cannot_be_written_ends_nothing() -> None:
+def test_an_unwritable_folder_is_tolerated() -> None:
     # Not below pytest's folder, which is its user's alone.
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -211,7 +211,7 @@ def test_a_folder_that_cannot_be_written_ends_nothing() -> None:
             folder.chmod(0o700)
 
 
-def test_nobody_else_can_read_them(tmp_path: Path) -> None:
+def test_marks_are_private_to_their_owner(tmp_path: Path) -> None:
     folder = tmp_path / "marks"
     folder.mkdir(mode=0o700)
     die(folder, "in:a")
@@ -221,7 +221,7 @@ def test_nobody_else_can_read_them(tmp_path: Path) -> None:
     assert "blames.json" in names
 
 
-def test_what_belongs_to_no_generation_is_not_marked(tmp_path: Path) -> None:
+def test_work_outside_generations_is_not_marked(tmp_path: Path) -> None:
     """Published models, say; and in a worker process nothing is."""
     with crash_marks.crash_marked():
         assert not crash_marks.skips_output()

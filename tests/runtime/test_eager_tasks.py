@@ -7,7 +7,7 @@ import pytest
 from mediagate_server.runtime.tasks import run_eagerly
 
 
-async def test_it_runs_at_once_and_to_its_end() -> None:
+async def test_an_eager_task_runs_at_once_to_its_end() -> None:
     loop = asyncio.get_running_loop()
     first, second = loop.create_future(), loop.create_future()
     seen: list[object] = []
@@ -27,7 +27,7 @@ async def test_it_runs_at_once_and_to_its_end() -> None:
 
 
 @pytest.mark.parametrize("failure", [ValueError("no"), asyncio.CancelledError()])
-async def test_its_failure_is_told(failure: BaseException) -> None:
+async def test_an_eager_tasks_exception_is_reported(failure: BaseException) -> None:
     seen: list[object] = []
 
     async def work() -> None:
@@ -37,7 +37,7 @@ async def test_its_failure_is_told(failure: BaseException) -> None:
     assert seen == [failure]
 
 
-async def test_a_future_that_is_cancelled_is_told() -> None:
+async def test_a_cancelled_future_is_reported() -> None:
     future = asyncio.get_running_loop().create_future()
     seen: list[object] = []
 

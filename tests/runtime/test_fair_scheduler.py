@@ -32,7 +32,7 @@ def share_of_two(clock: FakeMonotonicClock) -> FairScheduler:
     return share
 
 
-def test_a_long_step_is_waited_for() -> None:
+def test_a_long_step_delays_the_next() -> None:
     share = share_of_two(clock := FakeMonotonicClock())
     share.record_usage("a", 0.01)
     assert share.delay("a") == pytest.approx(MAX_WAIT * 0.01)
@@ -41,13 +41,13 @@ def test_a_long_step_is_waited_for() -> None:
     assert share.delay("a") == 0
 
 
-def test_short_steps_are_free() -> None:
+def test_short_steps_cause_no_delay() -> None:
     share = share_of_two(FakeMonotonicClock())
     share.record_usage("a", MIN_CHARGE / 2)
     assert share.delay("a") == 0
 
 
-def test_steps_add_up_to_a_bound() -> None:
+def test_accumulated_debt_is_bounded() -> None:
     share = share_of_two(FakeMonotonicClock())
     for _ in range(2):
         share.record_usage("a", 0.01)
@@ -56,7 +56,7 @@ def test_steps_add_up_to_a_bound() -> None:
     assert share.delay("a") == pytest.approx(MAX_DEBT)
 
 
-def test_nobody_is_charged_alone() -> None:
+def test_a_single_tenant_is_not_delayed() -> None:
     share = share_of_two(clock := FakeMonotonicClock())
     clock.now += TENANT_IDLE_SECONDS
     share.record_request("a")
@@ -67,7 +67,7 @@ def test_nobody_is_charged_alone() -> None:
     assert share.delay("a") > 0
 
 
-async def test_turns_are_taken_one_after_the_other() -> None:
+async def test_concurrent_steps_are_serialized() -> None:
     """Each waits for what the one before it has taken, though all of them came at once."""
     share = FairScheduler()
     done: list[int] = []
@@ -83,7 +83,7 @@ async def test_turns_are_taken_one_after_the_other() -> None:
     assert done == [0, 1, 2, 3]
 
 
-async def test_short_steps_are_apart_while_others_are_there() -> None:
+async def test_short_steps_are_spaced_under_contention() -> None:
     """The clock stands: each adds to what the next one waits for."""
     share = FairScheduler(FakeMonotonicClock())
     share.record_request("a")
@@ -95,7 +95,7 @@ async def test_short_steps_are_apart_while_others_are_there() -> None:
     assert share.delay("b") == 0
 
 
-def test_whoever_waits_for_an_answer_is_there() -> None:
+def test_waiting_callers_count_as_active() -> None:
     """A reader of a stream makes no requests, and feels the loop most."""
     share = share_of_two(clock := FakeMonotonicClock())
     clock.now += 2 * TENANT_IDLE_SECONDS
@@ -106,7 +106,7 @@ def test_whoever_waits_for_an_answer_is_there() -> None:
     assert share.has_other_tenants("b")  # It was "a" that has just called.
 
 
-def test_who_called_last_and_who_before() -> None:
+def test_the_most_recent_callers_are_known() -> None:
     share = FairScheduler(clock := FakeMonotonicClock())
     for name in ("a", "b", "a", "a"):
         share.record_request(name)
@@ -118,7 +118,7 @@ def test_who_called_last_and_who_before() -> None:
     assert share.has_other_tenants("b")
 
 
-async def test_bytes_of_a_stream_are_apart_while_others_are_there() -> None:
+async def test_stream_bytes_are_spaced_under_contention() -> None:
     """A little passes at once; then a tenant's streams wait for what passed before, together."""
     share = share_of_two(clock := FakeMonotonicClock())
     transfer, second = StreamBandwidth(share, "a"), StreamBandwidth(share, "a")
@@ -135,7 +135,7 @@ async def test_bytes_of_a_stream_are_apart_while_others_are_there() -> None:
     assert not share.delay("a streams")
 
 
-async def test_bytes_of_a_stream_pass_at_once_where_nobody_else_is() -> None:
+async def test_stream_bytes_pass_at_once_without_contention() -> None:
     share = share_of_two(clock := FakeMonotonicClock())
     clock.now += 2 * TENANT_IDLE_SECONDS
     transfer = StreamBandwidth(share, "a")
@@ -144,13 +144,13 @@ async def test_bytes_of_a_stream_pass_at_once_where_nobody_else_is() -> None:
     assert not share.delay("a streams")
 
 
-def test_messages_count_however_small_they_are() -> None:
+def test_small_messages_count_too() -> None:
     transfer = StreamBandwidth(share_of_two(FakeMonotonicClock()), "a")
     most = round(MIN_CHARGE / MESSAGE_SECONDS)
     assert [transfer.add(0) for _ in range(most + 1)].index(True) in (most - 1, most)
 
 
-async def test_queues_of_one_tenant_wait_apart() -> None:
+async def test_queues_of_one_tenant_are_independent() -> None:
     """Its calls are not behind its thousand files."""
     share = share_of_two(FakeMonotonicClock())
     await share.acquire("a", 0.5, queue="outputs")

@@ -32,7 +32,7 @@ def submit(pool: FairThreadPool, tenant: str, work: Callable[[], object]) -> Fut
     return copy_context().run(in_context)
 
 
-def test_one_tenant_holds_up_nobody_else(pool: FairThreadPool) -> None:
+def test_one_tenant_does_not_block_others(pool: FairThreadPool) -> None:
     """A hundred jobs of one that hang leave a thread to the other's."""
     go_on = threading.Event()
     try:
@@ -63,7 +63,7 @@ def test_tenants_take_turns() -> None:
     assert done == ["a1", "b1", "a2", "b2", "a3"]
 
 
-def test_failures_and_cancelled_jobs_are_told_and_free_their_thread(pool: FairThreadPool) -> None:
+def test_failed_and_cancelled_jobs_free_their_thread(pool: FairThreadPool) -> None:
     """What a job raises goes to whoever waits; what was cancelled before its turn is not done."""
     go_on = threading.Event()
 
@@ -81,7 +81,7 @@ def test_failures_and_cancelled_jobs_are_told_and_free_their_thread(pool: FairTh
     assert submit(pool, "a", lambda: 3).result(PATIENCE) == 3
 
 
-def test_everything_is_done_before_the_end(seed: int) -> None:
+def test_closing_finishes_every_job(seed: int) -> None:
     """Jobs of many tenants, in any order: each is done exactly once, also after `shutdown`."""
     print(f"seed {seed}")
     random, lock = Random(seed), threading.Lock()

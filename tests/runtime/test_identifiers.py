@@ -10,7 +10,7 @@ import pytest
 from mediagate_server.runtime import identifiers
 
 
-def test_a_token_begins_with_the_time() -> None:
+def test_a_token_starts_with_the_time() -> None:
     before = time.time_ns() // 1_000_000
     token = identifiers.new_token()
     after = time.time_ns() // 1_000_000
@@ -18,7 +18,7 @@ def test_a_token_begins_with_the_time() -> None:
     assert before <= int(token[:12], 16) <= after
 
 
-def test_a_uuid_is_one_of_version_7() -> None:
+def test_uuids_are_version_7() -> None:
     before = time.time_ns() // 1_000_000
     text = identifiers.new_uuid()
     uuid = UUID(text)
@@ -27,7 +27,7 @@ def test_a_uuid_is_one_of_version_7() -> None:
     assert str(uuid) == text
 
 
-def test_names_made_later_sort_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_identifiers_sort_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(1_800_000_000_000_000_000, 1_800_000_001_000_000_000, 1_000_000))
     monkeypatch.setattr(time, "time_ns", lambda: next(clock))
     tokens = [identifiers.new_token() for _ in range(400)]
@@ -36,7 +36,7 @@ def test_names_made_later_sort_later(monkeypatch: pytest.MonkeyPatch) -> None:
     assert uuids == sorted(uuids)
 
 
-def test_every_bit_of_chance_is_drawn() -> None:
+def test_every_random_bit_varies() -> None:
     """Over a thousand names no bit of chance stands still."""
     tokens = [int(identifiers.new_token()[12:], 16) for _ in range(1_000)]
     uuids = [UUID(identifiers.new_uuid()).int for _ in range(1_000)]
@@ -51,7 +51,7 @@ def test_every_bit_of_chance_is_drawn() -> None:
         assert always == 0
 
 
-def test_threads_never_get_the_same_name() -> None:
+def test_identifiers_are_unique_across_threads() -> None:
     tokens_by_thread: list[list[str]] = [[] for _ in range(4)]
 
     def make(into: list[str]) -> None:
@@ -65,7 +65,7 @@ def test_threads_never_get_the_same_name() -> None:
     assert len({name for into in tokens_by_thread for name in into}) == 12_000
 
 
-def test_a_forked_process_draws_its_own() -> None:
+def test_a_forked_process_has_its_own_randomness() -> None:
     identifiers.new_token()
     reading, writing = os.pipe()
     child = os.fork()

@@ -8,7 +8,7 @@ from mediagate_server.runtime.clock import SystemClock
 from mediagate_server.runtime.notifier import Notifier
 
 
-async def test_all_who_wait_go_on() -> None:
+async def test_all_waiters_are_woken() -> None:
     notifier = Notifier()
     waiting = [asyncio.ensure_future(notifier.wait()) for _ in range(3)]
     await asyncio.sleep(0)
@@ -17,7 +17,7 @@ async def test_all_who_wait_go_on() -> None:
     await asyncio.gather(*waiting)
 
 
-async def test_who_comes_late_does_not_wait() -> None:
+async def test_a_late_waiter_does_not_wait() -> None:
     notifier = Notifier()
     assert not notifier.happened
     notifier.notify()
@@ -26,7 +26,7 @@ async def test_who_comes_late_does_not_wait() -> None:
     await notifier.wait()
 
 
-async def test_who_has_gone_is_forgotten_and_the_others_are_not() -> None:
+async def test_a_cancelled_waiter_does_not_affect_others() -> None:
     notifier = Notifier()
     gone, stays = (asyncio.ensure_future(notifier.wait()) for _ in range(2))
     await asyncio.sleep(0)
@@ -39,7 +39,7 @@ async def test_who_has_gone_is_forgotten_and_the_others_are_not() -> None:
     await stays
 
 
-async def test_one_that_is_cancelled_as_it_is_notified_is_still_cancelled() -> None:
+async def test_cancellation_wins_over_notification() -> None:
     notifier = Notifier()
     waiting = asyncio.ensure_future(notifier.wait())
     await asyncio.sleep(0)
@@ -49,7 +49,7 @@ async def test_one_that_is_cancelled_as_it_is_notified_is_still_cancelled() -> N
         await waiting
 
 
-async def test_each_change_wakes_those_who_have_seen_the_one_before() -> None:
+async def test_every_change_wakes_up_to_date_waiters() -> None:
     notifier = Notifier()
     for seen in range(2):
         waiting = [asyncio.ensure_future(notifier.wait(seen)) for _ in range(3)]
@@ -60,7 +60,7 @@ async def test_each_change_wakes_those_who_have_seen_the_one_before() -> None:
         await notifier.wait(seen)
 
 
-async def test_a_change_between_look_and_wait_is_seen_by_each_of_two() -> None:
+async def test_a_change_between_check_and_wait_is_not_missed() -> None:
     """None takes it from the other, as one who clears a common flag does."""
     notifier = Notifier()
 
@@ -75,7 +75,7 @@ async def test_a_change_between_look_and_wait_is_seen_by_each_of_two() -> None:
     await asyncio.wait_for(asyncio.gather(*waiting), 1)
 
 
-async def test_a_clock_waits_for_the_next_change() -> None:
+async def test_the_clock_wakes_on_the_next_change() -> None:
     clock, notifier = SystemClock(), Notifier()
     assert not await clock.wait(notifier, 0)
     notifier.notify()

@@ -22,14 +22,14 @@ class Checked:
 
 
 @pytest.mark.parametrize("name", Generation.__struct_fields__)
-def test_any_one_field_and_no_other(name: str) -> None:
+def test_replace_changes_one_field(name: str) -> None:
     generation = generation_record("one")
     change: dict[str, Any] = {name: "other"}
     changed = msgspec.structs.asdict(replace(generation, **change))
     assert changed == msgspec.structs.asdict(generation) | change
 
 
-def test_nothing_and_much_at_once() -> None:
+def test_replace_changes_none_or_many_fields() -> None:
     generation = generation_record("one")
     assert replace(generation) == generation
     assert replace(generation) is not generation
@@ -38,7 +38,7 @@ def test_nothing_and_much_at_once() -> None:
     assert generation.version == 1
 
 
-def test_what_a_record_checks_is_checked() -> None:
+def test_replace_runs_the_structs_checks() -> None:
     assert replace(Checked(1, 2), low=2) == Checked(2, 2)
     with pytest.raises(ValueError, match="upside down"):
         replace(Checked(1, 2), low=3)
@@ -48,7 +48,7 @@ def test_what_a_record_checks_is_checked() -> None:
     assert isinstance(entry, LedgerEntry)
 
 
-def test_a_name_that_is_no_field() -> None:
+def test_replace_refuses_unknown_fields() -> None:
     wrong: dict[str, Any] = {"nonsense": 1}
     for record in (generation_record("one"), Checked(1, 2)):
         with pytest.raises(TypeError, match="nonsense"):

@@ -20,7 +20,7 @@ class RecordingClock(SystemClock):
         return notifier.count > after
 
 
-async def test_each_pause_is_twice_the_last_up_to_a_minute() -> None:
+async def test_restart_delays_double_up_to_a_minute() -> None:
     clock, tries = RecordingClock(), 9
 
     async def act() -> None:
@@ -32,7 +32,7 @@ async def test_each_pause_is_twice_the_last_up_to_a_minute() -> None:
 
 
 @pytest.mark.parametrize("notified", [True, False])
-async def test_where_the_store_is_lost_another_goes_on(*, notified: bool) -> None:
+async def test_a_lost_store_ends_the_restarts(*, notified: bool) -> None:
     """Whether it is told so, or finds out by what it writes."""
     clock, lost, tries = RecordingClock(), Notifier(), 0
     if notified:
