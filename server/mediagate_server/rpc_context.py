@@ -13,6 +13,39 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One authenticated caller. `tenant` is an internal id: it owns generations and pays.
+
+    `admin`: it may call AdminService, and ask what others spend.
+    """
+
+    tenant: str
+    admin: bool = False
+
+
+LOCAL_CALLER = Caller(tenant="local", admin=True)
+"""The one tenant of a server without configured keys, which listens on loopback only unless
+something else guards it: every caller is an admin."""
+_caller: ContextVar[Caller] = ContextVar("mediagate_caller")
+
+
+def bind_caller(caller: Caller) -> None:
+    """Make `caller` the current one for the rest of this rpc."""
+    _caller.set(caller)
+
+
+def current_tenant() -> str:
+    """The tenant that work is for, where it is scheduled by tenant; empty: the server's own."""
+    bound = _caller.get(None)
+    return bound.tenant if bound else ""
+
+
+def current_caller() -> Caller:
+    """The caller of the rpc being served. Raises LookupError outside an rpc."""
+    return _caller.get()
+
+
 @dataclass(slots=True)
 class CallSummary:
     """Facts of one rpc. `cost_nanos` (nano-dollars) stays None while the cost is not known.
@@ -70,36 +103,3 @@ def update_summary(
         summary.model = model
     if cost_nanos is not None:
         summary.cost_nanos = cost_nanos
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """One authenticated caller. `tenant` is an internal id: it owns generations and pays.
-
-    `admin`: it may call AdminService, and ask what others spend.
-    """
-
-    tenant: str
-    admin: bool = False
-
-
-LOCAL_CALLER = Caller(tenant="local", admin=True)
-"""The one tenant of a server without configured keys, which listens on loopback only unless
-something else guards it: every caller is an admin."""
-_caller: ContextVar[Caller] = ContextVar("mediagate_caller")
-
-
-def bind_caller(caller: Caller) -> None:
-    """Make `caller` the current one for the rest of this rpc."""
-    _caller.set(caller)
-
-
-def current_tenant() -> str:
-    """The tenant that work is for, where it is scheduled by tenant; empty: the server's own."""
-    bound = _caller.get(None)
-    return bound.tenant if bound else ""
-
-
-def current_caller() -> Caller:
-    """The caller of the rpc being served. Raises LookupError outside an rpc."""
-    return _caller.get()

@@ -14,23 +14,30 @@ from mediagate_server.upstream.replicate.webhook_verification import WebhookUrls
 from mediagate_server.wiring.dependencies import ServerDeps
 from mediagate_server.wiring.upstream import UpstreamConnection
 
-
-def engine_timeouts(settings: Settings) -> EngineTimeouts:
-    """Timeouts of the generation engine. Read once, when a server starts: no reload changes any of
-    it.
-    """
-    return EngineTimeouts(
-        post_timeout=settings.upstream_create_timeout,
-        absent_margin=settings.absent_margin,
-        api_error_margin=settings.api_error_margin,
-        sweep=settings.sweep_seconds,
-        first_sweep=min(1.0, settings.sweep_seconds),
-        reconcile=settings.reconcile_seconds,
-    )
-
-
 _HASH_KEY: Final = "input-hash"
 """The store's name for the key of hashes that stand for a request's inputs."""
+_MEDIA_KEY: Final = "media-url"
+"""The store's name for the key that links to media are signed with."""
+
+
+async def open_media(
+    deps: ServerDeps, stack: AsyncExitStack, *, upstream_url: str, public_url: str
+) -> MediaModule:
+    """Open the media module. `public_url` is the public HTTP port's as callers reach it."""
+    settings, clock = deps.settings, deps.clock
+    media = MediaModule(
+        settings.data_dir / "media",
+        upstream_url,
+        deps.media_limits,
+        now=clock.now,
+        sleep=clock.sleep,
+        bucket=BucketSettings.from_settings(settings),
+        web=public_url,
+        key=await deps.store.secret_key(_MEDIA_KEY),
+        share=deps.scheduler,
+        workers=deps.workers,
+    )
+    return await stack.enter_async_context(media)
 
 
 async def open_generations(
@@ -70,25 +77,15 @@ async def open_generations(
     return await stack.enter_async_context(engine)
 
 
-_MEDIA_KEY: Final = "media-url"
-"""The store's name for the key that links to media are signed with."""
-
-
-async def open_media(
-    deps: ServerDeps, stack: AsyncExitStack, *, upstream_url: str, public_url: str
-) -> MediaModule:
-    """Open the media module. `public_url` is the public HTTP port's as callers reach it."""
-    settings, clock = deps.settings, deps.clock
-    media = MediaModule(
-        settings.data_dir / "media",
-        upstream_url,
-        deps.media_limits,
-        now=clock.now,
-        sleep=clock.sleep,
-        bucket=BucketSettings.from_settings(settings),
-        web=public_url,
-        key=await deps.store.secret_key(_MEDIA_KEY),
-        share=deps.scheduler,
-        workers=deps.workers,
+def engine_timeouts(settings: Settings) -> EngineTimeouts:
+    """Timeouts of the generation engine. Read once, when a server starts: no reload changes any of
+    it.
+    """
+    return EngineTimeouts(
+        post_timeout=settings.upstream_create_timeout,
+        absent_margin=settings.absent_margin,
+        api_error_margin=settings.api_error_margin,
+        sweep=settings.sweep_seconds,
+        first_sweep=min(1.0, settings.sweep_seconds),
+        reconcile=settings.reconcile_seconds,
     )
-    return await stack.enter_async_context(media)

@@ -54,51 +54,6 @@ SHORT_RATES: Final[Mapping[str, tuple[tuple[str, ...], int]]] = MappingProxyType
 )
 """Short form, the metric's names upstream, newest first, and the number of units of the price.
 `output_count` is our own count, where upstream reports none."""
-
-
-def expand_price(price: Any) -> Any:
-    """Expand a price to its full form. What is not a table is left for validation to reject."""
-    if not isinstance(price, Mapping):
-        return price
-    plain = {name: value for name, value in price.items() if name not in SHORT_RATES}
-    rates = _expand_rates(price)
-    if rates and "tiers" not in plain:
-        return {**plain, "tiers": [{"rates": rates}]}
-    tiers = plain.get("tiers", [])
-    if isinstance(tiers, list) and not rates:
-        return {**plain, "tiers": [_expand_tier(tier) for tier in tiers]}
-    return price
-
-
-def _expand_tier(tier: Any) -> Any:
-    if not isinstance(tier, Mapping):
-        return tier
-    plain = {name: value for name, value in tier.items() if name not in {*SHORT_RATES, "where"}}
-    if rates := _expand_rates(tier):
-        plain["rates"] = [*rates, *plain.get("rates", [])]
-    where = tier.get("where")
-    if isinstance(where, Mapping):
-        equal = [{"metric": name, "equals": _word(value)} for name, value in where.items()]
-        plain["criteria"] = [*equal, *plain.get("criteria", [])]
-    elif where is not None:
-        plain["where"] = where
-    return plain
-
-
-def _expand_rates(table: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [
-        {"metrics": SHORT_RATES[name][0], "usd": usd, "per": SHORT_RATES[name][1]}
-        for name, usd in table.items()
-        if name in SHORT_RATES
-    ]
-
-
-def _word(value: Any) -> Any:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return value
-
-
 NOT_INHERITED = (
     "slug",
     "aliases",
@@ -283,3 +238,46 @@ def _refuse_floats(location: SourceLocation, where: str, value: Any) -> None:
 def _error_messages(location: SourceLocation, error: ValidationError) -> Iterable[str]:
     for path, _, message in validation_problems(error):
         yield location.error_message(".".join(path), message)
+
+
+def expand_price(price: Any) -> Any:
+    """Expand a price to its full form. What is not a table is left for validation to reject."""
+    if not isinstance(price, Mapping):
+        return price
+    plain = {name: value for name, value in price.items() if name not in SHORT_RATES}
+    rates = _expand_rates(price)
+    if rates and "tiers" not in plain:
+        return {**plain, "tiers": [{"rates": rates}]}
+    tiers = plain.get("tiers", [])
+    if isinstance(tiers, list) and not rates:
+        return {**plain, "tiers": [_expand_tier(tier) for tier in tiers]}
+    return price
+
+
+def _expand_tier(tier: Any) -> Any:
+    if not isinstance(tier, Mapping):
+        return tier
+    plain = {name: value for name, value in tier.items() if name not in {*SHORT_RATES, "where"}}
+    if rates := _expand_rates(tier):
+        plain["rates"] = [*rates, *plain.get("rates", [])]
+    where = tier.get("where")
+    if isinstance(where, Mapping):
+        equal = [{"metric": name, "equals": _word(value)} for name, value in where.items()]
+        plain["criteria"] = [*equal, *plain.get("criteria", [])]
+    elif where is not None:
+        plain["where"] = where
+    return plain
+
+
+def _expand_rates(table: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"metrics": SHORT_RATES[name][0], "usd": usd, "per": SHORT_RATES[name][1]}
+        for name, usd in table.items()
+        if name in SHORT_RATES
+    ]
+
+
+def _word(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value

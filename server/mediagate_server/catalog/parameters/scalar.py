@@ -72,88 +72,6 @@ def nearest_allowed(value: object, allowed: Iterable[_Word]) -> _Word | None:
     return min(candidates, key=lambda pair: (abs(pair[1] - target), pair[1]))[0]
 
 
-_NEAREST_DURATION_REASON = "the shortest length of the model that is long enough, or its longest"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class Duration(OneInputRule):
-    """Duration in units of which `per_second` make a second (1000 for milliseconds)."""
-
-    takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.NUMBER})
-
-    rule: Literal["length"]
-    per_second: int = 1
-
-    def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
-        """HONOURED where the model has exactly that duration, else ADJUSTED."""
-        spec = draft.specs[self.to]
-        requested = _seconds(value) * self.per_second
-        sent, length = _shortest_long_enough(spec, requested)
-        draft.input[self.to] = sent
-        seconds = float(length / self.per_second)
-        return fitted_outcome(seconds, _NEAREST_DURATION_REASON, is_exact=length == requested)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
-class FrameCount(OneInputRule):
-    """Duration as a number of frames, at the frame rate that is sent or else the model's own."""
-
-    takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.NUMBER})
-
-    rule: Literal["frames"]
-    fps: str
-
-    @property
-    def referenced_inputs(self) -> tuple[str, ...]:
-        """The frame rate too."""
-        return tuple(name for name in (self.to, self.fps, self.needs) if name)
-
-    @property
-    def rank(self) -> int:
-        """After the frame rate."""
-        return 1
-
-    def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
-        """HONOURED where whole frames make exactly that duration, else ADJUSTED."""
-        rate = ordinal(draft.value(self.fps))
-        if rate is None:
-            raise TypeError(f"{self.fps}: a frame rate is needed")
-        requested = _seconds(value)
-        sent, frames = _shortest_long_enough(draft.specs[self.to], requested * rate)
-        draft.input[self.to] = sent
-        seconds = round(float(frames / rate), 3)
-        is_exact = frames / rate == requested
-        return fitted_outcome(seconds, _NEAREST_DURATION_REASON, is_exact=is_exact)
-
-
-def _seconds(value: Value) -> Fraction:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError("a length in seconds is needed")
-    return Fraction(str(value))
-
-
-def _shortest_long_enough(
-    spec: InputSpec, requested: Fraction
-) -> tuple[str | int | float, Fraction]:
-    """The value to send, and the duration that it means, in the input's own unit."""
-    allowed = sorted(
-        ((order, word) for word in spec.enum if (order := ordinal(word)) is not None),
-        key=lambda pair: pair[0],
-    )
-    if allowed:
-        length, word = next((pair for pair in allowed if pair[0] >= requested), allowed[-1])
-        return word, length
-    length = requested
-    if spec.min is not None:
-        length = max(length, Fraction(str(spec.min)))
-    if spec.max is not None:
-        length = min(length, Fraction(str(spec.max)))
-    if spec.type is InputType.INTEGER:
-        rounded = ceil(length)
-        return rounded, Fraction(rounded)
-    return float(length), length
-
-
 _SCALAR_KINDS = frozenset(
     {
         FieldKind.FREE_TEXT,
@@ -362,3 +280,85 @@ class OutputCount(OneInputRule):
         """HONOURED: the caller has checked it against `max_per_run`."""
         draft.input[self.to] = value
         return honoured_outcome(value)
+
+
+_NEAREST_DURATION_REASON = "the shortest length of the model that is long enough, or its longest"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class Duration(OneInputRule):
+    """Duration in units of which `per_second` make a second (1000 for milliseconds)."""
+
+    takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.NUMBER})
+
+    rule: Literal["length"]
+    per_second: int = 1
+
+    def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
+        """HONOURED where the model has exactly that duration, else ADJUSTED."""
+        spec = draft.specs[self.to]
+        requested = _seconds(value) * self.per_second
+        sent, length = _shortest_long_enough(spec, requested)
+        draft.input[self.to] = sent
+        seconds = float(length / self.per_second)
+        return fitted_outcome(seconds, _NEAREST_DURATION_REASON, is_exact=length == requested)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
+class FrameCount(OneInputRule):
+    """Duration as a number of frames, at the frame rate that is sent or else the model's own."""
+
+    takes: ClassVar[frozenset[FieldKind]] = frozenset({FieldKind.NUMBER})
+
+    rule: Literal["frames"]
+    fps: str
+
+    @property
+    def referenced_inputs(self) -> tuple[str, ...]:
+        """The frame rate too."""
+        return tuple(name for name in (self.to, self.fps, self.needs) if name)
+
+    @property
+    def rank(self) -> int:
+        """After the frame rate."""
+        return 1
+
+    def apply(self, value: Value, draft: InputDraft) -> ParameterOutcome:
+        """HONOURED where whole frames make exactly that duration, else ADJUSTED."""
+        rate = ordinal(draft.value(self.fps))
+        if rate is None:
+            raise TypeError(f"{self.fps}: a frame rate is needed")
+        requested = _seconds(value)
+        sent, frames = _shortest_long_enough(draft.specs[self.to], requested * rate)
+        draft.input[self.to] = sent
+        seconds = round(float(frames / rate), 3)
+        is_exact = frames / rate == requested
+        return fitted_outcome(seconds, _NEAREST_DURATION_REASON, is_exact=is_exact)
+
+
+def _seconds(value: Value) -> Fraction:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("a length in seconds is needed")
+    return Fraction(str(value))
+
+
+def _shortest_long_enough(
+    spec: InputSpec, requested: Fraction
+) -> tuple[str | int | float, Fraction]:
+    """The value to send, and the duration that it means, in the input's own unit."""
+    allowed = sorted(
+        ((order, word) for word in spec.enum if (order := ordinal(word)) is not None),
+        key=lambda pair: pair[0],
+    )
+    if allowed:
+        length, word = next((pair for pair in allowed if pair[0] >= requested), allowed[-1])
+        return word, length
+    length = requested
+    if spec.min is not None:
+        length = max(length, Fraction(str(spec.min)))
+    if spec.max is not None:
+        length = min(length, Fraction(str(spec.max)))
+    if spec.type is InputType.INTEGER:
+        rounded = ceil(length)
+        return rounded, Fraction(rounded)
+    return float(length), length

@@ -42,40 +42,6 @@ _SCHEMA_INSTRUCTION: Final = (
     "words before or after it, no Markdown.\n\nJSON Schema:\n{schema}"
 )
 _EMULATED_REASON: Final = "asked for in the instructions, and the answer is checked"
-
-
-def requested_format(parameters: Mapping[str, Value]) -> ResponseFormat | None:
-    """The requested JSON format; None where any text will do."""
-    form = parameters.get("response_format")
-    return form if isinstance(form, ResponseFormat) and form.kind != "text" else None
-
-
-def add_format_instruction(
-    parameters: Mapping[str, Value], form: ResponseFormat
-) -> dict[str, Value]:
-    """The parameters with the format instruction at the end of the system prompt."""
-    instruction = _JSON_INSTRUCTION
-    if form.kind == "json_schema":
-        instruction = _SCHEMA_INSTRUCTION.format(schema=json.dumps(form.schema, ensure_ascii=False))
-    system_prompt = str(parameters.get("system_prompt", ""))
-    return {
-        **parameters,
-        "system_prompt": f"{system_prompt}\n\n{instruction}" if system_prompt else instruction,
-    }
-
-
-def format_outcome(form: ResponseFormat | None) -> ParameterOutcome:
-    """Outcome of the parameter `response_format`."""
-    if form is None:
-        return honoured_outcome("text")
-    return emulated_outcome(form.kind, _EMULATED_REASON)
-
-
-def format_shape(form: ResponseFormat) -> OutputShape:
-    """Output shape of JSON text: `field` holds the schema to validate it by."""
-    return OutputShape(OutputKind.JSON_TEXT, json.dumps(form.schema), "application/json")
-
-
 GenerateSeed = Callable[[], int]
 """Seed generator, from 1 to 2^31 - 1: all that any model takes, and never 0, which some take for
 "random"."""
@@ -341,3 +307,35 @@ def _reject_unsupported(model: Model, report: tuple[ParameterReport, ...]) -> No
     ]
     if violations:
         raise ParameterUnsupported(*violations)
+
+
+def requested_format(parameters: Mapping[str, Value]) -> ResponseFormat | None:
+    """The requested JSON format; None where any text will do."""
+    form = parameters.get("response_format")
+    return form if isinstance(form, ResponseFormat) and form.kind != "text" else None
+
+
+def add_format_instruction(
+    parameters: Mapping[str, Value], form: ResponseFormat
+) -> dict[str, Value]:
+    """The parameters with the format instruction at the end of the system prompt."""
+    instruction = _JSON_INSTRUCTION
+    if form.kind == "json_schema":
+        instruction = _SCHEMA_INSTRUCTION.format(schema=json.dumps(form.schema, ensure_ascii=False))
+    system_prompt = str(parameters.get("system_prompt", ""))
+    return {
+        **parameters,
+        "system_prompt": f"{system_prompt}\n\n{instruction}" if system_prompt else instruction,
+    }
+
+
+def format_outcome(form: ResponseFormat | None) -> ParameterOutcome:
+    """Outcome of the parameter `response_format`."""
+    if form is None:
+        return honoured_outcome("text")
+    return emulated_outcome(form.kind, _EMULATED_REASON)
+
+
+def format_shape(form: ResponseFormat) -> OutputShape:
+    """Output shape of JSON text: `field` holds the schema to validate it by."""
+    return OutputShape(OutputKind.JSON_TEXT, json.dumps(form.schema), "application/json")
