@@ -173,11 +173,16 @@ async def save_outputs(
 async def _save(client: "AsyncClient", output: Output, file: Path) -> None:
     from mediagate_client.download import DEFAULT_MAX_BYTES, atomic_file
 
-    if output.text is None:
-        await client.download(output.medium, file)
-        return
-    with atomic_file(output.medium, file, DEFAULT_MAX_BYTES) as write:
-        write(output.text.encode())
+    try:
+        if output.text is None:
+            await client.download(output.medium, file)
+        else:
+            with atomic_file(output.medium, file, DEFAULT_MAX_BYTES) as write:
+                write(output.text.encode())
+    except OSError as error:
+        # A write to an open file does not say which.
+        error.filename = os.fspath(file)
+        raise
 
 
 async def _write_stream(client: "AsyncClient", outputs: "Sequence[Output]", path: str) -> None:

@@ -101,6 +101,7 @@ def test_streams_devices_and_odd_names(server_process: ServerProcess, tmp_path: 
         {PICTURE} -o "$(printf 'jos\xe9 \n.png')"
         {PICTURE} -o "$(printf %0250d 0).png" | wc -c
         {PICTURE} -o pipe.png; {PICTURE} -o sub/
+        (ulimit -f 1; {PICTURE} -o full.png; echo code $?)
     """
     (tmp_path / "sub").mkdir()
     done = shell(tmp_path, server_process.address, script)
@@ -109,6 +110,8 @@ def test_streams_devices_and_odd_names(server_process: ServerProcess, tmp_path: 
     assert lines[4:7] == [b"jos\xe9 ", b".png", b"255"]
     assert lines[7:9] == [b"pipe.png", b"sub/cat.webp"]
     assert b"mediagate: /dev/full: No space left on device\n  `mediagate save gen_" in done.stderr
+    assert lines[9] == b"code 3"
+    assert b"mediagate: full.png: File too large\n  `mediagate save gen_" in done.stderr
     assert b"2 outputs do not go into one stream" in done.stderr
 
 
