@@ -175,7 +175,7 @@ class GenerationRun:
 
     def step_of(self, attempt_id: str) -> Step | None:
         """The step that an attempt belongs to."""
-        keys = (attempts.step_key(one) for one in self.record.attempts if one.id == attempt_id)
+        keys = (attempts.step_key(each) for each in self.record.attempts if each.id == attempt_id)
         key = next(keys, None)
         return next((step for step in self.steps if step.key == key), None)
 

@@ -127,24 +127,24 @@ class LargeOutputReader:
         answer = answer or await self._ask_again()
         if answer is None:
             return LargeOutputResult(failure=archive_failure("upstream does not have it any more"))
-        found = LargeOutputResult(output=replace(self._output or Output(), pending=False))
+        result = LargeOutputResult(output=replace(self._output or Output(), pending=False))
         value = answer.output
         if isinstance(value, LargeValue):
             try:
                 read = await self._retry(lambda: self._read_output(answer, value))
-                found = read or LargeOutputResult(
+                result = read or LargeOutputResult(
                     failure=archive_failure("the disk does not take it")
                 )
             except ValueUnreadable:
-                found = LargeOutputResult(failure=self._too_large(answer, "it could not be read"))
-        elif found.output in (None, Output()) and answer.large_logs is None:
+                result = LargeOutputResult(failure=self._too_large(answer, "it could not be read"))
+        elif result.output in (None, Output()) and answer.large_logs is None:
             # Were there logs still, there would be an output: a run may have none.
             return LargeOutputResult(failure=archive_failure("upstream does not have it any more"))
         if answer.large_logs is not None and not answer.large_logs.is_too_large:
             logs = answer.large_logs
-            kept = await self._retry(lambda: self._read_logs(logs))
-            found = replace(found, logs_document=kept)
-        return found
+            document = await self._retry(lambda: self._read_logs(logs))
+            result = replace(result, logs_document=document)
+        return result
 
     async def _retry(self, read: Callable[[], Awaitable[_T]]) -> _T | None:
         """What is read, as soon as the disk takes it; None: it has not for as long as outputs are
@@ -239,12 +239,12 @@ class LargeOutputReader:
             if file.size <= MAX_OUTLINE_BYTES and value.entries <= _MOST_ENTRIES:
                 content = await asyncio.to_thread(path.read_bytes)
             with crash_marks.crash_marked():
-                found = _locate_media(self._spec, content, file.media, self._ended_at(answer))
-            kept = await self._kept(found)
+                located = _locate_media(self._spec, content, file.media, self._ended_at(answer))
+            archived = await self._archive_files(located)
         model = self._spec.model
-        if kept:
-            gaps = fill_missing(kept, failures.output_missing(model, answer))
-            return LargeOutputResult(output=Output(media=gaps))
+        if archived:
+            media = fill_missing(archived, failures.output_missing(model, answer))
+            return LargeOutputResult(output=Output(media=media))
         return LargeOutputResult(failure=failures.output_lost(model, answer))
 
     async def _raw(
@@ -262,21 +262,23 @@ class LargeOutputReader:
         return clamp_time(self._spec, answer.completed_at, now) or now
 
     async def _media(
-        self, answer: Prediction, found: tuple[ExtractedMedium, ...]
+        self, answer: Prediction, extracted: tuple[ExtractedMedium, ...]
     ) -> tuple[StoredMedia, ...]:
         """The media of a raw output, those that came as long data URIs archived already."""
         ended_at, expected = self._ended_at(answer), self._spec.shape["media_type"]
-        media = [(to_medium(one.uri, expected, ended_at), one) for one in found]
-        return tuple(one for one in await self._kept(media) if one)
+        located = [(to_medium(source.uri, expected, ended_at), source) for source in extracted]
+        return tuple(medium for medium in await self._archive_files(located) if medium)
 
-    async def _kept(self, found: Sequence[_Located | None]) -> tuple[StoredMedia | None, ...]:
+    async def _archive_files(
+        self, located: Sequence[_Located | None]
+    ) -> tuple[StoredMedia | None, ...]:
         """The media, those that lie in files archived already; None for what is missing."""
         media: list[StoredMedia | None] = []
-        for index, one in enumerate(found, self._first_index):
-            if one is None:
+        for index, entry in enumerate(located, self._first_index):
+            if entry is None:
                 media.append(None)
                 continue
-            medium, source = one
+            medium, source = entry
             if source.is_broken:
                 failure = archive_failure("its data URI cannot be read")
                 medium = replace(medium, uri="", failure=failure)
@@ -344,16 +346,18 @@ def _locate_media(
     if content is not None:
         with suppress(NoResponse):
             # What lies in a file has only the head of its data URI, which others may have, too.
-            uris = [f"{one.uri}{at}" if one.is_file else one.uri for at, one in enumerate(media)]
+            uris = [
+                f"{each.uri}{at}" if each.is_file else each.uri for at, each in enumerate(media)
+            ]
             value = _with_uris(parse_json(content), uris)
             sources = dict(zip(uris, media, strict=True))
             return tuple(
-                (one, sources.get(one.uri, ExtractedMedium(one.uri))) if one else None
-                for one in find_media(value, shape, ended_at, asked)
+                (medium, sources.get(medium.uri, ExtractedMedium(medium.uri))) if medium else None
+                for medium in find_media(value, shape, ended_at, asked)
             )
-    found = [(to_medium(one.uri, shape.media_type, ended_at), one) for one in media]
-    missing = max(asked - len(found), 0) if found else 0
-    return (*found, *[None] * missing)
+    located = [(to_medium(each.uri, shape.media_type, ended_at), each) for each in media]
+    missing = max(asked - len(located), 0) if located else 0
+    return (*located, *[None] * missing)
 
 
 def _with_uris(value: Any, uris: Sequence[str]) -> Any:
@@ -385,9 +389,9 @@ async def count_media(spec: StepSpec, end: Prediction | None) -> int | None:
     if spec.modality == "raw" or outline.value is None or value.entries > _MOST_ENTRIES:
         return outline.count
     with crash_marks.crash_marked():
-        found = _locate_media(spec, outline.value.encode(), outline.media, spec.created_at)
-    there = [one[0] for one in found if one]
-    return count_of_kind(there, spec.output_shape.media_type.partition("/")[0])
+        located = _locate_media(spec, outline.value.encode(), outline.media, spec.created_at)
+    media = [entry[0] for entry in located if entry]
+    return count_of_kind(media, spec.output_shape.media_type.partition("/")[0])
 
 
 async def stored_text(
@@ -416,7 +420,7 @@ async def stored_text(
 def answer_file_size(answer: Prediction | None) -> int:
     """Bytes of the file that an answer keeps on the disk."""
     values = (answer.output, answer.large_logs) if answer else ()
-    return max((one.file.size for one in values if isinstance(one, LargeValue)), default=0)
+    return max((value.file.size for value in values if isinstance(value, LargeValue)), default=0)
 
 
 def is_large(answer: Prediction | None) -> bool:

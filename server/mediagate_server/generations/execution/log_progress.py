@@ -168,18 +168,18 @@ class LogProgress:
         return moved
 
     def _set(self, bar: _Bar, share: float) -> bool:
-        known = self._bars.get(bar)
-        if known is None:
+        before = self._bars.get(bar)
+        if before is None:
             if len(self._bars) >= _MOST_BARS:
                 del self._bars[next(iter(self._bars))]
-        elif share < known[0]:
-            if known[0] < 1 and share >= known[0] / 2:
+        elif share < before[0]:
+            if before[0] < 1 and share >= before[0] / 2:
                 return False  # It has trembled.
             del self._bars[bar]  # It begins anew, behind all others.
             if bar == self._current:
                 self._current = None
         self._bars[bar] = (share, self._looks)
-        return known is None or share != known[0]
+        return before is None or share != before[0]
 
     def _compute(self) -> None:
         oldest = self._looks - _LOOKS_UNTIL_STALE
@@ -199,8 +199,8 @@ class LogProgress:
 def _bars_in(segment: str, *, is_whole: bool) -> Iterator[tuple[_Bar, float]]:
     for text in _ESCAPES.sub(_without_colours, segment).split("\n")[-_MOST_LINES:]:
         line = text[-_LONGEST_LINE:].strip().lower()
-        if _MAY_SHOW_PROGRESS.search(line) and (found := _bar_in(line, is_whole=is_whole)):
-            yield found
+        if _MAY_SHOW_PROGRESS.search(line) and (bar := _bar_in(line, is_whole=is_whole)):
+            yield bar
 
 
 def _without_colours(escape: re.Match[str]) -> str:
@@ -213,25 +213,25 @@ def _bar_in(line: str, *, is_whole: bool) -> tuple[_Bar, float] | None:
         every = deque(pattern.finditer(line), maxlen=1)  # The last one counts.
         if not every:
             continue
-        found = every[0]
-        told = found.groupdict()
-        if not is_whole and "percent" not in told and found.end() == len(line):
+        match = every[0]
+        groups = match.groupdict()
+        if not is_whole and "percent" not in groups and match.end() == len(line):
             return None
-        share = _share(told)
+        share = _share(groups)
         if share is None or not 0 <= share <= 1:
             continue
-        words = _NO_NAME.sub(" ", line[: found.end()]).strip()[-40:]
-        return (kind, words, told.get("total") or ""), share
+        words = _NO_NAME.sub(" ", line[: match.end()]).strip()[-40:]
+        return (kind, words, groups.get("total") or ""), share
     return None
 
 
-def _share(told: dict[str, str]) -> float | None:
-    if percent := told.get("percent"):
+def _share(groups: dict[str, str]) -> float | None:
+    if percent := groups.get("percent"):
         return float(percent.replace(",", ".")) / 100
-    if share := told.get("share"):
+    if share := groups.get("share"):
         return float(share)
-    total = int(told["total"])
-    return int(told["done"]) / total if total else None
+    total = int(groups["total"])
+    return int(groups["done"]) / total if total else None
 
 
 def _end_of(log: str) -> str:

@@ -58,7 +58,7 @@ class NextAttempt:
         """
         if len(self._plans) > 1:
             return self.fallback_in_haste(attempt)  # Nothing was paid yet.
-        absent = 1 + sum(one.state is AttemptState.ABSENT for one in self._attempts)
+        absent = 1 + sum(each.state is AttemptState.ABSENT for each in self._attempts)
         in_time = self._context.seconds_left >= MIN_RUN_SECONDS and self.has_attempts_left
         return plan if in_time and absent < MAX_ABSENT_ATTEMPTS else None
 
@@ -69,7 +69,7 @@ class NextAttempt:
 
     def attempts_of_model(self, model: str) -> int:
         """How many creates were sent for this model."""
-        return sum(one.model == model for one in self._counted)
+        return sum(each.model == model for each in self._counted)
 
     @property
     def is_throttled(self) -> bool:
@@ -109,7 +109,7 @@ class NextAttempt:
     @property
     def _counted(self) -> list[Attempt]:
         """The attempts that count: a 429 says that upstream was busy, and nothing else."""
-        return [one for one in self._attempts if one.reason != RefusalReason.THROTTLED.value]
+        return [each for each in self._attempts if each.reason != RefusalReason.THROTTLED.value]
 
     def _last_attempted_model(self, attempt: Attempt) -> str:
         """The model furthest down the chain of which there is an attempt.
@@ -117,7 +117,7 @@ class NextAttempt:
         Not that of the attempt that the step is at: that may be one that another was sent beside,
         whose model would then be tried, and paid, a second time.
         """
-        tried = {one.model for one in self._attempts}
+        tried = {each.model for each in self._attempts}
         in_order = (plan.slug for plan in reversed(self._plans))
         return next((slug for slug in in_order if slug in tried), attempt.model)
 

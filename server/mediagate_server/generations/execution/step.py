@@ -130,7 +130,9 @@ class Step:
     def _by_id(self, attempt_id: str) -> Attempt | None:
         """An open attempt of this step."""
         tries = attempts.attempts_of_step(self._record, self.key)
-        return next((one for one in tries if one.id == attempt_id and attempts.is_open(one)), None)
+        return next(
+            (each for each in tries if each.id == attempt_id and attempts.is_open(each)), None
+        )
 
     @property
     def plan(self) -> Plan | None:
@@ -232,7 +234,9 @@ class Step:
     def was_never_accepted(self, attempt_id: str) -> bool:
         """Whether the attempt was closed as one that upstream never accepted."""
         tries = attempts.attempts_of_step(self._record, self.key)
-        return any(one.id == attempt_id and one.state in attempts.NEVER_ACCEPTED for one in tries)
+        return any(
+            each.id == attempt_id and each.state in attempts.NEVER_ACCEPTED for each in tries
+        )
 
     def confirm(self, prediction_id: str) -> None:
         """The attempt in doubt is this prediction."""
@@ -587,7 +591,7 @@ class Step:
         """Open an attempt of the next model, this one being in doubt still: once per output."""
         self._was_looked_for = False
         tries = attempts.attempts_of_step(self._record, self.key)
-        if not self._context.plan.next_when_unconfirmed or any(one.beside for one in tries):
+        if not self._context.plan.next_when_unconfirmed or any(each.beside for each in tries):
             return False
         plan = self._next.fallback(self.attempt)
         if plan is None:
@@ -626,7 +630,7 @@ class Step:
             return False
 
         def change(record: Generation) -> Generation:
-            if all(one.id != other.id or not attempts.is_open(one) for one in record.attempts):
+            if all(each.id != other.id or not attempts.is_open(each) for each in record.attempts):
                 raise NoParallelAttempt
             return self._with_model_of(attempts.with_attempt(record, closed), other)
 
