@@ -264,11 +264,13 @@ def _convert_pattern(schema: dict[str, Any]) -> None:
     pattern = schema.get("pattern")
     if not isinstance(pattern, str):
         return
-    for found in _PYTHON_ESCAPE.finditer(pattern):
-        if found[2] or found[0].startswith("("):
+    for escape in _PYTHON_ESCAPE.finditer(pattern):
+        if escape[2] or escape[0].startswith("("):
             del schema["pattern"]
             return
-    schema["pattern"] = _PYTHON_ESCAPE.sub(lambda found: r"\z" if found[1] else found[0], pattern)
+    schema["pattern"] = _PYTHON_ESCAPE.sub(
+        lambda escape: r"\z" if escape[1] else escape[0], pattern
+    )
 
 
 def _resolve(document: Mapping[str, Any], schema: Any) -> Mapping[str, Any]:
