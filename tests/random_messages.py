@@ -99,7 +99,7 @@ class RandomMessages:
         """Set a field, or add to it."""
         count = self._random.choice((1, 1, 2, 5)) if field.is_repeated else 1
         for _ in range(count):
-            self._put_one(message, field, depth)
+            self._put_value(message, field, depth)
 
     def json(self, depth: int = _DEEPEST_JSON) -> Any:
         """Something that JSON can say; numbers as a Struct holds them."""
@@ -115,20 +115,20 @@ class RandomMessages:
         """The bytes of a message, with some of them changed, lost or added."""
         spoilt = bytearray(content)
         for _ in range(self._random.randint(1, 4)):
-            place = self._random.randint(0, len(spoilt))
+            position = self._random.randint(0, len(spoilt))
             some = self._random.randbytes(self._random.randint(1, 8))
             match self._random.randrange(4):
                 case 0:
-                    spoilt[place:place] = some
+                    spoilt[position:position] = some
                 case 1:
-                    del spoilt[place : place + len(some)]
+                    del spoilt[position : position + len(some)]
                 case 2:
-                    spoilt[place : place + len(some)] = some
+                    spoilt[position : position + len(some)] = some
                 case _:
-                    spoilt[place:place] = "\ud800é".encode("utf-8", "surrogatepass")
+                    spoilt[position:position] = "\ud800é".encode("utf-8", "surrogatepass")
         return bytes(spoilt)
 
-    def _put_one(self, message: Any, field: FieldDescriptor, depth: int) -> None:
+    def _put_value(self, message: Any, field: FieldDescriptor, depth: int) -> None:
         inner = field.message_type
         if inner is None:
             value = self._scalar(field)

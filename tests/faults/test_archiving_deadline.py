@@ -27,7 +27,7 @@ from tests.rpc.fake_clocks import SteppedClock
 from tests.rpc.generation_waits import get_generation
 from tests.rpc.media_transfers import read_output
 from tests.rpc.storage_outage import (
-    HALF_LIFE,
+    HALF_LIFETIME,
     OUTAGE,
     PICTURE,
     count_unarchived,
@@ -90,8 +90,8 @@ async def archived_by_half(
         while left := await wait_until_asleep(stubs, clock, names):
             print(f"{clock.seconds:.0f} s: {MANY - left} of {MANY} kept")
             await clock.step(STEP)
-        print(f"{clock.seconds:.0f} s: all kept; half of the life is {HALF_LIFE} s")
-        assert clock.seconds < HALF_LIFE
+        print(f"{clock.seconds:.0f} s: all kept; half of the life is {HALF_LIFETIME} s")
+        assert clock.seconds < HALF_LIFETIME
         for name in names:
             (medium,) = (await get_generation(stubs, name)).images.images
             assert medium.id

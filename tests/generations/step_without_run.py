@@ -49,7 +49,7 @@ class ScriptedUpstream(EndlessUpstream):
     def __init__(self) -> None:
         super().__init__()
         self.statuses: dict[str, PredictionStatus] = {}
-        self.asked = Notifier()
+        self.requested = Notifier()
         self.refuses = False
 
     async def create(
@@ -61,7 +61,7 @@ class ScriptedUpstream(EndlessUpstream):
 
     async def get(self, prediction_id: str, *, model: str) -> Prediction:
         status = self.statuses.get(prediction_id, PredictionStatus.PROCESSING)
-        self.asked.notify()
+        self.requested.notify()
         return Prediction(prediction_id, status, output="text", metrics={"predict_time": 2})
 
     async def cancel(self, prediction_id: str, *, model: str) -> Prediction | None:
@@ -127,11 +127,12 @@ async def step_without_run(
         for number, change in enumerate(changes or ({},), 1)
     )
     record = attempts.with_attempt(replace(record, attempts=()), *opened)
-    held = tuple(
-        LedgerEntry(one.id, LedgerEntryKind.RESERVE, 5, record.cost.state, "2026") for one in opened
+    reservations = tuple(
+        LedgerEntry(attempt.id, LedgerEntryKind.RESERVE, 5, record.cost.state, "2026")
+        for attempt in opened
     )
     async with SqliteStore(folder) as store:
-        await store.accept(record, held, 0)
+        await store.accept(record, reservations, 0)
         deps, changed = engine_deps(store, upstream), Notifier()
         context = RunContext(
             deps,

@@ -77,7 +77,7 @@ async def test_of_two_attempts_one_is_the_end(tmp_path: Path, *, first_wins: boo
         running = asyncio.create_task(step.run())
         if first_wins:
             # What late_predictions does once the one in doubt has turned up, and succeeded.
-            await asyncio.wait_for(upstream.asked.wait(), WITHIN)
+            await asyncio.wait_for(upstream.requested.wait(), WITHIN)
             upstream.statuses["first"] = PredictionStatus.SUCCEEDED
             step.record_superseded_match("att_1", "first")
             assert step.switch_to_attempt("att_1")
@@ -88,7 +88,7 @@ async def test_of_two_attempts_one_is_the_end(tmp_path: Path, *, first_wins: boo
         await alone.apply(result)
         assert await alone.result() is None
         ended = alone.context.record.current
-        assert [one.state for one in ended.attempts] == (
+        assert [attempt.state for attempt in ended.attempts] == (
             [AttemptState.SUCCEEDED, AttemptState.CANCELLED]
             if first_wins
             else [AttemptState.UNCONFIRMED, AttemptState.SUCCEEDED]

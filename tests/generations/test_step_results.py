@@ -75,7 +75,10 @@ def test_a_screening_that_refuses_ends_what_waits_for_it() -> None:
     step = settled(record, record.attempts[0], "no verdict at all")
     ended = add_step_result(record, step)
     assert ended.state is State.FAILED
-    assert [one.state for one in ended.attempts] == [AttemptState.SUCCEEDED, AttemptState.REFUSED]
+    assert [attempt.state for attempt in ended.attempts] == [
+        AttemptState.SUCCEEDED,
+        AttemptState.REFUSED,
+    ]
     assert [entry.amount_nanos for entry in settlement_entries(record, step)] == [2_000_000, 0]
     waiting = replace(record.attempts[1], state=AttemptState.REFUSED)
     with pytest.raises(StepAlreadyEnded):

@@ -209,7 +209,7 @@ async def test_a_deleted_file_is_not_found(door: MediaPort) -> None:
 
 
 @pytest.mark.parametrize(
-    ("media_type", "shown"),
+    ("media_type", "is_inline"),
     [
         ("image/png", True),
         ("audio/wav", True),
@@ -219,14 +219,14 @@ async def test_a_deleted_file_is_not_found(door: MediaPort) -> None:
     ],
 )
 async def test_html_is_downloaded_and_not_rendered(
-    media_type: str, shown: bool, door: MediaPort
+    media_type: str, is_inline: bool, door: MediaPort
 ) -> None:
     """What a model makes must not run on this host."""
     await door.store(media_type)
     async with door.get() as answer:
         assert answer.headers["Content-Type"] == media_type
         disposition = answer.headers["Content-Disposition"]
-    assert disposition == f'{"inline" if shown else "attachment"}; filename="gen_1-0"'
+    assert disposition == f'{"inline" if is_inline else "attachment"}; filename="gen_1-0"'
 
 
 async def test_a_truncated_file_breaks_the_connection(door: MediaPort, tmp_path: Path) -> None:
@@ -247,11 +247,11 @@ async def test_only_stored_media_get_a_link(tmp_path: Path) -> None:
         StoredMedia("https://replicate.delivery/a", "image/png", clock.now() + timedelta(1)),
         StoredMedia("https://replicate.delivery/b", "image/png", is_stored=True),
     )
-    known = MediaLinkSigner(
+    signer = MediaLinkSigner(
         folder, "https://gate.example/x/", KEY, now=clock.now, lifetime=lambda: 60.0
     )
     unknown = MediaLinkSigner(folder, "", KEY, now=clock.now, lifetime=lambda: 60.0)
-    links = await known.links_for(both)
+    links = await signer.links_for(both)
     assert links.keys() == {1}
     assert links[1].uri.startswith("https://gate.example/x/media/gen_1/1?expires=")
     assert await unknown.links_for(both) == {}

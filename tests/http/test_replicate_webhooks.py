@@ -132,8 +132,8 @@ async def opened(
 @pytest.fixture
 async def door(tmp_path: Path) -> AsyncIterator[WebhookPort]:
     """A web port on an empty store."""
-    async with opened(tmp_path) as one:
-        yield one
+    async with opened(tmp_path) as port:
+        yield port
 
 
 def _count(outcome: WebhookOutcome) -> float:

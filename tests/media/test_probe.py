@@ -110,7 +110,7 @@ def test_the_header_may_be_at_the_end_or_in_fragments(tmp_path: Path) -> None:
     assert (split.width, split.height, split.seconds) == (64, 48, None)
 
 
-def test_a_long_film_in_fragments(tmp_path: Path) -> None:
+def test_a_long_fragmented_video(tmp_path: Path) -> None:
     """Two hours of them, and the header behind: as many boxes as a file may have."""
     film_header = bytes(12) + (1_000).to_bytes(4, "big") + (7_200_000).to_bytes(4, "big")
     header = box(b"moov", box(b"mvhd", film_header))

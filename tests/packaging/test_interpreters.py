@@ -28,7 +28,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     "home", ["pyenv/versions/3.99.0/bin", ".local/share/uv/python/cpython-3.99/bin"]
 )
-def test_a_python_that_is_on_no_path_is_found(elsewhere: Path, home: str) -> None:
+def test_an_interpreter_outside_the_path_is_found(elsewhere: Path, home: str) -> None:
     """As pyenv and uv keep them; what it says of itself counts, not the folder's name."""
     folder = elsewhere / home
     folder.mkdir(parents=True)
@@ -36,6 +36,6 @@ def test_a_python_that_is_on_no_path_is_found(elsewhere: Path, home: str) -> Non
     assert [version for version, _ in find_interpreters()] == [sys.version_info[:2]]
 
 
-def test_a_shim_without_a_version_behind_it_is_none(elsewhere: Path) -> None:
+def test_a_shim_without_a_version_is_ignored(elsewhere: Path) -> None:
     """And no reason to fail."""
     assert list(find_interpreters()) == []

@@ -60,7 +60,7 @@ def run(*command: str, cwd: Path = ROOT) -> str:
     return ran.stdout
 
 
-def test_holds_every_file_of_the_packages(wheel: Path) -> None:
+def test_the_wheel_has_every_file_of_the_packages(wheel: Path) -> None:
     """Everything in the source roots is in the wheel, data files too, and nothing else is."""
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
@@ -74,7 +74,7 @@ def test_holds_every_file_of_the_packages(wheel: Path) -> None:
     assert {"mediagate/py.typed", "mediagate_client/py.typed"} <= packed
 
 
-def test_asks_for_little(wheel: Path) -> None:
+def test_the_wheel_has_few_dependencies(wheel: Path) -> None:
     """Without extras it depends on three packages; whoever installs only the client has no more."""
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (
@@ -90,13 +90,19 @@ def test_asks_for_little(wheel: Path) -> None:
     ]
     assert {re.split(r"[<>=~! ]", requirement)[0] for requirement in plain} == LIGHT
     assert {"server", "sandbox", "cli"} <= set(metadata.get_all("Provides-Extra", []))
-    of_sandbox = [one for one in metadata.get_all("Requires-Dist", []) if "'sandbox'" in one]
+    of_sandbox = [
+        requirement
+        for requirement in metadata.get_all("Requires-Dist", [])
+        if "'sandbox'" in requirement
+    ]
     # Its command needs them: the test below, which takes longer, runs it.
-    assert {"rich", "typer"} <= {re.split(r"[<>=~! ]", one)[0] for one in of_sandbox}
+    assert {"rich", "typer"} <= {
+        re.split(r"[<>=~! ]", requirement)[0] for requirement in of_sandbox
+    }
 
 
 @pytest.mark.timeout(300)
-def test_calls_a_gate_from_a_clean_environment(
+def test_the_installed_client_calls_a_server(
     outside: Path, server_process: ServerProcess, tmp_path: Path
 ) -> None:
     """Stubs and client import and call a running server with nothing of the server's installed."""
@@ -119,15 +125,13 @@ def test_calls_a_gate_from_a_clean_environment(
 
 @pytest.mark.faults_full
 @pytest.mark.timeout(300)
-def test_the_sandbox_extra_alone_has_its_command_and_its_fixture(
-    wheel: Path, tmp_path: Path
-) -> None:
+def test_the_sandbox_extra_has_its_command_and_its_fixture(wheel: Path, tmp_path: Path) -> None:
     """And says what is missing for a command that needs more."""
     venv.create(tmp_path / "venv", with_pip=True)
     programs = tmp_path / "venv" / "bin"
     constraints = ROOT / "constraints.txt"
-    wanted = (f"{wheel}[sandbox]", "pytest")
-    run(str(programs / "python"), "-m", "pip", "install", "-q", "-c", str(constraints), *wanted)
+    packages = (f"{wheel}[sandbox]", "pytest")
+    run(str(programs / "python"), "-m", "pip", "install", "-q", "-c", str(constraints), *packages)
     (tmp_path / "test_mine.py").write_text(
         "def test_mine(replicate_sandbox):\n"
         "    assert replicate_sandbox.bill()['predictions'] == 0\n"

@@ -16,7 +16,7 @@ PICTURE = image_request(
     model="flux-schnell",
     on_disconnect=options_pb2.ON_DISCONNECT_DETACH,
 )
-HALF_LIFE = 1_800
+HALF_LIFETIME = 1_800
 OUTAGE = 1_080
 """Seconds: 30 % of the life of a source."""
 

@@ -205,7 +205,7 @@ async def test_a_stored_request_can_be_repeated(sandbox: Sandbox, open_server: O
         assert first_digest == other
 
 
-def secret_places() -> list[tuple[str, str, Any]]:
+def requests_with_the_canary() -> list[tuple[str, str, Any]]:
     """Requests with words in every place, and numbers: service, method, request."""
     raw = Struct()
     raw.update({"prompt": CANARY, "num_outputs": 1})
@@ -226,7 +226,7 @@ def secret_places() -> list[tuple[str, str, Any]]:
 
 async def test_a_redacted_request_has_no_content(sandbox: Sandbox, open_server: OpenServer) -> None:
     """Model, numbers and options are there; of every text its length, of media nothing."""
-    requests = secret_places()
+    requests = requests_with_the_canary()
     seen = []
     async with open_server(sandbox.url, store_inputs="redacted") as (stubs, _):
         for service, method, request in requests:

@@ -273,11 +273,11 @@ async def test_the_end_of_a_generation_cancels_its_first_attempt(
     image_call.prompt = "[[hang]] A cat"
     image_call.wait.FromSeconds(600)
     settings = {**PERMITTED, "absent_margin": 60.0}
-    found_event = asyncio.Event()
-    monkeypatch.setattr(telemetry.attempts_matched.labels("list"), "inc", found_event.set)
+    matched = asyncio.Event()
+    monkeypatch.setattr(telemetry.attempts_matched.labels("list"), "inc", matched.set)
     async with open_server(sandbox.url, **settings) as (stubs, _):
         call = stubs.image.GenerateImage(image_call)
-        await found_event.wait()
+        await matched.wait()
         everything = generations_pb2.ListGenerationsRequest()
         (begun,) = (await stubs.generations.ListGenerations(everything)).generations
         if ends_by != "a cancel":

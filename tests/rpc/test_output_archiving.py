@@ -18,7 +18,7 @@ from .fake_clocks import SteppedClock
 from .generation_waits import get_generation, wait_for_end
 from .media_transfers import read_output
 from .scripted_upstream import ID, ScriptedUpstream, says
-from .storage_outage import HALF_LIFE, OUTAGE, PICTURE, storage, wait_until_asleep
+from .storage_outage import HALF_LIFETIME, OUTAGE, PICTURE, storage, wait_until_asleep
 from .stubs import OpenServer
 
 State = generation_pb2.Generation
@@ -64,7 +64,7 @@ async def test_an_outage_of_storage_and_a_restart(
             pass
         while await wait_until_asleep(stubs, clock, names):
             await clock.step(60)
-        assert clock.seconds < HALF_LIFE
+        assert clock.seconds < HALF_LIFETIME
         for name in names:
             (medium,) = (await get_generation(stubs, name)).images.images
             assert not medium.HasField("error")
@@ -82,7 +82,7 @@ async def test_storage_that_stays_unavailable(
         name = response.generation.id
         while await wait_until_asleep(stubs, clock, [name]):
             await clock.step(20)
-        assert HALF_LIFE - 1 < clock.seconds < HALF_LIFE + 20
+        assert HALF_LIFETIME - 1 < clock.seconds < HALF_LIFETIME + 20
         ended = await get_generation(stubs, name)
     (medium,) = ended.images.images
     assert "OUTPUT_STORE_FAILED" in str(medium.error)
@@ -90,7 +90,9 @@ async def test_storage_that_stays_unavailable(
     assert not medium.id
     assert medium.uri.startswith(sandbox.url)
     assert (
-        HALF_LIFE - 30 < medium.uri_expire_time.seconds - clock.now().timestamp() < HALF_LIFE + 30
+        HALF_LIFETIME - 30
+        < medium.uri_expire_time.seconds - clock.now().timestamp()
+        < HALF_LIFETIME + 30
     )
     assert ended.cost.usd_nanos == 3_000_000
 

@@ -74,16 +74,16 @@ async def test_all_kinds_of_media_are_archived(sandbox_stubs: Stubs) -> None:
     audio = await sandbox_stubs.audio.GenerateAudio(
         audio_request(prompt="x", duration=Duration(seconds=3))
     )
-    (drawn_image,) = image.generation.images.images
+    (stored_image,) = image.generation.images.images
     seen, heard = video.generation.video.video, audio.generation.audio.audio
-    assert (drawn_image.width > 0, drawn_image.height > 0, drawn_image.HasField("duration")) == (
+    assert (stored_image.width > 0, stored_image.height > 0, stored_image.HasField("duration")) == (
         True,
         True,
         False,
     )
     assert (seen.width > 0, seen.height > 0, seen.duration.seconds > 0) == (True, True, True)
     assert (heard.HasField("width"), heard.duration.seconds) == (False, 3)
-    for response, medium in ((image, drawn_image), (video, seen), (audio, heard)):
+    for response, medium in ((image, stored_image), (video, seen), (audio, heard)):
         assert response.generation.state == State.STATE_SUCCEEDED
         assert medium.id == f"{response.generation.id}/0"
         assert medium.uri.startswith("http://127.0.0.1")

@@ -238,12 +238,12 @@ async def test_the_replicate_package_sees_no_difference(tmp_path: Path) -> None:
         with pytest.raises(ReplicateError) as refused:
             await client.async_run(SCHNELL, input={"num_outputs": 2})
         model = await client.models.async_get(SCHNELL)
-        told = [(each.event, each.id, each.data) async for each in events]
+        stream_events = [(each.event, each.id, each.data) async for each in events]
         await client._async_client.aclose()
         return [
             text,
             pictures,
-            told,
+            stream_events,
             file.id,
             run.id,
             run.status,

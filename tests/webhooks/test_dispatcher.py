@@ -130,8 +130,8 @@ async def test_a_receiver_down_for_an_hour_gets_every_event(
                 for got in receiver.all:
                     if got.id in happened:
                         seen = their_view(secret, got)
-                        told_at = datetime.fromisoformat(seen["time"])
-                        assert told_at.astimezone(UTC) == happened.pop(got.id)
+                        occurred_at = datetime.fromisoformat(seen["time"])
+                        assert occurred_at.astimezone(UTC) == happened.pop(got.id)
                 if not happened:
                     break
     assert not happened

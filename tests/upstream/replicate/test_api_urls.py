@@ -30,7 +30,7 @@ HEX = "9dcd6d78e7c6560c340d916fe32e9f24aabfa331e5cce95fe31f77fb03121426"
         ("http://[::1]:8787", "http://[::1]:8787/v1"),
     ],
 )
-def test_the_root_ends_in_v1(base_url: str, root: str) -> None:
+def test_the_base_url_ends_in_v1(base_url: str, root: str) -> None:
     """`/v1` is added where the path does not end in it."""
     assert api_root(base_url) == root
 
@@ -48,7 +48,7 @@ def test_the_root_ends_in_v1(base_url: str, root: str) -> None:
         "https://api.replicate.com:99999",
     ],
 )
-def test_a_root_that_cannot_be_meant_is_refused(base_url: str) -> None:
+def test_an_invalid_base_url_is_refused(base_url: str) -> None:
     """When the settings are made, not at the first request."""
     with pytest.raises(ValueError, match=r"^(?!.*secret)") as refused:
         ReplicateSettings(base_url=base_url)
@@ -56,7 +56,7 @@ def test_a_root_that_cannot_be_meant_is_refused(base_url: str) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "r8_a b", "r8_x\n", "r8_é"])
-def test_a_token_that_cannot_be_one_is_refused_unseen(token: str) -> None:
+def test_an_invalid_token_is_refused_and_not_shown(token: str) -> None:
     """The error does not show it, and neither does the settings' own text."""
     with pytest.raises(ValueError, match=r"^(?!.*r8_).*characters"):
         ReplicateSettings(token=token)
@@ -73,7 +73,7 @@ def test_a_token_that_cannot_be_one_is_refused_unseen(token: str) -> None:
         (HEX, ("/predictions", HEX)),
     ],
 )
-def test_routes(target: str, route: tuple[str, str | None]) -> None:
+def test_routes_of_predictions(target: str, route: tuple[str, str | None]) -> None:
     """Official models and deployments by path, anything pinned by the body's version."""
     assert create_endpoint(target) == route
 
@@ -94,14 +94,14 @@ def test_routes(target: str, route: tuple[str, str | None]) -> None:
         "é/b",
     ],
 )
-def test_a_target_that_names_nothing_is_refused(target: str) -> None:
+def test_an_empty_target_is_refused(target: str) -> None:
     """Nothing is sent to a path that only looks like a model."""
     with pytest.raises(RequestRefused) as refused:
         create_endpoint(target)
     assert refused.value.refusal is RefusalReason.NOT_FOUND
 
 
-def test_ids_stay_one_segment() -> None:
+def test_ids_are_quoted_as_one_segment() -> None:
     """Slashes, queries and percent signs are quoted; dots alone name nothing."""
     assert prediction_path("gm3qorzdhg") == "/predictions/gm3qorzdhg"
     assert prediction_path("a/../b?c#d%2F é") == "/predictions/a%2F..%2Fb%3Fc%23d%252F%20%C3%A9"
@@ -110,7 +110,7 @@ def test_ids_stay_one_segment() -> None:
             prediction_path(nothing)
 
 
-def test_instants_are_utc() -> None:
+def test_timestamps_are_utc() -> None:
     """As the list's filters take them."""
     assert format_instant(datetime.fromisoformat("2025-01-01T12:30:00")) == "2025-01-01T12:30:00Z"
     tokyo = timezone(timedelta(hours=9))
@@ -134,7 +134,7 @@ def test_instants_are_utc() -> None:
         ("https://gate.example:8443/v1", "https://gate.example:8443/s"),
     ],
 )
-def test_streams_of_upstream(root: str, stream: str) -> None:
+def test_stream_urls_of_upstream(root: str, stream: str) -> None:
     """Its own origin, and Replicate's streaming hosts over https."""
     assert parse_stream_url(stream, URL(root)) == URL(stream)
 
@@ -161,7 +161,7 @@ def test_streams_of_upstream(root: str, stream: str) -> None:
         "https://x.replicate.com:notaport/",
     ],
 )
-def test_streams_elsewhere_are_refused(stream: str) -> None:
+def test_stream_urls_of_other_hosts_are_refused(stream: str) -> None:
     """An answer cannot point the gate at another machine."""
     with pytest.raises(RequestRefused) as refused:
         parse_stream_url(stream, URL("http://127.0.0.1:8787/v1"))

@@ -37,7 +37,7 @@ COMPLETE = b'{"id":"p1","status":"starting"}'
     ],
 )
 @pytest.mark.parametrize("reset", [False, True])
-async def test_connections_that_break_are_doubts(
+async def test_a_broken_connection_leaves_a_create_unconfirmed(
     serve_raw: ServeRaw, pieces: tuple[bytes, ...], reset: bool
 ) -> None:
     """Once the request went out, no break is a refusal, and none makes a second POST."""
@@ -49,7 +49,9 @@ async def test_connections_that_break_are_doubts(
     assert len(posts) == 1
 
 
-async def test_a_kept_connection_that_dies_under_a_create_is_a_doubt(serve_raw: ServeRaw) -> None:
+async def test_a_reused_connection_that_breaks_leaves_a_create_unconfirmed(
+    serve_raw: ServeRaw,
+) -> None:
     """The second request meets a connection that its server drops: taken or not, nobody knows."""
     posts: list[bytes] = []
 
@@ -83,7 +85,7 @@ async def test_a_kept_connection_that_dies_under_a_create_is_a_doubt(serve_raw: 
         (b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n", HEAD, b"\r\n", COMPLETE),
     ],
 )
-async def test_whole_bodies_in_any_form_are_answers(
+async def test_complete_bodies_in_any_framing_are_accepted(
     serve_raw: ServeRaw, pieces: tuple[bytes, ...]
 ) -> None:
     """Ended by the connection's end, in pieces, or packed although that was not asked for."""
@@ -93,9 +95,7 @@ async def test_whole_bodies_in_any_form_are_answers(
 
 @pytest.mark.parametrize("path", ["create", "list"])
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
-async def test_a_refusal_is_read_though_it_is_encoded(
-    serve_raw: ServeRaw, coding: str, path: str
-) -> None:
+async def test_an_encoded_refusal_is_decoded(serve_raw: ServeRaw, coding: str, path: str) -> None:
     """Which input is wrong, and how long to wait, stand in the body alone."""
     pack = gzip.compress if coding == "gzip" else zlib.compress
     body = pack(b'{"detail": "slow down, resets in ~7s"}')
@@ -106,7 +106,7 @@ async def test_a_refusal_is_read_though_it_is_encoded(
     assert refused.value.retry_after == 7
 
 
-async def test_a_refusal_stands_although_its_body_breaks(serve_raw: ServeRaw) -> None:
+async def test_a_refusal_with_a_broken_body_is_a_refusal(serve_raw: ServeRaw) -> None:
     """The status has said it all."""
     head = b"HTTP/1.1 422 No\r\nContent-Length: 100\r\n\r\n"
     async with ReplicateClient(settings(await serve_raw(answers(head, b'{"det')))) as client:
@@ -115,7 +115,7 @@ async def test_a_refusal_stands_although_its_body_breaks(serve_raw: ServeRaw) ->
     assert refused.value.refusal is RefusalReason.INPUT
 
 
-async def test_what_was_not_read_to_its_end_has_no_successor(serve_raw: ServeRaw) -> None:
+async def test_a_connection_with_an_unread_request_is_not_reused(serve_raw: ServeRaw) -> None:
     """A create that is refused before all of it was read: the next one takes another connection."""
     heads: list[bytes] = []
     over = asyncio.Event()
@@ -134,7 +134,9 @@ async def test_what_was_not_read_to_its_end_has_no_successor(serve_raw: ServeRaw
     assert len(heads) == 2
 
 
-async def test_what_is_answered_before_it_was_sent_has_no_successor(serve_raw: ServeRaw) -> None:
+async def test_a_connection_answered_before_the_request_ended_is_not_reused(
+    serve_raw: ServeRaw,
+) -> None:
     """Nor has one that is taken that early: the rest of it is still to go on that connection."""
     heads: list[bytes] = []
     over = asyncio.Event()
@@ -155,7 +157,7 @@ async def test_what_is_answered_before_it_was_sent_has_no_successor(serve_raw: S
     assert len(heads) == 2
 
 
-async def test_a_large_create_arrives_whole(serve_raw: ServeRaw) -> None:
+async def test_a_large_create_arrives_complete(serve_raw: ServeRaw) -> None:
     """More than a socket takes at once."""
     posts: list[bytes] = []
     url = await serve_raw(answers(HEAD, b"\r\n", COMPLETE, posts=posts))
@@ -167,7 +169,7 @@ async def test_a_large_create_arrives_whole(serve_raw: ServeRaw) -> None:
 # --- when nothing was sent ----------------------------------------------------------------------
 
 
-async def test_the_last_word_before_the_first_byte(serve: Serve) -> None:
+async def test_a_create_can_be_vetoed_before_its_first_byte(serve: Serve) -> None:
     """Asked once there is a connection; a create that may not be sent any more has not been."""
     upstream = RawHttpUpstream()
     attempts: list[bool] = []
@@ -219,7 +221,7 @@ async def test_a_failed_tls_handshake_is_unreachable(serve_raw: ServeRaw) -> Non
     assert refused.value.refusal is RefusalReason.UNREACHABLE
 
 
-async def test_a_connection_that_does_not_come_about_in_time_is_unreachable(
+async def test_a_connect_timeout_is_unreachable(
     serve_raw: ServeRaw,
 ) -> None:
     """A handshake that nobody answers: still nothing was sent."""
@@ -261,7 +263,7 @@ async def test_a_full_pool_is_unreachable(serve_raw: ServeRaw) -> None:
     assert len(posts) == 1
 
 
-async def test_an_answer_that_does_not_come_is_a_doubt(serve_raw: ServeRaw) -> None:
+async def test_a_missing_response_leaves_a_create_unconfirmed(serve_raw: ServeRaw) -> None:
     """Every exchange has a hard end, the body included."""
     posts: list[bytes] = []
 

@@ -38,7 +38,7 @@ from tests.upstream.replicate.adapter_requests import (
 # --- what is sent -------------------------------------------------------------------------------
 
 
-async def test_a_create_as_it_is_sent(serve: Serve) -> None:
+async def test_the_request_of_a_create(serve: Serve) -> None:
     """One POST with a closed body, the deadline in a header, and no wait for the output."""
     upstream = RawHttpUpstream()
     async with ReplicateClient(settings(await serve(upstream))) as client:
@@ -95,7 +95,7 @@ async def test_the_deadline_is_never_under_five_seconds(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("value", [2**70, "\ud800", object()])
-async def test_an_input_that_json_cannot_say_is_refused_unsent(serve: Serve, value: object) -> None:
+async def test_an_input_outside_json_is_refused_unsent(serve: Serve, value: object) -> None:
     """It is the input that is wrong, and nothing was sent."""
     upstream = RawHttpUpstream()
     async with ReplicateClient(settings(await serve(upstream))) as client:
@@ -105,7 +105,7 @@ async def test_an_input_that_json_cannot_say_is_refused_unsent(serve: Serve, val
     assert upstream.seen == []
 
 
-async def test_ids_are_quoted_and_nothing_of_an_answer_is_followed(serve: Serve) -> None:
+async def test_ids_are_quoted_and_response_urls_are_not_followed(serve: Serve) -> None:
     """Paths are built from the base URL, also when the id tries to be one."""
     foreign = RawHttpUpstream()
     elsewhere = await serve(foreign)
@@ -148,7 +148,7 @@ async def test_a_list_with_its_filters_and_cursor(serve: Serve) -> None:
 # --- what the environment may not change --------------------------------------------------------
 
 
-async def test_the_environment_changes_nothing(
+async def test_environment_variables_are_ignored(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No token from the environment, no other base URL, no proxy, no netrc, no cookies."""
@@ -203,7 +203,7 @@ async def test_redirects_are_not_followed(serve: Serve, status: int) -> None:
         (409, b"x" * 200_000, {}, RefusalReason.OTHER, None),
     ],
 )
-async def test_refused_creates(
+async def test_definite_refusals_of_creates(
     serve: Serve,
     status: int,
     body: object,
@@ -223,7 +223,7 @@ async def test_refused_creates(
 
 
 @pytest.mark.parametrize("status", [408, 499, 500, 502, 503, 504])
-async def test_doubtful_creates(serve: Serve, status: int) -> None:
+async def test_ambiguous_responses_to_creates(serve: Serve, status: int) -> None:
     """No second POST, and no waiting of the SDK's for a Retry-After of minutes."""
     upstream = RawHttpUpstream(status, b"<html>", Retry_After="300")
     async with ReplicateClient(settings(await serve(upstream))) as client:
@@ -235,7 +235,7 @@ async def test_doubtful_creates(serve: Serve, status: int) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>ok</html>", b"[]", b"{}", b'{"id":', b'{"id":null}'])
-async def test_a_success_without_an_id_is_a_doubt(serve: Serve, body: bytes) -> None:
+async def test_a_success_without_an_id_is_ambiguous(serve: Serve, body: bytes) -> None:
     """Something may run; which, is not known."""
     upstream = RawHttpUpstream(201, body)
     async with ReplicateClient(settings(await serve(upstream))) as client:
@@ -248,7 +248,7 @@ async def test_a_success_without_an_id_is_a_doubt(serve: Serve, body: bytes) -> 
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 409, 410, 422])
-async def test_cancelling_what_has_ended(serve: Serve, status: int) -> None:
+async def test_cancelling_an_ended_prediction(serve: Serve, status: int) -> None:
     """Any 4xx about the prediction: nothing left to cancel."""
     upstream = RawHttpUpstream(status, b"{}")
     async with ReplicateClient(settings(await serve(upstream))) as client:
@@ -256,7 +256,7 @@ async def test_cancelling_what_has_ended(serve: Serve, status: int) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 429])
-async def test_a_cancel_that_was_not_heard(serve: Serve, status: int) -> None:
+async def test_a_failed_cancel(serve: Serve, status: int) -> None:
     """About the account or its rate: the prediction runs on and costs."""
     upstream = RawHttpUpstream(status, b"{}")
     async with ReplicateClient(settings(await serve(upstream))) as client:
@@ -264,7 +264,7 @@ async def test_a_cancel_that_was_not_heard(serve: Serve, status: int) -> None:
             await client.cancel("p1")
 
 
-async def test_a_cancel_answers_with_the_prediction(serve: Serve) -> None:
+async def test_a_cancel_returns_the_prediction(serve: Serve) -> None:
     """As recorded: canceled, with its metrics. A 2xx without a prediction tells nothing."""
     upstream = RawHttpUpstream(
         200,
@@ -284,14 +284,14 @@ async def test_a_cancel_answers_with_the_prediction(serve: Serve) -> None:
 # --- the SDK ------------------------------------------------------------------------------------
 
 
-def test_the_sdk_is_the_one_that_was_read() -> None:
+def test_the_sdk_has_the_reviewed_version() -> None:
     """A private entry is used: another version must be read again before it is let in."""
     assert importlib.metadata.version("replicate") == "1.0.7"
     entry = inspect.signature(replicate.client.Client._async_request)
     assert list(entry.parameters) == ["self", "method", "path", "kwargs"]
 
 
-async def test_the_sdks_entry_gives_the_raw_answer(serve: Serve, tmp_path: Path) -> None:
+async def test_the_sdk_returns_the_raw_response(serve: Serve, tmp_path: Path) -> None:
     """Headers, content and timeout pass through it, and nothing is decoded on the way."""
     upstream = RawHttpUpstream(201, b"[not json")
     async with open_connection(

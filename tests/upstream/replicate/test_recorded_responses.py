@@ -59,7 +59,7 @@ async def test_a_sync_create_with_all_its_output(serve: Serve, status: int) -> N
     assert prediction.stream_url == "https://stream.replicate.com/v1/files/abc"
 
 
-async def test_a_sync_create_with_an_inline_picture(serve: Serve) -> None:
+async def test_a_sync_create_with_an_inline_image(serve: Serve) -> None:
     """400 kB of data URI in one answer."""
     picture = "data:image/png;base64," + "A" * 400_000
     prediction = await created(serve, {"id": ID, "status": "processing", "output": [picture]})

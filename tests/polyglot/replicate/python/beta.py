@@ -68,13 +68,15 @@ def cancelled() -> bool:
 
 def listed() -> bool:
     """Every page of the list, with its filters."""
-    made = client.predictions.create(version=LLAMA, input=PROMPT)
-    return made.id in [each.id for each in client.predictions.list(created_after=made.created_at)]
+    prediction = client.predictions.create(version=LLAMA, input=PROMPT)
+    return prediction.id in [
+        each.id for each in client.predictions.list(created_after=prediction.created_at)
+    ]
 
 
 def waited() -> Any:
-    made = client.predictions.create(version=SCHNELL, input=PROMPT, cancel_after="1m")
-    return client.predictions.wait(made.id)
+    prediction = client.predictions.create(version=SCHNELL, input=PROMPT, cancel_after="1m")
+    return client.predictions.wait(prediction.id)
 
 
 def used() -> bool:
@@ -162,10 +164,10 @@ def methods(resource: Any, prefix: str) -> Iterator[str]:
 
 
 def main() -> None:
-    known = set(methods(client, "")) - NO_METHODS
-    for name in sorted(known ^ set(CASES)):
+    methods_of_client = set(methods(client, "")) - NO_METHODS
+    for name in sorted(methods_of_client ^ set(CASES)):
         print(json.dumps({"method": name, "error": "is not a method, or is not called"}))
-    for name in sorted(known & set(CASES)):
+    for name in sorted(methods_of_client & set(CASES)):
         try:
             error = None if CASES[name]() else "another answer"
         except Exception as failure:  # noqa: BLE001 - said, and judged by the test
