@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mediagate_server.media.bounded_file import (
+from mediagate_server.media.bounded_reader import (
     MAX_BYTES,
     MAX_CALLS,
     MAX_SECONDS,

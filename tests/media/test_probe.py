@@ -13,7 +13,7 @@ from PIL import Image
 from mediagate_sandbox.files import render_file
 from mediagate_sandbox.generators.spec import AudioRecipe, ImageRecipe, VideoRecipe
 from mediagate_server.media import mp4, webm
-from mediagate_server.media.bounded_file import BoundedFile
+from mediagate_server.media.bounded_reader import BoundedFile
 from mediagate_server.media.probe import ProbeResult, detect_media_type, probe_file
 
 

@@ -18,10 +18,10 @@ from mediagate_server.config import Budget
 from mediagate_server.store.budgets import BudgetUsage, period_of
 from mediagate_server.store.records import CostState, LedgerEntry, LedgerEntryKind
 from mediagate_server.store.sqlite import budget_rows, generation_rows
+from mediagate_server.store.sqlite.batch_insert import RowBatch
 from mediagate_server.store.sqlite.budget_rows import BudgetRowKey
 from mediagate_server.store.sqlite.budget_updates import BudgetUpdater
 from mediagate_server.store.sqlite.connection import apply_settings
-from mediagate_server.store.sqlite.row_batch import RowBatch
 from mediagate_server.structs import replace
 
 from .records import NOON, generation_record

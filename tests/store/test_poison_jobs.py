@@ -22,8 +22,8 @@ from mediagate_server.store.records import (
     State,
 )
 from mediagate_server.store.sqlite import SqliteStore
+from mediagate_server.store.sqlite.batch_insert import RowBatch, StatementKind
 from mediagate_server.store.sqlite.connection import connect
-from mediagate_server.store.sqlite.row_batch import RowBatch, StatementKind
 from mediagate_server.store.sqlite.writer_cache import RECENT_BINDINGS
 from mediagate_server.structs import replace
 from tests.store.records import NOON, advance, generation_record, reservation, settlement

@@ -1,5 +1,8 @@
 """Service registration: every service of the contract, and the servicers of this server.
 
+A new rpc or service begins in `protos/mediagate/v1/`; the steps from there are in
+docs/architecture.md. Health and reflection are added in `wiring/api.py`.
+
 Rpcs of the contract that are not implemented yet are data (`UNIMPLEMENTED_METHODS`): the
 interceptor chain answers them with NOT_IMPLEMENTED itself, so that they are counted, authenticated
 and limited like any other and need no servicer.

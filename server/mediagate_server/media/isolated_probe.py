@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from mediagate_server import rpc_context
-from mediagate_server.media.bounded_file import MAX_SECONDS
+from mediagate_server.media.bounded_reader import MAX_SECONDS
 from mediagate_server.media.probe import ProbeResult, probe_file
 from mediagate_server.workers.worker_pool import Task, WorkerError, WorkerPool
 

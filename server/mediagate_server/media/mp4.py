@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from mediagate_server.media.bounded_file import BoundedFile
+from mediagate_server.media.bounded_reader import BoundedFile
 
 _MAX_BOXES: Final = 10_000
 """Boxes that are read at most: a fragmented video of some hours has as many. Each takes two calls

@@ -19,7 +19,7 @@ import structlog
 import tinytag
 
 from mediagate_server.media import mp4, webm
-from mediagate_server.media.bounded_file import BoundedFile, ReadLimitReached
+from mediagate_server.media.bounded_reader import BoundedFile, ReadLimitReached
 from mediagate_server.media_type import UNKNOWN, contradicts, sniff
 
 _log = structlog.get_logger()

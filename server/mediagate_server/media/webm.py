@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from mediagate_server.media.bounded_file import BoundedFile
+from mediagate_server.media.bounded_reader import BoundedFile
 from mediagate_server.media.mp4 import VideoHeader
 
 _MAX_ELEMENTS: Final = 10_000

@@ -11,6 +11,7 @@ from typing import Any, Self, TypeVar
 from mediagate_server.errors import StoreUnavailable
 from mediagate_server.store.encryption import KEY_BYTES, Cipher
 from mediagate_server.store.sqlite import SqliteStore, connection, generation_queries
+from mediagate_server.store.sqlite.batch_insert import StatementKind
 from mediagate_server.store.sqlite.generation_history import SqliteGenerationHistory
 from mediagate_server.store.sqlite.group_commit import (
     GroupCommitWriter,
@@ -20,7 +21,6 @@ from mediagate_server.store.sqlite.group_commit import (
     store_unavailable,
 )
 from mediagate_server.store.sqlite.ownership import Lease
-from mediagate_server.store.sqlite.row_batch import StatementKind
 
 from .fault_schedule import FaultSchedule
 

@@ -1,4 +1,4 @@
-"""Failures of generations, and what is read of a prediction: text, usage, refusals. Pure."""
+"""Failures of generations: what callers are told of each kind of end. Pure."""
 
 from typing import Final
 from urllib.parse import urlsplit

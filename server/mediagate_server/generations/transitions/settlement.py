@@ -1,4 +1,7 @@
-"""Settlement of a prediction: the end of its step and its ledger entry. Pure."""
+"""Settlement of a prediction: the end of its step and its ledger entry. Pure.
+
+`execution/generation_run.py` (`_settle`) calls and commits it; the amount is from `ledger.py`.
+"""
 
 from datetime import datetime
 

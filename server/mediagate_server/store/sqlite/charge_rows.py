@@ -26,8 +26,8 @@ from mediagate_server.store.records import (
     Purpose,
     Usage,
 )
+from mediagate_server.store.sqlite.batch_insert import RowBatch, StatementKind
 from mediagate_server.store.sqlite.generation_rows import microseconds
-from mediagate_server.store.sqlite.row_batch import RowBatch, StatementKind
 
 _GROUPS: Final = {
     GroupBy.TENANT: "tenant",

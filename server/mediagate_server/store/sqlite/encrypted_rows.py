@@ -14,8 +14,8 @@ import structlog
 from mediagate_server.store.encryption import KEY_BYTES, Cipher, DecryptionFailed
 from mediagate_server.store.outbox import SecretRotation
 from mediagate_server.store.records import Checkpoint, Resumption
+from mediagate_server.store.sqlite.batch_insert import RowBatch, StatementKind
 from mediagate_server.store.sqlite.generation_rows import microseconds
-from mediagate_server.store.sqlite.row_batch import RowBatch, StatementKind
 
 WEBHOOK_ID_RETENTION: Final = timedelta(hours=25)
 """Longer than the promised day, and far longer than a signature's timestamp is accepted."""

@@ -12,10 +12,10 @@ import structlog
 from mediagate_server.store.encryption import Cipher, DecryptionFailed
 from mediagate_server.store.records import Generation, ListPosition, RequestBinding
 from mediagate_server.store.sqlite import encrypted_rows, generation_queries, generation_rows
+from mediagate_server.store.sqlite.batch_insert import RowBatch
 from mediagate_server.store.sqlite.generation_rows import microseconds
 from mediagate_server.store.sqlite.group_commit import GroupCommitWriter
 from mediagate_server.store.sqlite.reader import ReadThread
-from mediagate_server.store.sqlite.row_batch import RowBatch
 from mediagate_server.store.sqlite.writer_cache import WriterCache
 
 _log = structlog.get_logger()

@@ -17,7 +17,7 @@ from mediagate_server.store.records import (
     LedgerEntryKind,
     RequestBinding,
 )
-from mediagate_server.store.sqlite.row_batch import RowBatch, StatementKind
+from mediagate_server.store.sqlite.batch_insert import RowBatch, StatementKind
 from mediagate_server.store.sqlite.writer_cache import WriterCache
 
 _WRITER: Final = json.Encoder(enc_hook=dict)  # Any other mapping is written as a dict.

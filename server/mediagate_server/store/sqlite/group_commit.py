@@ -3,7 +3,7 @@
 Jobs run in the order of submission. A job that fails does not affect the others: most fail before
 they have written anything, and where one does not, the batch is rolled back and run again with a
 savepoint for each job (which otherwise would cost every job two statements). Most jobs add rows,
-which are written with one statement per kind (`row_batch.py`). A commit that fails fails exactly
+which are written with one statement per kind (`batch_insert.py`). A commit that fails fails exactly
 its own jobs.
 
 A commit begins as soon as the event loop is idle. Each commit has costs of its own: whole pages, an
@@ -27,8 +27,8 @@ import structlog
 
 from mediagate_server.errors import StaleOwner, StoreUnavailable
 from mediagate_server.observability.metrics import commit_seconds, failed_commits
+from mediagate_server.store.sqlite.batch_insert import PartialWrite, RowBatch, is_database_error
 from mediagate_server.store.sqlite.ownership import Lease
-from mediagate_server.store.sqlite.row_batch import PartialWrite, RowBatch, is_database_error
 
 BATCH_SIZE: Final = 64
 """Jobs that are committed without waiting for an idle loop: more would hardly be cheaper."""

@@ -53,6 +53,7 @@ from mediagate_server.store.sqlite import (
     generation_rows,
     outbox,
 )
+from mediagate_server.store.sqlite.batch_insert import RowBatch
 from mediagate_server.store.sqlite.budget_updates import (
     BudgetResult,
     BudgetUpdater,
@@ -67,7 +68,6 @@ from mediagate_server.store.sqlite.ledger_reconciliations import SqliteReconcili
 from mediagate_server.store.sqlite.outbox import SqliteOutbox, no_webhook
 from mediagate_server.store.sqlite.ownership import DataFolderLock, boot_seconds
 from mediagate_server.store.sqlite.reader import ReadThread
-from mediagate_server.store.sqlite.row_batch import RowBatch
 from mediagate_server.store.sqlite.writer_cache import WriterCache
 
 LEASE_SECONDS: Final = 15.0
