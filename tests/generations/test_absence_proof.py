@@ -124,7 +124,7 @@ async def all_ended(upstream: LosingUpstream, kind: str, *starts: float) -> list
 
 @pytest.mark.parametrize("answer", ANSWERS)
 @pytest.mark.parametrize("kind", CHAINS)
-def test_each_chain_reaches_its_last_link_within_its_timeout(kind: str, answer: str) -> None:
+def test_every_fallback_chain_reaches_its_last_model_in_time(kind: str, answer: str) -> None:
     """With every wait as it really is; each model is sent to once."""
     plans = CATALOG.plan_with_fallbacks(CHAINS[kind][0]).plans
     upstream = LosingUpstream(len(plans) - 1, ANSWERS[answer])
@@ -137,7 +137,7 @@ def test_each_chain_reaches_its_last_link_within_its_timeout(kind: str, answer: 
 
 
 @pytest.mark.parametrize("readable_for", [0, 2])
-def test_a_list_that_cannot_be_read_proves_nothing_and_is_not_asked_for_more_often(
+def test_an_unreadable_list_proves_nothing_and_is_not_polled_faster(
     readable_for: int,
 ) -> None:
     """The doubt lasts until the list is there again; meanwhile it is asked for twice a minute."""
@@ -181,7 +181,7 @@ class OneOfTwo(LosingUpstream):
         return PredictionPage((self.late_prediction,), None) if self.lists[-1] > 10 else page
 
 
-def test_what_was_perhaps_exchanged_is_proven_by_two_late_lists() -> None:
+def test_possibly_swapped_predictions_need_two_late_lists() -> None:
     """The one that is listed may be the one that failed: the other may be to come, until 95 s."""
     upstream = OneOfTwo(1, ANSWERS["500"])
     run_in_virtual_time(all_ended(upstream, "image", 0.0, 5.0))

@@ -55,7 +55,7 @@ async def settled(store: CountingStore) -> None:
         await store.list_generations("", ALL, 1, None)
 
 
-async def test_a_change_is_read_once_for_all_who_watch(store: CountingStore) -> None:
+async def test_a_change_is_read_once_for_all_watchers(store: CountingStore) -> None:
     """All are given the very same."""
     feed = ChangeFeed(store)
     watchers = waiting(feed, "a", 100)
@@ -68,7 +68,7 @@ async def test_a_change_is_read_once_for_all_who_watch(store: CountingStore) -> 
     assert all(changes is results[0] for changes in results)
 
 
-async def test_few_are_woken_in_one_turn(store: CountingStore) -> None:
+async def test_watchers_are_woken_in_small_batches(store: CountingStore) -> None:
     """Between them the event loop is free for others."""
     feed = ChangeFeed(store)
     await store.begin_generation("one", "a")
@@ -82,7 +82,7 @@ async def test_few_are_woken_in_one_turn(store: CountingStore) -> None:
     assert sum(woken) == len(watchers)
 
 
-async def test_nobody_is_woken_by_another_tenants_change(store: CountingStore) -> None:
+async def test_another_tenants_change_wakes_no_watcher(store: CountingStore) -> None:
     """It is not even read for."""
     feed = ChangeFeed(store)
     watchers = waiting(feed, "a", 3)
@@ -96,7 +96,7 @@ async def test_nobody_is_woken_by_another_tenants_change(store: CountingStore) -
         task.cancel()
 
 
-async def test_whoever_leaves_takes_nobody_along(store: CountingStore) -> None:
+async def test_a_cancelled_watcher_does_not_affect_others(store: CountingStore) -> None:
     """The first one read for all; and where the last has left, nothing is kept."""
     feed = ChangeFeed(store)
     first, second = waiting(feed, "a", 2)
@@ -115,7 +115,7 @@ async def test_whoever_leaves_takes_nobody_along(store: CountingStore) -> None:
     assert not feed._groups
 
 
-async def test_a_store_that_fails_is_told_to_each(store: CountingStore) -> None:
+async def test_a_store_failure_reaches_every_watcher(store: CountingStore) -> None:
     """With its reason; whoever comes later is read for anew."""
     feed = ChangeFeed(store)
     store.broken = True
@@ -128,7 +128,7 @@ async def test_a_store_that_fails_is_told_to_each(store: CountingStore) -> None:
     assert await asyncio.wait_for(feed.next_changes("a", ALL, 0), 10)
 
 
-async def test_a_drain_lets_all_go(store: CountingStore) -> None:
+async def test_a_drain_ends_all_watches(store: CountingStore) -> None:
     """Those who wait, and those who come after."""
     feed = ChangeFeed(store)
     (early,) = waiting(feed, "a", 1)

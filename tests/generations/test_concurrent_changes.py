@@ -68,7 +68,7 @@ async def left_while_accepted(
 
 
 @pytest.mark.parametrize("cancels", [True, False])
-async def test_who_leaves_while_it_is_accepted(tmp_path: Path, *, cancels: bool) -> None:
+async def test_a_caller_that_leaves_during_acceptance(tmp_path: Path, *, cancels: bool) -> None:
     """The commit is not torn: it is accepted, and then ended unsent, or run, as was asked for."""
     upstream = AcceptingUpstream()
     request = replace(submission(1), cancel_on_disconnect=cancels)
@@ -85,7 +85,7 @@ class Admitting(AcceptingUpstream):
         return free_turn()
 
 
-async def test_who_leaves_while_it_is_accepted_may_come_back(tmp_path: Path) -> None:
+async def test_a_caller_that_leaves_during_acceptance_can_return(tmp_path: Path) -> None:
     """Within the grace: not sent before, in nobody's turn meanwhile, and then sent once."""
     upstream = Admitting()
     request = replace(submission(1), grace=30.0)
@@ -117,7 +117,7 @@ class SlowGetUpstream(AcceptingUpstream):
         return await super().get(prediction_id, model=model)
 
 
-async def test_an_overrun_that_is_written_while_the_end_waits_is_kept(tmp_path: Path) -> None:
+async def test_an_overrun_settled_while_the_end_is_pending_is_kept(tmp_path: Path) -> None:
     """Both were paid: both are in the record, its cost and the ledger."""
     now, price = datetime.now(UTC), prices.dump_price(PRICE)
     record = generation_record("a", created_at=now, deadline_at=now + timedelta(minutes=10))
@@ -153,7 +153,7 @@ async def test_an_overrun_that_is_written_while_the_end_waits_is_kept(tmp_path: 
     assert [[line.amount_nanos for line in each] for each in lines] == [[5, 2_000_000]] * 2
 
 
-def test_nobody_is_told_to_send_again_what_was_taken_in_part() -> None:
+def test_a_partly_accepted_generation_is_not_reported_as_repeatable() -> None:
     """The last attempt was refused: that helps only where no other was taken."""
     record = generation_record("a")
     now, price = record.created_at, prices.dump_price(PRICE)

@@ -19,7 +19,7 @@ PHRASES = [
 
 
 @pytest.mark.parametrize(("error", "meaning"), PHRASES)
-def test_phrases(error: str | None, meaning: RunFailureKind) -> None:
+def test_refusal_phrases(error: str | None, meaning: RunFailureKind) -> None:
     """Whatever stands around the words, whatever their case."""
     assert classify_failure(error) is meaning
     if error:
@@ -38,7 +38,7 @@ RULES = ["usage guidelines", "usage guideline", "content policy", "content polic
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_rules_are_violated_in_every_number_and_tense(verb: str) -> None:
+def test_refusal_verbs_match_in_every_form(verb: str) -> None:
     """The public report that began this said `they violated`; the table knew `violates`."""
     for owner, rules in product(OWNERS, RULES):
         text = f"Veo could not generate 2 videos because they {verb} {owner}{rules}."
@@ -48,7 +48,7 @@ def test_rules_are_violated_in_every_number_and_tense(verb: str) -> None:
 @pytest.mark.parametrize("guard", ["safety system", "safety filter", "safety filters",
                                    "content filter", "moderation", "content moderation",
                                    "safety checker", "NSFW filter", "risk control"])  # fmt: skip
-def test_whoever_judges_has_refused_or_has_broken(guard: str) -> None:
+def test_a_broken_filter_is_not_a_refusal(guard: str) -> None:
     """A filter that broke down has refused nothing."""
     for verb in ("rejected", "blocked", "flagged", "refused", "filtered out", "denied"):
         text = f"Your request was {verb} by our {guard}."
@@ -67,14 +67,14 @@ def test_a_refusal_is_found_at_either_end_of_a_long_text() -> None:
     )
 
 
-def test_invisible_and_wide_letters_hide_nothing() -> None:
+def test_invisible_and_full_width_characters_are_normalized() -> None:
     """Words cut by what nobody sees, and letters as they are typed in other countries."""
     assert classify_failure("NS\u200bFW content detected") is RunFailureKind.REFUSAL
     wide = "".join(chr(ord(letter) + 0xFEE0) for letter in "Content") + " policy violation"
     assert classify_failure(wide) is RunFailureKind.REFUSAL
 
 
-def test_logs_count_where_the_error_says_nothing() -> None:
+def test_logs_count_where_the_error_is_empty() -> None:
     """They may quote anything: a refusal in them is no more than unclear."""
     logs = "100%|####| 50/50\nPotential NSFW content was detected in one or more images."
     assert classify_failure(None, logs) is RunFailureKind.UNCLEAR

@@ -44,7 +44,7 @@ BEFORE = (
 """As the versions before structs wrote it."""
 
 
-def test_every_plan_is_read_as_it_was_written() -> None:
+def test_every_plan_round_trips() -> None:
     """Of every model that can be called, with the tiers of its price."""
     catalog = shipped_catalog()
     read = 0
@@ -60,7 +60,7 @@ def test_every_plan_is_read_as_it_was_written() -> None:
     assert read > len(live) / 2
 
 
-def test_what_earlier_versions_wrote_is_read_and_written_alike() -> None:
+def test_plans_of_earlier_versions_round_trip() -> None:
     """An upgrade finds generations that wait."""
     planned = execution_plan.load_plan(BEFORE.encode())
     (plan,) = planned.chain
@@ -77,7 +77,7 @@ def test_what_earlier_versions_wrote_is_read_and_written_alike() -> None:
     assert execution_plan.dump_plan(planned).decode() == since
 
 
-def test_mappings_and_exact_amounts_in_an_input_are_written() -> None:
+def test_mappings_and_decimals_in_an_input_round_trip() -> None:
     """An input may hold what no JSON parser makes."""
     (plan,) = execution_plan.load_plan(BEFORE.encode()).chain
     given = MappingProxyType({"deep": MappingProxyType({"exact": Decimal("0.10")}), "many": (1, 2)})
@@ -91,7 +91,7 @@ def test_mappings_and_exact_amounts_in_an_input_are_written() -> None:
     "damage",
     [("{", ""), ('"lanes"', '"lines"'), ('"0.27"', '"-1"'), ('"video"', '"smell"'), ("180", '"x"')],
 )
-def test_what_is_damaged_is_said_to_be(damage: tuple[str, str]) -> None:
+def test_a_damaged_plan_is_an_error(damage: tuple[str, str]) -> None:
     """Nothing is sent by half of a plan."""
     with pytest.raises(ValueError, match="stored"):
         execution_plan.load_plan(BEFORE.replace(*damage, 1).encode())

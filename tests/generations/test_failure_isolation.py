@@ -53,7 +53,7 @@ class FailingAcceptStore(SqliteStore):
         return await super().accept(*args, **more)
 
 
-async def test_a_bug_in_one_accept_ends_no_other_generation(tmp_path: Path) -> None:
+async def test_an_internal_error_in_one_accept_affects_no_other(tmp_path: Path) -> None:
     """Its caller is told INTERNAL, with nothing bound or sent; the next call works."""
     upstream = AcceptingUpstream()
     async with (
@@ -69,7 +69,7 @@ async def test_a_bug_in_one_accept_ends_no_other_generation(tmp_path: Path) -> N
     assert len(upstream.created) == 1
 
 
-async def test_what_was_planned_while_the_drain_began_is_not_accepted(tmp_path: Path) -> None:
+async def test_a_generation_planned_before_a_drain_is_not_accepted(tmp_path: Path) -> None:
     """Planning may take long: it reads about models and hands files over."""
     upstream = AcceptingUpstream()
     async with (
@@ -84,7 +84,7 @@ async def test_what_was_planned_while_the_drain_began_is_not_accepted(tmp_path: 
     assert not upstream.created
 
 
-async def test_a_cancel_that_is_not_durable_is_not_answered(tmp_path: Path) -> None:
+async def test_a_cancel_is_answered_only_once_durable(tmp_path: Path) -> None:
     """STORE_UNAVAILABLE while the wish can be lost; asked again, it is answered once it cannot."""
     async with (
         UnwillingStore(tmp_path) as store,
@@ -108,7 +108,7 @@ async def test_a_cancel_that_is_not_durable_is_not_answered(tmp_path: Path) -> N
     assert record.stop
 
 
-async def test_a_drain_waits_for_what_is_about_to_be_sent(tmp_path: Path) -> None:
+async def test_a_drain_waits_for_creates_about_to_be_sent(tmp_path: Path) -> None:
     """Between the commit that lets it and the send: the next process would take it for sent."""
     upstream = EndlessUpstream(admits=False)
     async with (
@@ -130,7 +130,7 @@ async def test_a_drain_waits_for_what_is_about_to_be_sent(tmp_path: Path) -> Non
     assert stored.attempt.state is AttemptState.ACCEPTED
 
 
-async def test_a_drain_does_not_wait_for_what_cannot_be_sent(tmp_path: Path) -> None:
+async def test_a_drain_does_not_wait_for_blocked_creates(tmp_path: Path) -> None:
     """The store does not take the commit that would let it: it stays queued for the next one."""
     upstream = EndlessUpstream(admits=False)
     async with UnwillingStore(tmp_path) as store:
@@ -167,7 +167,7 @@ async def declared_absent(store: SqliteStore) -> tuple[Callable[[], Awaitable[No
     return find, absent.id
 
 
-async def test_an_overrun_that_is_found_again_is_settled_once(tmp_path: Path) -> None:
+async def test_an_overrun_found_twice_is_settled_once(tmp_path: Path) -> None:
     """A sweep may have begun before it was settled, and find it after."""
     async with SqliteStore(tmp_path) as store:
         find, absent_id = await declared_absent(store)
@@ -177,7 +177,7 @@ async def test_an_overrun_that_is_found_again_is_settled_once(tmp_path: Path) ->
     assert [line.amount_nanos for line in settled] == [5, 2_000_000]
 
 
-async def test_an_overrun_whose_store_is_anothers_ends(tmp_path: Path) -> None:
+async def test_settling_an_overrun_stops_when_ownership_is_lost(tmp_path: Path) -> None:
     """It is its new owner's to settle: this process would try every second until it ends."""
     async with UnwillingStore(tmp_path) as store:
         find, absent_id = await declared_absent(store)
@@ -188,7 +188,7 @@ async def test_an_overrun_whose_store_is_anothers_ends(tmp_path: Path) -> None:
         assert [line.amount_nanos for line in await ledger_entries(store, absent_id)] == [5]
 
 
-def test_json_is_told_once_though_its_end_is_written_twice() -> None:
+def test_json_is_published_once_though_its_end_is_written_twice() -> None:
     """The store was away at the first try: what was told then is not told again."""
     shape = {"kind": OutputKind.JSON_TEXT.value, "field": "{}", "media_type": "text/plain"}
     record = generation_record("a", shape=shape)

@@ -45,14 +45,14 @@ OTHER_LANGUAGES = [
 
 
 @pytest.mark.parametrize(("failure", "reason"), [*product(FAILURES, REASONS)])
-def test_a_failure_that_names_the_content(failure: str, reason: str) -> None:
+def test_failures_that_mention_the_content(failure: str, reason: str) -> None:
     """Nobody knows which of the two it is."""
     for text in (f"{failure}: {reason}", f"{failure} - {reason}.", f"{failure} ({reason})"):
         assert classify_failure(text) is not RunFailureKind.OTHER, text
 
 
 @pytest.mark.parametrize("text", OTHER_LANGUAGES)
-def test_other_languages_in_latin_letters(text: str) -> None:
+def test_refusals_in_other_latin_languages(text: str) -> None:
     """With their accents and, as some write, without."""
     assert classify_failure(text) is not RunFailureKind.OTHER
     assert classify_failure(f"Server error: {text.upper()}") is not RunFailureKind.OTHER
@@ -72,6 +72,6 @@ def test_other_languages_in_latin_letters(text: str) -> None:
         "Server error, please try again",
     ],
 )
-def test_what_broke_while_it_judged(text: str) -> None:
+def test_failures_of_the_filter_itself(text: str) -> None:
     """Nothing was refused: another model may be asked."""
     assert classify_failure(text) is RunFailureKind.OTHER

@@ -77,7 +77,7 @@ POINT = json.dumps(
         ("[]", ANY, "[]"),
     ],
 )
-def test_what_is_the_answer(answer: str, schema: str, text: str) -> None:
+def test_json_is_extracted_from_the_answer(answer: str, schema: str, text: str) -> None:
     """The JSON as the model wrote it, without what stood around it."""
     assert read_json(answer, schema) == JsonReading(text)
 
@@ -106,7 +106,7 @@ def test_what_is_the_answer(answer: str, schema: str, text: str) -> None:
         ("[]", POINT, "it is not of type object"),
     ],
 )
-def test_what_is_none(answer: str, schema: str, problem: str) -> None:
+def test_answers_without_valid_json(answer: str, schema: str, problem: str) -> None:
     """Nothing is mended: cut JSON, single quotes and two answers are no answer."""
     assert read_json(answer, schema) == JsonReading(problem=problem)
 
@@ -130,7 +130,7 @@ SURROUNDING_TEXTS = st.sampled_from(
 
 
 @given(JSON, SURROUNDING_TEXTS, st.sampled_from([None, 2]))
-def test_every_value_is_found_in_every_wrapping(
+def test_every_value_is_extracted_from_every_wrapping(
     value: Any, surrounding: str, indent: int | None
 ) -> None:
     """And comes out as the same value."""
@@ -146,7 +146,7 @@ def test_every_value_is_found_in_every_wrapping(
 @example("</think>" * 50_000)
 @example("<" * 200_000)
 @example(" " * 200_000 + "x")
-def test_whatever_passes_is_json(answer: str) -> None:
+def test_extracted_answers_are_always_json(answer: str) -> None:
     """Never anything else, whatever the model wrote."""
     reading = read_json(answer, ANY)
     if not reading.problem:

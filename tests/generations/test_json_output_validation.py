@@ -14,7 +14,7 @@ from mediagate_server.workers.worker_pool import WorkerPool
 NOT_HARMLESS = json.dumps({"type": "string", "pattern": "^a+$"})
 
 
-async def test_no_process_can_be_started_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_worker_processes_cannot_start_temporarily(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is wrong with the answer."""
     start, failing = subprocess.Popen, [True] * 9
 

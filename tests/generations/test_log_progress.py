@@ -64,7 +64,7 @@ def growing(*pieces: str) -> list[float | None]:
         ("Using seed 7\nstep 9/20\nWarning: no flash attention\n", 0.45),
     ],
 )
-def test_the_usual_bars(log: str, progress: float) -> None:
+def test_common_progress_bars(log: str, progress: float) -> None:
     """Each is read, wherever its line stands."""
     assert progress_of(log) == [progress]
     assert progress_of(f"Loading...\n{log}") == [progress]
@@ -91,18 +91,18 @@ def test_the_usual_bars(log: str, progress: float) -> None:
         "45it [00:03, 2.5it/s]",
     ],
 )
-def test_other_figures_are_no_progress(log: str) -> None:
+def test_other_numbers_are_not_progress(log: str) -> None:
     """What a prompt says, how full the memory is, and what cannot be."""
     assert progress_of(log, log, f"{log}\n") == [None] * 3
 
 
-def test_a_number_that_is_cut_off_waits_for_its_rest() -> None:
+def test_a_truncated_number_waits_for_its_rest() -> None:
     """'step 1/2' may become 'step 1/20'; a log that stays so is whole."""
     assert progress_of("step 1/2", "step 1/20\n") == [None, 0.05]
     assert progress_of("step 1/2", "step 1/2") == [None, 0.5]
 
 
-def test_several_bars_in_a_row_never_go_back() -> None:
+def test_consecutive_bars_never_go_back() -> None:
     """The next one goes on from what was reached; a bar that is full is no end before it stays."""
     first = "".join(f"\r{n * 10:3}%|{'█' * n}| {n}/10" for n in range(11))
     values = growing(first[: len(first) // 2], first[len(first) // 2 :], "\nDecoding:   0%| |")
@@ -114,7 +114,7 @@ def test_several_bars_in_a_row_never_go_back() -> None:
     assert values[4:] == [0.5, 0.5, 0.5, 0.5, 1.0]
 
 
-def test_a_short_bar_before_the_long_one_is_not_the_whole() -> None:
+def test_a_short_bar_before_the_main_one() -> None:
     """Weights that load within a moment."""
     values = growing(
         "Loading: 100%|██| 7/7\n", "  2%|  | 1/50\r", " 50%|█ | 25/50\r", " 98%|██| 49/50\r"
@@ -122,7 +122,7 @@ def test_a_short_bar_before_the_long_one_is_not_the_whole() -> None:
     assert values == [None, 0.02, 0.5, 0.98]
 
 
-def test_of_a_bar_within_another_the_outer_one_counts() -> None:
+def test_the_outer_of_nested_bars_counts() -> None:
     """The inner one begins anew each time."""
     pieces = ["Outputs:   0%| | 0/4\n"]
     for n in range(1, 5):
@@ -132,7 +132,7 @@ def test_of_a_bar_within_another_the_outer_one_counts() -> None:
     assert values[::11] == [0, 0.25, 0.5, 0.75, 0.75]
 
 
-def test_a_bar_that_was_left_behind_holds_nothing_up() -> None:
+def test_an_abandoned_bar_does_not_block_progress() -> None:
     """It broke off; the next one moves on after a while."""
     values = growing("Searching:  20%|█ |\n", *(f"step {n}/50\n" for n in range(1, 51)))
     assert values == sorted(values, key=lambda value: value or 0)
@@ -140,7 +140,7 @@ def test_a_bar_that_was_left_behind_holds_nothing_up() -> None:
     assert values[-2] > 0.9
 
 
-def test_a_value_that_trembles_is_no_new_bar() -> None:
+def test_a_small_decrease_is_not_a_new_bar() -> None:
     """An estimate of the model's may go down a little."""
     assert growing("Progress: 45%\n", "Progress: 44%\n", "Progress: 46%\n") == [0.45, 0.45, 0.46]
 
@@ -195,7 +195,7 @@ def test_any_log_is_read() -> None:
     "shape", ["#", "█=", "[#", "## ", "##>-. ", "[(", "1", "1 ", "1,", "9/", "1 of ", "1 %", "a-"]
 )
 @pytest.mark.parametrize("end", ["", " %", "]", " 1"])
-def test_no_line_costs_more_than_in_proportion_to_its_length(shape: str, end: str) -> None:
+def test_parsing_is_linear_in_line_length(shape: str, end: str) -> None:
     """Lines far longer than any that is looked at: a cost by the square takes minutes of them."""
     line = shape * (200_000 // len(shape)) + end
     for pattern in log_progress._PATTERNS:
@@ -204,6 +204,6 @@ def test_no_line_costs_more_than_in_proportion_to_its_length(shape: str, end: st
 
 
 @pytest.mark.parametrize("log", ["PROGRESS: 45%", "Step 9/20", "9 OF 20 Frames", "RENDERING 45%"])
-def test_words_count_in_either_case(log: str) -> None:
+def test_keywords_are_case_insensitive(log: str) -> None:
     """Capitals are no other words."""
     assert progress_of(log + "\n") == [0.45]

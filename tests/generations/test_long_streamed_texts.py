@@ -45,7 +45,7 @@ def test_texts_are_compared_in_bounded_memory() -> None:
 
 
 @pytest.mark.parametrize("spaced", ["a b\nc", "abc", " a  b c "])
-def test_white_space_is_no_difference(spaced: str) -> None:
+def test_white_space_differences_are_ignored(spaced: str) -> None:
     """What was told stands, however upstream's own record spaces it."""
     generation = settled("ab c" + " " * 70_000, PredictionStatus.SUCCEEDED, spaced)
     assert generation.output is not None
@@ -53,7 +53,7 @@ def test_white_space_is_no_difference(spaced: str) -> None:
 
 
 @pytest.mark.parametrize("upstreams", ["abx", "ab", "abcx", "b"])
-def test_other_words_are_a_difference(upstreams: str) -> None:
+def test_different_words_are_a_difference(upstreams: str) -> None:
     """Where they differ upstream's record is what was paid for."""
     generation = settled("a b c", PredictionStatus.SUCCEEDED, upstreams)
     assert generation.output is not None
@@ -64,7 +64,7 @@ def test_other_words_are_a_difference(upstreams: str) -> None:
     "status",
     [status for status in PredictionStatus if status.is_terminal],
 )
-def test_a_record_holds_the_beginning_of_what_is_too_long(status: PredictionStatus) -> None:
+def test_an_oversized_text_is_truncated_in_the_record(status: PredictionStatus) -> None:
     """Whatever its end, it fits into a message; a success that cannot be shown whole is none."""
     generation = settled("x" * (30 * MEBIBYTE), status, None)
     assert generation.output is not None

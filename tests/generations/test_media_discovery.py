@@ -67,7 +67,7 @@ def links_in(output: Any, media_type: str = "image/png", requested: int = 1) -> 
         ([{"seed": 1}, A], [A]),
     ],
 )
-def test_what_is_found(output: Any, links: list[str]) -> None:
+def test_media_in_all_output_shapes(output: Any, links: list[str]) -> None:
     """In the order in which it stands, what goes along with another behind it."""
     assert links_in(output) == links
 
@@ -80,7 +80,7 @@ def test_what_is_found(output: Any, links: list[str]) -> None:
         "A" * 5_000,
     ],
 )  # fmt: skip
-def test_where_there_is_none(output: Any) -> None:
+def test_outputs_without_media(output: Any) -> None:
     """Whatever stands there instead."""
     assert links_in(output, requested=4) == []
 
@@ -102,12 +102,14 @@ def test_where_there_is_none(output: Any) -> None:
         (A, 2, [A, None]),
     ],
 )
-def test_places_that_are_empty(output: Any, requested: int, links: list[str | None]) -> None:
+def test_missing_media_keep_their_index(
+    output: Any, requested: int, links: list[str | None]
+) -> None:
     """Indices stay; what is not there is missing at the end."""
     assert links_in(output, requested=requested) == links
 
 
-def test_a_film_before_its_thumbnail() -> None:
+def test_a_video_comes_before_its_thumbnail() -> None:
     """By the names; where they say nothing, by what the files are found to be."""
     shape = OutputShape(OutputKind.MEDIA, media_type="video/mp4")
     assert links_in([A, FILM], "video/mp4") == [FILM, A]
@@ -123,7 +125,7 @@ def test_a_film_before_its_thumbnail() -> None:
     assert [medium.uri for medium in sniffed if medium] == [LOCAL, A]
 
 
-def test_the_field_that_the_catalog_names_comes_first() -> None:
+def test_the_catalogs_output_field_comes_first() -> None:
     """And where it is not there, all else is looked at."""
     shape = OutputShape(OutputKind.MEDIA_FIELD, "audio_out", "audio/wav")
     for output in ({"audio_out": SOUND, "prompt_npz": B}, {"audio": SOUND}, [SOUND], SOUND):
@@ -173,7 +175,7 @@ def lines_run(work: Callable[[], object]) -> int:
     ],
     ids=["words behind", "gaps before", "lists", "objects", "nameless objects", "members"],
 )
-def test_each_entry_is_looked_at_once(output: Any, links: list[str]) -> None:
+def test_every_entry_is_visited_once(output: Any, links: list[str]) -> None:
     """However many there are, and however deep they lie: the event loop does it."""
     answers: list[list[str | None]] = []
     lines_run(lambda: answers.append(links_in(output)))
@@ -190,7 +192,7 @@ def test_each_entry_is_looked_at_once(output: Any, links: list[str]) -> None:
     ],
     ids=lambda text: f"{text[:2]}{len(text)}",
 )
-def test_json_in_a_text_has_bounds(text: str) -> None:
+def test_json_in_a_text_is_bounded(text: str) -> None:
     """Those of every output; beyond them it is words."""
     assert links_in(text) == []
     field = OutputShape(OutputKind.MEDIA_FIELD, "audio_out", "audio/wav")
@@ -198,7 +200,7 @@ def test_json_in_a_text_has_bounds(text: str) -> None:
     assert links_in([text, A]) == [A]
 
 
-def test_long_keys_are_no_names() -> None:
+def test_long_keys_are_not_media_names() -> None:
     """Which parts of a key name a medium is asked of no more than a name's length."""
     for key in ("url_" * 60_000 + "\n", "_" * 250_000, "thumb-" * 40_000):
         assert links_in({key: LOCAL, "image": A}) == [A]
@@ -215,6 +217,6 @@ def test_long_keys_are_no_names() -> None:
         ("https://a.b/" + "x." * 60_000 + "flac", "audio/flac"),
     ],
 )
-def test_the_type_that_a_name_tells(uri: str, media_type: str) -> None:
+def test_media_type_by_file_extension(uri: str, media_type: str) -> None:
     """By the end of the address's path; else the one that is expected."""
     assert to_medium(uri, "image/webp", ENDED).media_type == media_type

@@ -26,7 +26,7 @@ def rules_of(alone: StepWithoutRun, *, models: int = 3) -> NextAttempt:
     return NextAttempt(alone.context, attempts.FIRST_OUTPUT, CHAIN[:models])
 
 
-async def test_the_next_model_is_the_one_after_all_that_were_tried(tmp_path: Path) -> None:
+async def test_the_next_model_follows_all_tried_ones(tmp_path: Path) -> None:
     """Of two at a time the step may be at the first: the second's model is not sent again."""
     beside = {"model": CHAIN[1].slug, "state": AttemptState.UNCONFIRMED, "beside": "att_1"}
     async with step_without_run(tmp_path, {}, beside) as alone:
@@ -35,7 +35,7 @@ async def test_the_next_model_is_the_one_after_all_that_were_tried(tmp_path: Pat
         assert rules_of(alone, models=2).fallback(first) is None
 
 
-async def test_nothing_follows_where_nothing_may(tmp_path: Path) -> None:
+async def test_cases_without_a_next_attempt(tmp_path: Path) -> None:
     """Callers have text, the end was asked for, or the content was refused: each alone."""
     async with step_without_run(tmp_path) as alone:
         context, rules = alone.context, rules_of(alone)
@@ -56,7 +56,7 @@ async def test_nothing_follows_where_nothing_may(tmp_path: Path) -> None:
         assert rules_of(alone).fallback(alone.context.record.current.attempt) is None
 
 
-async def test_a_429_counts_as_no_attempt(tmp_path: Path) -> None:
+async def test_throttling_does_not_count_as_an_attempt(tmp_path: Path) -> None:
     """It says that upstream was busy; anything else does count, up to six."""
     throttled = REFUSED | {"reason": RefusalReason.THROTTLED.value}
     async with step_without_run(tmp_path, *[throttled] * 6, {}) as alone:
@@ -72,7 +72,7 @@ async def test_a_429_counts_as_no_attempt(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("absent", "again"), [(0, True), (1, True), (2, False)])
-async def test_a_model_alone_is_sent_again_a_few_times(
+async def test_a_single_model_is_retried_a_few_times(
     tmp_path: Path, absent: int, *, again: bool
 ) -> None:
     """Where creates never arrive: three times in all, and another model at once where one is."""

@@ -35,7 +35,7 @@ async def has(store: SqliteStore, name: str, *predictions: str) -> None:
         await store.save(advance(generation, State.STARTING, AttemptState.ACCEPTED, prediction))
 
 
-async def test_a_prediction_is_the_first_ones(tmp_path: Path) -> None:
+async def test_a_prediction_belongs_to_its_first_claimant(tmp_path: Path) -> None:
     """Whether it is on its way to the store, or there, also from an earlier process."""
     async with QueriedStore(tmp_path) as store:
         await has(store, "a", "old")
@@ -52,7 +52,7 @@ async def test_a_prediction_is_the_first_ones(tmp_path: Path) -> None:
         assert not await claims.claim("att_2", "new")
 
 
-async def test_of_two_at_once_one_gets_it(tmp_path: Path) -> None:
+async def test_one_of_two_concurrent_claims_succeeds(tmp_path: Path) -> None:
     """The other one is turned away before the store has answered the first."""
     async with QueriedStore(tmp_path) as store:
         claims = PredictionClaims(store)
@@ -62,7 +62,7 @@ async def test_of_two_at_once_one_gets_it(tmp_path: Path) -> None:
         assert await claims.claim("att_1", "p")
 
 
-async def test_a_claim_stands_while_its_commit_is_on_its_way(tmp_path: Path) -> None:
+async def test_a_claim_is_held_while_its_commit_is_pending(tmp_path: Path) -> None:
     """A batch that the writer has not committed is seen by no look-up: memory knows it."""
     async with QueriedStore(tmp_path) as store:
         generation = generation_record("a")
@@ -75,7 +75,7 @@ async def test_a_claim_stands_while_its_commit_is_on_its_way(tmp_path: Path) -> 
         assert not await claims.claim("att_2", "p")
 
 
-async def test_what_was_never_written_is_free_where_a_generation_restarts(tmp_path: Path) -> None:
+async def test_an_unwritten_claim_is_released_on_restart_of_its_generation(tmp_path: Path) -> None:
     """After a bug it goes on from what is stored: its prediction is looked for, and found."""
     async with QueriedStore(tmp_path) as store:
         claims = PredictionClaims(store)
@@ -95,7 +95,7 @@ async def test_a_claim_that_was_never_committed_ends_with_its_process(tmp_path: 
         assert await PredictionClaims(store).claim("att_2", "p")
 
 
-async def test_the_commit_of_an_adoption_has_the_last_word(tmp_path: Path) -> None:
+async def test_the_commit_of_a_claim_decides(tmp_path: Path) -> None:
     """What came to the store past the claims, after the look-up, refuses it."""
     async with QueriedStore(tmp_path) as store:
         late = generation_record("b")
@@ -107,7 +107,7 @@ async def test_the_commit_of_an_adoption_has_the_last_word(tmp_path: Path) -> No
             await store.save(adopted, claims=("p",))
 
 
-async def test_what_could_not_be_looked_up_is_nobodys(tmp_path: Path) -> None:
+async def test_a_failed_lookup_leaves_the_prediction_unclaimed(tmp_path: Path) -> None:
     """Asked again, it may be claimed; meanwhile only one can."""
     async with QueriedStore(tmp_path) as store:
         claims = PredictionClaims(store)
@@ -119,7 +119,7 @@ async def test_what_could_not_be_looked_up_is_nobodys(tmp_path: Path) -> None:
     assert list(both) == [True, False]
 
 
-async def test_what_the_store_knows_as_anothers_is_not_held(tmp_path: Path) -> None:
+async def test_a_refused_claim_is_released(tmp_path: Path) -> None:
     """A claim that the commit refused is given up: nothing of it stays for the process's life."""
     async with QueriedStore(tmp_path) as store:
         claims = PredictionClaims(store)

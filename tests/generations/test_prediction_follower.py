@@ -83,7 +83,7 @@ def follower(
     )
 
 
-async def test_a_cancel_that_is_refused_is_tried_less_and_less_often() -> None:
+async def test_refused_cancels_back_off() -> None:
     """Up to the longest pause; once it was heard, the end is looked for soon."""
     clock = InstantWaitClock()
     upstream = ScriptedPredictions(RUNNING, refuses=20)
@@ -96,7 +96,7 @@ async def test_a_cancel_that_is_refused_is_tried_less_and_less_often() -> None:
     assert max(heard) < longest
 
 
-async def test_what_is_watched_is_asked_for_often_though_webhooks_come() -> None:
+async def test_watched_predictions_are_polled_despite_webhooks() -> None:
     """They tell of the end alone: how far it is has to be asked. Unwatched, that is seldom."""
     often, seldom = PollInterval.MINUTES[1], PollInterval.WITH_WEBHOOKS[1]
     for watched, longest in ((True, often), (False, seldom)):
@@ -115,7 +115,7 @@ async def test_what_is_watched_is_asked_for_often_though_webhooks_come() -> None
         assert max(clock.pauses) == longest
 
 
-async def test_news_ends_the_reading_of_a_silent_stream() -> None:
+async def test_a_webhook_interrupts_an_idle_stream() -> None:
     """Upstream is asked; where it is not the end the stream is opened again."""
     clock = InstantWaitClock()
     news = PredictionNews(clock)
@@ -133,7 +133,7 @@ async def test_news_ends_the_reading_of_a_silent_stream() -> None:
     assert not clock.pauses
 
 
-async def test_a_run_counts_as_lost_after_unreadable_answers_in_a_row() -> None:
+async def test_consecutive_unreadable_responses_make_a_run_lost() -> None:
     """One now and then in half an hour is none of its end."""
     clock, unreadable = InstantWaitClock(), UnreadableResponse("Expired")
     now_and_then = (unreadable, unreadable, RUNNING) * 3
@@ -149,7 +149,7 @@ async def test_a_run_counts_as_lost_after_unreadable_answers_in_a_row() -> None:
     )
 
 
-async def test_an_end_is_asked_for_while_news_end_it() -> None:
+async def test_polling_and_a_webhook_end_a_run_once() -> None:
     """What ends already is not ended again: it was a traceback, and INTERNAL to whoever cancels."""
     stop, news = CancelToken(), PredictionNews(InstantWaitClock())
     broken: list[object] = []

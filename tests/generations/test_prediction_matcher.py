@@ -84,7 +84,7 @@ def most(attempts: Sequence[UnconfirmedAttempt], predictions: Sequence[Predictio
 
 
 @given(SENT, SENT)
-def test_each_prediction_is_given_out_once_and_nobody_is_left_out(
+def test_matching_is_injective_and_maximal(
     sent: list[tuple[str, int]], created: list[tuple[str, int]]
 ) -> None:
     """All pairs fit, no prediction is shared, and there are as many pairs as there can be."""
@@ -101,9 +101,7 @@ def test_each_prediction_is_given_out_once_and_nobody_is_left_out(
 @pytest.mark.parametrize(
     ("created_at", "expected"), [(-6, False), (-4, True), (0, True), (89, True), (91, False)]
 )
-def test_only_what_was_made_at_about_the_time_of_the_send(
-    created_at: float, *, expected: bool
-) -> None:
+def test_only_predictions_created_near_the_send_match(created_at: float, *, expected: bool) -> None:
     """From 5 s before it to the end of the time in which its answer could have come."""
     assert (
         matches(unconfirmed(1, PLANS["a"], 0), prediction(1, PLANS["a"], created_at), TIMING)
@@ -111,7 +109,7 @@ def test_only_what_was_made_at_about_the_time_of_the_send(
     )
 
 
-def test_another_model_or_input_is_not_it() -> None:
+def test_another_model_or_input_does_not_match() -> None:
     """However well the rest agrees. An internal name of an official model is that model."""
     plan = PLANS["a"]
     own = unconfirmed(1, plan, 0)
@@ -120,7 +118,7 @@ def test_another_model_or_input_is_not_it() -> None:
     assert matches(own, prediction(1, plan, 0, model="replicate-internal/llama-3"), TIMING)
 
 
-def test_defaults_that_upstream_fills_in_do_not_hide_it() -> None:
+def test_defaults_filled_in_by_upstream_are_ignored() -> None:
     """Only what was sent is compared; without what was sent, only the very same input fits."""
     plan = PLANS["a"]
     filled = prediction(1, plan, 0, input={**plan.input, "a_default": 0.9})
@@ -129,7 +127,7 @@ def test_defaults_that_upstream_fills_in_do_not_hide_it() -> None:
     assert matches(unconfirmed(1, plan, 0, is_known=False), prediction(1, plan, 0), TIMING)
 
 
-def test_what_still_has_its_input_goes_before_what_has_lost_it() -> None:
+def test_predictions_with_input_match_before_those_without() -> None:
     """Removed data can be anybody's of that model: it is the last to be given out."""
     gone = prediction(1, PLANS["a"], 0, input={}, data_removed=True)
     attempts = [unconfirmed(1, PLANS["a"], 0), unconfirmed(2, PLANS["b"], 1)]
@@ -157,12 +155,12 @@ def test_what_still_has_its_input_goes_before_what_has_lost_it() -> None:
         ("a", None, False),
     ],
 )
-def test_values_as_upstream_shows_them(sent: Any, listed: Any, *, same: bool) -> None:
+def test_values_in_upstreams_representation(sent: Any, listed: Any, *, same: bool) -> None:
     """Bytes become links to files of its own; numbers may change their kind, flags may not."""
     assert matches_value(sent, listed) is same
 
 
-def test_what_is_remembered_of_a_plan_holds_no_files_and_is_compared_alike() -> None:
+def test_remembered_inputs_hold_no_files() -> None:
     """Inputs may be megabytes, and are looked for long after their generation is over."""
     file = "data:image/png;base64,AAAA"
     sent = {"prompt": "a", "image": file, "more": [file, {"b": file}], "count": 2}
@@ -184,7 +182,7 @@ def test_the_order_of_the_list_does_not_matter() -> None:
         assert len(match_predictions(attempts, order, TIMING)) == 3
 
 
-def test_what_the_list_does_not_show_yet_finds_its_attempt_later() -> None:
+def test_predictions_listed_later_find_their_attempt() -> None:
     """The later of two equal ones is listed first: it must not be given to the earlier one.
 
     Nobody else could take what the earlier one made: it would be paid and nobody's.

@@ -18,7 +18,7 @@ def queue_of(*waiting: str) -> QueuePositions:
     ("attempt", "position"),
     [("a1", 2), ("a2", 4), ("a3", 5), ("a4", 6), ("b1", 2), ("b2", 4), ("c1", None)],
 )
-def test_the_account_goes_from_tenant_to_tenant(attempt: str, position: int | None) -> None:
+def test_positions_follow_round_robin_over_tenants(attempt: str, position: int | None) -> None:
     """Of the other no more come before it than of its own, counted with itself."""
     queue = queue_of("a1", "a2", "a3", "b1", "a4", "b2")
     assert queue.position({attempt}) == position

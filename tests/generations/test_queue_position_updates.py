@@ -45,7 +45,7 @@ def watched(queue: QueuePositions, count: int, counts: Counter[int]) -> list[Pos
     return watches
 
 
-def test_all_places_are_the_same_as_each_alone() -> None:
+def test_batch_positions_equal_single_positions() -> None:
     """Of several tenants with different numbers of attempts."""
     queue = QueuePositions(Alarms())
     for number, tenant in enumerate("aaabbacadbbaeeeee"):
@@ -57,7 +57,7 @@ def test_all_places_are_the_same_as_each_alone() -> None:
     assert queue.position(("nobody", "a11", "a2")) == queue.position(("a2",))
 
 
-def test_a_move_is_told_once_a_second() -> None:
+def test_position_changes_are_published_once_a_second() -> None:
     """To those whose place has changed, as it is then."""
     clock, counts = Alarms(), Counter[int]()
     queue = QueuePositions(clock)
@@ -79,7 +79,7 @@ def test_a_move_is_told_once_a_second() -> None:
     assert counts == {1: 1, 3: 2, 4: 1}
 
 
-def test_nobody_watches_and_nothing_is_reckoned() -> None:
+def test_without_watchers_nothing_is_computed() -> None:
     """No timer either."""
     clock = Alarms()
     queue = QueuePositions(clock)
@@ -88,7 +88,7 @@ def test_nobody_watches_and_nothing_is_reckoned() -> None:
     assert not clock.due
 
 
-def test_thousands_are_told_a_few_at_a_time() -> None:
+def test_thousands_of_watchers_are_updated_in_batches() -> None:
     """Far places seldom, near ones often; nobody is forgotten."""
     clock, counts = Alarms(), Counter[int]()
     queue = QueuePositions(clock)

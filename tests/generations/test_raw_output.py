@@ -56,7 +56,7 @@ BUCKET = "https://storage.googleapis.com/replicate-files"
         (f"{BUCKET}-other/x", [], f"{BUCKET}-other/x", []),
     ],
 )
-def test_links_are_lifted(
+def test_media_urls_are_extracted(
     output: Any, paths: list[list[str]], value: Any, links: list[str]
 ) -> None:
     """Where the schema has them, and those that can be nothing else."""
@@ -77,13 +77,13 @@ JSON = st.recursive(
 
 
 @given(JSON)
-def test_without_links_it_is_what_it_was(output: Any) -> None:
+def test_output_without_media_is_unchanged(output: Any) -> None:
     """Nothing is lost, added or reordered."""
     assert extract_media(output, [], "", NOW).value == output
 
 
 @given(st.integers(0, 300), st.booleans())
-def test_whatever_its_depth_a_message_can_carry_it(depth: int, lists: bool) -> None:
+def test_output_of_any_depth_fits_a_message(depth: int, lists: bool) -> None:
     """What lies too deep for parsers becomes text, and is still all there."""
     output: Any = "end"
     for _ in range(depth):

@@ -78,7 +78,7 @@ def running(number: int) -> Generation:
     return replace(record, state=State.RUNNING, attempts=(attempt,))
 
 
-async def test_what_is_left_is_read_together_and_followed_in_turn(tmp_path: Path) -> None:
+async def test_unfinished_generations_are_read_in_batches_and_resumed(tmp_path: Path) -> None:
     """A few reads for all; all known at once; upstream is asked about some, the oldest first."""
     records = [running(number) for number in range(COUNT)]
     async with SqliteStore(tmp_path) as store:
@@ -112,7 +112,7 @@ async def test_what_is_left_is_read_together_and_followed_in_turn(tmp_path: Path
     assert all(generation.state.is_terminal for generation in ended)
 
 
-async def test_what_lives_elsewhere_is_not_waited_for(tmp_path: Path) -> None:
+async def test_generations_of_another_owner_are_not_waited_for(tmp_path: Path) -> None:
     """Its record is shown as it stands; whoever waits, watches, cancels or repeats asks again."""
     upstream = Running()
     async with (

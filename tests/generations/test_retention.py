@@ -62,7 +62,7 @@ def _nobody(tenant: str) -> None:
     """Nobody watches."""
 
 
-async def test_each_kind_goes_when_its_own_time_has_come(tmp_path: Path) -> None:
+async def test_each_kind_of_data_expires_separately(tmp_path: Path) -> None:
     """Requests, texts and media; what runs still stays, whatever its age."""
     clock, media = JumpingClock(), MediaDouble()
     async with SqliteStore(tmp_path) as store:
@@ -98,7 +98,7 @@ async def test_each_kind_goes_when_its_own_time_has_come(tmp_path: Path) -> None
         assert await eraser.erase_expired() == 0
 
 
-async def test_for_ever(tmp_path: Path) -> None:
+async def test_zero_keeps_data_for_ever(tmp_path: Path) -> None:
     """0: nothing goes by itself."""
     clock, media = JumpingClock(), MediaDouble()
     async with SqliteStore(tmp_path) as store:
@@ -109,7 +109,7 @@ async def test_for_ever(tmp_path: Path) -> None:
         assert await store.history.stored_request(record.id) == b"asked"
 
 
-async def test_media_that_could_not_be_erased_are_asked_for_again(tmp_path: Path) -> None:
+async def test_undeletable_media_are_retried(tmp_path: Path) -> None:
     """The record tells of them until they are gone."""
     clock, media = JumpingClock(), MediaDouble()
     async with SqliteStore(tmp_path) as store:
@@ -125,7 +125,7 @@ async def test_media_that_could_not_be_erased_are_asked_for_again(tmp_path: Path
         assert await store.history.find_reusable("local", "like", record.created_at) == ()
 
 
-async def test_what_cannot_be_erased_keeps_nothing_else_back(tmp_path: Path) -> None:
+async def test_undeletable_data_does_not_block_others(tmp_path: Path) -> None:
     """However many there are and however old: each is tried once at each look, some are named."""
     clock, media = JumpingClock(), MediaDouble()
     async with SqliteStore(tmp_path) as store:
@@ -160,7 +160,7 @@ async def test_what_cannot_be_erased_keeps_nothing_else_back(tmp_path: Path) -> 
         assert logs == []
 
 
-async def test_one_that_changes_meanwhile_keeps_nothing_else_back(tmp_path: Path) -> None:
+async def test_a_concurrent_change_does_not_block_others(tmp_path: Path) -> None:
     """Its cost, say, between finding and erasing it: it goes the next time."""
     clock = JumpingClock()
     async with SqliteStore(tmp_path) as store:
@@ -188,7 +188,7 @@ async def test_one_that_changes_meanwhile_keeps_nothing_else_back(tmp_path: Path
         )
 
 
-def test_no_word_is_left_in_a_record() -> None:
+def test_deleted_records_hold_no_text() -> None:
     """Whatever field it stood in."""
     clock = JumpingClock()
     failure = Failure(Reason.RUN_FAILED, "word", {"word": "word"}, (Violation("word", "word"),))
@@ -208,7 +208,7 @@ def test_no_word_is_left_in_a_record() -> None:
     assert (left.version, left.labels, left.cost) == (full.version + 1, full.labels, full.cost)
 
 
-def test_what_is_whole() -> None:
+def test_media_that_are_complete() -> None:
     """All media kept, or to be had from upstream still."""
     clock = JumpingClock()
     medium = StoredMedia("", "image/png", is_stored=True)

@@ -13,7 +13,7 @@ def after(median: float, p90: float) -> RunEstimate:
     return RunEstimate(BEGUN + timedelta(seconds=median), BEGUN + timedelta(seconds=p90))
 
 
-def test_without_a_run_nothing_is_known() -> None:
+def test_without_runs_there_is_no_duration() -> None:
     """Neither of a model that nobody ran, nor of times that cannot be."""
     durations = RunDurations()
     durations.add("a", 5)
@@ -24,7 +24,7 @@ def test_without_a_run_nothing_is_known() -> None:
     assert durations.estimate("a", BEGUN) == after(5, 5)
 
 
-def test_half_and_nine_in_ten_took_no_longer() -> None:
+def test_median_and_ninetieth_percentile() -> None:
     """In whatever order they came."""
     durations = RunDurations()
     for seconds in (7, 1, 3, 10, 5, 2, 8, 4, 9, 6):
@@ -44,7 +44,7 @@ def test_only_the_last_runs_and_models_are_kept() -> None:
     assert len(durations._models) == MAX_MODELS
 
 
-def test_runs_of_earlier_processes_come_before_this_ones() -> None:
+def test_stored_runs_precede_new_ones() -> None:
     """They are read while the first run may end already."""
     durations = RunDurations()
     durations.add("a", 1)
@@ -54,7 +54,7 @@ def test_runs_of_earlier_processes_come_before_this_ones() -> None:
     assert durations.estimate("a", BEGUN) == after(1, 1)
 
 
-def test_what_is_usual_is_said_of_enough_runs_only() -> None:
+def test_percentiles_require_enough_runs() -> None:
     """Nine in ten took no longer; of seven nothing is said."""
     durations = RunDurations()
     for seconds in range(1, MIN_RUNS):

@@ -54,18 +54,18 @@ PASSED = [
 
 
 @pytest.mark.parametrize("text", NOT_PASSED)
-def test_a_check_that_was_not_passed(text: str) -> None:
+def test_phrases_of_a_failed_check(text: str) -> None:
     """Whatever negation stands before it, and however far."""
     assert classify_failure(text) is RunFailureKind.REFUSAL
 
 
 @pytest.mark.parametrize("text", UNSURE)
-def test_a_check_that_may_not_have_been_passed(text: str) -> None:
+def test_phrases_of_an_unclear_check(text: str) -> None:
     """The content is not sent on."""
     assert classify_failure(text) is not RunFailureKind.OTHER
 
 
 @pytest.mark.parametrize("text", PASSED)
-def test_a_check_that_was_passed(text: str) -> None:
+def test_phrases_of_a_passed_check(text: str) -> None:
     """Something else has failed."""
     assert classify_failure(text) is RunFailureKind.OTHER

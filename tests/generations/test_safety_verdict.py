@@ -99,7 +99,7 @@ UNREADABLE = unsafe(unreadable=True)
         (1, UNREADABLE),
     ],
 )
-def test_answers(output: Any, verdict: Verdict) -> None:
+def test_answers_of_safety_models(output: Any, verdict: Verdict) -> None:
     """Everything that a model has been seen to say, and worse."""
     assert read(output) == verdict
 
@@ -117,16 +117,14 @@ NEARLY = st.sampled_from(
 @example("\u200bsafe")
 @example("safe\u200b")
 @example("\u017fafe")
-def test_only_the_one_word_is_safe(output: Any) -> None:
+def test_only_the_exact_word_is_safe(output: Any) -> None:
     """Whatever comes, safe is said only where the answer is that word and white space."""
     text = "".join(output) if isinstance(output, list) and _strings(output) else output
     assert read(output).safe == (isinstance(text, str) and text.strip() == "safe")
 
 
 @given(st.lists(st.sampled_from(sorted(CODES)), min_size=1, unique=True), st.data())
-def test_every_code_is_found_wherever_the_answer_is_cut(
-    codes: list[str], data: st.DataObject
-) -> None:
+def test_every_category_is_found_in_streamed_answers(codes: list[str], data: st.DataObject) -> None:
     """In the model's order, whether the answer comes whole or in pieces."""
     full_text = "unsafe\n" + ",".join(codes)
     cuts = sorted(data.draw(st.sets(st.integers(0, len(full_text)), max_size=5)))
@@ -134,14 +132,14 @@ def test_every_code_is_found_wherever_the_answer_is_cut(
     assert read(pieces) == read(full_text) == unsafe(*codes)
 
 
-def test_nothing_can_be_safe_and_found_at_once() -> None:
+def test_a_safe_verdict_has_no_categories() -> None:
     """Not even by a mistake of ours."""
     for spoiled in ({"unreadable": True}, {"harms": (SafetyFinding("S1", CODES["S1"]),)}):
         with pytest.raises(ValueError, match="not safe"):
             Verdict(safe=True, model=MODEL, **spoiled)
 
 
-def test_only_a_safe_verdict_lets_a_request_pass() -> None:
+def test_only_a_safe_verdict_passes() -> None:
     """The categories are told; so is it where the answer could not be read."""
     assert content_blocked_failure(SAFE) is None
     refused = content_blocked_failure(unsafe("S1", "S10"))

@@ -14,7 +14,7 @@ from tests.generations.engine_deps import PRICE, work
 from tests.generations.step_without_run import WITHIN, step_without_run
 
 
-async def test_a_step_returns_its_end_once(tmp_path: Path) -> None:
+async def test_a_step_returns_its_result_once(tmp_path: Path) -> None:
     """It is sent, followed, and over: nothing of that is settled by the step itself."""
     async with step_without_run(tmp_path) as alone:
         alone.upstream.statuses["made"] = PredictionStatus.SUCCEEDED
@@ -32,7 +32,7 @@ async def test_a_step_returns_its_end_once(tmp_path: Path) -> None:
         assert len(alone.upstream.created) == 1
 
 
-async def test_a_step_that_is_refused_returns_what_to_release(tmp_path: Path) -> None:
+async def test_a_refused_step_returns_its_release(tmp_path: Path) -> None:
     """Its hold goes back with the end of the step, in the run's one commit."""
     async with step_without_run(tmp_path) as alone:
         alone.upstream.refuses = True
@@ -45,7 +45,7 @@ async def test_a_step_that_is_refused_returns_what_to_release(tmp_path: Path) ->
         assert alone.context.record.current.state.value == "failed"
 
 
-async def test_a_step_that_waits_is_left_to_the_next_process(tmp_path: Path) -> None:
+async def test_a_waiting_step_is_left_to_the_next_process(tmp_path: Path) -> None:
     """It has not ended: what is followed beside it goes on."""
     async with step_without_run(tmp_path) as alone:
         alone.context.draining = True
@@ -56,7 +56,7 @@ async def test_a_step_that_waits_is_left_to_the_next_process(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("first_wins", [False, True])
-async def test_of_two_attempts_one_is_the_end(tmp_path: Path, *, first_wins: bool) -> None:
+async def test_one_of_two_attempts_is_the_result(tmp_path: Path, *, first_wins: bool) -> None:
     """Whichever of both succeeds first: the step returns it, and the other one never."""
     (model,) = work().chain
     second = replace(model, slug="a/c", target="a/c")

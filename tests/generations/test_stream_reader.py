@@ -76,7 +76,7 @@ OPENINGS = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 6), st.booleans(
 
 
 @given(st.lists(st.text(min_size=1, max_size=3), max_size=12), OPENINGS, st.sampled_from("nso"))
-async def test_every_event_comes_once(
+async def test_every_event_is_read_once(
     pieces: list[str], openings: list[tuple[int, int, bool]], kind: str
 ) -> None:
     """Ids may count within one second, over seconds, or be no numbers at all."""
@@ -101,7 +101,7 @@ async def test_text_without_ids_is_read_once() -> None:
     assert not reader.clean
 
 
-async def test_a_later_reader_goes_on_behind_the_last_id() -> None:
+async def test_a_later_reader_resumes_after_the_last_event_id() -> None:
     """Also where the server sends everything again."""
     events = [OutputEvent(str(n), f"5:{n}") for n in range(6)]
     got: list[str] = []
@@ -116,7 +116,7 @@ async def test_a_later_reader_goes_on_behind_the_last_id() -> None:
     assert got == ["4", "5"]
 
 
-async def test_ids_too_long_to_remember_are_none() -> None:
+async def test_oversized_event_ids_are_ignored() -> None:
     """Four thousand of 50 KB are 200 MB for each stream."""
     upstream = Repeating([OutputEvent("a", "i" * 50_000), OutputEvent("b", "j")], [(0, 1, False)])
     got: list[tuple[str, str]] = []

@@ -105,7 +105,7 @@ async def states_of_first(kind: type[SlowToRead]) -> list[AttemptState]:
 
 
 @pytest.mark.parametrize("kind", [SlowToRead, SlowerToClaim])
-def test_what_is_settled_meanwhile_is_not_taken_for_an_overrun(kind: type[SlowToRead]) -> None:
+def test_a_concurrent_settlement_is_not_an_overrun(kind: type[SlowToRead]) -> None:
     overruns = metrics.attempts_late._value.get()
     states = run_in_virtual_time(states_of_first(kind))
     assert states == [AttemptState.ABSENT, AttemptState.SUCCEEDED]

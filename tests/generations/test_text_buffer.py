@@ -11,9 +11,7 @@ PIECES = st.lists(st.text(min_size=1, max_size=12), max_size=12)
 
 
 @given(PIECES, st.data())
-def test_reading_on_from_any_sequence_given_out_gives_the_rest(
-    pieces: list[str], data: st.DataObject
-) -> None:
+def test_reading_from_any_sequence_returns_the_rest(pieces: list[str], data: st.DataObject) -> None:
     """A reader that stops after any chunk and comes back gets exactly the bytes after it."""
     buffer = TextBuffer()
     boundaries = [0]
@@ -28,7 +26,7 @@ def test_reading_on_from_any_sequence_given_out_gives_the_rest(
 
 
 @given(PIECES, st.integers(1, 4))
-def test_a_slow_reader_gets_what_queued_up_in_one_piece(pieces: list[str], every: int) -> None:
+def test_a_slow_reader_gets_one_combined_chunk(pieces: list[str], every: int) -> None:
     """Chunks come in order, their sequences grow, and nothing comes twice."""
     buffer = TextBuffer()
     reader = buffer.reader(0)
@@ -45,7 +43,7 @@ def test_a_slow_reader_gets_what_queued_up_in_one_piece(pieces: list[str], every
     assert reader.read() is None
 
 
-def test_a_sequence_within_a_letter_was_never_given_out() -> None:
+def test_a_sequence_within_a_character_is_refused() -> None:
     """Half a letter cannot be continued."""
     buffer = TextBuffer()
     buffer.append("é")

@@ -41,7 +41,7 @@ async def some_turns() -> None:
         await asyncio.sleep(0)
 
 
-async def test_growth_itself_begins_to_write() -> None:
+async def test_appending_starts_a_write() -> None:
     """No turn of the event loop lies between a piece and its write."""
     text, received = TextBuffer(), list[str]()
     with TextPublisher(text, 0, lambda chunk: at_once(chunk, received), lambda: None) as publisher:
@@ -52,7 +52,7 @@ async def test_growth_itself_begins_to_write() -> None:
         await publisher.flush()
 
 
-async def test_what_grows_during_a_write_goes_with_the_next() -> None:
+async def test_text_appended_during_a_write_goes_with_the_next() -> None:
     text, wire = TextBuffer(), Wire()
     with TextPublisher(text, 0, wire.write, wire.wake) as publisher:
         for piece in "abc":
@@ -68,7 +68,7 @@ async def test_what_grows_during_a_write_goes_with_the_next() -> None:
     assert wire.woken == 0
 
 
-async def test_what_was_there_before_is_told_from_its_place_on() -> None:
+async def test_existing_text_is_written_from_the_readers_position() -> None:
     text, received = TextBuffer(), list[str]()
     text.append("früh")
     with TextPublisher(text, 4, lambda chunk: at_once(chunk, received), lambda: None):
@@ -77,7 +77,7 @@ async def test_what_was_there_before_is_told_from_its_place_on() -> None:
     assert received == ["h", "er"]
 
 
-async def test_a_write_that_fails_is_the_last() -> None:
+async def test_a_failed_write_ends_the_publisher() -> None:
     """Whoever waits is woken and learns why."""
     text, wire = TextBuffer(), Wire()
     with TextPublisher(text, 0, wire.write, wire.wake) as publisher:
@@ -91,7 +91,7 @@ async def test_a_write_that_fails_is_the_last() -> None:
     assert (wire.received, wire.woken) == (["a"], 1)
 
 
-async def test_one_that_has_been_left_begins_no_write() -> None:
+async def test_a_closed_publisher_starts_no_write() -> None:
     """The one that was under way comes to its end."""
     text, wire = TextBuffer(), Wire()
     with TextPublisher(text, 0, wire.write, wire.wake):
@@ -102,7 +102,7 @@ async def test_one_that_has_been_left_begins_no_write() -> None:
     assert wire.received == ["a"]
 
 
-async def test_a_place_within_a_letter_is_told_of() -> None:
+async def test_a_position_within_a_character_is_reported() -> None:
     text, wire = TextBuffer(), Wire()
     text.append("é")
     with TextPublisher(text, 1, wire.write, wire.wake) as publisher, pytest.raises(StreamExpired):
@@ -110,7 +110,7 @@ async def test_a_place_within_a_letter_is_told_of() -> None:
     assert wire.received == []
 
 
-async def test_what_cannot_even_be_begun_is_the_callers_trouble_alone() -> None:
+async def test_a_write_that_cannot_start_affects_only_its_caller() -> None:
     text, received = TextBuffer(), list[str]()
 
     def refuse(chunk: TextChunk) -> Coroutine[Any, Any, None]:

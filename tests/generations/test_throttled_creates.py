@@ -61,7 +61,7 @@ class Throttled(AcceptingUpstream):
         return await super().create(request, model=model, turn=turn)
 
 
-async def test_any_number_of_429s_is_waited_out(tmp_path: Path) -> None:
+async def test_any_number_of_throttled_creates_is_retried(tmp_path: Path) -> None:
     """They do not count to the six creates, and each closes its attempt at no cost."""
     upstream = Throttled(*[RefusalReason.THROTTLED] * 20)
     async with (
@@ -82,7 +82,7 @@ async def test_any_number_of_429s_is_waited_out(tmp_path: Path) -> None:
     assert upstream.again == [True] * 20
 
 
-async def test_what_else_is_refused_still_counts(tmp_path: Path) -> None:
+async def test_other_refusals_count_as_attempts(tmp_path: Path) -> None:
     """429s between them do not make more of the three tries at an upstream that is not there."""
     limit, away = RefusalReason.THROTTLED, RefusalReason.UNREACHABLE
     upstream = Throttled(limit, away, limit, limit, away, limit, away)
@@ -99,7 +99,9 @@ async def test_what_else_is_refused_still_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("hold_seconds", [30.0, 60.0])
-async def test_a_wait_beyond_the_timeout_is_not_begun(tmp_path: Path, hold_seconds: float) -> None:
+async def test_a_wait_beyond_the_timeout_is_refused_at_once(
+    tmp_path: Path, hold_seconds: float
+) -> None:
     """It helps nobody: the caller is told at once when to come again, and nothing is bound."""
     upstream = Throttled(RefusalReason.THROTTLED, hold_seconds=hold_seconds)
     request = replace(submission(1), timeout=30.0)
@@ -116,7 +118,7 @@ async def test_a_wait_beyond_the_timeout_is_not_begun(tmp_path: Path, hold_secon
     assert (failure.reason, failure.retry_after) == (Reason.UPSTREAM_UNAVAILABLE, 7.0)
 
 
-async def test_a_timeout_that_ends_the_wait_says_what_was_waited_for(tmp_path: Path) -> None:
+async def test_a_timeout_during_the_wait_is_reported_as_throttling(tmp_path: Path) -> None:
     """Upstream takes no more, with the time to come again: no bare DEADLINE."""
     upstream = Throttled(RefusalReason.THROTTLED, hold_seconds=0.1, admits=False)
     async with (
@@ -132,7 +134,7 @@ async def test_a_timeout_that_ends_the_wait_says_what_was_waited_for(tmp_path: P
     assert (failure.reason, failure.retry_after) == (Reason.UPSTREAM_UNAVAILABLE, 0.1)
 
 
-async def test_who_cancels_while_it_waits_is_told_so(tmp_path: Path) -> None:
+async def test_a_cancel_during_the_wait_is_cancelled(tmp_path: Path) -> None:
     """Nothing was sent after the 429, and nothing is paid."""
     upstream = Throttled(RefusalReason.THROTTLED, hold_seconds=0.1, admits=False)
     async with (

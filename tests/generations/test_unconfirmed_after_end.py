@@ -106,7 +106,7 @@ def in_virtual_time(upstream: Listing, act: Any) -> Any:
     return run_in_virtual_time(run())
 
 
-def test_a_restart_does_not_prove_absent_what_runs() -> None:
+def test_a_restart_does_not_prove_a_running_prediction_absent() -> None:
     """The next process knows what was sent: it finds, and settles, what the list has filled in."""
 
     async def act(store: Store, generations: GenerationEngine) -> None:
@@ -125,9 +125,7 @@ def test_a_restart_does_not_prove_absent_what_runs() -> None:
 
 
 @pytest.mark.parametrize("is_erased", [False, True])
-def test_where_what_was_sent_is_not_known_nothing_is_proven_while_there_is_a_prediction(
-    *, is_erased: bool
-) -> None:
+def test_without_the_sent_input_a_candidate_prevents_the_proof(*, is_erased: bool) -> None:
     """It stays in doubt, with its hold, and an alarm; it is absent once the list has nothing."""
     upstream = Listing()
 
@@ -150,7 +148,7 @@ def test_where_what_was_sent_is_not_known_nothing_is_proven_while_there_is_a_pre
     in_virtual_time(upstream, act)
 
 
-def test_what_is_followed_beside_a_success_is_nobodys_orphan() -> None:
+def test_a_prediction_followed_beside_a_success_is_not_an_orphan() -> None:
     """Nothing of it is written down while its end is waited for, and the ledger is compared."""
     upstream = Listing()
     upstream.runs = True
@@ -180,7 +178,7 @@ async def stored_record(store: Store, record: Generation) -> Generation:
     return stored
 
 
-def test_what_is_in_doubt_keeps_its_input_until_requests_of_its_age_are_forgotten() -> None:
+def test_unconfirmed_attempts_keep_their_input_until_retention() -> None:
     """It is no longer in doubt, or its time is over."""
 
     async def act(store: Store, _: GenerationEngine) -> None:
@@ -198,7 +196,7 @@ def test_what_is_in_doubt_keeps_its_input_until_requests_of_its_age_are_forgotte
     in_virtual_time(Listing(), act)
 
 
-def test_one_declared_absent_is_looked_for_from_its_send_on() -> None:
+def test_an_absent_attempt_is_searched_from_its_send_time() -> None:
     """It waited for two hours for its turn: it is as new as one that was sent at once."""
 
     async def act(store: Store, generations: GenerationEngine) -> None:

@@ -42,7 +42,7 @@ STEPS = st.lists(st.sampled_from(["tell", "commit", "both", "pause"]), max_size=
 
 @given(STEPS)
 @settings(max_examples=40)
-async def test_no_change_is_lost_and_versions_rise_by_one(steps: list[str]) -> None:
+async def test_no_change_is_lost_and_versions_increase_by_one(steps: list[str]) -> None:
     """Told in passing or committed, in whatever order they meet."""
     with TemporaryDirectory() as folder:
         async with SqliteStore(Path(folder)) as store:
@@ -96,7 +96,7 @@ class FailingStore:
 
 
 @pytest.mark.parametrize("notified", [True, False])
-async def test_a_store_that_fails_changes_nothing(tmp_path: Path, *, notified: bool) -> None:
+async def test_a_failed_commit_changes_nothing(tmp_path: Path, *, notified: bool) -> None:
     """A commit that failed is as if it had not been; what was told is written by the next."""
     async with SqliteStore(tmp_path) as real:
         record = generation_record("a")
@@ -157,9 +157,7 @@ class _Set:
 
 
 @pytest.mark.parametrize("committed", [True, False])
-async def test_what_failed_in_passing_is_tried_again_by_itself(
-    tmp_path: Path, *, committed: bool
-) -> None:
+async def test_failed_background_saves_are_retried(tmp_path: Path, *, committed: bool) -> None:
     """Though nothing else changes, at growing pauses; whoever waits is told that it failed."""
     async with SqliteStore(tmp_path) as real:
         record = generation_record("a")
@@ -185,7 +183,7 @@ async def test_what_failed_in_passing_is_tried_again_by_itself(
     assert stored.logs == "t"
 
 
-async def test_nothing_is_tried_again_once_it_has_parted(tmp_path: Path) -> None:
+async def test_a_detached_record_retries_nothing(tmp_path: Path) -> None:
     """Another owner, or the next process, writes from then on."""
     async with SqliteStore(tmp_path) as real:
         record = generation_record("a")

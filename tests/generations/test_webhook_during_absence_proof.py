@@ -70,7 +70,7 @@ async def notified_meanwhile(seconds: float) -> Generation:
 
 
 @pytest.mark.parametrize("seconds", [300.0, 93.0])
-def test_a_hint_during_the_proof_is_answered_once_its_prediction_is_settled(
+def test_a_webhook_during_the_absence_proof_waits_for_settlement(
     seconds: float,
 ) -> None:
     """Whether the next model takes over, or no time is left for it."""
