@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.server_process import MEDIAGATE, free_ports
 
-SECONDS = 60
+SECONDS = 150
 UTF_8 = {"LC_ALL": "C.UTF-8"}
 LATIN_1 = {"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "latin-1"}
 CP1252 = {"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "cp1252"}

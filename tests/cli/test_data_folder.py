@@ -15,6 +15,8 @@ from tests.server_process import MEDIAGATE, running_server
 
 from .terminal_process import SECONDS, server_variables
 
+# Each starts many processes, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(180)
 DATABASE = "mediagate.sqlite3"
 # One process for all: to import the server takes longer than to refuse a folder.
 SERVE_EACH = """

@@ -13,6 +13,8 @@ from tests.server_process import ServerProcess, running_server
 
 from .terminal_process import shell
 
+# Each starts many processes, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(180)
 PICTURE = "mediagate image cat --size 64x64"
 
 

@@ -9,6 +9,8 @@ from tests.server_process import ServerProcess
 
 from .terminal_process import ASCII, LATIN_1, UTF_8, shell
 
+# Each starts many processes, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(180)
 TEXT = "mediagate text hi --max-tokens 20"
 ANSWER = "[sandbox meta/meta-llama-3-70b-instruct] You asked:"
 

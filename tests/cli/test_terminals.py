@@ -19,6 +19,8 @@ from .terminal_process import (
     terminal,
 )
 
+# Each starts many processes, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(180)
 PROMPT = "naïve € Ж 🙂"
 ID = re.compile(rb"gen_\w+")
 ENDLESS = ("text", "Tell me all. [[hang_after=20]]")
