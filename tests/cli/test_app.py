@@ -50,7 +50,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert set(json.loads(done.stdout)) & HEAVY == set()
 
 
-def test_without_its_extra_it_names_it() -> None:
+def test_a_missing_extra_is_named() -> None:
     """No traceback where typer is not installed."""
     done = run("-c", WITHOUT_TYPER)
     assert done.returncode == 1
@@ -72,7 +72,7 @@ def test_every_command_explains_itself(mediagate: Mediagate, command: str) -> No
     assert f"mediagate {command}" in done.stdout
 
 
-def test_a_good_configuration(mediagate: Mediagate, tmp_path: Path) -> None:
+def test_a_valid_configuration(mediagate: Mediagate, tmp_path: Path) -> None:
     """It says who would answer."""
     file = tmp_path / "gate.toml"
     file.write_text('[upstream]\nkind = "sandbox"\n')
@@ -98,7 +98,7 @@ def test_serving_from_replicate_needs_a_token(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_mistyped_variable_is_warned_of(tmp_path: Path) -> None:
+def test_a_misspelt_variable_is_warned_of(tmp_path: Path) -> None:
     """By `serve`, which refuses here for another reason, and by `config check`; not its value."""
     for command in (["serve"], ["config", "check"]):
         done = run(
@@ -113,7 +113,7 @@ def test_a_mistyped_variable_is_warned_of(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("listener", ["GRPC", "OPS", "WEB"])
-def test_a_taken_port_is_named_with_its_setting(tmp_path: Path, listener: str) -> None:
+def test_a_port_in_use_is_named_with_its_setting(tmp_path: Path, listener: str) -> None:
     """One line: which address, and the variable that sets another."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
@@ -126,7 +126,7 @@ def test_a_taken_port_is_named_with_its_setting(tmp_path: Path, listener: str) -
     assert done.stderr.splitlines() == [f"mediagate cannot serve: {why}"]
 
 
-def test_a_sandbox_that_cannot_be(mediagate: Mediagate) -> None:
+def test_invalid_sandbox_settings(mediagate: Mediagate) -> None:
     """A wrong setting is a wrong command line."""
     assert mediagate("sandbox", "--time-scale", "-1").exit_code == 2
 

@@ -27,7 +27,7 @@ def test_nothing_breaks_with_the_sandbox(mediagate: Mediagate) -> None:
     assert "0 of which break something" in done.stderr
 
 
-def test_what_breaks_is_told_and_ends_with_one(
+def test_breaking_changes_end_with_exit_code_one(
     mediagate: Mediagate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A model that is gone, another that changed; JSON for programs."""
@@ -50,7 +50,9 @@ def test_what_breaks_is_told_and_ends_with_one(
     assert "stability-ai/sdxl" not in broken
 
 
-def test_prices_alone_need_nobody(mediagate: Mediagate, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_checking_prices_needs_no_upstream(
+    mediagate: Mediagate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without upstream; a name that is none is a mistake of the command line."""
     monkeypatch.setenv("MEDIAGATE_UPSTREAM_URL", "http://127.0.0.1:9")
     done = mediagate("catalog", "check", "--offline", "--json", "gpt-5.2")

@@ -46,7 +46,7 @@ def unknown() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("address_of_nobody", [refused, silent, black_hole, unknown])
-def test_every_command_says_that_there_is_no_gate(
+def test_every_command_reports_an_unreachable_server(
     mediagate: Mediagate, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address_of_nobody: object
 ) -> None:
     """It does not wait for one."""
@@ -64,7 +64,7 @@ def test_every_command_says_that_there_is_no_gate(
 
 @pytest.mark.parametrize("address_of_nobody", [refused, black_hole])
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_the_catalog_cannot_be_compared_with_nothing(
+def test_the_catalog_check_reports_an_unreachable_upstream(
     mediagate: Mediagate, monkeypatch: pytest.MonkeyPatch, address_of_nobody: object, scheme: str
 ) -> None:
     """Said once, not for each model."""
@@ -96,7 +96,7 @@ def status(reason: str) -> MediagateError:
     return errors.Unavailable(errors.Details(grpc.StatusCode.UNAVAILABLE, "", reason))
 
 
-def test_the_same_thing_has_the_same_exit_code() -> None:
+def test_equal_failures_have_equal_exit_codes() -> None:
     """Whether a status tells of it or a generation does."""
     refused_once, ran = Attempt.STATE_REFUSED, Attempt.STATE_FAILED
     assert exit_code_of(failed_with(refused_once)) == REFUSED

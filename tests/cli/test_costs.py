@@ -63,7 +63,7 @@ def invoice(billed: dict[str, int], **factors: str) -> str:
     return "\n".join(("model,amount_usd", *lines, ""))
 
 
-def test_the_sums_are_the_bill(spent: tuple[str, dict[str, int]], costs: Mediagate) -> None:
+def test_totals_equal_the_bill(spent: tuple[str, dict[str, int]], costs: Mediagate) -> None:
     """By model, as JSON; the dearest first."""
     done = costs("--json")
     assert done.exit_code == 0, done.output
@@ -95,7 +95,7 @@ def test_by_price_and_by_kind(costs: Mediagate) -> None:
     assert "2026-" in rows["image"]
 
 
-def test_another_time_and_other_labels(costs: Mediagate) -> None:
+def test_filters_by_time_and_labels(costs: Mediagate) -> None:
     """Nothing is said to be nothing."""
     for arguments in (("--month", "2025-01"), ("--label", "team=c"), ("--model", "nobody/x")):
         done = costs(*arguments)
@@ -158,7 +158,7 @@ def test_an_invoice_of_nothing_differs(costs: Mediagate) -> None:
         assert verdicts[FLUX] == verdicts[FILM] == "differs"
 
 
-def test_more_than_three_groups_are_the_gates_to_refuse(costs: Mediagate) -> None:
+def test_more_than_three_groups_are_refused_by_the_server(costs: Mediagate) -> None:
     """With the field named."""
     groups = [option for name in ("model", "day", "tenant") for option in ("--by", name)]
     done = costs(*groups, "--by-label", "team")
@@ -224,7 +224,7 @@ def test_a_month_comes_from_the_file_or_the_command_line(
     assert costs("compare", "-", "--month", month, input=text).exit_code == 0
 
 
-def test_what_is_unknown_and_assumed_is_apart(
+def test_unknown_and_assumed_costs_are_separate(
     scripted_server: ScriptedServer, mediagate: Mediagate
 ) -> None:
     """In the totals, and beside an invoice."""

@@ -57,7 +57,7 @@ def check_files(folder: Path) -> None:
 
 @pytest.mark.needs_gate
 @pytest.mark.timeout(180)
-def test_a_tour_of_a_running_gate(server_process: ServerProcess, tmp_path: Path) -> None:
+def test_a_demo_of_a_running_server(server_process: ServerProcess, tmp_path: Path) -> None:
     """A text, a picture of that size, a video and a sound of that length, and a table of costs."""
     done = demo(server_process.address, tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -78,7 +78,7 @@ def test_a_tour_of_a_running_gate(server_process: ServerProcess, tmp_path: Path)
 
 @pytest.mark.needs_gate
 @pytest.mark.timeout(180)
-def test_a_tour_with_a_gate_of_its_own(tmp_path: Path) -> None:
+def test_a_demo_with_its_own_server(tmp_path: Path) -> None:
     """Nobody answers: it starts one on the sandbox, says so, and stops it again."""
     done = demo("127.0.0.1:1", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -86,7 +86,7 @@ def test_a_tour_with_a_gate_of_its_own(tmp_path: Path) -> None:
     check_files(tmp_path / "out")
 
 
-def test_what_is_not_built_is_left_out(mediagate: Mediagate, scripted_server: Scripted) -> None:
+def test_unimplemented_methods_are_skipped(mediagate: Mediagate, scripted_server: Scripted) -> None:
     """A young server gets a shorter tour; what fails for another reason counts."""
     checked_generation = Generation(
         id="gen-1", model="meta/llama", text=TextOutput(text="ok"), cost=Cost(usd_nanos=1)
@@ -112,7 +112,7 @@ def model(slug: str, *parameters: ModelParameter, **more: int) -> Model:
     return Model(slug=slug, status=Model.STATUS_LIVE, parameters=parameters, **more)  # type: ignore[arg-type]
 
 
-def test_the_model_that_makes_it_exactly_is_chosen() -> None:
+def test_an_exactly_fitting_model_is_chosen() -> None:
     """The cheapest class of those that fit; retired ones never; none where none fits."""
     listed = model("a/listed", ModelParameter(parameter="duration", allowed_values=["5", "10"]))
     ranged = model("b/ranged", ModelParameter(parameter="duration", minimum=1, maximum=8))
@@ -128,7 +128,7 @@ def test_the_model_that_makes_it_exactly_is_chosen() -> None:
     assert choose_model([dear, cheap], lambda m: accepts(m, "duration", 60)) == "z/cheap"
 
 
-def test_a_size_in_pixels_is_not_a_shape() -> None:
+def test_a_size_in_pixels_is_not_an_aspect_ratio() -> None:
     """A model that takes shapes alone cannot be held to pixels."""
     pixels = model(
         "a/b", ModelParameter(parameter="size", input_name="width", minimum=64, maximum=512)

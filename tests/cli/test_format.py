@@ -33,7 +33,7 @@ def test_dollars_are_readable(nanos: int, words: str) -> None:
 
 
 @pytest.mark.parametrize("typed", ["", "x", "-1", "NaN", "Infinity", "0.0000000001"])
-def test_what_is_no_sum_is_refused(typed: str) -> None:
+def test_invalid_amounts_are_refused(typed: str) -> None:
     """A bound on money that cannot be kept is not taken."""
     with pytest.raises(typer.BadParameter):
         parse_usd_nanos(typed)
@@ -73,7 +73,7 @@ def test_any_prompt_gives_a_plain_file_name(prompt: str) -> None:
         (Media(uri="http://x/a"), ".bin"),
     ],
 )
-def test_a_file_is_named_for_what_it_is(media: Media, suffix: str) -> None:
+def test_a_file_is_named_by_its_media_type(media: Media, suffix: str) -> None:
     """By media type; else as its link has it."""
     assert suffix_of(media) == suffix
 
@@ -106,7 +106,7 @@ def test_a_run_is_shown_with_its_share_and_the_time_that_is_left(
     assert format_state(running, begun + timedelta(seconds=seconds)) == words
 
 
-def test_a_share_is_never_rounded_up_to_the_end() -> None:
+def test_progress_is_never_rounded_up_to_the_end() -> None:
     """99.9 % is not all of it."""
     for progress, words in ((0.0, "0%"), (0.45, "45%"), (0.999, "99%"), (1.0, "100%")):
         running = Generation(state=Generation.STATE_RUNNING, progress=progress)

@@ -55,7 +55,7 @@ def test_from_the_start_to_the_erasure(server_process: ServerProcess, tmp_path: 
     assert not (tmp_path / "gone.txt").exists()
 
 
-def test_waiting_may_end_first(server_process: ServerProcess, tmp_path: Path) -> None:
+def test_waiting_may_time_out(server_process: ServerProcess, tmp_path: Path) -> None:
     """With a code of its own; what is watched or waited for goes on, until it is cancelled."""
     script = """
         mediagate video 'rain [[hang]]' -o rain.mp4 2>said & pid=$!
@@ -76,7 +76,7 @@ def test_waiting_may_end_first(server_process: ServerProcess, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("option", ["-o x.pdf", "-o link.pdf"])
-def test_a_file_is_only_written_over_by_force(
+def test_a_file_is_overwritten_only_with_force(
     server_process: ServerProcess, tmp_path: Path, option: str
 ) -> None:
     """Refused before anything is paid; a link stays one; another type than its name is named."""
@@ -117,7 +117,7 @@ def test_streams_devices_and_odd_names(server_process: ServerProcess, tmp_path: 
     assert b"2 outputs do not go into one stream" in done.stderr
 
 
-def test_a_model_that_stands_in_is_named(server_process: ServerProcess, tmp_path: Path) -> None:
+def test_a_substituted_model_is_named(server_process: ServerProcess, tmp_path: Path) -> None:
     """On stderr, with the reason."""
     with Client(server_process.address) as client:
         models = [model for model in client.models() if model.stands_in_for]
@@ -130,7 +130,7 @@ def test_a_model_that_stands_in_is_named(server_process: ServerProcess, tmp_path
         assert f"  {model.slug} stands in for {name}: " in done.stderr.decode()
 
 
-def test_a_wrong_key_says_where_to_look(tmp_path: Path) -> None:
+def test_a_wrong_key_names_its_setting(tmp_path: Path) -> None:
     """The caller's key by its variable, and the server's token for Replicate by its own."""
     (tmp_path / "gate.toml").write_text('[tenants.team]\nkeys = ["env:TEAM_KEY"]\n')
     with running_sandbox(tmp_path, *AT_ONCE, *UNLIMITED, "--token", "r8_right") as sandbox:

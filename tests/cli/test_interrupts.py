@@ -73,7 +73,7 @@ def test_ctrl_c_cancels_a_text(
     assert process.returncode == 130
 
 
-def test_ctrl_c_cancels_a_picture(
+def test_ctrl_c_cancels_an_image(
     start: Callable[..., Process], scripted_server: ScriptedServer, tmp_path: Path
 ) -> None:
     """While it is followed its id is known, so it ends at once and nothing is saved."""
@@ -120,7 +120,7 @@ def test_ctrl_c_before_anything_is_accepted(
     assert scripted_server.cancelled.empty()
 
 
-def test_a_reader_that_has_enough_cancels(
+def test_a_closed_output_pipe_cancels(
     start: Callable[..., Process], scripted_server: ScriptedServer
 ) -> None:
     """`mediagate text … | head` stops paying when head stops reading."""

@@ -32,7 +32,7 @@ def only(nanos: int | None, usd: str | None, tolerance: Decimal = HALF) -> Diffe
 
 
 @given(st.lists(st.tuples(names, sums), min_size=1), st.sampled_from(["csv", "json"]))
-def test_what_is_written_is_read(lines: list[tuple[str, Decimal]], form: str) -> None:
+def test_amounts_are_read_exactly(lines: list[tuple[str, Decimal]], form: str) -> None:
     """To the last digit, in either shape; lines of a model are added up."""
     if form == "csv":
         file = io.StringIO()
@@ -49,7 +49,7 @@ def test_what_is_written_is_read(lines: list[tuple[str, Decimal]], form: str) ->
 
 
 @given(st.lists(sums.map(float), min_size=1))
-def test_rounding_hides_half_a_cent_a_line_and_no_more(amounts: list[float]) -> None:
+def test_rounding_tolerance_is_half_a_cent_per_line(amounts: list[float]) -> None:
     """However few places a number of JSON shows: there, $1.10 is 1.1, and $0.00 is 0 or 0.0."""
     for form in (float, str, lambda usd: int(usd) if usd.is_integer() else usd):
         lines = [{"model": "a/b", "amount_usd": form(usd)} for usd in amounts]
@@ -58,14 +58,14 @@ def test_rounding_hides_half_a_cent_a_line_and_no_more(amounts: list[float]) -> 
 
 
 @pytest.mark.parametrize("lines", [[0.0], [0], ["0"], [0.0, 0.0, 0.0, 0.1]])
-def test_what_was_not_billed_at_all_differs(lines: list[object]) -> None:
+def test_an_unbilled_model_differs(lines: list[object]) -> None:
     """Zero does not agree with what the ledger has, be it written with one place or with none."""
     text = json.dumps([{"model": "a/b", "amount_usd": usd} for usd in lines])
     (differences,) = compare_invoice([total(15_000_000)], read_invoice(text).amounts, HALF, {})
     assert differences.verdict is ComparisonVerdict.DIFFERS
 
 
-def test_a_spreadsheets_file_is_read() -> None:
+def test_spreadsheet_exports_are_read() -> None:
     """A byte order mark, lines' ends of Windows, quotes, an empty line; the month of all lines."""
     text = '\ufeffmodel,month,amount_usd\r\n"A/b:123",2026-10,-12.5\r\n\r\na/b,2026-10,0.123\r\n'
     read = read_invoice(text)
@@ -121,7 +121,7 @@ def test_a_spreadsheets_file_is_read() -> None:
         ('[{"model": "a/b", "amount_usd": 1, "amount_usd": 2}]', "amount_usd is there 2 times"),
     ],
 )
-def test_what_is_no_invoice_is_told_where(text: str, words: str) -> None:
+def test_an_invalid_invoice_names_the_position(text: str, words: str) -> None:
     """In one line, with the place."""
     with pytest.raises(InvoiceError, match=r"^[^\n]+$") as raised:
         read_invoice(text)
@@ -139,7 +139,7 @@ def test_numbers_of_json_are_read_to_the_last_digit() -> None:
         assert read.amounts["a/b"].nanos == nanos
 
 
-def test_up_to_the_tolerance_they_agree() -> None:
+def test_amounts_within_the_tolerance_agree() -> None:
     """Half a percent of the larger of the two, to the nano-dollar, either way."""
     assert only(10**12, "1005.025125628").verdict is ComparisonVerdict.AGREES
     assert only(10**12, "1005.025125629").verdict is ComparisonVerdict.DIFFERS
@@ -149,7 +149,7 @@ def test_up_to_the_tolerance_they_agree() -> None:
     assert only(0, "0").verdict is ComparisonVerdict.AGREES
 
 
-def test_what_rounding_does_is_no_difference() -> None:
+def test_rounding_is_not_a_difference() -> None:
     """A line of two places is true to half a cent, and not to more."""
     for usd, verdict in (("0.01", ComparisonVerdict.AGREES), ("0.02", ComparisonVerdict.DIFFERS)):
         amounts = read_invoice(f"model,amount_usd\na/b,{usd}\n").amounts
@@ -157,7 +157,7 @@ def test_what_rounding_does_is_no_difference() -> None:
         assert differences.verdict is verdict
 
 
-def test_what_only_one_side_has() -> None:
+def test_models_of_one_side_only() -> None:
     """Is said."""
     assert only(5, None).verdict is ComparisonVerdict.NOT_ON_INVOICE
     foreign = only(None, "3")

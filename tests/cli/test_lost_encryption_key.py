@@ -7,7 +7,7 @@ import pytest
 from tests.server_process import running_server
 
 
-def test_a_gate_without_its_sealing_key_says_so_and_does_not_start(tmp_path: Path) -> None:
+def test_a_server_without_its_encryption_key_does_not_start(tmp_path: Path) -> None:
     """Words with the file and the way out, and an exit that is no crash."""
     with running_server(tmp_path):
         pass

@@ -49,7 +49,7 @@ def begins(scripted: ScriptedServer, end: Generation) -> None:
     scripted.plays("WatchGeneration", WatchGenerationResponse(generation=end, sequence=2))
 
 
-def test_a_picture_is_saved_under_its_prompt(
+def test_an_image_is_named_by_its_prompt(
     mediagate: Mediagate, scripted_server: ScriptedServer, files: str, tmp_path: Path
 ) -> None:
     """Stdout is the path alone; what it is and costs is said beside it."""
@@ -68,7 +68,7 @@ def test_a_picture_is_saved_under_its_prompt(
     assert sent.wait.seconds == 0
 
 
-def test_nothing_is_written_over(
+def test_existing_files_are_not_overwritten(
     mediagate: Mediagate, scripted_server: ScriptedServer, files: str, tmp_path: Path
 ) -> None:
     """Files of that name stay; several outputs each get a name of their own."""
@@ -88,7 +88,7 @@ def test_nothing_is_written_over(
         ("there", 2, ["there/cat.png", "there/cat-2.png"]),
     ],
 )
-def test_where_to_save_can_be_said(
+def test_the_output_path_can_be_given(
     mediagate: Mediagate,
     scripted_server: ScriptedServer,
     files: str,
@@ -109,7 +109,7 @@ def test_where_to_save_can_be_said(
     assert all((tmp_path / name).read_bytes() == FILE for name in expected)
 
 
-def test_what_was_not_honoured_is_said(
+def test_adjusted_and_dropped_parameters_are_reported(
     mediagate: Mediagate, scripted_server: ScriptedServer, files: str
 ) -> None:
     """Adjusted and dropped parameters, missing outputs and the sandbox do not go unsaid."""
@@ -149,7 +149,7 @@ def test_json_names_the_files(
         (CANCELLED, "mediagate: it was cancelled (CANCELLED, cost unknown)\n"),
     ],
 )
-def test_a_bad_end_is_told_with_its_cost(
+def test_a_failure_is_reported_with_its_cost(
     mediagate: Mediagate, scripted_server: ScriptedServer, end: Generation, line: str
 ) -> None:
     """Exit code 3: it may have cost money, and how much is said."""
@@ -159,7 +159,7 @@ def test_a_bad_end_is_told_with_its_cost(
     assert done.stderr == f"gen-1: accepted\n{line}"
 
 
-def test_a_link_that_is_gone(
+def test_an_expired_link(
     mediagate: Mediagate, scripted_server: ScriptedServer, files: str, tmp_path: Path
 ) -> None:
     """The picture was made, but there is no file: no half one either."""
@@ -171,7 +171,7 @@ def test_a_link_that_is_gone(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_is_not_there_is_noticed_before_paying(
+def test_a_missing_folder_is_detected_before_spending(
     mediagate: Mediagate, scripted_server: ScriptedServer
 ) -> None:
     """Nothing is made that could not be saved."""
@@ -191,7 +191,7 @@ def test_a_folder_that_is_not_there_is_noticed_before_paying(
         ([], ImageFormat.IMAGE_FORMAT_UNSPECIFIED),
     ],
 )
-def test_a_file_is_what_its_name_says(
+def test_the_file_extension_selects_the_format(
     mediagate: Mediagate,
     scripted_server: ScriptedServer,
     files: str,
@@ -229,7 +229,7 @@ def test_a_full_disk(
     ]
 
 
-def test_a_video_from_a_picture(
+def test_a_video_from_an_image(
     mediagate: Mediagate, scripted_server: ScriptedServer, files: str, tmp_path: Path
 ) -> None:
     """A local picture travels with the request; the file is named after the prompt."""
@@ -275,7 +275,7 @@ def test_speech(mediagate: Mediagate, scripted_server: ScriptedServer, files: st
     assert (sent.text, sent.prompt, sent.kind, sent.speed) == ("Good morning", "", 3, 1.5)
 
 
-def test_a_file_that_is_too_large_is_not_sent(
+def test_an_oversized_file_is_not_sent(
     mediagate: Mediagate, scripted_server: ScriptedServer, tmp_path: Path
 ) -> None:
     """3.5 MiB within a request are refused here, the field named."""

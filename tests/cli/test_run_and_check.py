@@ -49,7 +49,7 @@ def put_out(value: object, *media: Media) -> RunModelResponse:
     return RunModelResponse(generation=checked_generation)
 
 
-def test_a_verdict_is_a_line(mediagate: Mediagate, scripted_server: ScriptedServer) -> None:
+def test_a_verdict_is_one_line(mediagate: Mediagate, scripted_server: ScriptedServer) -> None:
     """On stdout, for scripts; who said it and for how much on stderr."""
     for verdict, line in (
         (SAFE, "safe\n"),
@@ -66,7 +66,9 @@ def test_a_verdict_is_a_line(mediagate: Mediagate, scripted_server: ScriptedServ
     assert scripted_server.requests_of("CheckSafety")[0].content == "some words"
 
 
-def test_a_reply_is_judged_as_one(mediagate: Mediagate, scripted_server: ScriptedServer) -> None:
+def test_a_reply_is_judged_in_its_context(
+    mediagate: Mediagate, scripted_server: ScriptedServer
+) -> None:
     """With what it answers."""
     scripted_server.plays("CheckSafety", judged(SAFE))
     done = mediagate("check", "-", "--answers", "How?", "--json", input="Like so.\n")
@@ -79,7 +81,7 @@ def test_a_reply_is_judged_as_one(mediagate: Mediagate, scripted_server: Scripte
     assert json.loads(done.stdout)["generation"]["safety"]["verdict"] == "VERDICT_SAFE"
 
 
-def test_inputs_are_json_where_they_are_some(
+def test_inputs_are_parsed_as_json_if_valid(
     mediagate: Mediagate, scripted_server: ScriptedServer
 ) -> None:
     """Else text; media by path or URL, several as a list."""
@@ -102,7 +104,7 @@ def test_inputs_are_json_where_they_are_some(
     assert json.loads(done.stdout) == {"words": ["a", 1]}
 
 
-def test_a_text_is_printed_as_it_is(mediagate: Mediagate, scripted_server: ScriptedServer) -> None:
+def test_a_text_is_printed_unquoted(mediagate: Mediagate, scripted_server: ScriptedServer) -> None:
     """Without quotes."""
     scripted_server.plays("RunModel", put_out("Hello\nthere"))
     assert mediagate("run", "o/n").stdout == "Hello\nthere\n"
@@ -160,7 +162,7 @@ def test_files_are_saved(mediagate: Mediagate, scripted_server: ScriptedServer, 
     assert Path(file).read_bytes() == FILE
 
 
-def test_what_is_wrong_is_told(mediagate: Mediagate, scripted_server: ScriptedServer) -> None:
+def test_invalid_inputs_are_named(mediagate: Mediagate, scripted_server: ScriptedServer) -> None:
     """The input by its name; a second model, or half a pair, before anything is sent."""
     wrong = status(
         grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST", "no", fields=["input.scale"]

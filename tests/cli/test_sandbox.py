@@ -30,7 +30,7 @@ def test_options_are_settings() -> None:
                 assert (option.default or None) == (default or None), option.name
 
 
-def test_help_tells_all_faults(mediagate: Mediagate) -> None:
+def test_help_lists_all_faults(mediagate: Mediagate) -> None:
     """Every fault with what it takes, every endpoint, and examples."""
     help_text = " ".join(mediagate("sandbox", "--help").stdout.split())
     for do, action in ACTIONS.items():
@@ -44,7 +44,7 @@ def test_help_tells_all_faults(mediagate: Mediagate) -> None:
     assert "/sandbox/bill" in help_text
 
 
-def test_it_says_where_it_is_and_by_which_seeds(
+def test_the_address_and_seeds_are_printed(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The first line is enough to call it and to repeat the run."""
@@ -108,7 +108,7 @@ def test_a_plan_prices_and_a_bill_from_files(
         ("--record", '{"cassette": 1, "upstream": "http://x"}\n', "is a recording of http://x"),
     ],
 )
-def test_a_cassette_that_cannot_be_used_is_told_in_one_line(
+def test_an_unusable_cassette_is_reported_in_one_line(
     mediagate: Mediagate, tmp_path: Path, option: str, content: str | None, words: str
 ) -> None:
     """Exit code 1, the file, and what is wrong with it."""
@@ -141,7 +141,7 @@ def test_a_cassette_that_cannot_be_used_is_told_in_one_line(
         (("--faults", "wrong.toml"), "faults[0].do"),
     ],
 )
-def test_a_wrong_command_line_says_what_is_wrong(
+def test_a_wrong_command_line_names_the_problem(
     mediagate: Mediagate, tmp_path: Path, arguments: tuple[str, ...], words: str
 ) -> None:
     """Exit code 2 and the option, setting, file or field."""

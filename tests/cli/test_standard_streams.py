@@ -51,7 +51,7 @@ ANSWER = "[sandbox meta/meta-llama-3-70b-instruct] You asked:"
         ("mediagate image x -o ''", UTF_8, 2, "--output: it is empty"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(
+def test_failures_are_one_line(
     server_process: ServerProcess,
     tmp_path: Path,
     script: str,
@@ -68,7 +68,7 @@ def test_what_cannot_be_done_is_one_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_text_on_a_full_disk_can_be_had_by_id(
+def test_a_text_on_a_full_disk_can_be_read_by_id(
     server_process: ServerProcess, tmp_path: Path
 ) -> None:
     """The run goes on; stderr says the id, and the command that prints it."""
@@ -82,7 +82,7 @@ def test_a_text_on_a_full_disk_can_be_had_by_id(
     assert saved.stdout.decode().startswith(ANSWER)
 
 
-def test_a_reader_that_leaves_ends_the_run(server_process: ServerProcess, tmp_path: Path) -> None:
+def test_a_closed_reader_ends_the_run(server_process: ServerProcess, tmp_path: Path) -> None:
     """And what it wrote until then stays."""
     script = (
         "set -o pipefail; mediagate text 'Tell me all. [[tokens=4000 interval_ms=10]]' | head -c 20"

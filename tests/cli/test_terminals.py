@@ -69,7 +69,9 @@ def test_progress_tables_and_help_in_a_plain_terminal(
     assert (tmp_path / "rain.mp4").stat().st_size > 0
 
 
-def test_a_terminal_obeys_no_text(server_process: ServerProcess, tmp_path: Path) -> None:
+def test_control_sequences_in_texts_are_escaped(
+    server_process: ServerProcess, tmp_path: Path
+) -> None:
     """A control sequence that a model repeats is shown, not carried out."""
     arguments = ("text", "clear \x1b[2J it", "--max-tokens", "20")
     with terminal(tmp_path, server_process.address, *arguments) as running:
@@ -81,7 +83,7 @@ def test_a_terminal_obeys_no_text(server_process: ServerProcess, tmp_path: Path)
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-def test_an_interrupt_says_the_id_the_cost_and_how_to_go_on(
+def test_an_interrupt_prints_the_id_the_cost_and_a_command(
     server_process: ServerProcess, tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     """What was begun is cancelled; what came until then can be had by id."""

@@ -18,7 +18,7 @@ from .conftest import Mediagate
 C = grpc.StatusCode
 
 
-def test_the_answer_is_on_stdout_and_the_bill_on_stderr(
+def test_the_answer_is_on_stdout_and_the_cost_on_stderr(
     mediagate: Mediagate, scripted_server: ScriptedServer
 ) -> None:
     """So that the answer can be piped on as it is."""
@@ -31,9 +31,7 @@ def test_the_answer_is_on_stdout_and_the_bill_on_stderr(
     assert cost == "gen-1: meta/llama, 3 tokens, $0.000012 settled"
 
 
-def test_every_option_finds_its_field(
-    mediagate: Mediagate, scripted_server: ScriptedServer
-) -> None:
+def test_every_option_sets_its_field(mediagate: Mediagate, scripted_server: ScriptedServer) -> None:
     """What is typed is what is asked, and nothing that was not typed."""
     scripted_server.plays("StreamText", stream_events(["ok"]))
     done = mediagate(
@@ -62,7 +60,7 @@ def test_every_option_finds_its_field(
     assert heard.metadata["authorization"] == "Bearer k-9"
 
 
-def test_a_place_in_the_queue_is_told(
+def test_the_queue_position_is_printed(
     mediagate: Mediagate, scripted_server: ScriptedServer
 ) -> None:
     """Somebody who waits sees that it goes on."""
@@ -108,7 +106,7 @@ def test_json_is_the_generation(mediagate: Mediagate, scripted_server: ScriptedS
         (status(C.DEADLINE_EXCEEDED, "DEADLINE", "too late"), 3, "(DEADLINE)\n"),
     ],
 )
-def test_a_failure_is_one_line_and_a_number(
+def test_a_failure_is_one_line_and_an_exit_code(
     mediagate: Mediagate, scripted_server: ScriptedServer, script: object, code: int, line: str
 ) -> None:
     """What, why in a word, which field; 1 where nothing began, 3 where it failed."""
@@ -120,7 +118,7 @@ def test_a_failure_is_one_line_and_a_number(
     assert done.stdout == ""
 
 
-def test_what_came_before_a_failure_stays(
+def test_partial_text_before_a_failure_is_shown(
     mediagate: Mediagate, scripted_server: ScriptedServer
 ) -> None:
     """Half an answer is shown, and not mistaken for a whole one."""
@@ -132,7 +130,7 @@ def test_what_came_before_a_failure_stays(
     assert done.stdout.startswith("so far")
 
 
-def test_nobody_there(mediagate: Mediagate) -> None:
+def test_an_unreachable_server(mediagate: Mediagate) -> None:
     """The line says how to get a server, not what gRPC thinks of sockets."""
     done = mediagate("text", "Why?", "--target", "127.0.0.1:1", "--timeout", "5")
     assert done.exit_code == 1

@@ -76,7 +76,7 @@ def test_files_that_cannot_be_uploaded(
         ("https://e.org/gen_a1", "uri", "https://e.org/gen_a1"),
     ],
 )
-def test_what_stands_for_a_medium(
+def test_ids_and_urls_as_media(
     text: str, field: str, value: Any, mediagate: Mediagate, scripted_server: ScriptedServer
 ) -> None:
     """The id of what the server keeps, or a URL."""
@@ -91,7 +91,7 @@ def test_what_stands_for_a_medium(
     assert chosen == value
 
 
-def test_a_file_of_that_name_comes_first(
+def test_a_file_named_like_an_id_comes_first(
     mediagate: Mediagate, scripted_server: ScriptedServer, tmp_path: Path
 ) -> None:
     """Whoever has a file called like an id means the file."""

@@ -26,7 +26,7 @@ def run(target: str, *words: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.needs_gate
-async def test_what_an_admin_does(tmp_path: Path) -> None:
+async def test_webhook_administration(tmp_path: Path) -> None:
     """From the first secret to the last try by hand."""
     (port,) = free_ports(1)
     (tmp_path / "data").mkdir()

@@ -163,7 +163,7 @@ async def test_cancelling_a_paid_call_ends_its_rpc(
     assert await asyncio.to_thread(scripted_server.left.get, timeout=20) == "GenerateImage"
 
 
-async def test_a_paid_call_survives_a_cut(
+async def test_a_billable_call_survives_a_broken_connection(
     async_client: AsyncClient, scripted_server: ScriptedServer
 ) -> None:
     """Sent again under the same request_id, after the pause that the server asked for."""
@@ -245,7 +245,7 @@ async def test_lists_and_models(async_client: AsyncClient, scripted_server: Scri
     assert (await async_client.plan(GenerateImageRequest(prompt="x"))).model == "a/b"
 
 
-async def test_what_can_be_seen_to_be_wrong_is_not_sent(
+async def test_invalid_requests_are_not_sent(
     async_client: AsyncClient, scripted_server: ScriptedServer, tmp_path: Path
 ) -> None:
     """Too large, contradictory or unreadable: refused here, the field named."""

@@ -114,18 +114,18 @@ def connected(target: str, **quick: Any) -> grpc.aio.Channel:
 
 
 @pytest.mark.parametrize("name", [*dict(channel_options()), *SEPARATE_CONNECTION])
-def test_grpc_knows_the_option(name: str) -> None:
+def test_grpc_recognizes_every_option(name: str) -> None:
     """One that is misspelt is ignored in silence."""
     assert name.encode() + b"\0" in Path(cygrpc.__file__).read_bytes()
 
 
-async def test_a_silent_connection_is_pinged_for_ever(server: Server) -> None:
+async def test_an_idle_connection_is_pinged_indefinitely(server: Server) -> None:
     """Without a call, and more often than gRPC's own two pings without data."""
     async with connected(server.target, keepalive_time_ms=100):
         await server.until(lambda: server.pings > 4)
 
 
-async def test_pings_without_data_are_bounded_without(server: Server) -> None:
+async def test_grpcs_default_limits_pings_without_data(server: Server) -> None:
     """By gRPC's own rule there are two, and then one a minute: the option is in force."""
     quick = {"keepalive_time_ms": 100, "http2__max_pings_without_data": 2}
     async with connected(server.target, **quick):
@@ -147,7 +147,7 @@ async def test_a_channel_without_any_call_pings_by_its_permit(server: Server, pe
     assert bool(server.pings) == bool(permit)
 
 
-async def test_a_gate_that_stands_still_is_noticed(server: Server) -> None:
+async def test_an_unresponsive_server_is_detected(server: Server) -> None:
     """A ping without an answer ends the connection."""
     server.answers = False
     async with connected(server.target, keepalive_time_ms=100, http2__ping_timeout_ms=100):
@@ -156,7 +156,7 @@ async def test_a_gate_that_stands_still_is_noticed(server: Server) -> None:
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has it")
-async def test_a_network_that_is_gone_is_noticed(server: Server) -> None:
+async def test_a_lost_network_is_detected_by_tcp(server: Server) -> None:
     """By TCP, which is told how long to wait for an acknowledgement."""
     async with connected(server.target):
         await server.until(lambda: bool(server.connections))
@@ -164,7 +164,7 @@ async def test_a_network_that_is_gone_is_noticed(server: Server) -> None:
         assert user_timeouts(server.connections[0]) == {ours}
 
 
-async def test_a_gate_that_is_started_anew_is_soon_found(server: Server) -> None:
+async def test_a_restarted_server_is_reconnected_quickly(server: Server) -> None:
     """Tries follow each other by our backoff: by gRPC's own there are six in the time."""
     server.refuses = True
     quick = {"initial_reconnect_backoff_ms": 100, "max_reconnect_backoff_ms": 100}
@@ -186,9 +186,7 @@ def channel(scripted_server: ScriptedServer) -> Iterator[grpc.Channel]:
         yield channel
 
 
-def test_the_channel_itself_sends_nothing_again(
-    channel: grpc.Channel, scripted_server: ScriptedServer
-) -> None:
+def test_the_channel_does_not_retry(channel: grpc.Channel, scripted_server: ScriptedServer) -> None:
     """This client does, by its own rule; with gRPC's there would be five times as many."""
     scripted_server.plays("GetGeneration", status(C.UNAVAILABLE, "DRAINING"))
     scripted_server.plays("GetGeneration", GetGenerationResponse(generation=DONE))
@@ -205,7 +203,7 @@ def test_the_channel_itself_sends_nothing_again(
     assert generation.generation == DONE
 
 
-def test_messages_are_bounded_both_ways(
+def test_message_sizes_are_limited_both_ways(
     channel: grpc.Channel, scripted_server: ScriptedServer
 ) -> None:
     """By what a server takes; nothing larger is sent, nothing larger is read."""

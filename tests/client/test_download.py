@@ -87,7 +87,7 @@ def media_of_uri(uri: str) -> Media:
     return Media(uri=uri, size_bytes=len(FILE), sha256=hashlib.sha256(FILE).hexdigest())
 
 
-def test_a_file_is_saved_whole(files: str, tmp_path: Path) -> None:
+def test_a_file_is_saved_complete(files: str, tmp_path: Path) -> None:
     """Byte for byte, proven by size and hash, over a redirect as well, and nothing beside it."""
     target = tmp_path / "out.bin"
     assert download(media_of_uri(f"{files}/file"), target) == target
@@ -105,7 +105,7 @@ def test_a_file_is_saved_whole(files: str, tmp_path: Path) -> None:
         ("/elsewhere", Unavailable),
     ],
 )
-def test_what_does_not_come_whole_leaves_nothing(
+def test_an_incomplete_download_leaves_no_file(
     files: str, tmp_path: Path, path: str, kind: type[Exception]
 ) -> None:
     """An older file of that name stays as it was, and no half file appears."""
@@ -120,7 +120,7 @@ def test_what_does_not_come_whole_leaves_nothing(
 @pytest.mark.parametrize(
     ("coding", "body"), [("gzip", gzip.compress(FILE)), ("deflate", zlib.compress(FILE))]
 )
-def test_what_is_encoded_on_the_way_is_decoded(
+def test_encoded_content_is_decoded(
     files: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, coding: str, body: bytes
 ) -> None:
     """It is the file that is measured and bounded; one that breaks off is none."""
@@ -159,7 +159,7 @@ SMALL = FILE[:5_000]
         (SMALL, "gzip"),
     ],
 )
-def test_every_coding_is_decoded(
+def test_every_content_encoding_is_decoded(
     files: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -174,7 +174,7 @@ def test_every_coding_is_decoded(
 
 
 @pytest.mark.parametrize("codings", ["br", "zstd", "gzip,br", "compress"])
-def test_what_cannot_be_decoded_is_not_saved(
+def test_undecodable_content_is_not_saved(
     files: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, codings: str
 ) -> None:
     """Its bytes are not the file."""
@@ -192,14 +192,14 @@ def test_what_cannot_be_decoded_is_not_saved(
         ("/echo/a b%2C?c d", "/echo/a%20b%2C?c%20d"),
     ],
 )
-def test_links_are_asked_for_letter_for_letter(
+def test_urls_are_requested_unchanged(
     files: str, tmp_path: Path, given: str, requested: str
 ) -> None:
     """They may be signed; what no request can hold is percent-encoded."""
     assert download(files + given, tmp_path / "out").read_text() == requested
 
 
-def test_a_host_that_nobody_can_look_up_is_refused(tmp_path: Path) -> None:
+def test_an_invalid_host_name_is_refused(tmp_path: Path) -> None:
     """In our words."""
     with pytest.raises(InvalidRequest):
         download(f"https://{'ü' * 80}.example/a", tmp_path / "out")
@@ -213,7 +213,7 @@ def test_the_size_is_bounded(files: str, tmp_path: Path, path: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_file_is_noticed(files: str, tmp_path: Path) -> None:
+def test_a_wrong_file_is_detected(files: str, tmp_path: Path) -> None:
     """Bytes that are not the ones made are an error, by size or by hash."""
     for media in (
         Media(uri=f"{files}/file", size_bytes=7),
@@ -231,19 +231,19 @@ def test_only_http(uri: str, tmp_path: Path) -> None:
         download(Media(uri=uri), tmp_path / "out.bin")
 
 
-def test_nobody_there(tmp_path: Path) -> None:
+def test_an_unreachable_server_is_unavailable(tmp_path: Path) -> None:
     """A server that cannot be reached is Unavailable."""
     with pytest.raises(Unavailable):
         download("http://127.0.0.1:1/x", tmp_path / "out.bin")
 
 
-def test_a_folder_that_is_not_there(files: str, tmp_path: Path) -> None:
+def test_a_missing_folder(files: str, tmp_path: Path) -> None:
     """That is the caller's own file system: Python's own error."""
     with pytest.raises(FileNotFoundError):
         download(f"{files}/file", tmp_path / "none" / "out.bin")
 
 
-async def test_both_faces_download(files: str, tmp_path: Path) -> None:
+async def test_both_clients_download(files: str, tmp_path: Path) -> None:
     """The asyncio client does it in a thread."""
     with Client("127.0.0.1:1") as client:
         client.download(f"{files}/file", tmp_path / "one")

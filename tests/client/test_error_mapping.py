@@ -63,7 +63,7 @@ FAMILIES: dict[str, tuple[C, type[errors.MediagateError]]] = {
 }
 
 
-def test_every_reason_of_the_contract_has_its_family() -> None:
+def test_every_reason_of_the_contract_has_a_class() -> None:
     """A reason that is new in the contract must be thought about here."""
     prefix = "ERROR_REASON_"
     names = {name.removeprefix(prefix) for name in ErrorReason.keys()}  # noqa: SIM118 - an enum
@@ -79,7 +79,7 @@ def test_a_reason_becomes_its_class(reason: str) -> None:
     assert (error.code, error.reason) == (code, reason)
 
 
-def test_everything_that_a_status_says_is_on_the_error() -> None:
+def test_all_details_of_a_status_are_on_the_error() -> None:
     """Reason, message, metadata, fields and the time to come back survive the way."""
     rpc_error = status(
         C.INVALID_ARGUMENT,
@@ -125,14 +125,14 @@ def test_budgets_and_preconditions_are_violations_too() -> None:
     ],
     ids=["none", "empty", "garbage", "contradiction"],
 )
-def test_details_that_cannot_be_used_are_left_aside(metadata: object) -> None:
+def test_unusable_details_are_ignored(metadata: object) -> None:
     """The status line counts where details are missing, broken or of another code."""
     error = from_rpc_error(Refusal(C.UNAVAILABLE, "down", metadata))
     assert isinstance(error, errors.Unavailable)
     assert (error.reason, error.message) == ("", "down")
 
 
-def test_another_domains_reason_is_not_ours() -> None:
+def test_reasons_of_other_domains_are_ignored() -> None:
     """A proxy's ErrorInfo does not pass for the server's."""
     info = error_details_pb2.ErrorInfo(reason="RATE_LIMITED", domain="proxy.example")
     error = from_status(status(C.UNAVAILABLE, more=[info]))
@@ -144,7 +144,7 @@ def test_a_deadline_is_a_timeout() -> None:
     assert isinstance(from_status(status(C.DEADLINE_EXCEEDED, "DEADLINE")), TimeoutError)
 
 
-def test_a_failed_generation_comes_with_its_error() -> None:
+def test_a_run_failure_carries_its_generation() -> None:
     """Whoever catches RunFailed can see what was paid, and name the call."""
     generation = Generation(
         id="g",
@@ -173,7 +173,7 @@ def test_a_failed_generation_comes_with_its_error() -> None:
         (status(C.UNAVAILABLE, "CIRCUIT_OPEN"), False),
     ],
 )
-def test_a_cut_is_told_from_an_answer(rpc_error: object, cut: bool) -> None:
+def test_a_broken_connection_differs_from_a_server_error(rpc_error: object, cut: bool) -> None:
     """What a connection did is not what a server said: a server always gives a reason."""
     assert is_interrupted(from_status(rpc_error)) is cut
 

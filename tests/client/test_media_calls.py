@@ -65,7 +65,7 @@ async def all_of(pieces: AsyncIterator[bytes]) -> bytes:
     return b"".join([piece async for piece in pieces])
 
 
-async def test_files_and_bytes_go_up(
+async def test_files_and_bytes_are_uploaded(
     scripted_server: ScriptedServer, client: Client, async_client: AsyncClient, tmp_path: Path
 ) -> None:
     """In pieces, with what they are; the answer is an input."""
@@ -87,7 +87,7 @@ async def test_files_and_bytes_go_up(
         assert content_of(requests) == PNG + FILE
 
 
-async def test_an_upload_is_begun_anew_after_a_cut(
+async def test_an_upload_restarts_after_a_broken_connection(
     scripted_server: ScriptedServer, client: Client, async_client: AsyncClient
 ) -> None:
     """From its first byte. What is refused is not sent again."""
@@ -109,7 +109,7 @@ async def test_an_upload_is_begun_anew_after_a_cut(
     assert len(scripted_server.requests_of("UploadMedia")) == 6
 
 
-async def test_another_file_arrived(
+async def test_an_upload_with_a_wrong_digest_fails(
     scripted_server: ScriptedServer, client: Client, async_client: AsyncClient
 ) -> None:
     """By its SHA-256: never taken for the one that was sent."""
@@ -183,7 +183,7 @@ async def test_reading_documents(
     assert [request.document for request in scripted_server.requests_of("ReadMedia")] == [ref] * 6
 
 
-async def test_a_read_goes_on_after_a_cut(
+async def test_a_read_resumes_after_a_broken_connection(
     scripted_server: ScriptedServer, client: Client, async_client: AsyncClient
 ) -> None:
     """At the byte where it stopped, also where the stream just ended."""
@@ -219,7 +219,9 @@ async def test_a_read_that_fails(
         list(client.read_media(Media(uri="https://a/b")))
 
 
-async def test_another_medium_after_a_cut(scripted_server: ScriptedServer, client: Client) -> None:
+async def test_a_changed_medium_after_a_broken_connection(
+    scripted_server: ScriptedServer, client: Client
+) -> None:
     """Two halves of two files are no file."""
     scripted_server.plays("ReadMedia", sent(FILE, 0, 700_000), CUT)
     scripted_server.plays("ReadMedia", sent(FILE + b"x", 700_000))
@@ -227,7 +229,7 @@ async def test_another_medium_after_a_cut(scripted_server: ScriptedServer, clien
         list(client.read_media(STORED))
 
 
-async def test_downloads_of_what_has_no_link(
+async def test_media_without_a_url_are_downloaded_from_the_server(
     scripted_server: ScriptedServer, client: Client, async_client: AsyncClient, tmp_path: Path
 ) -> None:
     """From the server itself, and proven whole."""

@@ -20,7 +20,7 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 HEAVY = {"aiohttp", "httpx", "mediagate_server", "pydantic", "replicate", "rich", "typer", "uvloop"}
 
 
-def test_it_needs_nothing_but_grpc_and_protobuf() -> None:
+def test_the_client_needs_only_grpc_and_protobuf() -> None:
     """Importing it in a fresh interpreter loads nothing that only a server needs."""
     done = subprocess.run([sys.executable, "-c", LIGHT], check=True, capture_output=True)
     loaded = set(json.loads(done.stdout))
@@ -39,7 +39,7 @@ def public(kind: type) -> dict[str, list[str]]:
 @pytest.mark.parametrize(
     ("sync_class", "async_class"), [(Client, AsyncClient), (TextStream, AsyncTextStream)]
 )
-def test_both_faces_offer_the_same(sync_class: type, async_class: type) -> None:
+def test_both_clients_have_the_same_methods(sync_class: type, async_class: type) -> None:
     """Methods and parameters are the same by name; only how one closes differs."""
     left, right = public(sync_class), public(async_class)
     left.pop("close", None)
@@ -48,7 +48,7 @@ def test_both_faces_offer_the_same(sync_class: type, async_class: type) -> None:
     assert left == right
 
 
-def test_the_channel_is_set_up_as_gates_expect() -> None:
+def test_the_channel_has_the_expected_options() -> None:
     """4 MiB both ways, pings that a silent stream survives, our own service config."""
     options = dict(channel_options({"grpc.keepalive_time_ms": 60_000}))
     assert options["grpc.max_send_message_length"] == 4 * 1024 * 1024
@@ -61,13 +61,13 @@ def test_the_channel_is_set_up_as_gates_expect() -> None:
     assert config["healthCheckConfig"] == {"serviceName": ""}
 
 
-def test_a_key_is_sent_only_where_there_is_one() -> None:
+def test_an_api_key_is_sent_only_if_set() -> None:
     """Every call says who sends it."""
     assert dict(call_metadata("k"))["authorization"] == "Bearer k"
     assert [key for key, _ in call_metadata(None)] == ["mediagate-client"]
 
 
-def test_who_is_leaving_does_not_wait_for_ever() -> None:
+def test_closing_waits_a_bounded_time() -> None:
     """Work that hangs is left behind; work that ends is waited for."""
     later = threading.Event()
 

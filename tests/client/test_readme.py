@@ -83,7 +83,7 @@ def test_media(
     assert scripted_server.requests_of("GenerateVideo")[0].first_frame.output.generation_id == "g-1"
 
 
-def test_offers(
+def test_example_of_checks_json_and_models(
     scripted_server: ScriptedServer,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -117,7 +117,9 @@ def test_offers(
     assert sent.media["image"].media[0].inline.data == PNG
 
 
-def test_spent(scripted_server: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_example_of_usage(
+    scripted_server: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
     """What was spent, added up and one by one."""
     total = UsageTotal(day="2026-11-24", model="a/b", settled_usd_nanos=7, unknown_charges=1)
     charge = Charge(generation_id="g-1", cost=Cost(usd_nanos=7))

@@ -61,7 +61,7 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)
         (b"hello", ""),
     ],
 )
-def test_a_files_first_bytes_tell_its_type(data: bytes, media_type: str) -> None:
+def test_the_media_type_is_read_from_the_content(data: bytes, media_type: str) -> None:
     """What is sent names its type, so that a model need not guess; the unknown is not guessed."""
     assert sniff(data) == media_type
 
@@ -83,7 +83,7 @@ def test_every_source_of_a_medium(tmp_path: Path) -> None:
     assert media_input(UploadMediaResponse(upload_id="upl_1")).upload_id == "upl_1"
 
 
-def test_an_id_of_what_is_kept_is_no_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_of_stored_media_are_not_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An output's, or an upload's; a file of that name goes first, and what is neither is told."""
     monkeypatch.chdir(tmp_path)
     assert media_input("gen_01ab").output == OutputRef(generation_id="gen_01ab")
@@ -98,14 +98,14 @@ def test_an_id_of_what_is_kept_is_no_path(tmp_path: Path, monkeypatch: pytest.Mo
     assert media_input("gen_01ab").inline.data == PNG
 
 
-def test_the_name_tells_a_type_that_the_bytes_do_not(tmp_path: Path) -> None:
+def test_the_media_type_falls_back_to_the_file_name(tmp_path: Path) -> None:
     """An SVG has no signature, but a suffix."""
     file = tmp_path / "drawing.svg"
     file.write_text("<svg/>")
     assert media_input(file).inline.media_type == "image/svg+xml"
 
 
-def test_media_are_bounded_before_they_are_sent(tmp_path: Path) -> None:
+def test_media_sizes_are_checked_before_sending(tmp_path: Path) -> None:
     """3 MiB may travel inline, one byte more may not, an empty file never."""
     file = tmp_path / "big.png"
     file.write_bytes(bytes(MAX_INLINE_BYTES))
@@ -128,7 +128,7 @@ def test_media_are_bounded_before_they_are_sent(tmp_path: Path) -> None:
         media_input(7)  # type: ignore[arg-type]
 
 
-def test_options_and_fields_find_their_place() -> None:
+def test_options_and_fields_are_mapped() -> None:
     """Python's words for everything that is not a plain value."""
     request = billable_request(
         GenerateTextRequest,
@@ -167,7 +167,7 @@ def test_options_and_fields_find_their_place() -> None:
     assert request.wait == Duration(seconds=1, nanos=500_000_000)
 
 
-def test_other_ways_to_say_it() -> None:
+def test_alternative_forms_of_values() -> None:
     """Names, numbers and ready-made messages are all taken."""
     ready = GenerationOptions(model="a/b", screen_prompt=True)
     audio = billable_request(
@@ -223,14 +223,14 @@ def test_other_ways_to_say_it() -> None:
         ("output_format", "bmp"),
     ],
 )
-def test_a_value_that_does_not_fit_names_its_field(field: str, value: object) -> None:
+def test_an_invalid_value_names_its_field(field: str, value: object) -> None:
     """A typed error before anything is sent, not a protobuf riddle."""
     with pytest.raises(InvalidRequest) as raised:
         billable_request(GenerateImageRequest, "x", {field: value})
     assert raised.value.violations[0].field == field
 
 
-def test_an_unknown_keyword_is_a_mistake_in_the_program() -> None:
+def test_an_unknown_keyword_is_a_type_error() -> None:
     """As for any Python function."""
     with pytest.raises(TypeError, match="colour"):
         billable_request(GenerateImageRequest, "x", {"colour": "red"})
@@ -238,14 +238,14 @@ def test_an_unknown_keyword_is_a_mistake_in_the_program() -> None:
         billable_request(GenerateImageRequest, GenerateImageRequest(prompt="x"), {"seed": 1})
 
 
-def test_every_call_is_named() -> None:
+def test_every_call_has_a_request_id() -> None:
     """A UUID where the caller gave none, the caller's own where it did."""
     request_ids = {billable_request(StreamTextRequest, "x", {}).request_id for _ in range(3)}
     assert len({uuid.UUID(name) for name in request_ids}) == 3
     assert billable_request(StreamTextRequest, "x", {"request_id": "mine"}).request_id == "mine"
 
 
-def test_a_call_gets_a_little_longer_than_its_generation() -> None:
+def test_the_rpc_deadline_exceeds_the_generation_timeout() -> None:
     """The server's own answer to a timeout always comes before the client's."""
     seconds = [
         rpc_seconds(billable_request(StreamTextRequest, "x", {})),
@@ -341,7 +341,7 @@ def nested(depth: int) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", BAD_ARGUMENTS)
-def test_values_that_no_message_can_hold(name: str) -> None:
+def test_values_outside_a_message_are_refused(name: str) -> None:
     """They are refused with their field before anything is sent: nothing listens there."""
     call, field = BAD_ARGUMENTS[name]
     with Client("127.0.0.1:1") as client, pytest.raises(InvalidRequest) as refused:

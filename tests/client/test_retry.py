@@ -50,7 +50,7 @@ def test_a_pause_is_between_half_and_the_whole(draw: float, attempt: int) -> Non
 
 
 @given(st.floats(0, 1), st.floats(0, 60))
-def test_never_sooner_than_the_gate_asked(draw: float, retry_after: float) -> None:
+def test_retry_info_is_the_minimum_delay(draw: float, retry_after: float) -> None:
     """RetryInfo is a floor."""
     tries, _ = retries(RetryPolicy(), draw=draw)
     failure = from_status(status(C.RESOURCE_EXHAUSTED, "RATE_LIMITED", retry_after=retry_after))
@@ -60,13 +60,13 @@ def test_never_sooner_than_the_gate_asked(draw: float, retry_after: float) -> No
     assert delay >= failure.retry_after
 
 
-def test_too_long_a_pause_is_not_waited_for() -> None:
+def test_too_long_delays_are_not_waited_for() -> None:
     """A caller rather hears of a pause of an hour than sits through it."""
     tries, _ = retries(RetryPolicy(longest_retry_after=60))
     assert tries.delay(from_status(status(C.UNAVAILABLE, "DRAINING", retry_after=61))) is None
 
 
-def test_no_try_begins_after_the_deadline() -> None:
+def test_no_attempt_begins_after_the_deadline() -> None:
     """A pause that would end after the deadline is not begun."""
     tries, clock = retries(RetryPolicy(initial_delay=1), seconds=10, draw=1.0)
     clock.now += 8.9
@@ -75,7 +75,7 @@ def test_no_try_begins_after_the_deadline() -> None:
     assert tries.delay(DOWN) is None
 
 
-def test_progress_begins_the_count_anew() -> None:
+def test_progress_resets_the_attempts() -> None:
     """A stream that goes on after each of many cuts is never given up."""
     tries, _ = retries(RetryPolicy(2, 2, 2), draw=1.0)
     for _ in range(20):
@@ -103,12 +103,12 @@ def test_progress_begins_the_count_anew() -> None:
         (from_status(status(C.DEADLINE_EXCEEDED)), False),
     ],
 )
-def test_only_what_can_pass_is_tried_again(failure: MediagateError, expected: bool) -> None:
+def test_only_transient_failures_are_retried(failure: MediagateError, expected: bool) -> None:
     """Unavailable, cut, or told when to come back; nothing else."""
     assert may_retry(failure) is expected
 
 
-def test_a_deadline_that_passed_is_an_error() -> None:
+def test_an_expired_deadline_is_an_error() -> None:
     """GRPC would take a negative timeout for a call that has none left."""
     clock = FakeMonotonicClock()
     deadline = Deadline.after(5, clock)
@@ -127,13 +127,13 @@ def test_a_deadline_that_passed_is_an_error() -> None:
         from_status(status(C.CANCELLED, message="CANCELLED")),
     ],
 )
-def test_a_gate_that_is_away_is_waited_for_while_it_is_started_anew(away: MediagateError) -> None:
+def test_an_unreachable_server_is_waited_for_during_a_restart(away: MediagateError) -> None:
     """By the least luck of jitter longer than the 10 s that a drain and a start may take."""
     tries, _ = retries(RetryPolicy(), draw=0.0)
     assert sum(_delays(tries, away)) > 10
 
 
-def test_a_gate_that_has_answered_is_waited_for_while_it_is_started_anew() -> None:
+def test_a_known_server_is_waited_for_during_a_restart() -> None:
     """Long enough for a drain and a start; not so for a server that cannot now."""
     tries, _ = retries(RetryPolicy(), draw=0.0)
     lost = from_status(status(C.UNAVAILABLE, "INTERNAL"))

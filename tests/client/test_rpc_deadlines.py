@@ -56,7 +56,7 @@ def face(request: pytest.FixtureRequest, client: Client, async_client: AsyncClie
 
 
 @pytest.mark.parametrize("name", WAITING)
-async def test_a_call_that_was_to_wait_for_the_end_says_that_there_is_none(
+async def test_a_blocking_call_raises_if_the_end_is_not_reached(
     face: Client | AsyncClient, scripted_server: ScriptedServer, name: str
 ) -> None:
     """The error has the generation, which goes on, whether or not failures are raised."""
@@ -69,7 +69,7 @@ async def test_a_call_that_was_to_wait_for_the_end_says_that_there_is_none(
 
 
 @pytest.mark.parametrize("name", ANY)
-async def test_whoever_asked_for_a_wait_gets_what_there_is(
+async def test_an_explicit_wait_returns_the_current_generation(
     face: Client | AsyncClient, scripted_server: ScriptedServer, name: str
 ) -> None:
     """Also none at all."""
@@ -79,7 +79,7 @@ async def test_whoever_asked_for_a_wait_gets_what_there_is(
 
 
 @pytest.mark.parametrize("name", AT_ONCE)
-async def test_what_is_not_waited_for_is_returned(
+async def test_calls_without_waiting_return_at_once(
     face: Client | AsyncClient, scripted_server: ScriptedServer, name: str
 ) -> None:
     """A video is begun, and gone on with by its id."""
@@ -88,7 +88,7 @@ async def test_what_is_not_waited_for_is_returned(
 
 
 @pytest.mark.parametrize("state", [state for state in STAGES if state])
-async def test_in_whatever_state_it_is(
+async def test_deadlines_in_every_unfinished_state(
     face: Client | AsyncClient, scripted_server: ScriptedServer, state: int
 ) -> None:
     """Queued, in doubt, being kept: none of them is the end."""

@@ -42,7 +42,7 @@ async def far(server_process: ServerProcess) -> AsyncIterator[AsyncClient]:
         yield client
 
 
-async def test_texts_side_by_side(far: AsyncClient) -> None:
+async def test_concurrent_texts(far: AsyncClient) -> None:
     """Each stream is whole: its pieces add up to what the server has kept."""
 
     async def read_text(question: str) -> tuple[str, str]:
@@ -58,7 +58,7 @@ async def test_texts_side_by_side(far: AsyncClient) -> None:
         assert f"Question {number}?" in answer
 
 
-async def test_a_verdict_and_any_model(far: AsyncClient, near: Client) -> None:
+async def test_a_safety_check_and_a_model_run(far: AsyncClient, near: Client) -> None:
     """In both faces: what is judged, and a model's own inputs and media."""
     unsafe = near.check_safety("How do I build a bomb?").safety
     assert [category.code for category in unsafe.categories] == ["S9"]
@@ -81,7 +81,7 @@ async def test_a_verdict_and_any_model(far: AsyncClient, near: Client) -> None:
     assert plan.target == "black-forest-labs/flux-schnell"
 
 
-async def test_any_models_text_comes_in_pieces(far: AsyncClient, near: Client) -> None:
+async def test_the_text_of_any_model_is_streamed(far: AsyncClient, near: Client) -> None:
     """In both faces: the pieces add up to the output; a model that makes none has it at its end."""
     given = {"prompt": "Hello"}
     blocking = near.stream_model("snowflake/snowflake-arctic-instruct", input=given)
@@ -108,7 +108,7 @@ async def test_any_models_text_comes_in_pieces(far: AsyncClient, near: Client) -
     assert len(media_of(silent.generation)) == 1
 
 
-async def test_what_is_deleted_is_erased(far: AsyncClient, near: Client) -> None:
+async def test_deletion_erases_a_generation(far: AsyncClient, near: Client) -> None:
     """In both faces, once it is over; its charge stays, and nobody can delete what runs."""
     for generation in (near.generate_text("Hello"), near.generate_image("A lighthouse")):
         await far.delete(generation.id)
@@ -125,7 +125,7 @@ async def test_what_is_deleted_is_erased(far: AsyncClient, near: Client) -> None
     await far.cancel(running.id)
 
 
-async def test_a_text_that_failed_says_what_it_cost(far: AsyncClient, near: Client) -> None:
+async def test_a_failed_text_has_its_cost(far: AsyncClient, near: Client) -> None:
     """In both faces, and where the text came in pieces as where it came whole."""
     prompt = "[[fail_after=5]] Why?"
     with pytest.raises(RunFailed) as read_text:
@@ -159,7 +159,7 @@ async def test_leaving_a_text_cancels_it_for_good(far: AsyncClient) -> None:
     assert raised.value.generation.state == Generation.STATE_CANCELLED
 
 
-def test_another_client_goes_on_with_a_text(server_process: ServerProcess, near: Client) -> None:
+def test_another_client_resumes_a_text(server_process: ServerProcess, near: Client) -> None:
     """By request_id and after_sequence, without a byte lost or told twice."""
     begun = near.stream_text("Why is the sky blue?", seed=1)
     first = str(next(begun)) + str(next(begun))
@@ -186,7 +186,7 @@ def test_a_repeated_call_gets_the_same_generation(near: Client) -> None:
         near.generate_text("Why not?", max_output_tokens=10, request_id=generation.request_id)
 
 
-def test_a_picture_becomes_a_video(near: Client, tmp_path: Path) -> None:
+def test_an_image_becomes_a_video(near: Client, tmp_path: Path) -> None:
     """Made, saved, handed on as a file, watched to its end, saved."""
     picture = near.generate_image("a cat", size=(256, 256), output_format="png")
     saved = near.download(media_of(picture)[0], tmp_path / "cat.png")
@@ -199,7 +199,7 @@ def test_a_picture_becomes_a_video(near: Client, tmp_path: Path) -> None:
     assert last.id in {listed.id for listed in near.list(modality="video", states=["succeeded"])}
 
 
-def test_a_picture_becomes_a_video_without_passing_through(near: Client, tmp_path: Path) -> None:
+def test_an_image_becomes_a_video_by_reference(near: Client, tmp_path: Path) -> None:
     """By its generation, or by the medium; what the server keeps is the file that was made."""
     picture = near.generate_image("a cat", size=(256, 256), output_format="png")
     [medium] = media_of(picture)
@@ -223,7 +223,7 @@ async def test_an_upload_is_an_input(far: AsyncClient, tmp_path: Path) -> None:
     assert b"".join([piece async for piece in far.read_media(uploaded)]) == content
 
 
-def test_what_is_wrong_is_typed(near: Client) -> None:
+def test_invalid_requests_raise_typed_errors(near: Client) -> None:
     """The field is named, nothing is made."""
     with pytest.raises(InvalidRequest) as raised:
         near.generate_text("Why?", temperature=9.5)
@@ -240,7 +240,7 @@ def test_the_catalog(near: Client) -> None:
     assert near.model("llama-70b").slug == "meta/meta-llama-3-70b-instruct"
 
 
-def test_without_this_client_grpc_refuses_a_message_that_is_too_large(
+def test_plain_grpc_refuses_an_oversized_message_late(
     server_process: ServerProcess,
 ) -> None:
     """What the client spares its user: 40 MB sent in vain."""
@@ -252,7 +252,7 @@ def test_without_this_client_grpc_refuses_a_message_that_is_too_large(
     assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-async def test_what_was_spent(near: Client, far: AsyncClient) -> None:
+async def test_usage_and_charges(near: Client, far: AsyncClient) -> None:
     """Both faces tell the same; a label finds one's own, page by page."""
     mine = {"run": uuid4().hex}
     generations = [near.generate_image("a boat", model="flux-dev", labels=mine) for _ in range(3)]

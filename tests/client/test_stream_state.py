@@ -20,7 +20,7 @@ def request() -> StreamTextRequest:
 
 
 @given(PIECES, st.lists(st.integers(0, 15), max_size=10), st.booleans())
-def test_nothing_is_lost_and_nothing_told_twice(
+def test_pieces_are_neither_lost_nor_repeated(
     pieces: list[str], cuts: list[int], forgetful: bool
 ) -> None:
     """However often a text is cut, its pieces add up to it, even if a server repeats itself."""
@@ -50,7 +50,7 @@ def test_the_first_request_is_the_callers_own() -> None:
     assert mine.after_sequence == 7
 
 
-def test_another_text_is_not_spliced_on() -> None:
+def test_texts_of_two_runs_are_not_joined() -> None:
     """Half of one text and half of another are worse than an error."""
     state = StreamState(request())
     state.receive(started("g-1"))
@@ -60,7 +60,7 @@ def test_another_text_is_not_spliced_on() -> None:
     assert raised.value.request_id == "r-1"
 
 
-def test_a_text_that_had_not_begun_may_begin_anew() -> None:
+def test_a_text_that_had_not_started_may_restart() -> None:
     """A generation that nobody took gives its request_id back; the next try is another one."""
     state = StreamState(request())
     state.receive(started("g-1"))
@@ -68,7 +68,7 @@ def test_a_text_that_had_not_begun_may_begin_anew() -> None:
     assert state.generation_id == "g-2"
 
 
-def test_facts_are_kept_beside_the_pieces() -> None:
+def test_status_and_completion_are_attributes() -> None:
     """Status and completion are no pieces of text, and are there to be asked for."""
     state = StreamState(request())
     assert state.generation_id == ""

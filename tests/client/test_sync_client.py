@@ -61,7 +61,7 @@ def test_a_text_streams(client: Client, scripted_server: ScriptedServer) -> None
     assert 30 < heard.seconds <= 90
 
 
-def test_a_cut_text_is_whole(client: Client, scripted_server: ScriptedServer) -> None:
+def test_a_broken_stream_is_completed(client: Client, scripted_server: ScriptedServer) -> None:
     """Cut before the first word and in the middle, yet every byte is told once."""
     pieces = ["Grün", "e ", "Wiesen", " und ", "Wälder"]
     events = list(stream_events(pieces))
@@ -105,7 +105,7 @@ def test_the_reason_of_a_failed_text_is_typed(
     assert [heard.method for heard in scripted_server.heard] == ["StreamText", "GetGeneration"]
 
 
-def test_a_failure_stays_one_where_its_generation_cannot_be_had(
+def test_a_failure_without_its_generation_is_still_raised(
     client: Client, scripted_server: ScriptedServer
 ) -> None:
     """What it cost is not known then; why it failed is."""
@@ -141,7 +141,7 @@ def test_another_thread_may_close_a_text(client: Client, scripted_server: Script
     assert scripted_server.cancelled.get(timeout=20) == "gen-1"
 
 
-def test_a_ready_made_request_is_sent_as_it_is(
+def test_a_request_message_is_sent_unchanged(
     client: Client, scripted_server: ScriptedServer
 ) -> None:
     """Only what must be there is added, and the caller's own message is left alone."""
@@ -154,7 +154,9 @@ def test_a_ready_made_request_is_sent_as_it_is(
     assert (sent.prompt, sent.aspect_ratio) == ("a cat", "1:1")
 
 
-def test_a_paid_call_survives_a_cut(client: Client, scripted_server: ScriptedServer) -> None:
+def test_a_billable_call_survives_a_broken_connection(
+    client: Client, scripted_server: ScriptedServer
+) -> None:
     """Sent again under the same request_id, with time for the server to hold the run."""
     scripted_server.plays("GenerateText", CUT)
     scripted_server.plays("GenerateText", status(C.CANCELLED, message="not taken"))
@@ -168,7 +170,7 @@ def test_a_paid_call_survives_a_cut(client: Client, scripted_server: ScriptedSer
 @pytest.mark.parametrize(
     ("generation", "kind"), [(FAILED, RunFailed), (CANCELLED, GenerationCancelled)]
 )
-def test_a_bad_end_raises(
+def test_failed_and_cancelled_generations_raise(
     client: Client, scripted_server: ScriptedServer, generation: object, kind: type[Exception]
 ) -> None:
     """FAILED and CANCELLED are errors of their own kind, with the generation on them."""
@@ -231,7 +233,7 @@ def test_get_and_cancel(client: Client, scripted_server: ScriptedServer) -> None
     assert client.cancel("gen-1").state == CANCELLED.state
 
 
-def test_a_plan_spends_nothing(client: Client, scripted_server: ScriptedServer) -> None:
+def test_plan_spends_nothing(client: Client, scripted_server: ScriptedServer) -> None:
     """plan() asks under validate_only; the calls that make something refuse it."""
     scripted_server.plays("GenerateImage", GenerateImageResponse(plan=Plan(model="a/b")))
     request = GenerateImageRequest(prompt="a cat")
@@ -242,7 +244,7 @@ def test_a_plan_spends_nothing(client: Client, scripted_server: ScriptedServer) 
         client.generate_image(request)
 
 
-def test_a_message_that_is_too_large_is_refused_here(
+def test_an_oversized_message_is_refused_locally(
     client: Client, scripted_server: ScriptedServer
 ) -> None:
     """40 MB are not sent to find out: the typed error says how large and how large it may be."""
@@ -255,7 +257,9 @@ def test_a_message_that_is_too_large_is_refused_here(
     assert scripted_server.heard == []
 
 
-def test_what_a_gate_lacks_is_said(client: Client, scripted_server: ScriptedServer) -> None:
+def test_unimplemented_and_not_found_differ(
+    client: Client, scripted_server: ScriptedServer
+) -> None:
     """UNIMPLEMENTED and NOT_FOUND are told apart."""
     scripted_server.plays("GetModel", status(C.NOT_FOUND, "MODEL_NOT_FOUND"))
     scripted_server.plays(
@@ -278,7 +282,7 @@ def test_a_deadline_passes(client: Client, scripted_server: ScriptedServer) -> N
     assert scripted_server.left.get(timeout=20) == "GenerateText"
 
 
-def test_nobody_there() -> None:
+def test_an_unreachable_server_is_unavailable() -> None:
     """A server that cannot be reached is Unavailable, with the request_id to come back with."""
     with Client("127.0.0.1:1") as client, pytest.raises(Unavailable) as raised:
         client.generate_text("Why?", request_id="r-1", rpc_timeout=1)

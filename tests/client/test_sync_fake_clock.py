@@ -112,7 +112,7 @@ def background() -> Iterator[Callable[..., "Future[Any]"]]:
         yield pool.submit
 
 
-def test_a_paid_call_is_sent_again_under_its_own_name(
+def test_a_billable_call_is_retried_with_its_request_id(
     fake_server: FakeChannelServer, background: Any
 ) -> None:
     """Three failures, growing pauses, and each time the very same request."""
@@ -132,7 +132,7 @@ def test_a_paid_call_is_sent_again_under_its_own_name(
     assert request.HasField("seed")
 
 
-def test_a_refusal_is_not_sent_again(fake_server: FakeChannelServer, background: Any) -> None:
+def test_a_refusal_is_not_retried(fake_server: FakeChannelServer, background: Any) -> None:
     """What is wrong stays wrong; the error names the field and the call."""
     call = background(fake_server.client().generate_image, "", request_id="mine")
     _, rpc = fake_server.unary("ImageService", "GenerateImage")
@@ -145,7 +145,9 @@ def test_a_refusal_is_not_sent_again(fake_server: FakeChannelServer, background:
     assert fake_server.slept == []
 
 
-def test_the_gates_own_pause_is_kept(fake_server: FakeChannelServer, background: Any) -> None:
+def test_the_servers_retry_delay_is_respected(
+    fake_server: FakeChannelServer, background: Any
+) -> None:
     """RetryInfo decides where it asks for more than the client would wait."""
     call = background(fake_server.client().generate_image, "a cat")
     _, rpc = fake_server.unary("ImageService", "GenerateImage")
@@ -156,7 +158,7 @@ def test_the_gates_own_pause_is_kept(fake_server: FakeChannelServer, background:
     assert fake_server.slept == [22.0]
 
 
-def test_it_gives_up_before_the_deadline(fake_server: FakeChannelServer, background: Any) -> None:
+def test_retries_end_before_the_deadline(fake_server: FakeChannelServer, background: Any) -> None:
     """A pause that ends after rpc_timeout is not begun: the failure comes while it is of use."""
     call = background(fake_server.client().generate_image, "a cat", rpc_timeout=10)
     _, rpc = fake_server.unary("ImageService", "GenerateImage")
@@ -167,7 +169,7 @@ def test_it_gives_up_before_the_deadline(fake_server: FakeChannelServer, backgro
     assert fake_server.slept == []
 
 
-def test_it_gives_up_after_so_many_tries(fake_server: FakeChannelServer, background: Any) -> None:
+def test_retries_end_after_max_attempts(fake_server: FakeChannelServer, background: Any) -> None:
     """A server that stays away is reported as such, after max_attempts calls."""
     call = background(fake_server.client().generate_image, "a cat")
     for _ in range(4):
@@ -177,7 +179,7 @@ def test_it_gives_up_after_so_many_tries(fake_server: FakeChannelServer, backgro
     assert fake_server.slept == [1.0, 2.0, 4.0]
 
 
-def test_time_spent_counts(fake_server: FakeChannelServer, background: Any) -> None:
+def test_the_deadline_bounds_all_attempts(fake_server: FakeChannelServer, background: Any) -> None:
     """The deadline bounds all tries together, not each of them."""
     call = background(fake_server.client().generate_image, "a cat", rpc_timeout=10)
     for seconds in (6.0, 2.0):
@@ -207,7 +209,7 @@ def test_a_failed_generation_raises_unless_told_otherwise(
         assert (error.generation if error else call.result()) == failed
 
 
-def test_a_read_is_sent_again_by_this_client_alone(
+def test_reads_are_retried_by_the_client_only(
     fake_server: FakeChannelServer, background: Any
 ) -> None:
     """By the same rule as what is paid: the channel, whose patience is another, does not retry."""
@@ -221,7 +223,9 @@ def test_a_read_is_sent_again_by_this_client_alone(
     assert call.result().slug == "a/b"
 
 
-def test_a_cut_text_goes_on_where_it_stood(fake_server: FakeChannelServer, background: Any) -> None:
+def test_a_broken_stream_resumes_at_its_position(
+    fake_server: FakeChannelServer, background: Any
+) -> None:
     """The same request with after_sequence, the pieces in a row, and progress resets the tries."""
     stream = fake_server.client().stream_text("Why?", model="llama-70b")
     heard = background(next, stream)
@@ -269,9 +273,7 @@ def test_a_text_without_completion_is_no_success(
     assert stream.completed is None
 
 
-def test_a_lost_text_is_not_asked_for_again(
-    fake_server: FakeChannelServer, background: Any
-) -> None:
+def test_an_expired_stream_is_not_retried(fake_server: FakeChannelServer, background: Any) -> None:
     """STREAM_EXPIRED ends it, and every later read says that it is over."""
     stream = fake_server.client().stream_text("Why?")
     heard = background(lambda: list(stream))
@@ -294,7 +296,7 @@ def test_a_text_has_a_deadline_over_all_connections(
     assert fake_server.slept == []
 
 
-def test_the_queue_is_told(fake_server: FakeChannelServer, background: Any) -> None:
+def test_the_queue_position_is_reported(fake_server: FakeChannelServer, background: Any) -> None:
     """While a text has not begun its caller can show its place."""
     queue_positions: list[int] = []
     stream = fake_server.client().stream_text(
@@ -327,7 +329,9 @@ def test_closing_early_cancels(fake_server: FakeChannelServer, background: Any) 
     assert heard.result() == "so"
 
 
-def test_closing_does_not_complain(fake_server: FakeChannelServer, background: Any) -> None:
+def test_closing_ignores_an_unreachable_server(
+    fake_server: FakeChannelServer, background: Any
+) -> None:
     """A server that cannot be told finds out by itself; the caller's own way out stays clear."""
 
     def leave_after_the_first() -> str:
@@ -358,7 +362,7 @@ def test_closing_a_complete_text_cancels_nothing(
     stream.close()  # would block for ever on a call that nobody takes
 
 
-def test_waiting_goes_on_slice_by_slice(fake_server: FakeChannelServer, background: Any) -> None:
+def test_waiting_is_split_into_calls(fake_server: FakeChannelServer, background: Any) -> None:
     """A wait of minutes is several calls, and a server that restarts meanwhile is waited for."""
     call = background(fake_server.client().wait, GENERATION)
     request, rpc = fake_server.unary("GenerationService", "WaitGeneration")
@@ -372,7 +376,7 @@ def test_waiting_goes_on_slice_by_slice(fake_server: FakeChannelServer, backgrou
     assert fake_server.slept == pytest.approx([0.2, 3.3])
 
 
-def test_waiting_no_longer_than_told(fake_server: FakeChannelServer, background: Any) -> None:
+def test_waiting_is_bounded(fake_server: FakeChannelServer, background: Any) -> None:
     """After `wait` the generation comes back as it stands."""
     call = background(fake_server.client().wait, GENERATION, wait=10)
     request, rpc = fake_server.unary("GenerationService", "WaitGeneration")
@@ -382,7 +386,7 @@ def test_waiting_no_longer_than_told(fake_server: FakeChannelServer, background:
     assert call.result() == RUNNING
 
 
-def test_a_cut_watch_goes_on_where_it_stood(
+def test_a_broken_watch_resumes_at_its_position(
     fake_server: FakeChannelServer, background: Any
 ) -> None:
     """Every change once, over all connections, to the terminal state."""
@@ -403,7 +407,7 @@ def test_a_cut_watch_goes_on_where_it_stood(
     assert fake_server.slept == [1.0]
 
 
-def test_no_time_left_is_told_before_sending(fake_server: FakeChannelServer) -> None:
+def test_an_expired_deadline_is_raised_before_sending(fake_server: FakeChannelServer) -> None:
     """A call without time is not made at all."""
     with pytest.raises(DeadlineExceeded):
         fake_server.client().generate_image("a cat", rpc_timeout=0)

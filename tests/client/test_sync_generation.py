@@ -62,7 +62,7 @@ def test_a_module_without_a_source_is_removed(package: Path) -> None:
         "# For the event loop of asyncio.\n",
     ],
 )
-def test_what_would_stay_asynchronous_is_an_error(package: Path, line: str) -> None:
+def test_remaining_asynchronous_code_is_an_error(package: Path, line: str) -> None:
     """Code, docstrings and comments alike; nothing is written then."""
     before = (package / "sync" / "calls.py").read_text()
     source = package / "aio" / "calls.py"

@@ -28,7 +28,7 @@ def verified(body: bytes | str = BODY, **changes: Any) -> str:
     return verify_webhook(body, headers, **arguments).generation.id
 
 
-def test_what_a_gate_signed() -> None:
+def test_webhooks_signed_by_the_server() -> None:
     """The typed event, details of errors in it; fields of a later contract are passed over."""
     event = verify_webhook(BODY, signed_headers("evt_1", NOON, BODY, (KEY,)), SECRET, now=NOW)
     assert event.type == WebhookEventType.WEBHOOK_EVENT_TYPE_GENERATION_FAILED
@@ -37,7 +37,7 @@ def test_what_a_gate_signed() -> None:
     assert verified(bytearray(BODY)) == "gen_1"  # type: ignore[arg-type]
 
 
-def test_what_another_library_signed() -> None:
+def test_webhooks_signed_by_another_library() -> None:
     """The scheme is the standard's, not ours."""
     signature = standardwebhooks.Webhook(SECRET).sign("msg_1", NOON, BODY.decode())
     headers = {"Webhook-Id": "msg_1", "WEBHOOK-TIMESTAMP": str(int(NOW))}
@@ -79,7 +79,7 @@ def test_other_headers(headers: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize("now", [NOW - 301, NOW + 302])
-def test_what_was_recorded(now: float) -> None:
+def test_old_timestamps_are_refused(now: float) -> None:
     """Five minutes, as everywhere."""
     with pytest.raises(WebhookNotVerified):
         verified(now=now)
@@ -97,7 +97,7 @@ def test_another_body() -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b"\xff", b'{"generation":[7]}', b"null", b"[" * 99_999]
 )
-def test_what_is_signed_and_no_event(body: bytes) -> None:
+def test_signed_bodies_that_are_no_event(body: bytes) -> None:
     """A typed error still. Signed by hand: no server signs what is no text."""
     mac = hmac.digest(KEY, f"evt_1.{NOW:.0f}.".encode() + body, "sha256")
     headers = {
