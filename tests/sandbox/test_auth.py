@@ -28,13 +28,13 @@ async def test_the_api_needs_a_token(sandbox_client: SandboxClient, value: str) 
     assert (await sandbox_client.state())["creates"]["total"] == 0
 
 
-async def test_any_token_will_do(sandbox_client: SandboxClient) -> None:
+async def test_any_token_is_accepted(sandbox_client: SandboxClient) -> None:
     """With either word before it."""
     for value in ("Bearer x", "bearer x", "Token x"):
         assert (await sandbox_client.get("/v1/account", Authorization=value)).status == 200
 
 
-async def test_one_token_can_be_asked_for(open_sandbox: Opener) -> None:
+async def test_a_specific_token_can_be_required(open_sandbox: Opener) -> None:
     """Then every other is refused."""
     async with open_sandbox(token=SECRET) as caller:
         assert (await caller.get("/v1/account")).status == 401
@@ -51,7 +51,7 @@ async def test_auth_can_be_open_or_refuse_all(open_sandbox: Opener) -> None:
         assert (await caller.get("/v1/account")).status == 401
 
 
-async def test_state_tells_what_callers_did(sandbox_client: SandboxClient) -> None:
+async def test_state_reports_callers_requests(sandbox_client: SandboxClient) -> None:
     """Creates by model and input, cancels with their time, who showed a token where."""
     document = await sandbox_client.created(LLAMA, {"prompt": "x [[hang]]"})
     await sandbox_client.created(LLAMA, {"prompt": "x [[hang]]"})
@@ -77,13 +77,13 @@ async def test_state_tells_what_callers_did(sandbox_client: SandboxClient) -> No
     }  # fmt: skip
 
 
-async def test_control_can_be_left_out(open_sandbox: Opener) -> None:
+async def test_control_can_be_disabled(open_sandbox: Opener) -> None:
     """Then there is nothing under /sandbox."""
     async with open_sandbox(control=False) as caller:
         assert (await caller.get("/sandbox/state")).status == 404
 
 
-async def test_nothing_secret_is_kept_or_logged(
+async def test_secrets_are_neither_stored_nor_logged(
     sandbox_client: SandboxClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Neither token nor prompt nor stream key is in the state or in the logs."""
@@ -100,7 +100,7 @@ async def test_nothing_secret_is_kept_or_logged(
         assert secret not in logged
 
 
-async def test_links_follow_the_host_that_was_asked(open_sandbox: Opener) -> None:
+async def test_links_use_the_requests_host(open_sandbox: Opener) -> None:
     """A caller that reaches the sandbox by another name gets links with that name."""
     async with open_sandbox() as caller:
         answer = await caller.create(LLAMA, {"prompt": "x"}, Host="box:1234")

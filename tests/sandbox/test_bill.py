@@ -60,7 +60,7 @@ async def test_every_kind_of_price(sandbox_client: SandboxClient) -> None:
     assert all(each["unmetered"] == [] and each["ended_at"] for each in read["entries"])
 
 
-async def test_who_asked_for_it_can_be_told(sandbox_client: SandboxClient) -> None:
+async def test_bill_entries_have_the_webhook_url(sandbox_client: SandboxClient) -> None:
     """An entry names the webhook's URL, where a caller can put an id of its own, and the input."""
     body = {
         "version": LLAMA,
@@ -75,7 +75,7 @@ async def test_who_asked_for_it_can_be_told(sandbox_client: SandboxClient) -> No
     assert "hello" not in json.dumps(entry)
 
 
-async def test_what_runs_is_on_the_bill_without_a_price(
+async def test_running_predictions_are_billed_without_a_price(
     frozen_clock_client: SandboxClient, clock: ManualClock
 ) -> None:
     """From acceptance on, with its status; the price comes with the end."""
@@ -104,7 +104,9 @@ async def test_since_and_model_choose_entries(
     assert (await frozen_clock_client.get("/sandbox/bill?since=yesterday")).status == 400
 
 
-async def test_unlucky_ends_are_billed_for_what_they_used(sandbox_client: SandboxClient) -> None:
+async def test_failed_and_canceled_runs_are_billed_for_their_usage(
+    sandbox_client: SandboxClient,
+) -> None:
     """Failed and canceled by what was reported; what was never metered is named, at nothing."""
     failed = await sandbox_client.ran(LLAMA, {"prompt": "[[tokens=9 fail_after=4]]" + "x" * 40})
     hanging = await sandbox_client.created(SDXL, {"prompt": "x [[hang run_ms=1]]"})
@@ -124,7 +126,7 @@ async def test_unlucky_ends_are_billed_for_what_they_used(sandbox_client: Sandbo
     ("setting", "prompt", "free"),
     [("bill_failed", "[[fail_after=2]]", 0), ("bill_canceled", "[[hang_after=2]]", 0)],
 )
-async def test_how_unlucky_ends_are_billed_is_set(
+async def test_billing_of_failed_and_canceled_runs_is_configurable(
     open_sandbox: Opener, setting: str, prompt: str, free: int
 ) -> None:
     """`free` bills nothing for an end that is billed otherwise."""
@@ -158,7 +160,7 @@ async def test_no_price_is_not_zero(sandbox_client: SandboxClient) -> None:
     assert (read["total_nanos"], read["unpriced"]) == (0, 1)
 
 
-async def test_a_price_file_of_ones_own(open_sandbox: Opener, tmp_path: Path) -> None:
+async def test_a_custom_price_file(open_sandbox: Opener, tmp_path: Path) -> None:
     """It is laid over the sandbox's: the models it names cost what it says."""
     file = tmp_path / "prices.toml"
     file.write_text(f'["{SCHNELL}"]\nlines = ["$0.0031 per image_output_count"]\n')
@@ -184,7 +186,7 @@ async def test_the_bill_can_be_a_file(open_sandbox: Opener, tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="no disk that is always full")
-async def test_a_full_disk_is_told_once(
+async def test_a_full_disk_is_logged_once(
     open_sandbox: Opener, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Runs end as ever, and are on the bill; the sandbox goes on."""
@@ -197,7 +199,7 @@ async def test_a_full_disk_is_told_once(
     assert "No space left" in error_record.getMessage()
 
 
-async def test_what_a_full_disk_refused_is_written_later(
+async def test_bill_lines_are_written_once_there_is_space(
     open_sandbox: Opener, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """No line is lost or torn once there is room again; a limit on files stands in for the disk."""
@@ -241,7 +243,7 @@ def variants(model: Model) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("model", list(load_catalog()), ids=lambda each: each.slug)
-async def test_whatever_is_asked_of_a_model_fits_its_price(
+async def test_every_combination_of_priced_inputs_is_billed(
     open_sandbox: Opener, model: Model
 ) -> None:
     """Each combination of what the price hangs on is billed, by metrics that were reported."""

@@ -7,7 +7,7 @@ import asyncio
 from mediagate_sandbox.broadcast_event import BroadcastEvent
 
 
-async def test_a_beat_between_the_call_and_the_wait_is_not_lost() -> None:
+async def test_an_event_between_the_call_and_the_wait_is_not_lost() -> None:
     """A wait that is handed to a task begins now, not when the task gets its turn."""
     pulse = BroadcastEvent()
     task = asyncio.create_task(pulse.wait())
@@ -15,7 +15,7 @@ async def test_a_beat_between_the_call_and_the_wait_is_not_lost() -> None:
     await task
 
 
-async def test_a_wait_does_not_hear_earlier_beats() -> None:
+async def test_a_wait_ignores_earlier_events() -> None:
     """Whoever comes later waits for the next one."""
     pulse = BroadcastEvent()
     pulse.notify()

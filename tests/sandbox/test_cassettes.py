@@ -117,7 +117,7 @@ async def test_the_first_field_that_differs_is_named(
     assert state["mismatches"] == [problem["detail"]]
 
 
-async def test_creates_match_by_what_they_mean(made_cassette: Path) -> None:
+async def test_creates_match_by_meaning(made_cassette: Path) -> None:
     """Whatever their path, order of names, form of numbers, headers and webhook."""
     async with replaying(made_cassette) as (traffic, _):
         first = await traffic.create(LLAMA, boat(max_tokens=10.0))
@@ -134,7 +134,7 @@ async def test_creates_match_by_what_they_mean(made_cassette: Path) -> None:
         assert (await traffic.create(LLAMA, boat()))["id"] == first["id"]
 
 
-async def test_what_was_not_recorded_says_so(made_cassette: Path) -> None:
+async def test_unrecorded_requests_are_reported(made_cassette: Path) -> None:
     """A read is not there, a cancel is refused, and other links lead nowhere."""
     async with replaying(made_cassette) as (traffic, server):
         for path in ("/v1/account", "/v1/predictions/unknown", f"/v1/models/{LLAMA}"):
@@ -149,7 +149,7 @@ async def test_what_was_not_recorded_says_so(made_cassette: Path) -> None:
         assert server.state()["creates_left"] == 3
 
 
-async def test_each_state_is_seen_by_a_poll(tmp_path: Path) -> None:
+async def test_every_recorded_state_is_polled(tmp_path: Path) -> None:
     """In their order, though all are due; and errors between them, which are seen once."""
     path = tmp_path / "states.jsonl"
     given = {"prompt": "slow [[tokens=3 hang_after=1]]"}
@@ -174,7 +174,7 @@ async def test_each_state_is_seen_by_a_poll(tmp_path: Path) -> None:
     assert traffic.seen[2][0].startswith("poll 429")
 
 
-async def test_nothing_is_shown_before_its_cancel(tmp_path: Path) -> None:
+async def test_states_after_a_cancel_wait_for_it(tmp_path: Path) -> None:
     """States and events after a cancel wait for it; those before it do not."""
     path = tmp_path / "cancel.jsonl"
     given = {"prompt": "stop [[tokens=9 hang_after=2]]"}
@@ -261,7 +261,7 @@ async def test_the_replicate_package_sees_no_difference(tmp_path: Path) -> None:
         assert server.state()["mismatches"] == []
 
 
-async def test_outputs_elsewhere_are_left_where_they_are(tmp_path: Path) -> None:
+async def test_outputs_on_other_hosts_are_not_recorded(tmp_path: Path) -> None:
     """The recorder goes to no private address, and not without TLS, whatever an output says."""
     path = tmp_path / "foreign.jsonl"
     async with receiving() as other:
@@ -305,7 +305,7 @@ async def test_outputs_elsewhere_are_left_where_they_are(tmp_path: Path) -> None
         ("file:///etc/passwd", False),
     ],
 )
-def test_where_the_recorder_downloads_from(link: str, may: bool) -> None:
+def test_hosts_the_recorder_downloads_from(link: str, may: bool) -> None:
     """Upstream, and public hosts over https; names are looked at again when they are resolved."""
     assert UpstreamClient("http://127.0.0.1:9", 1).may_download(link) is may
 
@@ -347,7 +347,7 @@ async def test_times_are_scaled(tmp_path: Path) -> None:
         assert loop.time() - begun >= 0.09
 
 
-async def test_webhooks_of_runs_that_had_none(made_cassette: Path) -> None:
+async def test_webhooks_of_runs_recorded_without_one(made_cassette: Path) -> None:
     """A replay makes start and completed of what it knows, signed with its own secret."""
     secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
     async with (
@@ -372,7 +372,7 @@ async def test_webhooks_of_runs_that_had_none(made_cassette: Path) -> None:
         assert each.headers["webhook-signature"] == expected["webhook-signature"]
 
 
-async def test_a_killed_recording_replays_what_was_complete(tmp_path: Path) -> None:
+async def test_a_killed_recording_replays_complete_runs(tmp_path: Path) -> None:
     """Runs that had ended; the one under way is told of, and half a line at the end is left out."""
     done, open_run = {"prompt": "done"}, {"prompt": "[[hang]]"}
     path = tmp_path / "runs.jsonl"
@@ -493,7 +493,7 @@ async def test_damaged_media_and_another_upstream(made_cassette: Path, tmp_path:
         pass
 
 
-async def test_a_full_disk_ends_the_recording_alone(tmp_path: Path) -> None:
+async def test_a_full_disk_ends_only_the_recording(tmp_path: Path) -> None:
     """Clients are answered all the same; what was complete is replayed."""
     path, prompts = tmp_path / "runs.jsonl", [f"boat {number}" for number in range(8)]
     limit = ("bash", "-c", 'ulimit -f 12; exec "$@"', "bash")  # KiB of any file

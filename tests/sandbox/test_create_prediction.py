@@ -141,7 +141,7 @@ async def test_each_kind_of_wrong_input(
     assert (fault["type"], fault["field"]) == (kind, field)
 
 
-async def test_links_must_be_links(sandbox_client: SandboxClient) -> None:
+async def test_file_inputs_must_be_urls(sandbox_client: SandboxClient) -> None:
     """An input that is a file takes a URL or a data URI, alone and in lists."""
     model = "google/nano-banana"
     for wrong in ("cat", 3):
@@ -151,7 +151,7 @@ async def test_links_must_be_links(sandbox_client: SandboxClient) -> None:
     assert (await sandbox_client.create(model, {"prompt": "x", "image_input": links})).status == 201
 
 
-async def test_bodies_are_closed(sandbox_client: SandboxClient) -> None:
+async def test_unknown_body_fields_are_refused(sandbox_client: SandboxClient) -> None:
     """A field the API does not name is a 422, as is one of the wrong type; no input, too."""
     for extra, field in (
         ({"webhook_completed": "https://a.example"}, "(root)"),
@@ -169,7 +169,7 @@ async def test_bodies_are_closed(sandbox_client: SandboxClient) -> None:
     assert answer.status == 422
 
 
-async def test_webhooks_are_kept_and_shown(sandbox_client: SandboxClient) -> None:
+async def test_webhooks_are_part_of_the_prediction(sandbox_client: SandboxClient) -> None:
     """A webhook and its filter are part of the prediction; `stream` is taken and ignored."""
     extra = {"webhook": "https://127.0.0.1:9/x?tag=1", "webhook_events_filter": ["completed"]}
     body = {"version": LLAMA, "input": {"prompt": "hi"}, "stream": True, **extra}
@@ -193,7 +193,7 @@ async def test_a_body_can_be_too_large(open_sandbox: Opener) -> None:
         assert (await caller.create(LLAMA, {"prompt": "x" * 2000})).status == 413
 
 
-async def test_unknown_inputs_are_a_setting(
+async def test_handling_of_unknown_inputs_is_configurable(
     sandbox_client: SandboxClient, open_sandbox: Opener
 ) -> None:
     """They are named in the log and change nothing else, or are refused when that is set."""

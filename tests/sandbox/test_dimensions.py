@@ -24,7 +24,7 @@ CATALOG = load_catalog()
         ("bytedance/seedance-1-pro", {"resolution": "480p", "aspect_ratio": "9:21"}, (480, 1120)),
     ],
 )
-def test_film_sizes(slug: str, given: dict[str, str], size: tuple[int, int]) -> None:
+def test_video_sizes(slug: str, given: dict[str, str], size: tuple[int, int]) -> None:
     """The resolution is the short side, whatever the model calls it; both sides are even."""
     model = CATALOG.by_slug(slug)
     assert model is not None

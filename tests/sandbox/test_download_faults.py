@@ -34,7 +34,7 @@ async def struck(caller: SandboxClient, fault: Fault, **headers: str) -> Answer:
     return await caller.get(link, **headers)
 
 
-async def test_its_answer_is_lost(sandbox_client: SandboxClient) -> None:
+async def test_a_lost_download_response(sandbox_client: SandboxClient) -> None:
     """Not one byte comes."""
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await struck(sandbox_client, {"do": "lose_answer"})
@@ -44,7 +44,7 @@ async def test_its_answer_is_lost(sandbox_client: SandboxClient) -> None:
     ("headers", "status", "expected"),
     [({}, 200, CONTENT), ({"Range": "bytes=3-99999"}, 206, CONTENT[3:100_000])],
 )
-async def test_it_breaks_off(
+async def test_a_truncated_download(
     sandbox_client: SandboxClient, headers: dict[str, str], status: int, expected: bytes
 ) -> None:
     """After exactly so many bytes, under the length of all that was asked for."""
@@ -58,7 +58,7 @@ async def test_it_breaks_off(
             await broken.content.read()
 
 
-async def test_it_is_garbage(sandbox_client: SandboxClient) -> None:
+async def test_a_corrupted_download(sandbox_client: SandboxClient) -> None:
     """Of the right status and type; what has no bytes to spoil is refused as ever."""
     answer = await struck(sandbox_client, {"do": "garbage", "text": "junk"})
     assert (answer.status, answer.body) == (200, b"junk")
@@ -70,13 +70,13 @@ async def test_it_is_garbage(sandbox_client: SandboxClient) -> None:
     assert beyond.status == 416
 
 
-async def test_its_answer_is_an_error(sandbox_client: SandboxClient) -> None:
+async def test_an_error_response_to_a_download(sandbox_client: SandboxClient) -> None:
     """The file is found, and something behind it fails."""
     answer = await struck(sandbox_client, {"do": "error", "status": 502, "at": "answer"})
     assert (answer.status, b"Bad Gateway" in answer.body) == (502, True)
 
 
-async def test_its_answer_is_late(frozen_clock_client: SandboxClient, clock: ManualClock) -> None:
+async def test_a_delayed_download(frozen_clock_client: SandboxClient, clock: ManualClock) -> None:
     """It comes whole, and not before its time."""
     fault = {"do": "delay", "ms": 5000, "at": "answer"}
     waiting = asyncio.create_task(struck(frozen_clock_client, fault))
@@ -87,7 +87,7 @@ async def test_its_answer_is_late(frozen_clock_client: SandboxClient, clock: Man
     assert (await waiting).body == CONTENT
 
 
-async def test_its_answer_never_comes(sandbox_client: SandboxClient) -> None:
+async def test_a_hanging_download(sandbox_client: SandboxClient) -> None:
     """Until the caller leaves."""
     waiting = asyncio.create_task(struck(sandbox_client, {"do": "hang", "at": "answer"}))
     while not await fired(sandbox_client):

@@ -56,7 +56,7 @@ async def test_every_token_is_sent_by_itself_at_its_time(
         assert (await answer.content.readuntil(b"\n\n")).startswith(b"event: done\n")
 
 
-async def test_hard_tokens_arrive_unharmed(sandbox_client: SandboxClient) -> None:
+async def test_special_characters_arrive_unchanged(sandbox_client: SandboxClient) -> None:
     """Line breaks become several data lines; separators and links are just text."""
     say = r"one\n\ntwo|https:|//a.example|\u2028|\u0085x|data:|tab\there|pipe\|pipe| lead|end\n"
     document = await sandbox_client.created(LLAMA, {"prompt": f"[[say={say}]]"})
@@ -99,14 +99,14 @@ async def test_cancel_on_a_stream(sandbox_client: SandboxClient) -> None:
     assert [(each.name, each.data) for each in rest] == [("done", '{"reason":"canceled"}')]
 
 
-async def test_a_reason_can_be_directed(sandbox_client: SandboxClient) -> None:
+async def test_the_done_reason_can_be_set_by_directive(sandbox_client: SandboxClient) -> None:
     """A reader can be shown a reason it does not know."""
     document = await sandbox_client.created(LLAMA, {"prompt": "x [[tokens=1]] [[reason=moved]]"})
     assert (await sandbox_client.events(document))[-1].data == '{"reason":"moved"}'
 
 
 @pytest.mark.parametrize("seen", [1, 7, 12, 13])
-async def test_a_stream_is_taken_up_after_the_last_event(
+async def test_a_stream_resumes_after_the_last_event_id(
     sandbox_client: SandboxClient, seen: int
 ) -> None:
     """Last-Event-ID brings only what came later, also once all is over; `done` always."""
@@ -139,7 +139,7 @@ async def test_ids_restart_with_the_second_and_never_repeat(
     ]  # fmt: skip
 
 
-async def test_streams_are_kept_for_a_time(
+async def test_streams_are_retained_for_a_time(
     frozen_clock_client: SandboxClient, clock: ManualClock
 ) -> None:
     """Within the retention the whole stream can be read, after it there is none."""
@@ -165,7 +165,7 @@ async def test_a_reader_that_leaves_cancels_nothing(
     assert len(await frozen_clock_client.events(document)) == 7
 
 
-async def test_an_event_in_the_last_moment_is_not_lost(clock: ManualClock) -> None:
+async def test_an_event_at_the_last_moment_is_not_lost(clock: ManualClock) -> None:
     """However it falls between a reader's look and its wait, the reader gets it at once."""
     for turns in range(8):
         stream = StreamLog()
@@ -189,7 +189,7 @@ async def test_a_stream_stays_open_after_done(open_sandbox: Opener) -> None:
             assert not answer.content.at_eof()
 
 
-async def test_a_silent_stream_is_closed(
+async def test_an_idle_stream_is_closed(
     frozen_clock_client: SandboxClient, clock: ManualClock
 ) -> None:
     """Half a minute without an event: a comment that says so, and the end, without `done`."""
@@ -210,7 +210,7 @@ async def test_a_silent_stream_is_closed(
     assert [each.name for each in events] == ["output"] * 3 + ["done"]
 
 
-async def test_a_stream_that_was_closed_goes_on(
+async def test_a_closed_stream_can_be_resumed(
     frozen_clock_client: SandboxClient, clock: ManualClock
 ) -> None:
     """The last id brings what came while nobody listened."""
@@ -226,7 +226,7 @@ async def test_a_stream_that_was_closed_goes_on(
     assert [each.name for each in rest] == ["output"] * 3 + ["done"]
 
 
-async def test_silence_is_a_setting(open_sandbox: Opener, clock: ManualClock) -> None:
+async def test_the_idle_timeout_is_configurable(open_sandbox: Opener, clock: ManualClock) -> None:
     """None waits for ever."""
     async with open_sandbox(clock, stream_idle_timeout=None) as caller:
         document = await caller.created(LLAMA, {"prompt": "x [[tokens=1 boot_ms=900000]]"})
@@ -304,7 +304,7 @@ async def test_cogs_dialect_replays_the_last_events_only(open_sandbox: Opener) -
     assert schema["paths"]["/predictions"]["post"]["x-cog-streaming"] is True
 
 
-async def test_token_pace_is_a_setting(open_sandbox: Opener, clock: ManualClock) -> None:
+async def test_the_token_rate_is_configurable(open_sandbox: Opener, clock: ManualClock) -> None:
     """45 tokens a second at twice their time: 1 second for 22."""
     async with open_sandbox(clock, time_scale=0, token_time_scale=2) as caller:
         document = await caller.created(LLAMA, {"prompt": "x [[first_ms=0 tokens=100]]"})

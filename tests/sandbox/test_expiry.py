@@ -16,7 +16,7 @@ EDIT = "google/nano-banana"
 HOUR = 3600
 
 
-async def test_data_goes_after_an_hour(
+async def test_data_is_removed_after_an_hour(
     frozen_clock_client: SandboxClient, clock: ManualClock
 ) -> None:
     """Input, output and logs go; status, times and metrics stay, as does its place in the list."""
@@ -60,7 +60,7 @@ async def test_the_hour_begins_at_the_end(
 
 
 @pytest.mark.parametrize("status", ["failed", "canceled"])
-async def test_every_end_is_one(
+async def test_data_of_failed_and_canceled_runs_is_removed(
     frozen_clock_client: SandboxClient, clock: ManualClock, status: str
 ) -> None:
     """Failed and canceled runs lose their data as well; the error stays."""
@@ -74,7 +74,7 @@ async def test_every_end_is_one(
     assert removed["error"] == ("no" if status == "failed" else None)
 
 
-async def test_retention_is_a_setting(open_sandbox: Opener, clock: ManualClock) -> None:
+async def test_retention_is_configurable(open_sandbox: Opener, clock: ManualClock) -> None:
     """An hour is a long time in a test."""
     async with open_sandbox(clock, time_scale=0, data_retention=5) as caller:
         document = await caller.created(SCHNELL, {"prompt": "x"})
@@ -96,7 +96,7 @@ async def uploaded(caller: SandboxClient) -> Any:
     return (await caller.send("POST", "/v1/files", form(b"x"), Content_Type=kind)).json
 
 
-async def test_files_and_outputs_are_inputs_while_they_are_there(
+async def test_existing_files_and_outputs_can_be_inputs(
     sandbox_client: SandboxClient,
 ) -> None:
     """An uploaded file, the output of another run, a data URI and a link to anywhere else."""
@@ -108,7 +108,7 @@ async def test_files_and_outputs_are_inputs_while_they_are_there(
             assert ended["status"] == "succeeded", link
 
 
-async def test_a_run_that_needs_what_is_gone_fails(sandbox_client: SandboxClient) -> None:
+async def test_a_run_with_a_deleted_input_fails(sandbox_client: SandboxClient) -> None:
     """A deleted upload, an output of nobody; the create is taken all the same."""
     upload = await uploaded(sandbox_client)
     await sandbox_client.send("DELETE", upload["urls"]["get"])

@@ -76,7 +76,7 @@ async def test_a_version_id_names_a_model_too(sandbox_client: SandboxClient) -> 
     assert [each["model"] for each in await fired(sandbox_client)] == ["stability-ai/sdxl"]
 
 
-async def test_several_faults_strike_one_request(sandbox_client: SandboxClient) -> None:
+async def test_several_faults_apply_to_one_request(sandbox_client: SandboxClient) -> None:
     """In the order of the plan; the first that answers is the answer."""
     await order(
         sandbox_client,
@@ -89,7 +89,7 @@ async def test_several_faults_strike_one_request(sandbox_client: SandboxClient) 
     assert [each["do"] for each in await fired(sandbox_client)] == ["fail", "error"]
 
 
-async def test_what_fired_is_told_in_order(sandbox_client: SandboxClient) -> None:
+async def test_fired_faults_are_listed_in_order(sandbox_client: SandboxClient) -> None:
     """Which fault, on what, which of the matching requests, and the prediction, if there is one."""
     await order(sandbox_client, {"do": "lose_answer", "on": "create", "every": 2, "name": "gone"})
     prediction = await sandbox_client.created(LLAMA, {"prompt": "a"})
@@ -120,7 +120,9 @@ async def test_a_seed_replays_its_draws(open_sandbox: Opener) -> None:
     assert 5 < len(struck[0]) < 35
 
 
-async def test_a_drawn_seed_is_told(open_sandbox: Opener, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_generated_seed_is_reported(
+    open_sandbox: Opener, caplog: pytest.LogCaptureFixture
+) -> None:
     """Where no seed is given, one is drawn, logged and shown, so that the run can be repeated."""
     with caplog.at_level(logging.INFO, "mediagate.sandbox"):
         async with open_sandbox() as caller:
@@ -133,7 +135,7 @@ async def test_a_drawn_seed_is_told(open_sandbox: Opener, caplog: pytest.LogCapt
         assert (await order(caller, THROTTLE, seed=78))["seed"] == 78
 
 
-async def test_a_plan_replaces_the_last_and_can_be_lifted(sandbox_client: SandboxClient) -> None:
+async def test_a_plan_replaces_the_last_and_can_be_removed(sandbox_client: SandboxClient) -> None:
     """Counts begin anew with each plan; what fired can still be read when it is lifted."""
     await order(sandbox_client, THROTTLE | {"times": 1})
     assert await statuses(sandbox_client, 2) == [429, 201]
@@ -254,7 +256,7 @@ WRONG: list[tuple[Any, str]] = [
         *({"do": "redirect", "on": "get", "status": each} for each in (300, 301, 303, 307, 308)),
     ],
 )
-async def test_an_odd_plan_that_can_be_carried_out_is_taken(
+async def test_an_unusual_but_valid_plan_is_accepted(
     sandbox_client: SandboxClient, fault: Fault
 ) -> None:
     """What is unusual and can happen is what faults are for."""
@@ -276,7 +278,7 @@ async def test_a_wrong_plan_names_its_field(
     assert len((await sandbox_client.get("/sandbox/faults")).json["faults"]) == 1
 
 
-async def test_what_is_no_json_is_no_plan(sandbox_client: SandboxClient, tmp_path: Path) -> None:
+async def test_invalid_json_is_no_plan(sandbox_client: SandboxClient, tmp_path: Path) -> None:
     """400 over HTTP; a file is named."""
     assert (await sandbox_client.send("POST", "/sandbox/faults", b"{")).status == 400
     for name in ("plan.json", "plan.toml"):
@@ -286,7 +288,7 @@ async def test_what_is_no_json_is_no_plan(sandbox_client: SandboxClient, tmp_pat
             load_plan_file(file)
 
 
-def test_every_action_says_what_it_does() -> None:
+def test_every_action_is_documented() -> None:
     """One sentence or more each: it is what people read to choose."""
     assert all(action.__doc__ and action.on for action in ACTIONS.values())
     assert all(name == action.do for name, action in ACTIONS.items())

@@ -58,7 +58,7 @@ async def test_refuse_resets_before_anything_is_done(
 
 
 @pytest.mark.parametrize("endpoint", ANSWERED)
-async def test_lose_answer_does_it_and_says_nothing(
+async def test_lose_answer_accepts_without_a_response(
     sandbox_client: SandboxClient, endpoint: str
 ) -> None:
     """Not one byte comes back, and a create was accepted all the same."""
@@ -67,7 +67,7 @@ async def test_lose_answer_does_it_and_says_nothing(
     assert await creates(sandbox_client) == (endpoint == "create")
 
 
-async def test_accept_late_answers_an_error_and_does_it_all_the_same(
+async def test_accept_late_answers_an_error_and_accepts_later(
     frozen_clock_client: SandboxClient, clock: ManualClock
 ) -> None:
     """The error comes at once, in the API's own JSON; the prediction is made later, and billed."""
@@ -102,7 +102,7 @@ async def test_list_late_hides_a_prediction_for_a_while(
 
 
 @pytest.mark.parametrize("endpoint", ANSWERED)
-async def test_reset_body_breaks_an_answer_off(
+async def test_reset_body_truncates_the_response(
     sandbox_client: SandboxClient, endpoint: str
 ) -> None:
     """Status, headers and the first bytes come, then the connection is reset."""
@@ -149,7 +149,7 @@ async def test_throttle_with_and_without_a_hint(
         ({"do": "error", "status": 429}, None),
     ],
 )
-async def test_an_ordered_429_does_not_contradict_itself(
+async def test_an_ordered_429_is_consistent(
     sandbox_client: SandboxClient, fault: Fault, reset: str | None
 ) -> None:
     """Nothing is left, until the hint says so; what is really left is told by the next answer."""
@@ -211,7 +211,7 @@ async def test_garbage_instead_of_an_answer(sandbox_client: SandboxClient, endpo
     assert await creates(sandbox_client) == (endpoint == "create")
 
 
-async def test_garbage_of_ones_own(sandbox_client: SandboxClient) -> None:
+async def test_custom_garbage(sandbox_client: SandboxClient) -> None:
     """Exactly the text, such as an answer that lacks what matters."""
     answer = await struck(
         sandbox_client, "create", {"do": "garbage", "text": '{"status": "starting"}'}

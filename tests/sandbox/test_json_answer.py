@@ -29,7 +29,7 @@ POINT = {"type": "object", "properties": {"x": {"type": "integer"}}, "required":
         ([], None),
     ],
 )
-def test_who_asks_for_json(texts: list[str], schema: dict[str, Any] | None) -> None:
+def test_prompts_that_ask_for_json(texts: list[str], schema: dict[str, Any] | None) -> None:
     """By the words that every prompt of the kind has; talk about JSON is no such prompt."""
     assert find_schema(texts) == schema
 
@@ -79,7 +79,7 @@ SCHEMAS = st.recursive(
 
 
 @given(SCHEMAS, st.integers())
-def test_what_is_answered_fits(schema: dict[str, Any], seed: int) -> None:
+def test_answers_match_the_schema(schema: dict[str, Any], seed: int) -> None:
     """By the judgement of a validator of others."""
     schema_with_definitions = {**schema, "$defs": {"word": {"type": "string", "maxLength": 2}}}
     jsonschema.validate(

@@ -58,7 +58,7 @@ async def fetched(caller: SandboxClient, link: str, **headers: str) -> Any:
         (PLAYGROUND, {}, (1024, 1024), "PNG"),
     ],
 )
-async def test_pictures(
+async def test_images(
     sandbox_client: SandboxClient,
     version: str,
     given: dict[str, Any],
@@ -73,7 +73,7 @@ async def test_pictures(
         assert len(image.convert("RGB").resize((8, 8)).getcolors() or ()) > 4
 
 
-async def test_pictures_show_their_prompt(sandbox_client: SandboxClient) -> None:
+async def test_images_depend_on_their_prompt(sandbox_client: SandboxClient) -> None:
     """Same seed, other words: another picture, but only where the words are."""
     given = {"seed": 5, "output_format": "png", "megapixels": "0.25"}
     pictures = []
@@ -86,7 +86,7 @@ async def test_pictures_show_their_prompt(sandbox_client: SandboxClient) -> None
     assert pictures[0].crop(upper).tobytes() == pictures[1].crop(upper).tobytes()
 
 
-async def test_seeds_decide(open_sandbox: Opener) -> None:
+async def test_seeds_determine_the_output(open_sandbox: Opener) -> None:
     """The sandbox's seed decides unless the input has one; outputs of one run differ."""
     files_by_seed, given = {}, {"prompt": "x", "megapixels": "0.25", "num_outputs": 2}
     for seed in (1, 2):
@@ -175,7 +175,7 @@ async def test_bark_answers_with_an_object(sandbox_client: SandboxClient) -> Non
         ("kwaivgi/kling-v2.1", {"start_image": FRAME}, (1280, 720), 24, 5, False),
     ],
 )
-async def test_films(
+async def test_videos(
     sandbox_client: SandboxClient,
     version: str,
     given: dict[str, Any],
@@ -197,7 +197,7 @@ async def test_films(
         assert len(set(frames)) > len(frames) // 2
 
 
-async def test_films_without_sound(sandbox_client: SandboxClient) -> None:
+async def test_videos_without_audio(sandbox_client: SandboxClient) -> None:
     """A model that makes sound leaves it out when told to."""
     given = {"prompt": "x", "duration": 4, "resolution": "720p", "generate_audio": False}
     (content,) = await generated(sandbox_client, "google/veo-3-fast", given)
@@ -227,7 +227,7 @@ async def test_ffprobe_agrees(sandbox_client: SandboxClient, tmp_path: Path) -> 
         assert float(report["format"]["duration"]) == pytest.approx(3, abs=0.01)
 
 
-async def test_files_are_served_as_a_network_serves_them(sandbox_client: SandboxClient) -> None:
+async def test_files_are_served_with_cdn_headers(sandbox_client: SandboxClient) -> None:
     """Type, length and cache headers; HEAD; no token; no such file."""
     document = await sandbox_client.ran(SCHNELL, {"prompt": "x", "output_format": "png"})
     (link,) = document["output"]
@@ -249,7 +249,9 @@ async def test_files_are_served_as_a_network_serves_them(sandbox_client: Sandbox
     ("range_header", "expected"),
     [("bytes=0-9", slice(0, 10)), ("bytes=10-", slice(10, None)), ("bytes=-7", slice(-7, None))],
 )
-async def test_ranges(sandbox_client: SandboxClient, range_header: str, expected: slice) -> None:
+async def test_byte_ranges(
+    sandbox_client: SandboxClient, range_header: str, expected: slice
+) -> None:
     """206 with that part; 416 past the end; what is no range is answered whole."""
     document = await sandbox_client.ran(SCHNELL, {"prompt": "x", "megapixels": "0.25"})
     (link,) = document["output"]
@@ -329,7 +331,7 @@ async def test_no_file_before_the_end(sandbox_client: SandboxClient) -> None:
     assert failed["output"] is None
 
 
-async def test_a_small_cache_makes_files_again(open_sandbox: Opener) -> None:
+async def test_evicted_files_are_regenerated(open_sandbox: Opener) -> None:
     """What was dropped is the same when it is made again."""
     async with open_sandbox(media_cache_bytes=1) as caller:
         given = {"prompt": "x", "megapixels": "0.25", "num_outputs": 2}

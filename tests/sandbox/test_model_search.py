@@ -13,7 +13,7 @@ def slugs(models: list[dict[str, str]]) -> list[str]:
     return [f"{each['owner']}/{each['name']}" for each in models]
 
 
-async def test_query_is_a_verb(sandbox_client: SandboxClient) -> None:
+async def test_the_query_method(sandbox_client: SandboxClient) -> None:
     """The body is the query; the best match comes first, and nothing matches nonsense."""
     answer = await sandbox_client.send(
         "QUERY", "/v1/models", b"flux schnell", Content_Type="text/plain"
@@ -36,7 +36,7 @@ async def test_query_pages(open_sandbox: Opener) -> None:
         assert len(slugs_found) == len(set(slugs_found)) > 5
 
 
-async def test_query_of_too_much(sandbox_client: SandboxClient) -> None:
+async def test_oversized_and_undecodable_queries(sandbox_client: SandboxClient) -> None:
     """400 for a book; bytes that are no text find nothing."""
     assert (await sandbox_client.send("QUERY", "/v1/models", b"x" * 5000)).status == 400
     assert (await sandbox_client.send("QUERY", "/v1/models", b"\xff\xfe")).json["results"] == []
@@ -86,7 +86,7 @@ async def test_collections(sandbox_client: SandboxClient) -> None:
     assert (await sandbox_client.get("/v1/collections/none")).status == 404
 
 
-async def test_more_about_a_model(sandbox_client: SandboxClient) -> None:
+async def test_readme_and_examples_of_a_model(sandbox_client: SandboxClient) -> None:
     """A readme in plain text; 404 for a model that is not there."""
     readme = await sandbox_client.get(f"/v1/models/{LLAMA}/readme")
     assert readme.headers["Content-Type"].startswith("text/plain")

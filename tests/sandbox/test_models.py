@@ -51,7 +51,7 @@ async def test_versions(sandbox_client: SandboxClient) -> None:
 
 
 @pytest.mark.parametrize("reference", [OLD_SDXL, f"{SDXL}:{OLD_SDXL}"])
-async def test_an_older_version_runs(sandbox_client: SandboxClient, reference: str) -> None:
+async def test_an_older_version_can_be_run(sandbox_client: SandboxClient, reference: str) -> None:
     """As the newest does, and the prediction and the bill say so; not under another's name."""
     given = {"prompt": "x", "width": 64, "height": 64}
     document = await sandbox_client.ran(reference, given)
@@ -101,7 +101,7 @@ async def test_account_and_hardware(sandbox_client: SandboxClient) -> None:
     assert {model.hardware for model in CATALOG if model.hardware} <= skus
 
 
-def test_schemas_say_what_is_checked() -> None:
+def test_schemas_match_input_validation() -> None:
     """Required, types, ranges and enumerations of the schema are those of the check."""
     schemas = openapi_document(next(each for each in CATALOG if each.slug == SCHNELL))["components"]
     given = schemas["schemas"]["Input"]
@@ -127,7 +127,7 @@ def test_streaming_shows_in_the_schema() -> None:
 
 
 @pytest.mark.parametrize("model", CATALOG, ids=lambda each: each.slug)
-async def test_every_model_runs_on_its_least_input(
+async def test_every_model_runs_on_its_required_inputs(
     sandbox_client: SandboxClient, model: Any
 ) -> None:
     """With only what is required given, every model of the catalog succeeds."""

@@ -164,7 +164,9 @@ async def not_here(caller: JudgedCaller) -> None:
         assert answer.json["detail"].startswith("This sandbox does not ")
 
 
-async def test_answers_fit(description: Description, open_sandbox: Opener) -> None:
+async def test_responses_match_the_description(
+    description: Description, open_sandbox: Opener
+) -> None:
     """All of them, as they come; and of what is described nothing is left out unsaid."""
     async with open_sandbox(late_answer_status=202, max_upload_bytes=100_000) as plain:
         caller = JudgedCaller(plain.sandbox, plain.session)
@@ -175,7 +177,9 @@ async def test_answers_fit(description: Description, open_sandbox: Opener) -> No
     assert {(method, path) for method, path, _ in missing} == NOT_HERE
 
 
-async def test_removed_data_fits(description: Description, open_sandbox: Opener) -> None:
+async def test_removed_data_matches_the_description(
+    description: Description, open_sandbox: Opener
+) -> None:
     """A prediction whose data is gone is one still."""
     async with open_sandbox(data_retention=0) as plain:
         caller = JudgedCaller(plain.sandbox, plain.session)
@@ -183,7 +187,9 @@ async def test_removed_data_fits(description: Description, open_sandbox: Opener)
         assert (await caller.ran(SCHNELL, {"prompt": "x"}))["data_removed"]
 
 
-async def test_aborted_fits(description: Description, open_sandbox: Opener) -> None:
+async def test_aborted_predictions_match_the_description(
+    description: Description, open_sandbox: Opener
+) -> None:
     """A deadline that passed in the queue."""
     async with open_sandbox(min_cancel_after=0) as plain:
         caller = JudgedCaller(plain.sandbox, plain.session)
@@ -193,7 +199,9 @@ async def test_aborted_fits(description: Description, open_sandbox: Opener) -> N
         assert ended["status"] == "aborted"
 
 
-async def test_webhooks_fit(description: Description, open_sandbox: Opener) -> None:
+async def test_webhooks_match_the_description(
+    description: Description, open_sandbox: Opener
+) -> None:
     """Each body is a prediction."""
     async with open_sandbox() as caller, receiving() as receiver:
         for model in (LLAMA, SCHNELL):
@@ -204,7 +212,7 @@ async def test_webhooks_fit(description: Description, open_sandbox: Opener) -> N
                 assert description.of_prediction(got.json) == []
 
 
-async def test_the_judge_sees_what_is_wrong(judged: JudgedCaller) -> None:
+async def test_the_validator_detects_mistakes(judged: JudgedCaller) -> None:
     """Each of these mistakes would have been found."""
     url = f"/v1/models/{SCHNELL}"
     good = await judged.get("/v1/predictions")

@@ -14,7 +14,7 @@ from .sandbox_client import SCHNELL, SandboxClient
 PICTURE = {"prompt": "a boat"}
 
 
-async def test_one_that_is_taken_away_is_nowhere(sandbox_client: SandboxClient) -> None:
+async def test_a_removed_prediction_is_not_found(sandbox_client: SandboxClient) -> None:
     """Neither by its id nor in the list; the others stay, and so does the bill."""
     control = SandboxControl(sandbox_client.sandbox.url)
     gone, stays = [(await sandbox_client.ran(SCHNELL, PICTURE))["id"] for _ in range(2)]
@@ -44,7 +44,7 @@ async def test_metrics_are_changed_by_name(sandbox_client: SandboxClient) -> Non
     assert (await asyncio.to_thread(control.bill))["total_nanos"] == billed
 
 
-async def test_what_makes_no_sense_is_refused(sandbox_client: SandboxClient) -> None:
+async def test_invalid_edits_are_refused(sandbox_client: SandboxClient) -> None:
     """In words; one that runs has nothing to change yet."""
     prediction = await sandbox_client.ran(SCHNELL, PICTURE)
     url = f"/sandbox/predictions/{prediction['id']}"

@@ -18,7 +18,7 @@ TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.(\d{2,9})Z")
 SDXL = "stability-ai/sdxl:7762fd07cf82c948538e41f63f77d685e02b063e37e496e96eefd46c929f9bdc"
 
 
-async def test_it_goes_from_starting_to_succeeded(
+async def test_a_prediction_goes_from_starting_to_succeeded(
     frozen_clock_client: SandboxClient, clock: ManualClock
 ) -> None:
     """Boot, run with logs, end; output, times and metrics come with the end."""
@@ -117,7 +117,7 @@ async def test_metrics_of_each_kind(
     assert metrics == expected
 
 
-async def test_reported_time_is_the_models_own(open_sandbox: Opener) -> None:
+async def test_predict_time_is_independent_of_the_time_scale(open_sandbox: Opener) -> None:
     """The same run reports the same predict_time, however fast the sandbox plays it."""
     times = set()
     for scale in (0, 0.001, 0.01):
@@ -127,7 +127,7 @@ async def test_reported_time_is_the_models_own(open_sandbox: Opener) -> None:
     assert 4.5 <= seconds <= 5.5
 
 
-async def test_a_failure_is_told(sandbox_client: SandboxClient) -> None:
+async def test_a_failed_prediction_has_its_error(sandbox_client: SandboxClient) -> None:
     """`failed` with the error's text, 200 on GET, metrics of what was done; or a null error."""
     given = {"prompt": "x [[fail=Prediction interrupted; please retry (code: PA)]]"}
     document = await sandbox_client.ran(SCHNELL, given)
@@ -169,7 +169,7 @@ async def test_cancel_ends_at_once_and_bills_what_ran(
     assert (await frozen_clock_client.get(document["urls"]["get"])).json == canceled
 
 
-async def test_a_broken_off_run_reports_model_seconds(
+async def test_an_interrupted_run_reports_model_seconds(
     open_sandbox: Opener, clock: ManualClock
 ) -> None:
     """Half of a run at a hundredth of its time is still half of the model's seconds."""
@@ -278,7 +278,7 @@ async def test_cold_boots_delay_the_first_run_of_a_community_model(
         assert totals[0] - totals[1] == pytest.approx(74.8)
 
 
-async def test_large_inputs_are_forgotten_sooner(open_sandbox: Opener) -> None:
+async def test_large_inputs_are_removed_sooner(open_sandbox: Opener) -> None:
     """Inlined files count by their size."""
     async with open_sandbox(keep_bytes=5000) as caller:
         large = {"prompt": "x", "image": "data:image/png;base64," + "A" * 3000}
@@ -289,7 +289,7 @@ async def test_large_inputs_are_forgotten_sooner(open_sandbox: Opener) -> None:
 
 
 @pytest.mark.parametrize("seed", range(25))
-async def test_any_order_of_events_ends_well(
+async def test_any_order_of_events_ends_once(
     frozen_clock_client: SandboxClient, clock: ManualClock, seed: int
 ) -> None:
     """Cancels, deadlines and ends, however they meet: one end, and counts that agree."""
@@ -333,7 +333,7 @@ async def test_a_caller_that_leaves_a_synchronous_create(
     assert document["status"] == "succeeded"
 
 
-async def test_old_predictions_are_forgotten(open_sandbox: Opener) -> None:
+async def test_old_predictions_are_removed(open_sandbox: Opener) -> None:
     """Only so many ended ones are kept; their files go with them."""
     async with open_sandbox(keep_predictions=2) as caller:
         documents = [await caller.ran(SCHNELL, {"prompt": str(number)}) for number in range(3)]

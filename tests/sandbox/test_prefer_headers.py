@@ -19,7 +19,7 @@ from .conftest import Opener
 from .sandbox_client import LLAMA, SCHNELL, SandboxClient
 
 
-async def test_done_in_time_says_processing(sandbox_client: SandboxClient) -> None:
+async def test_a_run_done_in_time_is_returned_as_processing(sandbox_client: SandboxClient) -> None:
     """All output is there, but the status is not final: that shows on the next GET."""
     for version in (LLAMA, SCHNELL):
         answer = await sandbox_client.create(version, {"prompt": "x"}, Prefer="wait=60")
@@ -35,7 +35,7 @@ async def test_done_in_time_says_processing(sandbox_client: SandboxClient) -> No
 
 
 @pytest.mark.parametrize("late", [201, 202])
-async def test_not_done_in_time_is_answered_as_it_stands(
+async def test_a_run_not_done_in_time_is_returned_as_it_stands(
     open_sandbox: Opener, clock: ManualClock, late: int
 ) -> None:
     """Some output and the same `processing`: which of the two it is cannot be told from it."""
@@ -153,7 +153,7 @@ def test_preferences(header: str, seconds: int) -> None:
     assert parsed.seconds == seconds
 
 
-async def test_files_can_be_in_the_answer_itself(open_sandbox: Opener) -> None:
+async def test_outputs_can_be_inlined_as_data_uris(open_sandbox: Opener) -> None:
     """As data URIs where that is set, in whatever form the output has; links everywhere else."""
     async with open_sandbox(inline_outputs=True, small_files=True) as caller:
         for slug, more in ((SCHNELL, {}), ("sandbox/new-shapes", {"strength": 1})):

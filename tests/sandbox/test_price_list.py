@@ -39,7 +39,7 @@ def test_a_run_that_no_line_fits_has_no_price(tmp_path: Path) -> None:
     assert charged(tmp_path, lines, predict_time=3.5) == 0
 
 
-def test_it_is_exact_and_rounded_once(tmp_path: Path) -> None:
+def test_costs_are_exact_and_rounded_once(tmp_path: Path) -> None:
     """By the digits reported, never by what a float makes of them; halves go up."""
     assert charged(tmp_path, '["$0.000975 per a"]', a=5.1) == 4_972_500
     assert charged(tmp_path, '["$0.1 per thousand a"]', a=0.000005) == 1

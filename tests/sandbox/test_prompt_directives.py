@@ -54,7 +54,7 @@ def test_directives_stand_in_any_text() -> None:
     ["[[tokens=many]]", "[[tokens=-1]]", "[[tokens=4 colour=red]]", "[[interval_ms=nan]]",
      "[[unsafe=S99]]", r"[[say=\ud800]]"],
 )  # fmt: skip
-async def test_directives_that_make_no_sense(sandbox_client: SandboxClient, text: str) -> None:
+async def test_invalid_directives_are_refused(sandbox_client: SandboxClient, text: str) -> None:
     """422: a test that misspells its stage direction should know."""
     answer = await sandbox_client.create(LLAMA, {"prompt": text})
     assert (answer.status, answer.json["title"]) == (422, "Invalid sandbox directive")
@@ -62,7 +62,7 @@ async def test_directives_that_make_no_sense(sandbox_client: SandboxClient, text
 
 @given(st.text(alphabet=st.sampled_from("[]=\\| tokensayfilhgu0129_|S,\n")) | st.text())
 @settings(deadline=None)
-def test_any_text_is_read(text: str) -> None:
+def test_any_prompt_is_parsed(text: str) -> None:
     """Whatever a prompt holds, it is read or refused, and the rest of it stays."""
     try:
         directives = parse_directives({"prompt": text})
@@ -105,7 +105,7 @@ async def test_text_is_the_same_for_the_same_seed(open_sandbox: Opener) -> None:
         ("openai/gpt-5-mini", {"prompt": "x", "max_completion_tokens": 5}, 5),
     ],
 )
-async def test_the_most_tokens_are_kept_to(
+async def test_max_tokens_is_respected(
     sandbox_client: SandboxClient, version: str, given: dict[str, object], tokens: int
 ) -> None:
     """Whatever the model calls that input."""
@@ -113,7 +113,7 @@ async def test_the_most_tokens_are_kept_to(
     assert len(document["output"]) == tokens == document["metrics"]["token_output_count"]
 
 
-async def test_the_least_tokens_are_kept_to(sandbox_client: SandboxClient) -> None:
+async def test_min_tokens_is_respected(sandbox_client: SandboxClient) -> None:
     """min_tokens is honoured, within max_tokens."""
     document = await sandbox_client.ran(
         LLAMA, {"prompt": "x", "min_tokens": 300, "max_tokens": 400}
@@ -133,7 +133,7 @@ async def test_the_last_message_is_the_prompt(sandbox_client: SandboxClient) -> 
 
 
 @given(st.text())
-def test_tokens_give_the_text_back(text: str) -> None:
+def test_tokens_join_to_the_text(text: str) -> None:
     """Cutting loses nothing and makes no empty token."""
     tokens = split_tokens(text)
     assert "".join(tokens) == text
@@ -141,7 +141,7 @@ def test_tokens_give_the_text_back(text: str) -> None:
 
 
 @given(st.text(), st.integers(), st.integers(0, 300), st.integers(0, 300))
-def test_texts_have_the_length_asked_for(prompt: str, seed: int, least: int, most: int) -> None:
+def test_texts_have_the_requested_length(prompt: str, seed: int, least: int, most: int) -> None:
     """Between the least and the most, the most winning."""
     tokens = compose_text("a/b", prompt, Random(seed), at_least=least, at_most=most)
     assert min(least, most) <= len(tokens) <= most

@@ -109,13 +109,13 @@ def run_theirs(folder: Path, content: str, code: int = 0) -> str:
     return done.stdout
 
 
-def test_it_comes_with_the_package() -> None:
+def test_the_plugin_is_installed_with_the_package() -> None:
     """Pytest finds it by its entry point."""
     entry_points = importlib.metadata.entry_points(group="pytest11", name="mediagate_sandbox")
     assert [each.value for each in entry_points] == ["mediagate_sandbox.pytest_plugin"]
 
 
-def test_plain_tests_of_other_people(tmp_path: Path) -> None:
+def test_plain_tests_of_other_projects(tmp_path: Path) -> None:
     """Bill, state, faults and settings, each test as if the sandbox were new."""
     run_theirs(tmp_path, THEIRS)
 
@@ -138,17 +138,17 @@ async def test_a_sandbox_without_control_says_so(open_sandbox: Opener) -> None:
             await asyncio.to_thread(control.forget, "none")
 
 
-def test_who_does_not_use_it_does_not_pay_for_it(tmp_path: Path) -> None:
+def test_an_unused_plugin_imports_nothing(tmp_path: Path) -> None:
     """The plugin is there, and nothing that it would need."""
     run_theirs(tmp_path, LIGHT)
 
 
-def test_a_wrong_plan_says_what_is_wrong(replicate_sandbox: ReplicateSandbox) -> None:
+def test_a_wrong_plan_names_its_field(replicate_sandbox: ReplicateSandbox) -> None:
     """By the field."""
     with pytest.raises(ControlError, match=r"422.*faults\[0\]\.times"):
         replicate_sandbox.faults({"do": "refuse", "on": "create", "times": 0})
 
 
-async def test_it_serves_tests_with_an_event_loop_too(replicate_sandbox: ReplicateSandbox) -> None:
+async def test_the_plugin_works_with_an_event_loop(replicate_sandbox: ReplicateSandbox) -> None:
     """It lives in a thread of its own, so neither blocks the other."""
     assert replicate_sandbox.bill()["predictions"] == 0

@@ -24,7 +24,7 @@ def rate_limit_headers(answer: Answer) -> tuple[int, int]:
     return int(answer.headers["ratelimit-remaining"]), int(answer.headers["ratelimit-reset"])
 
 
-async def test_answers_count_down(frozen_clock_client: SandboxClient) -> None:
+async def test_remaining_requests_count_down(frozen_clock_client: SandboxClient) -> None:
     """Creates from 599, reads of a prediction from 59999, everything else from 2999."""
     assert rate_limit_headers(await frozen_clock_client.create(LLAMA, HANG)) == (599, 1)
     assert rate_limit_headers(await frozen_clock_client.create(SCHNELL, {})) == (598, 1)
@@ -83,7 +83,7 @@ async def test_every_way_to_create_spends_the_same_budget(open_sandbox: Opener) 
         assert (await caller.send("POST", document["urls"]["cancel"])).status == 200
 
 
-async def test_everything_else(
+async def test_limits_of_other_endpoints(
     frozen_clock_client: SandboxClient, open_sandbox: Opener, clock: ManualClock
 ) -> None:
     """Polls have a budget, all other reads share one; streams, downloads and control have none."""
@@ -182,7 +182,7 @@ async def test_a_reset_restores_the_limits(sandbox_client: SandboxClient) -> Non
     [{"credit": "much"}, {"credit": None}, {"credit": []}, {"creates_per_minute": 0},
      {"creates_per_minute": "6"}, {"requests_per_minute": True}, {"burst": 1}, [], 7],
 )  # fmt: skip
-async def test_limits_that_make_no_sense(sandbox_client: SandboxClient, body: Any) -> None:
+async def test_invalid_limits_are_refused(sandbox_client: SandboxClient, body: Any) -> None:
     """400, and nothing changes."""
     before = (await sandbox_client.get("/sandbox/limits")).json
     answer = await sandbox_client.send("POST", "/sandbox/limits", body)
@@ -194,7 +194,7 @@ async def test_limits_that_make_no_sense(sandbox_client: SandboxClient, body: An
     per_minute=st.integers(1, 5000),
     waits=st.lists(st.floats(0, 30), min_size=1, max_size=80),
 )
-def test_no_window_lets_more_through(per_minute: int, waits: list[float]) -> None:
+def test_no_window_exceeds_the_limit(per_minute: int, waits: list[float]) -> None:
     """In any span of time at most the burst and what was refilled; a refusal's word is kept."""
     bucket, now, passed = TokenBucket(per_minute, per_minute, 0.0), 0.0, list[float]()
     for wait in waits:

@@ -50,7 +50,7 @@ async def uploaded(caller: SandboxClient) -> Any:
         return await answer.json()
 
 
-async def test_nothing_that_was_made_is_left(sandbox_client: SandboxClient) -> None:
+async def test_a_reset_removes_everything(sandbox_client: SandboxClient) -> None:
     """No prediction, by no way; no upload; no count."""
     text = await sandbox_client.ran(LLAMA, {"prompt": "x"})
     picture = await sandbox_client.ran(SCHNELL, {"prompt": "x"})
@@ -73,7 +73,7 @@ async def test_nothing_that_was_made_is_left(sandbox_client: SandboxClient) -> N
     assert state["requests"] == {"GET /sandbox/state": 1}
 
 
-async def test_what_ran_is_stopped_and_stays_on_the_bill(
+async def test_a_reset_cancels_running_predictions_and_keeps_the_bill(
     frozen_clock_client: SandboxClient, clock: ManualClock
 ) -> None:
     """It is canceled then and there, whoever waits for it is told, and billed as any such run."""
@@ -100,7 +100,7 @@ async def test_what_ran_is_stopped_and_stays_on_the_bill(
     assert await bill(frozen_clock_client) == before
 
 
-async def test_webhooks_are_given_up(
+async def test_a_reset_cancels_pending_webhooks(
     frozen_clock_client: SandboxClient, clock: ManualClock, receiver: Receiver
 ) -> None:
     """Neither the end of what was stopped nor a retry reaches the tests that follow."""
@@ -119,7 +119,7 @@ async def test_webhooks_are_given_up(
     }
 
 
-async def test_what_was_ordered_is_lifted(sandbox_client: SandboxClient) -> None:
+async def test_a_reset_removes_faults_and_limits(sandbox_client: SandboxClient) -> None:
     """Faults, limits, cuts and another webhook secret, with their overlap."""
     url = "/v1/webhooks/default/secret"
     secret = (await sandbox_client.get(url)).json
@@ -141,7 +141,7 @@ async def test_what_was_ordered_is_lifted(sandbox_client: SandboxClient) -> None
     assert (await sandbox_client.get("/v1/predictions")).status == 200
 
 
-async def test_what_the_settings_order_is_in_force_again(open_sandbox: Opener) -> None:
+async def test_a_reset_restores_the_settings(open_sandbox: Opener) -> None:
     """A plan, a cut and a first boot are spent by one test, and there for the next."""
     plan = parse_plan({"faults": [{"do": "throttle", "on": "list", "times": 1}]})
     async with open_sandbox(faults=plan, cut_streams_after_bytes=1, cold_boots=True) as caller:

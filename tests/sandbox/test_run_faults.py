@@ -101,7 +101,7 @@ async def test_duplicate_id_answers_with_another(sandbox_client: SandboxClient) 
     ]
 
 
-async def test_retire_model_lets_it_be_gone(sandbox_client: SandboxClient) -> None:
+async def test_retire_model_removes_the_model(sandbox_client: SandboxClient) -> None:
     """From the moment that the plan says, for creates and for those who look it up."""
     await order(sandbox_client, {"do": "retire_model", "model": SCHNELL, "after": 1})
     await sandbox_client.created(SCHNELL, {"prompt": "x"})
@@ -123,7 +123,7 @@ SHOWCASES = [
 
 
 @pytest.mark.parametrize(("method", "path", "query"), SHOWCASES)
-async def test_a_retired_model_is_shown_nowhere(
+async def test_a_retired_model_is_not_listed(
     open_sandbox: Opener, method: str, path: str, query: bytes | None
 ) -> None:
     """Neither in a list nor in a search, a collection or a deployment; others still are."""
@@ -151,7 +151,7 @@ async def test_a_list_shows_the_schema_as_it_was_changed(open_sandbox: Opener) -
 @pytest.mark.parametrize(
     ("method", "path", "query"), [*SHOWCASES, ("GET", "/v1/collections", None)]
 )
-async def test_whatever_describes_models_can_fail(
+async def test_model_endpoints_can_fail(
     sandbox_client: SandboxClient, method: str, path: str, query: bytes | None
 ) -> None:
     """And is about no model in particular."""

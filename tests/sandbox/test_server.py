@@ -43,7 +43,7 @@ async def python(code: str) -> asyncio.subprocess.Process:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_it_serves_alone_until_it_is_told_to_stop(number: signal.Signals) -> None:
+async def test_the_server_runs_until_a_signal(number: signal.Signals) -> None:
     """`run` says when it listens and ends well on either signal."""
     process = await python(ALONE)
     assert process.stdout is not None
@@ -59,7 +59,7 @@ async def test_media_libraries_are_not_loaded_at_start() -> None:
     assert (await process.communicate())[0] == b"[]\n"
 
 
-async def test_a_taken_port_is_an_error() -> None:
+async def test_a_port_in_use_is_an_error() -> None:
     """OSError at once, and nothing is left running."""
     async with Sandbox(SandboxSettings(port=0)) as sandbox:
         port = int(sandbox.url.rpartition(":")[2])
@@ -68,7 +68,7 @@ async def test_a_taken_port_is_an_error() -> None:
                 pass
 
 
-async def test_stopping_breaks_off_what_is_open(open_sandbox: Opener) -> None:
+async def test_stopping_closes_open_connections(open_sandbox: Opener) -> None:
     """Running predictions and open streams do not hold it up, and no stream says `done`."""
     async with open_sandbox() as caller:
         document = await caller.created(LLAMA, {"prompt": "x [[hang_after=1]]"})
@@ -87,13 +87,13 @@ async def test_stopping_breaks_off_what_is_open(open_sandbox: Opener) -> None:
      {"webhook_secret": "whsec_"}, {"webhook_interval": -1}, {"webhook_timeout": 0},
      {"run_limit": 0}, {"stream_linger": -1}, {"stream_idle_timeout": 0}, {"data_retention": -1}],
 )  # fmt: skip
-def test_settings_that_make_no_sense(wrong: dict[str, object]) -> None:
+def test_invalid_settings(wrong: dict[str, object]) -> None:
     """ValueError when they are made, not when they are met."""
     with pytest.raises(ValueError, match=r".+"):
         SandboxSettings(**wrong)  # type: ignore[arg-type]
 
 
-def test_it_knows_nothing_of_the_gate() -> None:
+def test_the_sandbox_does_not_import_the_server() -> None:
     """No file of the sandbox imports another package of the project."""
     for path in HOUSE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):

@@ -102,7 +102,7 @@ async def test_cuts_by_setting(open_sandbox: Opener, times: int | None, broken: 
         [],
     ],
 )
-async def test_orders_that_make_no_sense(sandbox_client: SandboxClient, body: object) -> None:
+async def test_invalid_orders_are_refused(sandbox_client: SandboxClient, body: object) -> None:
     """400, and no order is in force."""
     answer = await sandbox_client.send("POST", "/sandbox/streams/cut", body)
     assert answer.status == 400

@@ -28,7 +28,7 @@ async def test_cut_stream_at_a_byte(sandbox_client: SandboxClient) -> None:
         assert await sandbox_client.stream(document) == complete
 
 
-async def test_a_cut_stream_goes_on_where_it_was_cut(sandbox_client: SandboxClient) -> None:
+async def test_a_cut_stream_resumes_where_it_was_cut(sandbox_client: SandboxClient) -> None:
     """A reader that names its last id gets the rest and nothing twice."""
     document = await sandbox_client.ran(LLAMA, TEXT)
     await order(
@@ -58,7 +58,7 @@ async def test_garbage_comes_between_events(sandbox_client: SandboxClient) -> No
     assert sorted(names) == ["done", "output", "output", "output", "output", "surprise"]
 
 
-async def test_streams_are_struck_by_model(sandbox_client: SandboxClient) -> None:
+async def test_stream_faults_match_by_model(sandbox_client: SandboxClient) -> None:
     """The stream's path says nothing of the model; the plan knows it all the same."""
     await order(sandbox_client, {"do": "error", "on": "stream", "status": 503, "model": "meta/*"})
     document = await sandbox_client.ran(LLAMA, TEXT)

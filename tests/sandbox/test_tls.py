@@ -69,7 +69,7 @@ async def test_every_link_is_https(client: Client) -> None:
     assert [each.event.value async for each in stream][-1] == "done"
 
 
-async def test_only_who_is_given_the_file_trusts_it(sandbox: Sandbox) -> None:
+async def test_only_clients_with_the_file_trust_the_certificate(sandbox: Sandbox) -> None:
     """A certificate authority for this machine's names, that no other client believes."""
     assert sandbox.ca_file is not None
     port = sandbox.url.rpartition(":")[2]
@@ -90,7 +90,7 @@ async def test_only_who_is_given_the_file_trusts_it(sandbox: Sandbox) -> None:
     assert leftovers == [sandbox.ca_file], "no private key"
 
 
-async def test_the_certificate_file_is_where_it_is_wanted(
+async def test_the_certificate_file_is_written_to_its_path(
     open_sandbox: Opener, tmp_path: Path
 ) -> None:
     """It names the host and the public one; a temporary one goes with the sandbox."""

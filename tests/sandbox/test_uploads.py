@@ -136,7 +136,7 @@ async def test_lists_are_paged_newest_first(open_sandbox: Opener) -> None:
         assert file_ids == ids[::-1]
 
 
-async def test_what_was_deleted_is_gone(sandbox_client: SandboxClient) -> None:
+async def test_a_deleted_file_is_not_found(sandbox_client: SandboxClient) -> None:
     """204 once, then 404 from every side."""
     document = await uploaded(sandbox_client)
     url, signed = document["urls"]["get"], await link(sandbox_client, document)
@@ -199,7 +199,7 @@ async def test_parts_of_a_file(sandbox_client: SandboxClient) -> None:
         ({"metadata": '{"a": "' + "x" * 70_000 + '"}'}, "metadata"),
     ],
 )
-async def test_forms_that_do_not_fit(
+async def test_invalid_forms_are_refused(
     sandbox_client: SandboxClient, disk: Path, form: dict[str, Any], field: str
 ) -> None:
     """422 naming the part, and nothing is kept."""
@@ -227,7 +227,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("body", BROKEN)
-async def test_bodies_that_are_no_form(open_sandbox: Opener, disk: Path, body: bytes) -> None:
+async def test_malformed_multipart_bodies(open_sandbox: Opener, disk: Path, body: bytes) -> None:
     """A 4xx, never a 500, and no half of a file stays on disk."""
     async with open_sandbox() as caller:
         kind = "multipart/form-data; boundary=b"
@@ -245,7 +245,7 @@ async def test_bodies_that_are_no_form(open_sandbox: Opener, disk: Path, body: b
         (b"type\r\n\r\na/b\r\nX-Evil: 1", "type"),
     ],
 )
-async def test_headers_that_could_not_be_sent_back(
+async def test_part_headers_that_cannot_be_returned(
     sandbox_client: SandboxClient, part_headers: bytes, field: str
 ) -> None:
     """A name that is no text, a type that is none or would add a header to a download."""
@@ -258,7 +258,7 @@ async def test_headers_that_could_not_be_sent_back(
     assert field in [each["field"] for each in answer.json["invalid_fields"]]
 
 
-async def test_only_forms_are_taken(sandbox_client: SandboxClient) -> None:
+async def test_only_multipart_forms_are_accepted(sandbox_client: SandboxClient) -> None:
     """JSON is no way to send a file; a form must have a content."""
     answer = await sandbox_client.send("POST", "/v1/files", {"content": "x"})
     assert answer.status == 400
@@ -295,7 +295,7 @@ async def test_a_hundred_megabytes(sandbox_client: SandboxClient, disk: Path) ->
     assert document["checksums"]["sha256"] == hashlib.sha256(bytes(LIMIT)).hexdigest()
 
 
-async def test_the_oldest_go_when_there_is_no_room(open_sandbox: Opener, disk: Path) -> None:
+async def test_the_oldest_files_are_evicted(open_sandbox: Opener, disk: Path) -> None:
     """The last one always stays."""
     async with open_sandbox(keep_upload_bytes=10) as caller:
         ids = [(await uploaded(caller, b"123456"))["id"] for _ in range(3)]
@@ -305,7 +305,9 @@ async def test_the_oldest_go_when_there_is_no_room(open_sandbox: Opener, disk: P
         assert len(stored_files(disk)) == 1
 
 
-async def test_files_need_a_token_and_tell_nothing_of_limits(sandbox_client: SandboxClient) -> None:
+async def test_files_require_a_token_and_have_no_rate_limit_headers(
+    sandbox_client: SandboxClient,
+) -> None:
     """As recorded: no ratelimit headers; without a token 401."""
     document = await uploaded(sandbox_client)
     answer = await sandbox_client.get(document["urls"]["get"])
@@ -315,7 +317,7 @@ async def test_files_need_a_token_and_tell_nothing_of_limits(sandbox_client: San
         assert answer.status == 401
 
 
-async def test_nothing_stays_behind(open_sandbox: Opener, disk: Path) -> None:
+async def test_the_folder_is_removed_at_the_end(open_sandbox: Opener, disk: Path) -> None:
     """The folder goes with the sandbox."""
     async with open_sandbox() as caller:
         await uploaded(caller)
