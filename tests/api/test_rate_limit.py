@@ -104,7 +104,9 @@ def test_the_retry_delay_is_exact(limit: int, before: int, now: int, passed: flo
     steps=st.lists(st.floats(0, 45), max_size=200),
     late=st.floats(0, 59.9),
 )
-def test_every_window_respects_the_limit(limit: int, steps: list[float], late: float) -> None:
+def test_no_window_exceeds_twice_the_limit_nor_refuses_for_ever(
+    limit: int, steps: list[float], late: float
+) -> None:
     """A minute of the clock never has more than the limit, and who waits as told gets in."""
     clock = FakeMonotonicClock()
     clock.time = NOON + late

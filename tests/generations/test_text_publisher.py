@@ -68,7 +68,7 @@ async def test_text_appended_during_a_write_goes_with_the_next() -> None:
     assert wire.woken == 0
 
 
-async def test_existing_text_is_written_from_the_readers_position() -> None:
+async def test_writing_starts_at_the_given_position() -> None:
     text, received = TextBuffer(), list[str]()
     text.append("früh")
     with TextPublisher(text, 4, lambda chunk: at_once(chunk, received), lambda: None):
@@ -102,7 +102,7 @@ async def test_a_closed_publisher_starts_no_write() -> None:
     assert wire.received == ["a"]
 
 
-async def test_a_position_within_a_character_is_reported() -> None:
+async def test_a_position_within_a_character_is_refused() -> None:
     text, wire = TextBuffer(), Wire()
     text.append("é")
     with TextPublisher(text, 1, wire.write, wire.wake) as publisher, pytest.raises(StreamExpired):

@@ -350,7 +350,7 @@ async def test_requests_before_serving_wait() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "[::1]", "[::]", "localhost"])  # noqa: S104
-async def test_the_loopback_address_is_known(host: str) -> None:
+async def test_the_local_url_is_reachable(host: str) -> None:
     """Whatever it listens on, an embedded sandbox knows where to post."""
     port = PublicHttpServer(f"{host}:0")
     async with port, aiohttp.ClientSession() as session, session.get(port.local_url) as answer:

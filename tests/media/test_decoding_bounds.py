@@ -53,7 +53,7 @@ async def decoded(body: bytes, coding: str) -> bytes:
     ],
     ids=["members", "in gzip", "twice", "of one byte", "blocks", "blocks twice", "before a file"],
 )
-async def test_trailing_garbage_without_a_file_is_refused(
+async def test_encoded_padding_without_content_is_refused(
     body: bytes,
     coding: str,
     archive: Archive,

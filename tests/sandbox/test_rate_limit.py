@@ -194,7 +194,7 @@ async def test_invalid_limits_are_refused(sandbox_client: SandboxClient, body: A
     per_minute=st.integers(1, 5000),
     waits=st.lists(st.floats(0, 30), min_size=1, max_size=80),
 )
-def test_no_window_exceeds_the_limit(per_minute: int, waits: list[float]) -> None:
+def test_no_window_exceeds_the_burst_and_the_refill(per_minute: int, waits: list[float]) -> None:
     """In any span of time at most the burst and what was refilled; a refusal's word is kept."""
     bucket, now, passed = TokenBucket(per_minute, per_minute, 0.0), 0.0, list[float]()
     for wait in waits:
