@@ -25,14 +25,14 @@ PHRASES: Final = {
     ", on asyncio": ", blocking",
     "The client for asyncio: one": "The blocking client: one",
     "The client for asyncio.": "The client for programs without an event loop.",
-    "for asyncio. Make it inside the event loop that uses it.": (
+    "for asyncio. Made anywhere, used in any event loop.": (
         "for blocking programs. Safe to use from several threads."
     ),
     "An asynchronous iterator over": "An iterator over",
-    "Cancelling the task that\n    reads it, or closing it before the end (also by leaving its "
-    "`async with` block), cancels the\n    generation.": (
+    "Cancelling the task that\n    reads it, closing it before the end (also by leaving its "
+    "`async with` block), or dropping the\n    last reference to it cancels the generation.": (
         "Closing it before the\n    end (also by leaving its `with` block, or by Ctrl-C while it "
-        "waits) cancels the generation."
+        "waits), or dropping the last\n    reference to it cancels the generation."
     ),
     "Cancelling the task cancels the rpc.": "Ctrl-C cancels the rpc.",
     " Files are read in a thread.": "",

@@ -55,7 +55,13 @@ class OwnError(errors.NotFound):
 
 
 def error_of(kind: type[MediagateError]) -> MediagateError:
-    error = errors.RequestTooLarge(5, 4) if kind is errors.RequestTooLarge else kind(DETAILS)
+    error: MediagateError
+    if kind is errors.RequestTooLarge:
+        error = errors.RequestTooLarge(5, 4)
+    elif kind in (errors.ClientNotUsable, errors.WebhookNotVerified):
+        error = kind("it is so")  # type: ignore[arg-type]
+    else:
+        error = kind(DETAILS)
     error.generation = Generation(id="gen_1")
     error.request_id = "r"
     error.add_note("while it was tried")

@@ -8,7 +8,7 @@ import pytest
 import standardwebhooks
 
 from mediagate.v1.webhook_pb2 import WebhookEventType
-from mediagate_client import WebhookNotVerified, verify_webhook
+from mediagate_client import InvalidRequest, WebhookNotVerified, verify_webhook
 from mediagate_server.webhooks.http_client import format_secret, signed_headers
 from tests.store.records import NOON
 
@@ -112,6 +112,6 @@ def test_signed_bodies_that_are_no_event(body: bytes) -> None:
 @pytest.mark.parametrize("secret", ["", "whsec_", "abc", "whsec_%%%", [], "WHSEC_aaaa"])
 def test_no_secret(secret: Any) -> None:
     """A mistake of the receiver's own, told as such, without its words."""
-    with pytest.raises(ValueError, match="secret") as raised:
+    with pytest.raises(InvalidRequest, match="secret") as raised:
         verified(secret=secret)
     assert "%%%" not in str(raised.value)

@@ -13,6 +13,7 @@ from mediagate_client.aio.calls import AsyncCalls
 from mediagate_client.aio.client import AsyncClient
 from mediagate_client.aio.streams import AsyncModelStream, AsyncTextStream
 from mediagate_client.errors import (
+    ClientNotUsable,
     ContentBlocked,
     DataLost,
     DeadlineExceeded,
@@ -34,7 +35,9 @@ from mediagate_client.errors import (
     StreamLost,
     Unauthenticated,
     Unavailable,
+    UnknownArgument,
     Violation,
+    WebhookNotVerified,
 )
 from mediagate_client.events import TextEvent
 from mediagate_client.generation_result import is_terminal, media_of
@@ -45,7 +48,7 @@ from mediagate_client.retry import RetryPolicy
 from mediagate_client.sync.calls import Calls
 from mediagate_client.sync.client import Client
 from mediagate_client.sync.streams import ModelStream, TextStream
-from mediagate_client.webhook_verification import WebhookNotVerified, verify_webhook
+from mediagate_client.webhook_verification import verify_webhook
 
 __all__ = [
     "AsyncCalls",
@@ -54,6 +57,7 @@ __all__ = [
     "AsyncTextStream",
     "Calls",
     "Client",
+    "ClientNotUsable",
     "ContentBlocked",
     "DataLost",
     "DeadlineExceeded",
@@ -80,6 +84,7 @@ __all__ = [
     "TextStream",
     "Unauthenticated",
     "Unavailable",
+    "UnknownArgument",
     "Violation",
     "WebhookNotVerified",
     "assistant",

@@ -10,7 +10,7 @@ from typing import Final, Generic, TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from mediagate_client.errors import RequestTooLarge
+from mediagate_client.errors import RequestTooLarge, invalid_api_key, local_invalid_request
 
 DEFAULT_TARGET: Final = "127.0.0.1:50051"
 
@@ -90,16 +90,31 @@ def channel_credentials(
     """Return the channel credentials; None is plain text. `tls` True: the system's roots."""
     if tls is True:
         return grpc.ssl_channel_credentials()
+    if not isinstance(tls, (bool, grpc.ChannelCredentials)):
+        raise local_invalid_request("tls", "expected True, False or grpc.ChannelCredentials")
     return None if tls is False else tls
+
+
+def check_target(target: str) -> None:
+    """Raise InvalidRequest for a target that is no address."""
+    text: object = target
+    # Lone surrogates are not printable.
+    if not (isinstance(text, str) and text and text.isprintable()):
+        raise local_invalid_request("target", "expected the server's address, such as host:50051")
 
 
 def call_metadata(api_key: str | None) -> Metadata:
     """Return the metadata of every call: client version and, where there is one, the API key.
 
-    None is the environment variable MEDIAGATE_API_KEY; an empty text is no key.
+    None is the environment variable MEDIAGATE_API_KEY; an empty text is no key. Raises
+    Unauthenticated for a key that metadata cannot carry.
     """
     if api_key is None:
         api_key = os.environ.get("MEDIAGATE_API_KEY", "")
+    if not isinstance(api_key, str):
+        raise invalid_api_key(f"expected a text, not {type(api_key).__name__}")
+    if not all(" " < character <= "~" for character in api_key):
+        raise invalid_api_key("it has spaces, line ends or other characters that no key has")
     version = importlib.metadata.version("mediagate")
     client = ("mediagate-client", f"python/{version}")
     return (client, ("authorization", f"Bearer {api_key}")) if api_key else (client,)

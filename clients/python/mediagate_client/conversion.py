@@ -20,13 +20,13 @@ from mediagate.v1.medium_pb2 import Size
 from mediagate.v1.models_pb2 import RunModelMedia
 from mediagate.v1.options_pb2 import FallbackPolicy
 from mediagate.v1.text_pb2 import ResponseFormat, Tool, ToolChoice
-from mediagate_client.errors import MediagateError, local_invalid_request
+from mediagate_client.errors import MediagateError, local_invalid_request, unknown_argument
 from mediagate_client.media_inputs import MediaSource, media_input
 
 MessageType = TypeVar("MessageType", bound=Message)
 
 
-def build(kind: type[MessageType], **arguments: object) -> MessageType:
+def build(kind: type[MessageType], /, **arguments: object) -> MessageType:
     """Return a message of these fields; errors are those of `fill`."""
     message = kind()
     fill(message, arguments)
@@ -37,7 +37,7 @@ def fill(message: Message, arguments: Mapping[str, object]) -> None:
     """Set the fields of `message` that `arguments` name; None leaves a field as it is.
 
     Raises InvalidRequest, the field named, for a value that does not fit or for two members of
-    one oneof, and TypeError for a name that is no field.
+    one oneof, and UnknownArgument for a name that is none.
     """
     fields = message.DESCRIPTOR.fields_by_name
     for name, value in arguments.items():
@@ -45,7 +45,7 @@ def fill(message: Message, arguments: Mapping[str, object]) -> None:
             continue
         if name not in fields:
             kind = message.DESCRIPTOR.name
-            raise TypeError(f"{kind} has no field {name!r}")
+            raise unknown_argument(name, f"{kind} has no such field")
         field = cast("FieldDescriptor", fields[name])
         _refuse_second_choice(message, field)
         try:

@@ -18,6 +18,7 @@ from typing import Final
 import grpc
 
 from mediagate.v1.medium_pb2 import Media
+from mediagate_client.conversion import build
 from mediagate_client.errors import (
     DataLost,
     Details,
@@ -56,7 +57,14 @@ def download(
     ResourceExhausted over `max_bytes`, DataLost where size or SHA-256 differ,
     Unavailable where the server cannot be reached, OSError where `path` cannot be written.
     """
-    expected = Media(uri=media) if isinstance(media, str) else media
+    if isinstance(media, str):
+        expected = build(Media, uri=media)
+    elif isinstance(media, Media):
+        expected = media
+    else:
+        raise local_invalid_request(
+            "media", f"expected a Media or a link, not {type(media).__name__}"
+        )
     if not has_link(expected):
         raise local_invalid_request("media", "it has no http(s) link; read its generation again")
     with atomic_file(expected, path, max_bytes) as write:
@@ -66,7 +74,7 @@ def download(
 
 def has_link(media: Media) -> bool:
     """Whether a medium has an http(s) link."""
-    return urllib.parse.urlsplit(media.uri).scheme in ("http", "https")
+    return media.uri.lower().startswith(("http://", "https://"))
 
 
 @contextmanager
@@ -78,7 +86,13 @@ def atomic_file(
     The file `path` appears at the end of the block. A block that raises leaves no file, nor does
     one of another size or SHA-256 than `expected`. Raises ResourceExhausted over `max_bytes`.
     """
-    target = Path(path)
+    try:
+        target = Path(path)
+        os.fsencode(target)
+    except (TypeError, UnicodeError):
+        raise local_invalid_request("path", "it is no path") from None
+    if "\0" in str(target):
+        raise local_invalid_request("path", "it has a null byte")
     digest = hashlib.sha256()
     size = 0
     with tempfile.NamedTemporaryFile(
@@ -128,7 +142,7 @@ def _receive(uri: str, write: Callable[[bytes], None], stopped: Callable[[], boo
     except zlib.error as error:
         message = "the file is not encoded as its server says"
         raise _failure(DataLost, grpc.StatusCode.DATA_LOSS, message) from error
-    except UnicodeError as error:
+    except ValueError as error:  # UnicodeError, an invalid port or IPv6 address.
         raise local_invalid_request(
             "media", "its link has a host that cannot be looked up"
         ) from error

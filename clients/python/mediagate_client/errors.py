@@ -2,14 +2,16 @@
 
 MediagateError
 ├── InvalidRequest             it can never work; `violations` name the fields
-│   └── MediaTooLarge          an inline medium is over 3 MiB
+│   ├── MediaTooLarge          an inline medium is over 3 MiB
+│   └── UnknownArgument        a keyword that is no field (also a TypeError)
 ├── RequestTooLarge            the message is over 4 MiB; nothing was sent
 ├── Unauthenticated            no API key, or one that is not valid
 ├── PermissionDenied           the key may not do this
 ├── NotFound                   no such model, generation or file
 ├── RequestIdReused            the request_id is bound to another request
 ├── PreconditionFailed         retired model, price over the bound, ...
-│   └── ContentBlocked         the content was refused
+│   ├── ContentBlocked         the content was refused
+│   └── ClientNotUsable        the client is closed, or there is no event loop
 ├── ResourceExhausted
 │   ├── RateLimited            too many requests or runs: retry after `retry_after`
 │   └── QuotaExceeded          a budget is used up
@@ -20,9 +22,10 @@ MediagateError
 ├── StreamLost                 a stream that cannot be continued
 ├── DataLost                   an output cannot be read completely
 ├── NotBuilt                   the contract has it, this server does not yet
+├── WebhookNotVerified         not a webhook of the server, or not a recent one
 └── InternalError              a bug of the server
 
-They survive pickling and copying, so that they come whole out of a pool of processes.
+All of them can be copied and pickled, so that they pass through process pools.
 """
 
 from collections.abc import Mapping
@@ -103,13 +106,26 @@ class MediagateError(Exception):
         """Seconds until a retry may succeed. None: unknown."""
         return self.details.retry_after
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle and copy by the details: the constructors of subclasses differ."""
-        return _restore, (type(self), self.args), self.__dict__.copy()
-
     def __str__(self) -> str:
-        """Return the message with its reason."""
-        return f"{self.message} ({self.reason or self.code.name})"
+        """Return the message with its reason, on one line."""
+        return f"{' '.join(self.message.split())} ({self.reason or self.code.name})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy without `__init__`, which subclasses may change.
+
+        `__cause__` is kept, which Python's own pickling drops; but not gRPC's errors: they hold
+        locks, and all that they say is in `details`.
+        """
+        cause = None if isinstance(self.__cause__, grpc.RpcError) else self.__cause__
+        return _restore_error, (type(self), self.args), (self.__dict__, cause)
+
+    def __setstate__(self, state: tuple[dict[str, Any], BaseException | None] | None) -> None:  # type: ignore[override]
+        """Restore what `__reduce__` returned."""
+        if state is not None:
+            attributes, cause = state
+            self.__dict__.update(attributes)
+            if cause is not None:
+                self.__cause__ = cause
 
 
 class InvalidRequest(MediagateError):
@@ -118,6 +134,10 @@ class InvalidRequest(MediagateError):
 
 class MediaTooLarge(InvalidRequest):
     """An inline medium is over 3 MiB: give a URL or an output of an earlier generation."""
+
+
+class UnknownArgument(InvalidRequest, TypeError):
+    """A keyword is no field of the request; nothing was sent."""
 
 
 class RequestTooLarge(MediagateError):
@@ -152,6 +172,14 @@ class PreconditionFailed(MediagateError):
 
 class ContentBlocked(PreconditionFailed):
     """The content was refused by the safety check or by the model."""
+
+
+class ClientNotUsable(PreconditionFailed):
+    """The client is closed, or is used where no event loop runs; nothing was sent."""
+
+    def __init__(self, message: str) -> None:
+        """Create the error."""
+        super().__init__(Details(grpc.StatusCode.FAILED_PRECONDITION, message))
 
 
 class ResourceExhausted(MediagateError):
@@ -198,23 +226,51 @@ class InternalError(MediagateError):
     """A bug of the server, or an error without a reason."""
 
 
-def _restore(kind: type[MediagateError], args: tuple[Any, ...]) -> MediagateError:
-    """Create a pickled or copied error without its constructor; its attributes follow."""
-    error = kind.__new__(kind, *args)
-    error.args = args
-    return error
+class WebhookNotVerified(MediagateError):
+    """Not a webhook of the server, or not a recent one. Answer 401, and ignore its body."""
+
+    def __init__(self, message: str) -> None:
+        """Create the error."""
+        super().__init__(Details(grpc.StatusCode.UNAUTHENTICATED, message))
 
 
 def local_invalid_request(field_name: str, description: str) -> InvalidRequest:
     """Return the error for a request that the client found invalid; nothing was sent."""
-    return InvalidRequest(
-        Details(
-            code=grpc.StatusCode.INVALID_ARGUMENT,
-            message=f"{field_name}: {description}",
-            reason="INVALID_REQUEST",
-            violations=(Violation(field_name, description),),
-        )
+    return InvalidRequest(_invalid_field(field_name, description))
+
+
+def unknown_argument(name: str, description: str) -> UnknownArgument:
+    """Return the error for a keyword that is no field."""
+    return UnknownArgument(_invalid_field(name, description))
+
+
+def invalid_api_key(description: str) -> Unauthenticated:
+    """Return the error for an API key that no metadata can carry. Its text is not in it."""
+    return Unauthenticated(
+        Details(grpc.StatusCode.UNAUTHENTICATED, f"api_key: {description}", "KEY_INVALID")
     )
+
+
+def printable(text: object) -> str:
+    """Return the text as one that can be written as UTF-8: lone surrogates are escaped."""
+    return str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _invalid_field(name: str, description: str) -> Details:
+    name, description = printable(name), printable(description)
+    return Details(
+        code=grpc.StatusCode.INVALID_ARGUMENT,
+        message=f"{name}: {description}",
+        reason="INVALID_REQUEST",
+        violations=(Violation(name, description),),
+    )
+
+
+def _restore_error(kind: type[MediagateError], args: tuple[object, ...]) -> MediagateError:
+    """Create an error without its `__init__`: `__setstate__` fills it."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    return error
 
 
 def deadline_exceeded(message: str) -> DeadlineExceeded:

@@ -75,6 +75,13 @@ class Deadline:
         return self.at is None or self.clock() + delay < self.at
 
 
+def check_seconds(name: str, seconds: float) -> None:
+    """Raise InvalidRequest for a number of seconds that is none, or negative."""
+    value: object = seconds
+    if isinstance(value, bool) or not (isinstance(value, (int, float)) and value >= 0):
+        raise local_invalid_request(name, "expected seconds, a number that is not negative")
+
+
 class Retries:
     """Retry state of one call: counts attempts and computes delays."""
 

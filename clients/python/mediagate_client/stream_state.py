@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 import grpc
 
 from mediagate.v1.models_pb2 import ModelCompleted, StreamModelRequest, StreamModelResponse
+from mediagate.v1.options_pb2 import ON_DISCONNECT_DETACH
 from mediagate.v1.text_pb2 import (
     StreamTextRequest,
     StreamTextResponse,
@@ -45,6 +46,11 @@ class StreamState(Generic[Request]):
     def generation_id(self) -> str:
         """Id of the generation. Empty: not known to be accepted."""
         return self.started.generation_id if self.started else ""
+
+    @property
+    def is_detached(self) -> bool:
+        """Whether the generation runs on where its caller leaves."""
+        return self._request.options.on_disconnect == ON_DISCONNECT_DETACH
 
     def next_request(self) -> Request:
         """Return the request for the next connection: the same call after the last piece."""

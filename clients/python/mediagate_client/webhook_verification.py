@@ -22,15 +22,12 @@ from google.protobuf import json_format
 from google.rpc import error_details_pb2 as _  # noqa: F401
 
 from mediagate.v1.webhook_pb2 import WebhookEvent
+from mediagate_client.errors import InvalidRequest, WebhookNotVerified, local_invalid_request
 
 _PREFIX: Final = "whsec_"
 _VERSION: Final = "v1,"
 _TIMESTAMP: Final = re.compile(r"[0-9]{1,12}", re.ASCII)
 _MOST_SIGNATURES: Final = 16
-
-
-class WebhookNotVerified(Exception):
-    """Not a webhook of the server, or not a recent one. Answer 401, and ignore its body."""
 
 
 def verify_webhook(
@@ -47,11 +44,11 @@ def verify_webhook(
     `secret` is what RotateWebhookSecret showed, "whsec_..."; several may be given. `tolerance` is
     how many seconds it may be old, or early; `now` is the time in Unix seconds.
 
-    Raises WebhookNotVerified, and ValueError where a `secret` is none.
+    Raises WebhookNotVerified, and InvalidRequest where a `secret` is none.
     """
     keys = [_decode_secret(each) for each in ([secret] if isinstance(secret, str) else secret)]
     if not keys:
-        raise ValueError("no secret was given")
+        raise local_invalid_request("secret", "none was given")
     raw = _encode(body) if isinstance(body, str) else bytes(body)
     lowercase = {str(name).lower(): value for name, value in headers.items()}
     webhook_id, timestamp = lowercase.get("webhook-id", ""), lowercase.get("webhook-timestamp", "")
@@ -92,12 +89,18 @@ def _encode(text: str) -> bytes:
 
 
 def _decode_secret(secret: str) -> bytes:
-    """Decode the key of a secret. Raises ValueError, whose message does not contain it."""
+    """Decode the key of a secret. Raises InvalidRequest, whose message does not contain it."""
+    if not isinstance(secret, str):
+        raise _invalid_secret()
     encoded = secret.removeprefix(_PREFIX)
     try:
         key = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         key = b""
     if encoded == secret or not key:
-        raise ValueError(f"a webhook secret is {_PREFIX} and base64")
+        raise _invalid_secret()
     return key
+
+
+def _invalid_secret() -> InvalidRequest:
+    return local_invalid_request("secret", f"a webhook secret is {_PREFIX} and base64")

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import NoReturn, Self, TypeVar, Unpack
 
 import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
 from mediagate.v1.audio_pb2 import GenerateAudioRequest
-from mediagate.v1.audio_pb2_grpc import AudioServiceStub
 from mediagate.v1.generation_pb2 import Generation
 from mediagate.v1.image_pb2 import GenerateImageRequest
-from mediagate.v1.image_pb2_grpc import ImageServiceStub
 from mediagate.v1.modality_pb2 import Modality, Quality
 from mediagate.v1.models_pb2 import GetModelRequest, Model, RunModelRequest, StreamModelRequest
-from mediagate.v1.models_pb2_grpc import ModelServiceStub
 from mediagate.v1.plan_pb2 import Plan
 from mediagate.v1.safety_pb2 import CheckSafetyRequest
-from mediagate.v1.safety_pb2_grpc import SafetyServiceStub
 from mediagate.v1.text_pb2 import GenerateTextRequest, StreamTextRequest, TextStarted, TextStatus
-from mediagate.v1.text_pb2_grpc import TextServiceStub
 from mediagate.v1.video_pb2 import GenerateVideoRequest
-from mediagate.v1.video_pb2_grpc import VideoServiceStub
 from mediagate_client.aio.calls import AsyncCalls
 from mediagate_client.aio.streams import AsyncModelStream, AsyncTextStream
+from mediagate_client.aio.stubs import AsyncStubs
 from mediagate_client.aio.webhooks import AsyncWebhookCalls
 from mediagate_client.arguments import (
     AudioArguments,
@@ -48,13 +43,15 @@ from mediagate_client.channel import (
     call_metadata,
     channel_credentials,
     channel_options,
+    check_target,
 )
+from mediagate_client.connections import Connections
 from mediagate_client.conversion import build
-from mediagate_client.errors import MediagateError
+from mediagate_client.errors import ClientNotUsable, MediagateError, local_invalid_request
 from mediagate_client.generation_result import result_of_call
 from mediagate_client.list_requests import models_request
 from mediagate_client.requests import UnaryRequest, billable_request, plan_request, rpc_seconds
-from mediagate_client.retry import RetryPolicy
+from mediagate_client.retry import RetryPolicy, check_seconds
 
 BillableRequest = TypeVar(
     "BillableRequest",
@@ -69,7 +66,7 @@ Response = TypeVar("Response", bound=Message)
 
 
 class AsyncClient(AsyncWebhookCalls):
-    """Client of a Mediagate server, for asyncio. Make it inside the event loop that uses it.
+    """Client of a Mediagate server, for asyncio. Made anywhere, used in any event loop.
 
     Every method raises a MediagateError where the call does not succeed. `rpc_timeout` is how
     many seconds a call may take with all its attempts; unset, a little more than the server itself
@@ -98,26 +95,26 @@ class AsyncClient(AsyncWebhookCalls):
         default channel options. A `channel` of your own is used as it is, and not closed; `calls`
         sets clock, sleep and retry policy, for tests.
         """
+        credentials = channel_credentials(tls=tls)
+        check_target(target)
+        check_seconds("read_timeout", read_timeout)
+
+        def open_stubs() -> AsyncStubs:
+            if channel is not None:
+                return AsyncStubs(Channels.shared(channel))
+            return AsyncStubs(_open_channels(target, credentials, options))
+
         self._owns_channel = channel is None
-        self._channels = (
-            Channels.shared(channel)
-            if channel
-            else _open_channels(target, tls=tls, options=options)
-        )
-        self.channel = self._channels.billable
-        """The channel of billable calls, for stubs that this client does not wrap."""
         super().__init__(
             calls or AsyncCalls(call_metadata(api_key), retry or RetryPolicy()),
-            self._channels,
+            Connections(open_stubs),
             read_timeout,
         )
-        self._texts = TextServiceStub(self.channel)
-        self._images = ImageServiceStub(self.channel)
-        self._videos = VideoServiceStub(self.channel)
-        self._audios = AudioServiceStub(self.channel)
-        self._models = ModelServiceStub(self.channel)
-        self._catalog = ModelServiceStub(self._channels.control)
-        self._safety = SafetyServiceStub(self.channel)
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        """The channel of billable calls, for stubs that this client does not wrap."""
+        return self._stubs.channels.billable
 
     async def __aenter__(self) -> Self:
         """Return the client itself."""
@@ -133,11 +130,25 @@ class AsyncClient(AsyncWebhookCalls):
         await self.close()
 
     async def close(self) -> None:
-        """Close the channels and all calls that still run."""
-        if self._owns_channel:
-            await backend.close_channels(
-                (self._channels.billable, self._channels.waits, self._channels.control)
-            )
+        """Close the channels and all calls that still run; later ones raise ClientNotUsable."""
+        for loop, stubs in self._connections.close():
+            if self._owns_channel:
+                channels = stubs.channels
+                await backend.close_channels(
+                    loop, (channels.billable, channels.waits, channels.control)
+                )
+
+    def __copy__(self) -> Self:
+        """Return the client itself: it has its connections only once."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        """Return the client itself: it has its connections only once."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled: connections cannot be, and the API key is not to be."""
+        raise ClientNotUsable("a client cannot be pickled: make one in each process")
 
     def stream_text(
         self,
@@ -156,7 +167,7 @@ class AsyncClient(AsyncWebhookCalls):
         request = billable_request(StreamTextRequest, prompt, arguments)
         return AsyncTextStream(
             self._calls,
-            self._texts.StreamText,
+            lambda: self._stubs.texts.StreamText,
             request,
             self._calls.deadline(rpc_seconds(request) if rpc_timeout is None else rpc_timeout),
             cancel=self._cancel_on_leave,
@@ -175,7 +186,7 @@ class AsyncClient(AsyncWebhookCalls):
     ) -> Generation:
         """Generate a text; return the generation at its end, or after `wait`."""
         request = billable_request(GenerateTextRequest, prompt, arguments)
-        response = await self._call_billable(self._texts.GenerateText, request, rpc_timeout)
+        response = await self._call_billable(self._stubs.texts.GenerateText, request, rpc_timeout)
         return result_of_call(response.generation, request, raise_on_failure=raise_on_failure)
 
     async def generate_image(
@@ -188,7 +199,7 @@ class AsyncClient(AsyncWebhookCalls):
     ) -> Generation:
         """Generate images; return the generation at its end, or after `wait`."""
         request = billable_request(GenerateImageRequest, prompt, arguments)
-        response = await self._call_billable(self._images.GenerateImage, request, rpc_timeout)
+        response = await self._call_billable(self._stubs.images.GenerateImage, request, rpc_timeout)
         return result_of_call(response.generation, request, raise_on_failure=raise_on_failure)
 
     async def generate_video(
@@ -204,7 +215,7 @@ class AsyncClient(AsyncWebhookCalls):
         Follow it with the methods `wait` or `watch`.
         """
         request = billable_request(GenerateVideoRequest, prompt, arguments)
-        response = await self._call_billable(self._videos.GenerateVideo, request, rpc_timeout)
+        response = await self._call_billable(self._stubs.videos.GenerateVideo, request, rpc_timeout)
         return result_of_call(response.generation, request, raise_on_failure=raise_on_failure)
 
     async def generate_audio(
@@ -217,7 +228,7 @@ class AsyncClient(AsyncWebhookCalls):
     ) -> Generation:
         """Generate music, a sound effect or (`text`) speech; return at its end, or after `wait`."""
         request = billable_request(GenerateAudioRequest, prompt, arguments)
-        response = await self._call_billable(self._audios.GenerateAudio, request, rpc_timeout)
+        response = await self._call_billable(self._stubs.audios.GenerateAudio, request, rpc_timeout)
         return result_of_call(response.generation, request, raise_on_failure=raise_on_failure)
 
     async def check_safety(
@@ -230,7 +241,7 @@ class AsyncClient(AsyncWebhookCalls):
     ) -> Generation:
         """Check whether content is safe; the verdict is the generation's `safety`."""
         request = billable_request(CheckSafetyRequest, content, arguments)
-        response = await self._call_billable(self._safety.CheckSafety, request, rpc_timeout)
+        response = await self._call_billable(self._stubs.safety.CheckSafety, request, rpc_timeout)
         return result_of_call(response.generation, request, raise_on_failure=raise_on_failure)
 
     async def run_model(
@@ -243,7 +254,7 @@ class AsyncClient(AsyncWebhookCalls):
     ) -> Generation:
         """Run any model by its slug, version or deployment, with `input` and `media` of its own."""
         request = billable_request(RunModelRequest, slug, arguments)
-        response = await self._call_billable(self._models.RunModel, request, rpc_timeout)
+        response = await self._call_billable(self._stubs.models.RunModel, request, rpc_timeout)
         return result_of_call(response.generation, request, raise_on_failure=raise_on_failure)
 
     def stream_model(
@@ -262,7 +273,7 @@ class AsyncClient(AsyncWebhookCalls):
         request = billable_request(StreamModelRequest, slug, arguments)
         return AsyncModelStream(
             self._calls,
-            self._models.StreamModel,
+            lambda: self._stubs.models.StreamModel,
             request,
             self._calls.deadline(rpc_seconds(request) if rpc_timeout is None else rpc_timeout),
             cancel=self._cancel_on_leave,
@@ -277,34 +288,36 @@ class AsyncClient(AsyncWebhookCalls):
         match request:
             case GenerateTextRequest():
                 text = await self._call_billable(
-                    self._texts.GenerateText, plan_request(request), seconds
+                    self._stubs.texts.GenerateText, plan_request(request), seconds
                 )
                 return text.plan
             case GenerateImageRequest():
                 image = await self._call_billable(
-                    self._images.GenerateImage, plan_request(request), seconds
+                    self._stubs.images.GenerateImage, plan_request(request), seconds
                 )
                 return image.plan
             case GenerateVideoRequest():
                 video = await self._call_billable(
-                    self._videos.GenerateVideo, plan_request(request), seconds
+                    self._stubs.videos.GenerateVideo, plan_request(request), seconds
                 )
                 return video.plan
             case GenerateAudioRequest():
                 audio = await self._call_billable(
-                    self._audios.GenerateAudio, plan_request(request), seconds
+                    self._stubs.audios.GenerateAudio, plan_request(request), seconds
                 )
                 return audio.plan
             case CheckSafetyRequest():
                 check = await self._call_billable(
-                    self._safety.CheckSafety, plan_request(request), seconds
+                    self._stubs.safety.CheckSafety, plan_request(request), seconds
                 )
                 return check.plan
             case RunModelRequest():
                 run = await self._call_billable(
-                    self._models.RunModel, plan_request(request), seconds
+                    self._stubs.models.RunModel, plan_request(request), seconds
                 )
                 return run.plan
+            case _:
+                raise local_invalid_request("request", "expected the request of a call")
 
     async def models(
         self,
@@ -316,7 +329,9 @@ class AsyncClient(AsyncWebhookCalls):
         request = models_request(modality, quality)
         models: tuple[Model, ...] = ()
         while True:
-            page = await self._calls.read(self._catalog.ListModels, request, self._read_timeout)
+            page = await self._calls.read(
+                self._stubs.catalog.ListModels, request, self._read_timeout
+            )
             models += tuple(page.models)
             if not page.next_page_token:
                 return models
@@ -325,7 +340,7 @@ class AsyncClient(AsyncWebhookCalls):
     async def model(self, name: str) -> Model:
         """Get a model by its slug or an alias."""
         request = build(GetModelRequest, model=name)
-        method = self._catalog.GetModel
+        method = self._stubs.catalog.GetModel
         response = await self._calls.read(method, request, self._read_timeout)
         return response.model
 
@@ -347,10 +362,11 @@ class AsyncClient(AsyncWebhookCalls):
 
 
 def _open_channels(
-    target: str, *, tls: bool | grpc.ChannelCredentials, options: Mapping[str, str | int] | None
+    target: str,
+    credentials: grpc.ChannelCredentials | None,
+    options: Mapping[str, str | int] | None,
 ) -> Channels[grpc.aio.Channel]:
     """Create the channels; each connects at its first call."""
-    credentials = channel_credentials(tls=tls)
 
     def open_channel(extra: Mapping[str, str | int]) -> grpc.aio.Channel:
         merged = channel_options({**extra, **(options or {})})

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from typing import Final, Unpack
 
 import grpc
-import grpc.aio
 
 from mediagate.v1.generation_pb2 import GENERATION_VIEW_BASIC, Generation, GenerationView
 from mediagate.v1.generations_pb2 import (
@@ -15,11 +14,11 @@ from mediagate.v1.generations_pb2 import (
     DeleteGenerationRequest,
     GetGenerationRequest,
 )
-from mediagate.v1.generations_pb2_grpc import GenerationServiceStub
 from mediagate_client.aio.calls import AsyncCalls
+from mediagate_client.aio.stubs import AsyncStubs
 from mediagate_client.arguments import FilterArguments, Span
 from mediagate_client.backends import asynchronous as backend
-from mediagate_client.channel import Channels
+from mediagate_client.connections import Connections
 from mediagate_client.conversion import build, seconds_of
 from mediagate_client.error_mapping import from_rpc_error
 from mediagate_client.errors import MediagateError
@@ -35,20 +34,24 @@ class AsyncGenerationCalls:
     """Part of the client: generations by their id."""
 
     def __init__(
-        self, calls: AsyncCalls, channels: Channels[grpc.aio.Channel], read_timeout: float
+        self, calls: AsyncCalls, connections: Connections[AsyncStubs], read_timeout: float
     ) -> None:
-        """Use the channels; `read_timeout` is the limit of reads, in seconds."""
+        """Use the connections; `read_timeout` is the limit of reads, in seconds."""
         self._calls = calls
-        self._generations = GenerationServiceStub(channels.control)
-        self._waits = GenerationServiceStub(channels.waits)
+        self._connections = connections
         self._read_timeout = read_timeout
+
+    @property
+    def _stubs(self) -> AsyncStubs:
+        """The stubs for calls from here. Raises ClientNotUsable once the client is closed."""
+        return self._connections.get(backend.current_loop())
 
     async def get(
         self, generation_id: str, *, view: GenerationView.ValueType = GENERATION_VIEW_BASIC
     ) -> Generation:
         """Get a generation in its current state; a failed one is returned, too."""
         request = build(GetGenerationRequest, id=generation_id, view=view)
-        method = self._generations.GetGeneration
+        method = self._stubs.generations.GetGeneration
         response = await self._calls.read(method, request, self._read_timeout)
         return response.generation
 
@@ -62,7 +65,7 @@ class AsyncGenerationCalls:
         """Iterate over all generations that the filters match, newest first."""
         request = list_request(filters, page_size, view)
         while True:
-            method = self._generations.ListGenerations
+            method = self._stubs.generations.ListGenerations
             page = await self._calls.read(method, request, self._read_timeout)
             for generation in page.generations:
                 yield generation
@@ -87,7 +90,7 @@ class AsyncGenerationCalls:
         while True:
             request, seconds = wait_slice(generation_id, until, view)
             deadline = self._calls.deadline(seconds)
-            method = self._waits.WaitGeneration
+            method = self._stubs.waits.WaitGeneration
             response = await self._calls.call_with_retries(method, request, deadline)
             generation = response.generation
             if is_terminal(generation) or not until.allows(PAUSE_SECONDS):
@@ -104,11 +107,12 @@ class AsyncGenerationCalls:
         state = WatchState(generation_id, view)
         retries = self._calls.retries(self._calls.deadline(None))
         while not state.ended:
-            metadata = self._calls.metadata
-            call = self._waits.WatchGeneration(state.next_request(), metadata=metadata)
+            call = backend.open_stream(
+                self._stubs.waits.WatchGeneration, state.next_request(), None, self._calls.metadata
+            )
             failure: MediagateError = state.incomplete_error()
             try:
-                async for response in call:
+                while (response := await backend.next_message(call)) is not None:
                     generation = state.receive(response)
                     if generation is not None:
                         retries.reset()
@@ -127,7 +131,7 @@ class AsyncGenerationCalls:
         """
         request = build(CancelGenerationRequest, id=generation_id)
         deadline = self._calls.deadline(self._read_timeout)
-        method = self._generations.CancelGeneration
+        method = self._stubs.generations.CancelGeneration
         response = await self._calls.call_with_retries(method, request, deadline)
         return response.generation
 
@@ -135,7 +139,9 @@ class AsyncGenerationCalls:
         """Delete the inputs and outputs of a terminal generation; its cost stays. Idempotent."""
         request = build(DeleteGenerationRequest, id=generation_id)
         deadline = self._calls.deadline(self._read_timeout)
-        await self._calls.call_with_retries(self._generations.DeleteGeneration, request, deadline)
+        await self._calls.call_with_retries(
+            self._stubs.generations.DeleteGeneration, request, deadline
+        )
 
     async def _cancel_on_leave(self, generation_id: str) -> None:
         """Cancel for a caller that disconnects: within 2 s, a failure is only logged.
@@ -148,7 +154,9 @@ class AsyncGenerationCalls:
     async def _try_cancel(self, generation_id: str) -> None:
         request = CancelGenerationRequest(id=generation_id)
         try:
-            await self._calls.call_once(self._generations.CancelGeneration, request, _LEAVE_SECONDS)
+            await self._calls.call_once(
+                self._stubs.generations.CancelGeneration, request, _LEAVE_SECONDS
+            )
         except MediagateError as failure:
             _log.debug("could not cancel %s: %s", generation_id, failure)
 
@@ -157,7 +165,7 @@ class AsyncGenerationCalls:
         request = GetGenerationRequest(id=generation_id)
         try:
             response = await self._calls.call_once(
-                self._generations.GetGeneration, request, _LEAVE_SECONDS
+                self._stubs.generations.GetGeneration, request, _LEAVE_SECONDS
             )
         except MediagateError as failure:
             _log.debug("could not get %s: %s", generation_id, failure)

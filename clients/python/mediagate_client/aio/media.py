@@ -6,16 +6,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
-import grpc.aio
 
 from mediagate.v1.media_pb2 import UploadMediaResponse
-from mediagate.v1.media_pb2_grpc import MediaServiceStub
 from mediagate.v1.medium_pb2 import Media
 from mediagate_client import download as downloads
-from mediagate_client.aio.calls import AsyncCalls
 from mediagate_client.aio.generations import AsyncGenerationCalls
 from mediagate_client.backends import asynchronous as backend
-from mediagate_client.channel import Channels
 from mediagate_client.error_mapping import from_rpc_error
 from mediagate_client.errors import MediagateError, NotFound, local_invalid_request
 from mediagate_client.media_inputs import stored_media_ref
@@ -26,13 +22,6 @@ from mediagate_client.upload_messages import UPLOAD_SECONDS, UploadMessages
 
 class AsyncMediaCalls(AsyncGenerationCalls):
     """Part of the client: files."""
-
-    def __init__(
-        self, calls: AsyncCalls, channels: Channels[grpc.aio.Channel], read_timeout: float
-    ) -> None:
-        """Use the channels; `read_timeout` is the limit of reads, in seconds."""
-        super().__init__(calls, channels, read_timeout)
-        self._media = MediaServiceStub(channels.billable)
 
     async def upload(
         self,
@@ -58,7 +47,7 @@ class AsyncMediaCalls(AsyncGenerationCalls):
         messages, seconds = upload.messages(), deadline.remaining()
         try:
             return await backend.call_upload(
-                self._media.UploadMedia, messages, seconds, self._calls.metadata
+                self._stubs.media.UploadMedia, messages, seconds, self._calls.metadata
             )
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
@@ -74,10 +63,12 @@ class AsyncMediaCalls(AsyncGenerationCalls):
         state = MediaReadState(source, offset, limit)
         retries = self._calls.retries(self._calls.deadline(None))
         while not state.is_complete:
-            call = self._media.ReadMedia(state.next_request(), metadata=self._calls.metadata)
+            call = backend.open_stream(
+                self._stubs.media.ReadMedia, state.next_request(), None, self._calls.metadata
+            )
             failure: MediagateError = state.incomplete_error()
             try:
-                async for response in call:
+                while (response := await backend.next_message(call)) is not None:
                     if piece := state.receive(response):
                         retries.reset()
                         yield piece
@@ -101,7 +92,7 @@ class AsyncMediaCalls(AsyncGenerationCalls):
         cancelled stops it at its next chunk.
         """
         stored = stored_media_ref(media) if isinstance(media, Media) else None
-        if isinstance(media, str) or downloads.has_link(media) or stored is None:
+        if not isinstance(media, Media) or downloads.has_link(media) or stored is None:
             try:
                 return await backend.download(media, path, max_bytes)
             except NotFound:

@@ -5,31 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from typing import Unpack
 
-import grpc.aio
-
 from mediagate.v1.usage_pb2 import (
     Charge,
     GetReconciliationResponse,
     UsageDimension,
     UsageTotal,
 )
-from mediagate.v1.usage_pb2_grpc import UsageServiceStub
-from mediagate_client.aio.calls import AsyncCalls
 from mediagate_client.aio.media import AsyncMediaCalls
 from mediagate_client.arguments import DimensionName, Moment, UsageArguments
-from mediagate_client.channel import Channels
 from mediagate_client.list_requests import charges_request, reconciliation_request, usage_request
 
 
 class AsyncUsageCalls(AsyncMediaCalls):
     """Part of the client: usage and costs."""
-
-    def __init__(
-        self, calls: AsyncCalls, channels: Channels[grpc.aio.Channel], read_timeout: float
-    ) -> None:
-        """Use the channels; `read_timeout` is the limit of reads, in seconds."""
-        super().__init__(calls, channels, read_timeout)
-        self._usage = UsageServiceStub(channels.control)
 
     async def get_usage(
         self,
@@ -43,7 +31,7 @@ class AsyncUsageCalls(AsyncMediaCalls):
         `label_key` is the label of the group "label".
         """
         request = usage_request(filters, group_by, label_key)
-        method = self._usage.GetUsage
+        method = self._stubs.usage.GetUsage
         response = await self._calls.read(method, request, self._read_timeout)
         return tuple(response.totals)
 
@@ -53,7 +41,9 @@ class AsyncUsageCalls(AsyncMediaCalls):
         """Iterate over all charges that the filters match, the latest first."""
         request = charges_request(filters, page_size)
         while True:
-            page = await self._calls.read(self._usage.ListCharges, request, self._read_timeout)
+            page = await self._calls.read(
+                self._stubs.usage.ListCharges, request, self._read_timeout
+            )
             for charge in page.charges:
                 yield charge
             if not page.next_page_token:
@@ -68,5 +58,5 @@ class AsyncUsageCalls(AsyncMediaCalls):
         By default of the last day; needs an admin's key.
         """
         request = reconciliation_request(start_time, page_size)
-        method = self._usage.GetReconciliation
+        method = self._stubs.usage.GetReconciliation
         return await self._calls.read(method, request, self._read_timeout)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar, cast
 
@@ -14,6 +15,8 @@ from google.protobuf.message import Message
 from mediagate.v1.medium_pb2 import Media
 from mediagate_client import download as downloads
 from mediagate_client.channel import Metadata
+from mediagate_client.connections import CLOSED, Loop
+from mediagate_client.errors import ClientNotUsable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,6 +27,7 @@ INTERRUPTED: Final = asyncio.CancelledError
 """Raised in a caller that is interrupted while it waits for a message."""
 
 sleep = asyncio.sleep
+_background_tasks: Final[set[asyncio.Future[None]]] = set()
 
 
 async def call_unary(
@@ -33,7 +37,11 @@ async def call_unary(
     metadata: Metadata,
 ) -> Response:
     """Call an rpc once. Cancelling the task cancels the rpc: gRPC does that by itself."""
-    return await method(request, timeout=seconds, metadata=metadata)
+    try:
+        return await method(request, timeout=seconds, metadata=metadata)
+    except (asyncio.CancelledError, grpc.aio.UsageError, RuntimeError):
+        _raise_if_closed()
+        raise
 
 
 async def call_upload(
@@ -43,12 +51,33 @@ async def call_upload(
     metadata: Metadata,
 ) -> Response:
     """Call an rpc that takes a stream; each message is made in a thread."""
-    return await method(_iterate_in_threads(messages), timeout=seconds, metadata=metadata)
+    try:
+        return await method(_iterate_in_threads(messages), timeout=seconds, metadata=metadata)
+    except (asyncio.CancelledError, grpc.aio.UsageError, RuntimeError):
+        _raise_if_closed()
+        raise
+
+
+def open_stream(
+    method: grpc.aio.UnaryStreamMultiCallable[Request, Response],
+    request: Request,
+    seconds: float | None,
+    metadata: Metadata,
+) -> grpc.aio.UnaryStreamCall[Request, Response]:
+    """Call an rpc that answers with a stream. Raises ClientNotUsable on a closed channel."""
+    try:
+        return method(request, timeout=seconds, metadata=metadata)
+    except (grpc.aio.UsageError, RuntimeError):
+        raise ClientNotUsable(CLOSED) from None
 
 
 async def next_message(call: grpc.aio.UnaryStreamCall[Request, Response]) -> Response | None:
     """Return the next message of a stream; None at its end."""
-    message = await call.read()
+    try:
+        message = await call.read()
+    except (asyncio.CancelledError, grpc.aio.UsageError):
+        _raise_if_closed()
+        raise
     return None if message is grpc.aio.EOF else cast("Response", message)
 
 
@@ -79,19 +108,51 @@ async def download(media: Media | str, path: str | Path, max_bytes: int) -> Path
         stop.set()
 
 
-async def close_channels(channels: Iterable[grpc.aio.Channel]) -> None:
-    """Close channels, and with them every call that still runs."""
+def current_loop() -> asyncio.AbstractEventLoop:
+    """Return the running event loop. Raises ClientNotUsable where none runs."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        message = "no event loop of asyncio runs here: await the call in one, or use Client"
+        raise ClientNotUsable(message) from None
+
+
+def run_in_background(loop: Loop, work: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Run `work` in a task of the loop, without waiting. Called by the garbage collector.
+
+    Where the loop has ended nothing can be sent any more: the server cancels what is left alone
+    after its disconnect grace.
+    """
+    if loop is None or loop.is_closed():
+        return
+
+    def start() -> None:
+        task = asyncio.ensure_future(work())
+        _background_tasks.add(task)
+        task.add_done_callback(_background_tasks.discard)
+
+    # It may be another thread's, and be closed by that one in this moment.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(start)
+
+
+async def close_channels(loop: Loop, channels: Iterable[grpc.aio.Channel]) -> None:
+    """Close channels, and with them every call that still runs, in the loop that they belong to."""
     for channel in channels:
-        await channel.close()
+        if loop is None or loop is asyncio.get_running_loop():
+            await channel.close()
+        elif loop.is_running():
+            asyncio.run_coroutine_threadsafe(channel.close(), loop)
 
 
-def was_interrupted(*, closed: bool) -> bool:
-    """Return whether this task was cancelled, rather than its stream closed by another task.
+def _raise_if_closed() -> None:
+    """Raise ClientNotUsable in place of what gRPC raises where a channel was closed.
 
-    gRPC raises CancelledError then too.
+    That is CancelledError, as if this task were cancelled.
     """
     task = asyncio.current_task()
-    return not (closed and task is not None and not task.cancelling())
+    if task is not None and not task.cancelling():
+        raise ClientNotUsable(CLOSED) from None
 
 
 async def _iterate_in_threads(messages: Iterator[Request]) -> AsyncIterator[Request]:

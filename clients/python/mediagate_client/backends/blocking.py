@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -13,6 +14,8 @@ from google.protobuf.message import Message
 from mediagate.v1.medium_pb2 import Media
 from mediagate_client import download as downloads
 from mediagate_client.channel import Metadata
+from mediagate_client.connections import CLOSED, Loop
+from mediagate_client.errors import ClientNotUsable
 from mediagate_client.timeouts import run_with_timeout
 
 P = ParamSpec("P")
@@ -34,7 +37,11 @@ def call_unary(
     metadata: Metadata,
 ) -> Response:
     """Call an rpc once. Ctrl-C cancels it."""
-    return _result(method.future(request, timeout=seconds, metadata=metadata))
+    try:
+        call = method.future(request, timeout=seconds, metadata=metadata)
+    except ValueError:
+        raise ClientNotUsable(CLOSED) from None
+    return _result(call)
 
 
 def call_upload(
@@ -44,7 +51,24 @@ def call_upload(
     metadata: Metadata,
 ) -> Response:
     """Call an rpc that takes a stream. Ctrl-C cancels it."""
-    return _result(method.future(messages, timeout=seconds, metadata=metadata))
+    try:
+        call = method.future(messages, timeout=seconds, metadata=metadata)
+    except ValueError:
+        raise ClientNotUsable(CLOSED) from None
+    return _result(call)
+
+
+def open_stream(
+    method: grpc.UnaryStreamMultiCallable[Request, Response],
+    request: Request,
+    seconds: float | None,
+    metadata: Metadata,
+) -> grpc._CallIterator[Response]:
+    """Call an rpc that answers with a stream. Raises ClientNotUsable on a closed channel."""
+    try:
+        return method(request, timeout=seconds, metadata=metadata)
+    except ValueError:
+        raise ClientNotUsable(CLOSED) from None
 
 
 def next_message(call: grpc._CallIterator[Response]) -> Response | None:
@@ -69,7 +93,21 @@ def download(media: Media | str, path: str | Path, max_bytes: int) -> Path:
     return downloads.download(media, path, max_bytes=max_bytes)
 
 
-def close_channels(channels: Iterable[grpc.Channel]) -> None:
+def current_loop() -> Loop:
+    """Return None: there is no event loop."""
+    loop: Loop = None
+    return loop
+
+
+def run_in_background(loop: Loop, work: Callable[[], None]) -> None:  # noqa: ARG001 - as in asynchronous.py
+    """Run `work` in a thread, without waiting. Called by the garbage collector.
+
+    That may run in the middle of gRPC's own work, whose locks `work` needs.
+    """
+    threading.Thread(target=work, daemon=True).start()
+
+
+def close_channels(loop: Loop, channels: Iterable[grpc.Channel]) -> None:  # noqa: ARG001 - as in asynchronous.py
     """Close channels, and with them every call that still runs; give up after 5 s."""
 
     def close() -> None:
@@ -77,11 +115,6 @@ def close_channels(channels: Iterable[grpc.Channel]) -> None:
             channel.close()
 
     run_with_timeout(_CLOSE_SECONDS, close)
-
-
-def was_interrupted(*, closed: bool) -> bool:  # noqa: ARG001 - as in asynchronous.py
-    """Return True: Ctrl-C is meant for this caller, whether or not the stream is closed."""
-    return True
 
 
 def _result(call: grpc.Future[Response]) -> Response:

@@ -15,16 +15,16 @@ from mediagate.v1.generations_pb2 import (
     DeleteGenerationRequest,
     GetGenerationRequest,
 )
-from mediagate.v1.generations_pb2_grpc import GenerationServiceStub
 from mediagate_client.arguments import FilterArguments, Span
 from mediagate_client.backends import blocking as backend
-from mediagate_client.channel import Channels
+from mediagate_client.connections import Connections
 from mediagate_client.conversion import build, seconds_of
 from mediagate_client.error_mapping import from_rpc_error
 from mediagate_client.errors import MediagateError
 from mediagate_client.generation_result import is_failure, is_terminal, raise_for_failure
 from mediagate_client.list_requests import list_request
 from mediagate_client.sync.calls import Calls
+from mediagate_client.sync.stubs import Stubs
 from mediagate_client.wait_state import PAUSE_SECONDS, WatchState, wait_slice
 
 _log: Final = logging.getLogger("mediagate_client")
@@ -34,19 +34,23 @@ _LEAVE_SECONDS: Final = 2.0
 class GenerationCalls:
     """Part of the client: generations by their id."""
 
-    def __init__(self, calls: Calls, channels: Channels[grpc.Channel], read_timeout: float) -> None:
-        """Use the channels; `read_timeout` is the limit of reads, in seconds."""
+    def __init__(self, calls: Calls, connections: Connections[Stubs], read_timeout: float) -> None:
+        """Use the connections; `read_timeout` is the limit of reads, in seconds."""
         self._calls = calls
-        self._generations = GenerationServiceStub(channels.control)
-        self._waits = GenerationServiceStub(channels.waits)
+        self._connections = connections
         self._read_timeout = read_timeout
+
+    @property
+    def _stubs(self) -> Stubs:
+        """The stubs for calls from here. Raises ClientNotUsable once the client is closed."""
+        return self._connections.get(backend.current_loop())
 
     def get(
         self, generation_id: str, *, view: GenerationView.ValueType = GENERATION_VIEW_BASIC
     ) -> Generation:
         """Get a generation in its current state; a failed one is returned, too."""
         request = build(GetGenerationRequest, id=generation_id, view=view)
-        method = self._generations.GetGeneration
+        method = self._stubs.generations.GetGeneration
         response = self._calls.read(method, request, self._read_timeout)
         return response.generation
 
@@ -60,7 +64,7 @@ class GenerationCalls:
         """Iterate over all generations that the filters match, newest first."""
         request = list_request(filters, page_size, view)
         while True:
-            method = self._generations.ListGenerations
+            method = self._stubs.generations.ListGenerations
             page = self._calls.read(method, request, self._read_timeout)
             for generation in page.generations:
                 yield generation
@@ -85,7 +89,7 @@ class GenerationCalls:
         while True:
             request, seconds = wait_slice(generation_id, until, view)
             deadline = self._calls.deadline(seconds)
-            method = self._waits.WaitGeneration
+            method = self._stubs.waits.WaitGeneration
             response = self._calls.call_with_retries(method, request, deadline)
             generation = response.generation
             if is_terminal(generation) or not until.allows(PAUSE_SECONDS):
@@ -102,11 +106,12 @@ class GenerationCalls:
         state = WatchState(generation_id, view)
         retries = self._calls.retries(self._calls.deadline(None))
         while not state.ended:
-            metadata = self._calls.metadata
-            call = self._waits.WatchGeneration(state.next_request(), metadata=metadata)
+            call = backend.open_stream(
+                self._stubs.waits.WatchGeneration, state.next_request(), None, self._calls.metadata
+            )
             failure: MediagateError = state.incomplete_error()
             try:
-                for response in call:
+                while (response := backend.next_message(call)) is not None:
                     generation = state.receive(response)
                     if generation is not None:
                         retries.reset()
@@ -125,7 +130,7 @@ class GenerationCalls:
         """
         request = build(CancelGenerationRequest, id=generation_id)
         deadline = self._calls.deadline(self._read_timeout)
-        method = self._generations.CancelGeneration
+        method = self._stubs.generations.CancelGeneration
         response = self._calls.call_with_retries(method, request, deadline)
         return response.generation
 
@@ -133,7 +138,7 @@ class GenerationCalls:
         """Delete the inputs and outputs of a terminal generation; its cost stays. Idempotent."""
         request = build(DeleteGenerationRequest, id=generation_id)
         deadline = self._calls.deadline(self._read_timeout)
-        self._calls.call_with_retries(self._generations.DeleteGeneration, request, deadline)
+        self._calls.call_with_retries(self._stubs.generations.DeleteGeneration, request, deadline)
 
     def _cancel_on_leave(self, generation_id: str) -> None:
         """Cancel for a caller that disconnects: within 2 s, a failure is only logged.
@@ -146,7 +151,7 @@ class GenerationCalls:
     def _try_cancel(self, generation_id: str) -> None:
         request = CancelGenerationRequest(id=generation_id)
         try:
-            self._calls.call_once(self._generations.CancelGeneration, request, _LEAVE_SECONDS)
+            self._calls.call_once(self._stubs.generations.CancelGeneration, request, _LEAVE_SECONDS)
         except MediagateError as failure:
             _log.debug("could not cancel %s: %s", generation_id, failure)
 
@@ -155,7 +160,7 @@ class GenerationCalls:
         request = GetGenerationRequest(id=generation_id)
         try:
             response = self._calls.call_once(
-                self._generations.GetGeneration, request, _LEAVE_SECONDS
+                self._stubs.generations.GetGeneration, request, _LEAVE_SECONDS
             )
         except MediagateError as failure:
             _log.debug("could not get %s: %s", generation_id, failure)

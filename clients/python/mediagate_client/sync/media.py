@@ -9,28 +9,20 @@ from pathlib import Path
 import grpc
 
 from mediagate.v1.media_pb2 import UploadMediaResponse
-from mediagate.v1.media_pb2_grpc import MediaServiceStub
 from mediagate.v1.medium_pb2 import Media
 from mediagate_client import download as downloads
 from mediagate_client.backends import blocking as backend
-from mediagate_client.channel import Channels
 from mediagate_client.error_mapping import from_rpc_error
 from mediagate_client.errors import MediagateError, NotFound, local_invalid_request
 from mediagate_client.media_inputs import stored_media_ref
 from mediagate_client.media_read_state import MediaReadState, MediaRef
 from mediagate_client.retry import Deadline
-from mediagate_client.sync.calls import Calls
 from mediagate_client.sync.generations import GenerationCalls
 from mediagate_client.upload_messages import UPLOAD_SECONDS, UploadMessages
 
 
 class MediaCalls(GenerationCalls):
     """Part of the client: files."""
-
-    def __init__(self, calls: Calls, channels: Channels[grpc.Channel], read_timeout: float) -> None:
-        """Use the channels; `read_timeout` is the limit of reads, in seconds."""
-        super().__init__(calls, channels, read_timeout)
-        self._media = MediaServiceStub(channels.billable)
 
     def upload(
         self,
@@ -56,7 +48,7 @@ class MediaCalls(GenerationCalls):
         messages, seconds = upload.messages(), deadline.remaining()
         try:
             return backend.call_upload(
-                self._media.UploadMedia, messages, seconds, self._calls.metadata
+                self._stubs.media.UploadMedia, messages, seconds, self._calls.metadata
             )
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
@@ -72,10 +64,12 @@ class MediaCalls(GenerationCalls):
         state = MediaReadState(source, offset, limit)
         retries = self._calls.retries(self._calls.deadline(None))
         while not state.is_complete:
-            call = self._media.ReadMedia(state.next_request(), metadata=self._calls.metadata)
+            call = backend.open_stream(
+                self._stubs.media.ReadMedia, state.next_request(), None, self._calls.metadata
+            )
             failure: MediagateError = state.incomplete_error()
             try:
-                for response in call:
+                while (response := backend.next_message(call)) is not None:
                     if piece := state.receive(response):
                         retries.reset()
                         yield piece
@@ -98,7 +92,7 @@ class MediaCalls(GenerationCalls):
         By its link, or from the server where that is gone.
         """
         stored = stored_media_ref(media) if isinstance(media, Media) else None
-        if isinstance(media, str) or downloads.has_link(media) or stored is None:
+        if not isinstance(media, Media) or downloads.has_link(media) or stored is None:
             try:
                 return backend.download(media, path, max_bytes)
             except NotFound:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -30,17 +31,39 @@ from mediagate_client.sync.calls import Calls
 Response = TypeVar("Response", bound=StreamTextResponse | StreamModelResponse)
 
 
+class OpenCall(Generic[Request, Response]):
+    """The rpc of a stream, and how to leave it. It outlives a stream that was dropped."""
+
+    def __init__(self, state: StreamState[Request], cancel: Callable[[str], None]) -> None:
+        """Start before the first connection."""
+        self.rpc: grpc._CallIterator[Response] | None = None
+        self.closed = False
+        self._state = state
+        self._cancel = cancel
+
+    def leave(self) -> None:
+        """End the rpc and, unless it is to run on, the generation. The first call counts."""
+        if self.closed:
+            return
+        self.closed = True
+        if self.rpc is not None:
+            self.rpc.cancel()
+        if self._state.generation_id and not self._state.is_detached:
+            self._cancel(self._state.generation_id)
+
+
 class ResumableStream(StreamInfo[Request], Generic[Request, Response]):
     """An iterator over the pieces of a text while it is generated.
 
     It reconnects after an interruption, with no byte lost or repeated. Closing it before the
-    end (also by leaving its `with` block, or by Ctrl-C while it waits) cancels the generation.
+    end (also by leaving its `with` block, or by Ctrl-C while it waits), or dropping the last
+    reference to it cancels the generation.
     """
 
     def __init__(
         self,
         calls: Calls,
-        method: grpc.UnaryStreamMultiCallable[Request, Response],
+        method: Callable[[], grpc.UnaryStreamMultiCallable[Request, Response]],
         request: Request,
         deadline: Deadline,
         *,
@@ -56,26 +79,22 @@ class ResumableStream(StreamInfo[Request], Generic[Request, Response]):
         self._method = method
         self._deadline = deadline
         self._retries = calls.retries(deadline)
-        self._cancel = cancel
         self._find = find
         self._on_started = on_started
         self._on_status = on_status
-        self._call: grpc._CallIterator[Response] | None = None
-        self._closed = False
+        self._open = OpenCall[Request, Response](self._state, cancel)
+        self._is_watched = False
 
     def read(self) -> str:
         """Return the rest of the text at its end."""
         return "".join([event for event in self])
 
     def close(self) -> None:
-        """Close the stream; cancel the generation unless it has ended. Takes 2 s at most."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._call is not None:
-            self._call.cancel()
-        if self._state.generation_id:
-            self._cancel(self._state.generation_id)
+        """Close the stream and leave its generation unless it has ended. Takes 2 s at most.
+
+        Leaving cancels it, unless `on_disconnect` is detach.
+        """
+        self._open.leave()
 
     def __enter__(self) -> Self:
         """Return the stream itself."""
@@ -97,30 +116,28 @@ class ResumableStream(StreamInfo[Request], Generic[Request, Response]):
     def __next__(self) -> TextEvent:
         """Return the next piece; raise the typed error of a failed stream."""
         try:
-            while not self._closed:
+            while not self._open.closed:
                 event = self._receive_event()
                 if event is not None:
                     return event
         except MediagateError as failure:
-            self._closed = True
+            if self._open.closed:  # By another caller, while this one waited.
+                raise StopIteration from None
+            self._open.closed = True
             if self._state.is_generation_error(failure):
                 failure.generation = self._find(self._state.generation_id)
             raise self._state.with_request_id(failure) from failure.__cause__
         except backend.INTERRUPTED:
-            if backend.was_interrupted(closed=self._closed):
-                self.close()
-                raise
+            self.close()
+            raise
         raise StopIteration
 
     def _receive_event(self) -> TextEvent | None:
         """Receive one message, or end the connection and wait for the next attempt."""
         try:
-            if self._call is None:
-                request = self._state.next_request()
-                seconds = self._deadline.remaining()
-                metadata = self._calls.metadata
-                self._call = self._method(request, timeout=seconds, metadata=metadata)
-            response = backend.next_message(self._call)
+            if self._open.rpc is None:
+                self._open.rpc = self._connect()
+            response = backend.next_message(self._open.rpc)
         except grpc.RpcError as error:
             self._end_connection(from_rpc_error(error))
             return None
@@ -138,11 +155,22 @@ class ResumableStream(StreamInfo[Request], Generic[Request, Response]):
             self._on_status(response.status)
         return event
 
+    def _connect(self) -> grpc._CallIterator[Response]:
+        """Open the next connection; from the first one on, dropping the stream leaves it."""
+        if not self._is_watched:
+            self._is_watched = True
+            loop = backend.current_loop()
+            leave = weakref.finalize(self, backend.run_in_background, loop, self._open.leave)
+            leave.atexit = False
+        request = self._state.next_request()
+        seconds = self._deadline.remaining()
+        return backend.open_stream(self._method(), request, seconds, self._calls.metadata)
+
     def _end_connection(self, failure: MediagateError) -> None:
         """Close after a complete text; else wait for the next attempt, or raise."""
-        self._call = None
-        if self._closed or self._state.completed is not None:
-            self._closed = True
+        self._open.rpc = None
+        if self._open.closed or self._state.completed is not None:
+            self._open.closed = True
             return
         self._calls.pause(self._retries, failure)
 

@@ -6,29 +6,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Unpack
 
-import grpc
-
 from mediagate.v1.usage_pb2 import (
     Charge,
     GetReconciliationResponse,
     UsageDimension,
     UsageTotal,
 )
-from mediagate.v1.usage_pb2_grpc import UsageServiceStub
 from mediagate_client.arguments import DimensionName, Moment, UsageArguments
-from mediagate_client.channel import Channels
 from mediagate_client.list_requests import charges_request, reconciliation_request, usage_request
-from mediagate_client.sync.calls import Calls
 from mediagate_client.sync.media import MediaCalls
 
 
 class UsageCalls(MediaCalls):
     """Part of the client: usage and costs."""
-
-    def __init__(self, calls: Calls, channels: Channels[grpc.Channel], read_timeout: float) -> None:
-        """Use the channels; `read_timeout` is the limit of reads, in seconds."""
-        super().__init__(calls, channels, read_timeout)
-        self._usage = UsageServiceStub(channels.control)
 
     def get_usage(
         self,
@@ -42,7 +32,7 @@ class UsageCalls(MediaCalls):
         `label_key` is the label of the group "label".
         """
         request = usage_request(filters, group_by, label_key)
-        method = self._usage.GetUsage
+        method = self._stubs.usage.GetUsage
         response = self._calls.read(method, request, self._read_timeout)
         return tuple(response.totals)
 
@@ -52,7 +42,7 @@ class UsageCalls(MediaCalls):
         """Iterate over all charges that the filters match, the latest first."""
         request = charges_request(filters, page_size)
         while True:
-            page = self._calls.read(self._usage.ListCharges, request, self._read_timeout)
+            page = self._calls.read(self._stubs.usage.ListCharges, request, self._read_timeout)
             for charge in page.charges:
                 yield charge
             if not page.next_page_token:
@@ -67,5 +57,5 @@ class UsageCalls(MediaCalls):
         By default of the last day; needs an admin's key.
         """
         request = reconciliation_request(start_time, page_size)
-        method = self._usage.GetReconciliation
+        method = self._stubs.usage.GetReconciliation
         return self._calls.read(method, request, self._read_timeout)

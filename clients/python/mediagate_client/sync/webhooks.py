@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import grpc
-
 from mediagate.v1.admin_pb2 import (
     ListUndeliveredWebhooksRequest,
     RedeliverWebhookRequest,
@@ -14,25 +12,17 @@ from mediagate.v1.admin_pb2 import (
     RotateWebhookSecretResponse,
     UndeliveredWebhook,
 )
-from mediagate.v1.admin_pb2_grpc import AdminServiceStub
-from mediagate_client.channel import Channels
 from mediagate_client.conversion import build
-from mediagate_client.sync.calls import Calls
 from mediagate_client.sync.usage import UsageCalls
 
 
 class WebhookCalls(UsageCalls):
     """Part of the client: webhooks, for admins. Verification: webhook_verification.py."""
 
-    def __init__(self, calls: Calls, channels: Channels[grpc.Channel], read_timeout: float) -> None:
-        """Use the channels; `read_timeout` is the limit of each call, in seconds."""
-        super().__init__(calls, channels, read_timeout)
-        self._admin = AdminServiceStub(channels.control)
-
     def rotate_webhook_secret(self, tenant: str = "local") -> RotateWebhookSecretResponse:
         """Create a signing secret for a tenant's webhooks; it is shown only once."""
         request = build(RotateWebhookSecretRequest, tenant=tenant)
-        method = self._admin.RotateWebhookSecret
+        method = self._stubs.admin.RotateWebhookSecret
         return self._calls.call_once(method, request, self._read_timeout)
 
     def undelivered_webhooks(
@@ -40,7 +30,7 @@ class WebhookCalls(UsageCalls):
     ) -> Iterator[UndeliveredWebhook]:
         """Iterate over webhooks whose delivery was given up, oldest first; default: all tenants."""
         request = build(ListUndeliveredWebhooksRequest, tenant=tenant, page_size=page_size)
-        method = self._admin.ListUndeliveredWebhooks
+        method = self._stubs.admin.ListUndeliveredWebhooks
         while True:
             page = self._calls.read(method, request, self._read_timeout)
             for webhook in page.webhooks:
@@ -52,6 +42,6 @@ class WebhookCalls(UsageCalls):
     def redeliver_webhook(self, webhook_id: str) -> UndeliveredWebhook:
         """Send an undelivered webhook again, now; return it with the attempt counted."""
         request = build(RedeliverWebhookRequest, id=webhook_id)
-        method = self._admin.RedeliverWebhook
+        method = self._stubs.admin.RedeliverWebhook
         response = self._calls.call_once(method, request, self._read_timeout)
         return response.webhook
