@@ -59,7 +59,7 @@ def error_of(kind: type[MediagateError]) -> MediagateError:
     if kind is errors.RequestTooLarge:
         error = errors.RequestTooLarge(5, 4)
     elif kind in (errors.ClientNotUsable, errors.WebhookNotVerified):
-        error = kind("it is so")  # type: ignore[arg-type]
+        error = kind("it is so")
     else:
         error = kind(DETAILS)
     error.generation = Generation(id="gen_1")
