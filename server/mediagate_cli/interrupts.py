@@ -50,6 +50,16 @@ def exit_on_signal() -> "Iterator[None]":
         raise typer.Exit(128 + received[0] if received else INTERRUPTED) from None
 
 
+@contextmanager
+def delay_signals() -> "Iterator[None]":
+    """Context manager: a signal that comes meanwhile takes effect at the end of the block."""
+    received: list[int] = []
+    with _handlers(lambda number, _: received.append(number)):
+        yield
+    for number in received[:1]:
+        signal.raise_signal(number)
+
+
 async def _run(work: "Coroutine[object, object, None]", received: list[int]) -> None:
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()

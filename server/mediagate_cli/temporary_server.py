@@ -10,6 +10,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
+from mediagate_cli.interrupts import delay_signals
+
 READY_SECONDS: Final = 30.0
 _STOP_SECONDS: Final = 15.0
 _PROBE_SECONDS: Final = 1.0
@@ -47,13 +49,15 @@ def temporary_server() -> Iterator[str]:
         ports = _free_ports(3)
         log = Path(folder) / "server.log"
         output = stack.enter_context(log.open("wb"))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mediagate_cli", "serve"],
-            env=_environment(ports, folder),
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-        stack.callback(_stop, process)
+        # Between the two nothing would stop it.
+        with delay_signals():
+            process = subprocess.Popen(
+                [sys.executable, "-m", "mediagate_cli", "serve"],
+                env=_environment(ports, folder),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+            stack.callback(_stop, process)
         target = f"127.0.0.1:{ports[0]}"
         _wait_until_serving(process, target, log)
         yield target
