@@ -1,5 +1,6 @@
 """Entry point of the command `mediagate`. Without typer it says what to install."""
 
+import os
 import sys
 
 FAILED = 3
@@ -20,6 +21,9 @@ def _run() -> int:
     from mediagate_cli.standard_streams import prepare_standard_streams
 
     prepare_standard_streams()
+    # gRPC writes lines of its own to stderr, where logs are JSON and an error is one line. It reads
+    # the variable when it is imported.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     try:
         from mediagate_cli.app import app
         from mediagate_cli.exit_codes import exit_code_of_exception, flush_streams

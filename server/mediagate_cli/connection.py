@@ -1,7 +1,6 @@
 """Connection of a command to the server."""
 
 import asyncio
-import os
 from typing import TYPE_CHECKING, Final
 
 import typer
@@ -29,7 +28,6 @@ def run_with_client(server: "ServerOptions", work: "Work") -> None:
     On asyncio, because there a signal cancels the work. With blocking stubs it would interrupt
     gRPC, which may then hold its locks for ever.
     """
-    silence_grpc_logs()
     _check(server)
     with exit_on_error(server.target):
         run_interruptible(_connect_and_run(server, work))
@@ -62,8 +60,3 @@ async def _connect_and_run(server: "ServerOptions", work: "Work") -> None:
             print_error(f"mediagate: {unreachable_server_error(server.target)}")
             raise typer.Exit(REFUSED) from None
         await work(client)
-
-
-def silence_grpc_logs() -> None:
-    """Turn gRPC's logging off, unless GRPC_VERBOSITY is set. Call it before gRPC is imported."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")

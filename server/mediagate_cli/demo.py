@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mediagate_cli import options as o
-from mediagate_cli.connection import run_with_client, silence_grpc_logs
+from mediagate_cli.connection import run_with_client
 from mediagate_cli.exit_codes import FAILED, print_error
 from mediagate_cli.format import parse_usd_nanos
 from mediagate_cli.interrupts import exit_on_signal
@@ -36,7 +36,6 @@ def demo(
     from mediagate_cli.temporary_server import ServerDidNotStart, is_serving, temporary_server
     from mediagate_cli.tour import TourRequest
 
-    silence_grpc_logs()
     width, height = _pixels(size)
     request = TourRequest(
         out, width, height, video_seconds, audio_seconds, parse_usd_nanos(max_cost)
