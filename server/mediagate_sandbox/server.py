@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
-from urllib.parse import urlsplit
+from typing import Self, TypeVar
 
 import aiohttp
 from aiohttp import web
@@ -26,6 +24,7 @@ from mediagate_sandbox.faults.fault_context import RequestClassifier
 from mediagate_sandbox.faults.http_faults import FaultMiddleware
 from mediagate_sandbox.faults.webhook_faults import choose_delivery_policy
 from mediagate_sandbox.files import OutputFiles
+from mediagate_sandbox.http_listener import open_listener
 from mediagate_sandbox.input_links import InputLinks
 from mediagate_sandbox.middleware.auth import auth_middleware
 from mediagate_sandbox.middleware.cors import add_cors_headers, cors_middleware
@@ -50,7 +49,6 @@ from mediagate_sandbox.routes.unimplemented import UnimplementedRoutes
 from mediagate_sandbox.routes.uploads import UploadRoutes
 from mediagate_sandbox.routes.webhooks import WebhookRoutes
 from mediagate_sandbox.runner import Runner
-from mediagate_sandbox.server_log import ServerLog
 from mediagate_sandbox.settings import SandboxSettings
 from mediagate_sandbox.store import Store
 from mediagate_sandbox.stream_cuts import StreamCut, StreamCuts
@@ -58,16 +56,9 @@ from mediagate_sandbox.uploads import Uploads
 from mediagate_sandbox.webhook_delivery import WebhookDeliverer
 from mediagate_sandbox.webhook_signing import WebhookSigner, new_secret
 
-if TYPE_CHECKING:
-    from mediagate_sandbox.tls_certificate import ServerTls
-
 __all__ = ["Sandbox", "SandboxSettings", "run"]
 
 log = logging.getLogger("mediagate.sandbox")
-
-_GRACE_SECONDS = 0.1
-"""How long answers under way may take when the sandbox stops; streams are then cut."""
-
 
 Server = TypeVar("Server")
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -88,15 +79,14 @@ class Sandbox:
         self.faults = FaultEngine(self._clock, self.settings.faults, self.settings.fault_seed)
         self._signer = WebhookSigner(self.settings.webhook_secret or new_secret())
         self._stack = AsyncExitStack()
-        self._port = 0
+        self._url = ""
         self.ca_file: Path | None = None
         """With `tls`, the certificate (PEM) that clients must trust; there once it was entered."""
 
     @property
     def url(self) -> str:
         """Origin it listens on, such as `http://127.0.0.1:8787`, without a trailing slash."""
-        scheme, host = "https" if self.settings.tls else "http", self.settings.host
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._port}"
+        return self._url
 
     @property
     def base_url(self) -> str:
@@ -112,8 +102,7 @@ class Sandbox:
         async with AsyncExitStack() as stack:
             # Before the task group, which would wrap their errors in a group of its own.
             bill = stack.enter_context(_opened_bill(self.settings))
-            listening = stack.enter_context(listen(self.settings))
-            tls = stack.enter_context(issued_tls(self.settings))
+            listener = stack.enter_context(open_listener(self.settings))
             # No proxy, no cookies: webhooks go where they are told to and nowhere else.
             session = await stack.enter_async_context(
                 aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
@@ -127,19 +116,9 @@ class Sandbox:
                 group, session, self._clock, self._signer, self.settings, self.request_log
             )
             stack.callback(self.deliverer.stop)
-            server = web.AppRunner(
-                self._application(runner, bill, uploads),
-                access_log=None,
-                logger=ServerLog(self.request_log),
-                handler_cancellation=True,
-                shutdown_timeout=_GRACE_SECONDS,
-            )
-            await server.setup()
-            stack.push_async_callback(server.cleanup)
-            context = None if tls is None else tls.context
-            await web.SockSite(server, listening, ssl_context=context).start()
-            self._port = int(listening.getsockname()[1])
-            self.ca_file = None if tls is None else tls.ca_file
+            self._url, self.ca_file = listener.url, listener.ca_file
+            application = self._application(runner, bill, uploads)
+            await stack.enter_async_context(listener.serve(application, self.request_log))
             self._stack = stack.pop_all()
         log.info(
             "sandbox listens on %s, seed %d, fault seed %d",
@@ -262,26 +241,6 @@ async def serve(
     finally:
         for number in _STOP_SIGNALS:
             loop.remove_signal_handler(number)
-
-
-def listen(settings: SandboxSettings) -> socket.socket:
-    """Return a listening socket. Raises OSError if the address is taken."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    return socket.create_server((settings.host, settings.port), family=family, backlog=1024)
-
-
-@contextmanager
-def issued_tls(settings: SandboxSettings) -> Iterator[ServerTls | None]:
-    """Issue the certificate if the settings want TLS, for the hosts that they name."""
-    if not settings.tls:
-        yield None
-        return
-    # Imported with the first certificate, so that a sandbox without TLS starts at once.
-    from mediagate_sandbox.tls_certificate import issued_certificate  # noqa: PLC0415
-
-    public_host = urlsplit(settings.public_url or "").hostname or ""
-    with issued_certificate((settings.host, public_host), settings.tls_ca_file) as tls:
-        yield tls
 
 
 @contextmanager

@@ -24,8 +24,6 @@ _LINE_BREAK = re.compile("\r\n|\r|\n")
 class ReplicateDialect:
     """Events `output`, `error` and `done`; an output is a text or the URL of a file."""
 
-    history = None
-
     def __init__(self, file_url: Callable[[int], str]) -> None:
         """Create a dialect for a reader; `file_url` gives the URL of an output file."""
         self._file_url = file_url
@@ -38,9 +36,8 @@ class ReplicateDialect:
         lines = "".join(f"data: {line}\n" for line in _LINE_BREAK.split(text))
         return f"event: {event.name}\nid: {event.id}\n{lines}\n".encode()
 
-    def encode_truncation(self, skipped: int) -> bytes:
-        """All events are kept, so that none is ever missed."""
-        raise NotImplementedError
+    def encode_truncation(self, past: int) -> None:
+        """Return None: all events are kept."""
 
 
 class CogDialect:
@@ -53,7 +50,7 @@ class CogDialect:
 
         `document` gives its JSON at the end; `history`: how many events late readers still get.
         """
-        self.history = history
+        self._history = history
         self._prediction = prediction
         self._document = document
         self._index = 0
@@ -75,8 +72,11 @@ class CogDialect:
             case "done":
                 return _encoded("completed", self._document())
 
-    def encode_truncation(self, skipped: int) -> bytes:
-        """Encode the error that ends such a stream."""
+    def encode_truncation(self, past: int) -> bytes | None:
+        """Encode the error that a stream consists of where events were dropped."""
+        skipped = past - self._history
+        if skipped <= 0:
+            return None
         text = "SSE stream replay truncated; events were dropped"
         return _encoded("error", {"error": text, "skipped": skipped})
 

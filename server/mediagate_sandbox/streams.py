@@ -39,17 +39,15 @@ class StreamEvent:
 class StreamDialect(Protocol):
     """How events are written for one reader."""
 
-    @property
-    def history(self) -> int | None:
-        """How many events a reader that comes late can still get; None: all."""
-        ...
-
     def encode(self, event: StreamEvent) -> bytes:
         """Encode an event; nothing if the dialect has none of its kind."""
         ...
 
-    def encode_truncation(self, skipped: int) -> bytes:
-        """Encode what a reader gets who has missed so many events for good."""
+    def encode_truncation(self, past: int) -> bytes | None:
+        """Encode what a reader gets in place of events that are no longer kept.
+
+        It comes `past` events late. None: all of those are kept.
+        """
         ...
 
 
@@ -105,9 +103,9 @@ class StreamLog:
         event there comes a comment that says so, and no more.
         """
         at = self._after(last_event_id)
-        skipped = len(self._events) - at - (dialect.history or 0)
-        if dialect.history is not None and skipped > 0:
-            yield dialect.encode_truncation(skipped)
+        truncation = dialect.encode_truncation(len(self._events) - at)
+        if truncation is not None:
+            yield truncation
             return
         sent = at
         while True:

@@ -23,12 +23,11 @@ from mediagate_sandbox.cassettes.replayer import Replayer
 from mediagate_sandbox.cassettes.upstream_client import UpstreamClient
 from mediagate_sandbox.cassettes.webhook_relay import WebhookRelay
 from mediagate_sandbox.clock import Clock, SystemClock
+from mediagate_sandbox.http_listener import open_listener
 from mediagate_sandbox.json_response import respond_json
 from mediagate_sandbox.middleware.auth import auth_middleware
 from mediagate_sandbox.middleware.cors import add_cors_headers, cors_middleware
 from mediagate_sandbox.request_log import RequestLog
-from mediagate_sandbox.server import issued_tls, listen
-from mediagate_sandbox.server_log import ServerLog
 from mediagate_sandbox.settings import MEBIBYTE, SandboxSettings
 from mediagate_sandbox.urls import is_origin
 from mediagate_sandbox.webhook_delivery import WebhookDeliverer
@@ -39,7 +38,6 @@ REPLICATE = "https://api.replicate.com"
 _MAX_BODY_BYTES = 128 * MEBIBYTE
 _MAX_FILE_BYTES = 2048 * MEBIBYTE
 _FINISH_SECONDS = 10.0
-_GRACE_SECONDS = 0.1
 _API_SUFFIX = re.compile(r"(?:/v1)?/?")
 
 
@@ -76,15 +74,14 @@ class CassetteServer:
         self._clock = clock or SystemClock()
         self._stack = AsyncExitStack()
         self._handler: _Handler
-        self._port = 0
+        self._url = ""
         self.ca_file: Path | None = None
         """With `tls`, the certificate (PEM) that clients must trust."""
 
     @property
     def url(self) -> str:
         """Origin it listens on, without a trailing slash."""
-        scheme, host = "https" if self.settings.tls else "http", self.settings.host
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._port}"
+        return self._url
 
     def state(self) -> dict[str, Any]:
         """Return what `/sandbox/cassette` answers."""
@@ -93,22 +90,10 @@ class CassetteServer:
     async def __aenter__(self) -> Self:
         """Listen. Raises OSError, and CassetteError for a file that cannot be used."""
         async with AsyncExitStack() as stack:
-            listening = stack.enter_context(listen(self.settings))
-            tls = stack.enter_context(issued_tls(self.settings))
+            listener = stack.enter_context(open_listener(self.settings))
             self._handler = await self._open_handler(stack, self.settings, self._clock)
-            server = web.AppRunner(
-                self._application(),
-                access_log=None,
-                logger=ServerLog(RequestLog()),
-                handler_cancellation=True,
-                shutdown_timeout=_GRACE_SECONDS,
-            )
-            await server.setup()
-            stack.push_async_callback(server.cleanup)
-            context = None if tls is None else tls.context
-            await web.SockSite(server, listening, ssl_context=context).start()
-            self._port = int(listening.getsockname()[1])
-            self.ca_file = None if tls is None else tls.ca_file
+            self._url, self.ca_file = listener.url, listener.ca_file
+            await stack.enter_async_context(listener.serve(self._application(), RequestLog()))
             self._stack = stack.pop_all()
         return self
 
