@@ -20,7 +20,7 @@ class Wire:
         self.woken = 0
 
     async def write(self, chunk: TextChunk) -> None:
-        """See text_publisher.WriteText."""
+        """Receive a piece, and wait until it is let go."""
         self.received.append(chunk.text)
         self.waiting.append(asyncio.get_running_loop().create_future())
         await self.waiting[-1]

@@ -142,7 +142,7 @@ class SimulatedCaller:
 
 
 class _Reader:
-    """Reads a stream for a caller, sometimes slowly. Implements attachment.Listener."""
+    """Reads a stream for a caller, sometimes slowly. Implements attachment.TextSink."""
 
     def __init__(self, caller: SimulatedCaller, random: Random, process: Process) -> None:
         self._caller = caller
@@ -151,14 +151,14 @@ class _Reader:
 
     @property
     def sequence(self) -> int:
-        """See attachment.TextSink."""
+        """Bytes of text received, in UTF-8."""
         return len(self._caller.text.encode())
 
     async def write_status(self, record: Generation, *, polled: bool) -> None:
-        """See attachment.TextSink."""
+        """Ignore a status: only the text is checked."""
 
     async def write_text(self, chunk: TextChunk) -> None:
-        """See attachment.TextSink."""
+        """Receive a piece of the text."""
         if not self._process.is_alive():
             return
         self._caller.text += chunk.text

@@ -32,6 +32,14 @@ async def turns(rate: RateLimiter, arrivals: list[float]) -> list[float]:
     return [task.result() for task in tasks]
 
 
+def try_acquire(rate: RateLimiter) -> bool:
+    """Use a slot if there is one now and nobody waits."""
+    if (slot := rate.try_reserve()) is None:
+        return False
+    slot.use()
+    return True
+
+
 def most_in_a_minute(moments: list[float]) -> int:
     """The fullest 60 seconds; a hair less, as clocks are floats."""
     moments = sorted(moments)
@@ -81,7 +89,7 @@ def test_no_minute_exceeds_the_limit(
 
     async def hasty(at: float) -> None:
         await asyncio.sleep(at)
-        if rate.try_acquire():
+        if try_acquire(rate):
             acquired.append(now())
 
     async def main() -> list[float]:
@@ -101,26 +109,26 @@ def test_no_minute_exceeds_the_limit(
         assert not any(start < moment < end - 1e-6 for moment in moments)
 
 
-def test_try_acquire_does_not_overtake_waiters(run_on_virtual_loop: Virtually) -> None:
-    """`try_acquire` never takes a turn that somebody waits for."""
+def test_try_reserve_does_not_overtake_waiters(run_on_virtual_loop: Virtually) -> None:
+    """`try_reserve` never takes a turn that somebody waits for."""
 
     async def main() -> None:
         rate = RateLimiter(6)
-        assert rate.try_acquire()
-        assert not rate.try_acquire()
+        assert try_acquire(rate)
+        assert not try_acquire(rate)
         waiting = [asyncio.create_task(rate.acquire()) for _ in range(3)]
         while not all(task.done() for task in waiting):
-            assert not rate.try_acquire()
+            assert not try_acquire(rate)
             await asyncio.sleep(1)
         assert [task.result() for task in waiting] == pytest.approx([10, 20, 30], abs=0.01)
         await asyncio.sleep(10)
-        assert rate.try_acquire()
+        assert try_acquire(rate)
 
         late = asyncio.create_task(rate.acquire())
         await asyncio.sleep(1)
         # The process was stalled: there is a turn, but who waits for it has not woken yet.
         asyncio.get_running_loop().moment += 60  # type: ignore[attr-defined]
-        assert not rate.try_acquire()
+        assert not try_acquire(rate)
         await late
 
     run_on_virtual_loop(main())
@@ -147,7 +155,7 @@ def test_there_is_no_burst_after_a_hold(run_on_virtual_loop: Virtually) -> None:
     async def main() -> None:
         rate = RateLimiter(600)
         rate.pause(5)
-        assert not rate.try_acquire()
+        assert not try_acquire(rate)
         moments = await turns(rate, [0.0] * 100)
         assert moments[0] == pytest.approx(1_005, abs=0.01)
         assert min(b - a for a, b in pairwise(moments)) == pytest.approx(0.1, abs=0.001)

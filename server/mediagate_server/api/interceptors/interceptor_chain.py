@@ -1,8 +1,8 @@
 """Interceptor chain: the one gRPC interceptor, which puts the others around every handler.
 
 Bytes are read and written here and not by gRPC, so that a message that cannot be read is refused by
-the same rules as any other bad request. Knows no other
-interceptor by name. Handlers get a counting wrapper around gRPC's context.
+the same rules as any other bad request. Knows no other interceptor by name. Handlers get a counting
+wrapper around gRPC's context.
 """
 
 import asyncio

@@ -39,9 +39,6 @@ class BudgetResult:
     refusal: MediagateError | None = None
 
 
-NO_BUDGET_CHANGES: Final = BudgetResult()
-
-
 @dataclass(frozen=True, slots=True)
 class _Sums:
     """Sums of entries, in nano-dollars. `reserves`: one of them is a reservation.

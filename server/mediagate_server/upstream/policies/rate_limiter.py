@@ -90,13 +90,6 @@ class RateLimiter:
         finally:
             self._waiting -= 1
 
-    def try_acquire(self) -> bool:
-        """Use a slot if there is one now and nobody waits."""
-        if (turn := self.try_reserve()) is None:
-            return False
-        turn.use()
-        return True
-
     async def acquire(self, tenant: str = "") -> float:
         """Wait for a slot and use it; returns the seconds waited."""
         started = _now()

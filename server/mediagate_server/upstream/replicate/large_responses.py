@@ -57,7 +57,7 @@ from mediagate_server.workers.worker_pool import (
 class DiskReservation:
     """Disk space of a bounded size, of which one tenant has half at most. For one event loop.
 
-    Waiters are served in args, so that large requests are not starved by small ones.
+    Waiters are served in order, so that large requests are not starved by small ones.
     """
 
     def __init__(self, size: int) -> None:
