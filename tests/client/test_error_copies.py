@@ -20,7 +20,7 @@ from mediagate_client.requests import billable_request
 
 DETAILS = Details(
     code=grpc.StatusCode.RESOURCE_EXHAUSTED,
-    message="the budget is used up",
+    message="the budget\nis used up",
     reason="BUDGET_EXCEEDED",
     metadata={"scope": "tenant"},
     violations=(Violation("budget", "10 USD a day"),),
@@ -65,6 +65,7 @@ def error_of(kind: type[MediagateError]) -> MediagateError:
     error.generation = Generation(id="gen_1")
     error.request_id = "r"
     error.add_note("while it was tried")
+    error.__cause__ = errors.local_invalid_request("prompt", "is empty")
     return error
 
 
@@ -77,9 +78,12 @@ def assert_same(copied: MediagateError, error: MediagateError) -> None:
 @pytest.mark.parametrize("way", COPIES)
 @pytest.mark.parametrize("kind", KINDS)
 def test_copies_are_equal(kind: type[MediagateError], way: str) -> None:
-    """Each class, with its details, generation, request_id and notes."""
+    """Each class, with its details, generation, request_id, notes and cause, on one line."""
     error = error_of(kind)
-    assert_same(COPIES[way](error), error)
+    copied = COPIES[way](error)
+    assert_same(copied, error)
+    assert repr(copied.__cause__) == repr(error.__cause__)
+    assert "\n" not in str(error)
 
 
 @pytest.mark.parametrize("way", COPIES)

@@ -329,6 +329,21 @@ BAD_ARGUMENTS: dict[str, tuple[Callable[[Client], object], str]] = {
         lambda client: client.generate_text("x", rpc_timeout="9"),  # type: ignore[arg-type]
         "rpc_timeout",
     ),
+    "bytes for a prompt": (lambda client: client.generate_text(b"x"), "prompt"),  # type: ignore[arg-type]
+    "a keyword": (lambda client: client.generate_text("x", nonsense=1), "nonsense"),  # type: ignore[call-arg]
+    "a message": (lambda client: client.generate_text(messages=[user(SURROGATE)]), "text"),
+    "a frame": (lambda client: client.generate_video("x", first_frame=SURROGATE), "first_frame"),
+    "a frame's link": (
+        lambda client: client.generate_video("x", first_frame=f"http://{SURROGATE}"),
+        "first_frame",
+    ),
+    "a frame's path": (
+        lambda client: client.generate_video("x", first_frame="a\0b"),
+        "first_frame",
+    ),
+    "a plan": (lambda client: client.plan("x"), "request"),  # type: ignore[arg-type]
+    "a path to save to": (lambda client: client.download("https://a/b", SURROGATE), "path"),
+    "a link to save": (lambda client: client.download("http://[", "x"), "media"),
     "a nested input": (lambda client: client.run_model("a/b", input=nested(5_000)), "input"),
 }
 
