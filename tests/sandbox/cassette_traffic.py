@@ -66,7 +66,6 @@ class Traffic:
             document = orjson.loads(body)
             if document["status"] in TERMINAL:
                 break
-            await asyncio.sleep(0.005)
         self.note("end", body)
         for link in _links(document["output"]):
             assert link.startswith(f"{self.url}/"), link
@@ -178,11 +177,7 @@ async def _webhook(traffic: Traffic, number: int) -> None:
         webhook_events_filter=["start", "completed"],
     )
     document = await traffic.end(prediction)
-    got: list[Any] = []
-    while not got or got[-1].json["status"] not in TERMINAL:
-        got = [each for each in traffic.receiver.all if each.json["id"] == document["id"]]
-        await asyncio.sleep(0.005)
-    for each in got:
+    for each in await traffic.receiver.of_prediction(document["id"], TERMINAL):
         traffic.note(f"webhook {each.id}", each.body)
 
 

@@ -182,7 +182,6 @@ async def test_states_after_a_cancel_wait_for_it(tmp_path: Path) -> None:
         prediction = await traffic.create(LLAMA, given)
         document: Any = {"output": None}
         while len(document["output"] or ()) < 2:
-            await asyncio.sleep(0.005)
             document = await traffic.send("GET", prediction["urls"]["get"])
         await traffic.send("POST", prediction["urls"]["cancel"])
         await traffic.end(prediction)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +40,7 @@ class Receiver:
         """Statuses of the next answers; 200 when there is none left."""
         self.all: list[Received] = []
         self._new: asyncio.Queue[Received] = asyncio.Queue()
+        self._arrival = asyncio.Condition()
 
     async def next(self) -> Received:
         """The next one that no test has looked at yet, as soon as it is there."""
@@ -52,10 +53,21 @@ class Receiver:
             deliveries.append(await self.next())
         return deliveries
 
+    async def of_prediction(self, name: str, last: Collection[str]) -> list[Received]:
+        """All of one prediction, once there is one with such a status; of several at a time."""
+        async with self._arrival:
+            while True:
+                received = [each for each in self.all if each.json["id"] == name]
+                if received and received[-1].json["status"] in last:
+                    return received
+                await self._arrival.wait()
+
     async def handle(self, request: web.Request) -> web.Response:
         got = Received(request.path_qs, request.headers, await request.read())
         self.all.append(got)
         self._new.put_nowait(got)
+        async with self._arrival:
+            self._arrival.notify_all()
         status = self.answers.pop(0) if self.answers else 200
         return web.Response(status=status, headers={"Location": "/moved"} if status == 307 else {})
 
