@@ -1,7 +1,7 @@
 """gRPC errors: waits for the error of an rpc and reads the details of its status."""
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import grpc
 import pytest
@@ -11,6 +11,10 @@ from google.rpc import status_pb2
 from grpc_status import rpc_status
 
 M = TypeVar("M", bound=Message)
+
+LOST_STATUS: Final = "Internal error from Core"
+"""Details of the status that gRPC's asyncio client makes up where a message could not be sent any
+more, although the server's status is on its way: seen now and then."""
 
 
 async def rpc_error(call: Any) -> grpc.aio.AioRpcError:
@@ -27,12 +31,11 @@ async def upload_error(
 ) -> grpc.aio.AioRpcError:
     """The error that a request stream is refused with, while it is still being sent.
 
-    gRPC's asyncio client loses it now and then: a message that it can't send any more ends the
-    call with a status of its own, where that comes before the server's has been read. Sent again.
+    Sent again where gRPC's client has lost it.
     """
     for _ in range(10):
         error = await rpc_error(upload(requests()))
-        if error.details() != "Internal error from Core":
+        if error.details() != LOST_STATUS:
             return error
     pytest.fail("gRPC's client lost the status ten times in a row")
 

@@ -17,7 +17,7 @@ from mediagate_server.api.service_registration import SERVICES
 from mediagate_server.app import Server
 from mediagate_server.config import Configuration, load_settings
 from mediagate_server.observability.logging import configure_logging
-from tests.grpc_errors import reason_of, rpc_error, status_of
+from tests.grpc_errors import LOST_STATUS, reason_of, rpc_error, status_of
 
 from .stubs import OpenServer, Stubs
 from .tenant_keys import channel_of, tenant, tenant_key, tenant_metadata
@@ -74,14 +74,14 @@ def every_method() -> list[str]:
 async def ended(channel: grpc.aio.Channel, path: str, *metadata: tuple[str, str | bytes]) -> Any:
     """How a call of a method ends: its error, or None.
 
-    Made again where gRPC's client has lost the server's status (`upload_error`).
+    Made again where gRPC's client has lost the server's status.
     """
     method: Any = channel.stream_stream(path)
     for _ in range(10):
         try:
             await anext(aiter(method([b""], metadata=metadata)), None)
         except grpc.aio.AioRpcError as error:
-            if error.details() != "Internal error from Core":
+            if error.details() != LOST_STATUS:
                 return error
         else:
             return None

@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 
+from tests.grpc_errors import LOST_STATUS
 from tests.rpc.stubs import Stubs
 from tests.rpc.tenant_keys import channel_of
 
@@ -23,8 +24,6 @@ from .shared_server import HOSTILE, POOR
 WRONG = "WRONG:"
 LEAVING_SECONDS = 3.0
 OWN = "client"
-_OWN_DETAILS = "Internal error from Core"
-"""What gRPC's client says by itself of a message that it could not send: the call had ended."""
 NEVER = frozenset({"INTERNAL", "UNKNOWN"})
 """Answers that are right for nobody: an error that was not foreseen."""
 _OPTIONS = [
@@ -81,7 +80,7 @@ class Attacker:
         try:
             answer = await call
         except grpc.aio.AioRpcError as error:
-            name = OWN if error.details() == _OWN_DETAILS else error.code().name
+            name = OWN if error.details() == LOST_STATUS else error.code().name
             self.details.setdefault(name, str(error.details()))
         else:
             self.answers["OK"] += 1

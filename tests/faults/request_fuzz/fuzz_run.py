@@ -15,6 +15,7 @@ from google.rpc import error_details_pb2, status_pb2
 from mediagate.v1 import text_pb2_grpc, usage_pb2, usage_pb2_grpc
 from mediagate.v1.generation_pb2 import Generation
 from tests.builders import text_request
+from tests.grpc_errors import LOST_STATUS
 from tests.rpc.tenant_keys import tenant_key, tenant_metadata
 
 from .random_requests import KnownIds, Sent, random_call
@@ -62,8 +63,6 @@ SECONDS: Final = 60.0
 """After which a call counts as one that hangs."""
 WATCHED: Final = 0.2
 """Seconds that the watch of everything, which has no end, is watched for."""
-_NEVER_SENT: Final = "Internal error from Core"
-"""What gRPC's client says by itself, now and then, where an answer meets a message on its way."""
 
 
 @dataclass
@@ -125,7 +124,7 @@ async def check_victim(channel: grpc.aio.Channel, outcome: FuzzOutcome) -> None:
 async def _send(channel: grpc.aio.Channel, sent: Sent, ids: KnownIds, outcome: FuzzOutcome) -> None:
     outcome.methods[sent.method.name] += 1
     error = await _answered(channel, sent, ids, outcome)
-    if error and error.details() == _NEVER_SENT:
+    if error and error.details() == LOST_STATUS:
         error = await _answered(channel, sent, ids, outcome)
     outcome.codes[error.code().name if error else "OK"] += 1
     if error and (problem := _problem(sent, error)):
